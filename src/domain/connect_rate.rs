@@ -1,0 +1,1 @@
+//! Connects per address.

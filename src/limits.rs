@@ -1,0 +1,35 @@
+//! Every fixed bound, with unit and source. Configurable ones are defaults of `config`.
+
+/// Bytes of the envelope that are taken on top of the advertised `maxMessageSize`: clients
+/// measure only their `data` against it.
+pub const ENVELOPE_BYTES_MAX: usize = 1_024;
+/// Largest frame the server sends, in bytes of payload: published clients cap theirs at 1 MiB.
+pub const SERVER_FRAME_BYTES_MAX: usize = 1_000_000;
+/// Bytes of a channel name.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a peer id (a token's `sub`).
+pub const PEER_ID_BYTES_MAX: usize = 128;
+/// Bytes of a `requestId`.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Nesting levels of JSON that are accepted.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Bytes of a channel pattern.
+pub const PATTERN_BYTES_MAX: usize = 256;
+/// Patterns in a token's `channels` claim.
+pub const TOKEN_PATTERNS_MAX: usize = 100;
+/// Entries of a token's `permissions` claim.
+pub const TOKEN_PERMISSIONS_MAX: usize = 16;
+/// Bytes of a token's `metadata`, as serialized.
+pub const TOKEN_METADATA_BYTES_MAX: usize = 8 * 1_024;
+/// Bytes of a token's `peerMetadata`, as serialized.
+pub const PEER_METADATA_BYTES_MAX: usize = 4 * 1_024;
+/// Longest life of a token, in seconds.
+pub const TOKEN_LIFETIME_SEC_MAX: u64 = 86_400;
+/// Leeway for `nbf` and `iat`, in seconds.
+pub const TOKEN_LEEWAY_SEC: u64 = 5;
+/// A token connection is closed this long before its effective expiry, in milliseconds.
+pub const TOKEN_EXPIRY_LEAD_MS: u64 = 250;
+/// How long the server waits for the peer's close frame, in milliseconds.
+pub const CLOSE_HANDSHAKE_MS: u64 = 2_000;
+/// Bytes of a control frame's payload (RFC 6455, section 5.5).
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;

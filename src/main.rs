@@ -1,0 +1,2 @@
+//! The `ringmesh` executable.
+fn main() {}

@@ -1,0 +1,8 @@
+//! Bytes to values and back: no I/O, no clock, no randomness, no configuration.
+
+pub mod claims;
+pub mod http;
+pub mod origin;
+pub mod pattern;
+pub mod wire;
+pub mod ws;

@@ -1,0 +1,1 @@
+//! The only place that names glommio, sockets, disk and clock.
