@@ -1,1 +1,218 @@
-//! Rights snapshots.
+//! A rights snapshot: every app and key, immutable, shared by all shards.
+//!
+//! The control plane compiles one after each change and hands it to every shard; a shard
+//! switches between two inputs, so a command sees one snapshot or the next, never a mixture.
+//! Nothing in here does I/O or looks at a clock: expiries are compared with a given time.
+//!
+//! The only words that change inside a snapshot are the gauges of an app: they outlive
+//! snapshots, are touched on connect and disconnect, or once for a block of messages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ahash::AHashMap;
+
+use crate::domain::token_bucket::BucketLimits;
+use crate::ids::AppIndex;
+use crate::proto::actions::Actions;
+use crate::proto::claims::Secret;
+use crate::proto::origin::OriginPattern;
+use crate::proto::pattern::Pattern;
+
+/// Every app and key at one moment.
+#[derive(Debug, Default)]
+pub struct Rights {
+    /// Rises with every change.
+    pub version: u64,
+    apps: AHashMap<AppIndex, Arc<App>>,
+    keys: AHashMap<Box<str>, Arc<Key>>,
+    api_secrets: AHashMap<SecretHash, (Arc<Key>, Option<u64>)>,
+}
+
+/// SHA-256 of an API secret. API secrets are random, so a plain hash suffices, and finding one
+/// by its hash tells nothing through time.
+pub type SecretHash = [u8; 32];
+
+/// An app as the shards need it.
+#[derive(Debug)]
+pub struct App {
+    /// Its number in this process.
+    pub index: AppIndex,
+    /// Its public id.
+    pub id: Box<str>,
+    /// Suspended apps' connections are closed with 4012.
+    pub suspended: bool,
+    /// Connections at the same time; `None` is unlimited.
+    pub connections_max: Option<u64>,
+    /// Whether traffic over a limit passes (and is counted as overage).
+    pub overages: bool,
+    /// `send` reaches only peers that share a channel with the sender.
+    pub direct_needs_shared_channel: bool,
+    /// TURN servers for `welcome`.
+    pub turn: Option<Turn>,
+    /// The app's own message rate.
+    pub message_limits: Option<BucketLimits>,
+    /// Shared by all shards and by all snapshots.
+    pub gauges: Arc<AppGauges>,
+}
+
+/// An app's TURN servers, and what signs their credentials.
+#[derive(Debug)]
+pub struct Turn {
+    /// `turn:` and `turns:` URLs.
+    pub urls: Vec<String>,
+    /// coturn's `static-auth-secret`.
+    pub secret: zeroize::Zeroizing<Vec<u8>>,
+    /// Lifetime of a credential, in seconds.
+    pub ttl_sec: u64,
+}
+
+/// What all shards count together for one app.
+#[derive(Debug, Default)]
+pub struct AppGauges {
+    connections: AtomicU64,
+    connections_peak: AtomicU64,
+}
+
+impl AppGauges {
+    /// Counts a connection in, unless `max` are there already. Exact across shards.
+    ///
+    /// Answers the count with this one, or `None` when refused.
+    #[must_use]
+    pub fn connect(&self, max: Option<u64>) -> Option<u64> {
+        let before = self
+            .connections
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |now| match max {
+                Some(max) if now >= max => None,
+                _ => Some(now + 1),
+            })
+            .ok()?;
+        self.connections_peak.fetch_max(before + 1, Ordering::AcqRel);
+        Some(before + 1)
+    }
+
+    /// Counts a connection out. Call once for each `connect` that was not refused.
+    pub fn disconnect(&self) {
+        self.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Connections now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// The most at the same time since [`take_peak`](Self::take_peak).
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.connections_peak.load(Ordering::Acquire)
+    }
+
+    /// Begins a new peak (a new period) at the present count and answers the old one.
+    pub fn take_peak(&self) -> u64 {
+        self.connections_peak.swap(self.connections(), Ordering::AcqRel)
+    }
+}
+
+/// A key as the shards need it.
+#[derive(Debug)]
+pub struct Key {
+    /// `pk_live_…` or `sk_id_…`.
+    pub id: Box<str>,
+    /// The app it belongs to.
+    pub app: Arc<App>,
+    /// Which channels its holders may use.
+    pub patterns: Box<[Pattern]>,
+    /// What its holders may do.
+    pub actions: Actions,
+    /// Whether `welcome` gets the app's TURN servers.
+    pub auto_inject_turn: bool,
+    /// What the two types of key have for themselves.
+    pub kind: KeyKind,
+}
+
+/// What the two types of key have for themselves.
+#[derive(Debug)]
+pub enum KeyKind {
+    /// Connects by itself.
+    Publishable {
+        /// Empty: any origin, or none.
+        allowed_origins: Box<[OriginPattern]>,
+    },
+    /// Signs tokens.
+    Secret(SigningMaterial),
+}
+
+/// The secrets that a token of a key may be signed with.
+#[derive(Debug)]
+pub enum SigningMaterial {
+    /// The store could not decrypt it: answers 503 where it is needed.
+    Unreadable,
+    /// Good for signing and verifying.
+    Ready {
+        /// Signs, and verifies.
+        current: Arc<Secret>,
+        /// Still verifies until this Unix time in milliseconds.
+        previous: Option<(Arc<Secret>, u64)>,
+    },
+}
+
+impl SigningMaterial {
+    /// The previous secret, while its grace window lasts.
+    #[must_use]
+    pub fn previous_at(&self, now_unix_ms: u64) -> Option<&Secret> {
+        match self {
+            Self::Ready { previous: Some((secret, until_ms)), .. } if now_unix_ms < *until_ms => {
+                Some(secret)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Rights {
+    /// An empty snapshot, to be filled before it is shared.
+    #[must_use]
+    pub fn new(version: u64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
+    /// Adds an app.
+    pub fn insert_app(&mut self, app: Arc<App>) {
+        self.apps.insert(app.index, app);
+    }
+
+    /// Adds a key. Its app must have been added.
+    pub fn insert_key(&mut self, key: Arc<Key>) {
+        self.keys.insert(key.id.clone(), key);
+    }
+
+    /// Adds an API secret of a key, valid until a Unix time in milliseconds if given.
+    pub fn insert_api_secret(&mut self, hash: SecretHash, key: Arc<Key>, until_ms: Option<u64>) {
+        self.api_secrets.insert(hash, (key, until_ms));
+    }
+
+    /// The app of that number.
+    #[must_use]
+    pub fn app(&self, index: AppIndex) -> Option<&Arc<App>> {
+        self.apps.get(&index)
+    }
+
+    /// The key of that id.
+    #[must_use]
+    pub fn key(&self, id: &str) -> Option<&Arc<Key>> {
+        self.keys.get(id)
+    }
+
+    /// The key whose API secret has that hash.
+    #[must_use]
+    pub fn key_by_api_secret(&self, hash: &SecretHash, now_unix_ms: u64) -> Option<&Arc<Key>> {
+        let (key, until_ms) = self.api_secrets.get(hash)?;
+        until_ms.is_none_or(|until_ms| now_unix_ms < until_ms).then_some(key)
+    }
+
+    /// All apps, in no order.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+}

@@ -1,0 +1,127 @@
+//! Apps and keys as operators see them: what the admin API takes and shows, what the store
+//! keeps and what `[[apps]]` in the configuration declares, before it is compiled into a
+//! [`Rights`](crate::domain::rights::Rights) snapshot.
+//!
+//! Field names are those of the admin API (camelCase); the configuration's snake_case is
+//! translated where it is read. Secrets are never part of these types.
+
+use serde::{Deserialize, Serialize};
+
+/// An app: a tenant with its own channels, peers and keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppRecord {
+    /// `[A-Za-z0-9_-]{1,64}`.
+    pub app_id: String,
+    /// For people; may be empty.
+    pub name: String,
+    /// Whether its clients may connect.
+    pub status: AppStatus,
+    /// What it may use.
+    pub plan: PlanRecord,
+    /// Whom `send` reaches.
+    pub direct_scope: DirectScope,
+    /// TURN servers injected into `welcome`; their secret lives beside the record.
+    pub turn: Option<TurnRecord>,
+    /// The app's own message rate, instead of the server's.
+    pub limits: Option<MessageLimits>,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+/// Whether an app's clients may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppStatus {
+    /// They may.
+    #[default]
+    Active,
+    /// Live connections are closed with 4012, new ones too.
+    Suspended,
+}
+
+/// Whom a `send` of this app reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectScope {
+    /// Every peer of the app.
+    #[default]
+    App,
+    /// Only peers that are in a channel with the sender.
+    SharedChannel,
+}
+
+/// What an app may use; `None` is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PlanRecord {
+    /// For people and invoices.
+    pub name: Option<String>,
+    /// Connections at the same time.
+    pub max_concurrent_connections: Option<u64>,
+    /// Messages in one period.
+    pub max_messages_per_period: Option<u64>,
+    /// Whether the plan lets traffic pass its limits.
+    pub overages_allowed: bool,
+    /// Whether the customer has switched that on.
+    pub overages_enabled: bool,
+    /// Start of some period, Unix seconds; with `period_days` the period is not a calendar month.
+    pub period_start_unix: Option<u64>,
+    /// Length of a period in days.
+    pub period_days: Option<u32>,
+}
+
+/// TURN servers whose time-limited credentials are put into `welcome`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnRecord {
+    /// `turn:` and `turns:` URLs.
+    pub urls: Vec<String>,
+    /// Lifetime of a credential, in seconds.
+    pub ttl_sec: u64,
+}
+
+/// Message rate of one connection: a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MessageLimits {
+    /// Messages per second; 0 is unlimited.
+    pub message_rate: u32,
+    /// Messages at once.
+    pub message_burst: u32,
+}
+
+/// The two types of key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyType {
+    /// Signs tokens and drives REST; stays on the backend.
+    Secret,
+    /// Connects by itself; shipped to browsers.
+    Publishable,
+}
+
+/// A key, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRecord {
+    /// `pk_live_…` or `sk_id_…`.
+    pub key_id: String,
+    /// The app it belongs to.
+    pub app_id: String,
+    /// Secret or publishable.
+    #[serde(rename = "type")]
+    pub key_type: KeyType,
+    /// For people; may be empty.
+    pub name: String,
+    /// Which channels its holders may use.
+    pub channel_patterns: Vec<String>,
+    /// What they may do: `publish`, `subscribe`, `presence`, `send`.
+    pub actions: Vec<String>,
+    /// Origins that may connect with a publishable key; empty: any.
+    pub allowed_origins: Vec<String>,
+    /// Whether `welcome` gets the app's TURN servers.
+    pub auto_inject_turn: bool,
+    /// Unix seconds.
+    pub created_at: u64,
+}
