@@ -1,6 +1,11 @@
 //! Pure state: time is an argument.
 
+pub mod channel;
 pub mod connect_rate;
+pub mod peer;
+pub mod peers;
 pub mod rights;
+pub mod roster;
+pub mod time;
 pub mod timer_wheel;
 pub mod token_bucket;

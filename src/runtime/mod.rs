@@ -1,1 +1,11 @@
-//! The only place that names glommio, sockets, disk and clock.
+//! The only place that names glommio, sockets and the clock.
+
+pub mod boot;
+pub mod clock;
+pub mod command;
+mod listener;
+mod mesh;
+mod ring;
+mod shard_loop;
+mod sockets;
+mod wake;

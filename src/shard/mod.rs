@@ -1,1 +1,19 @@
-//! The shard as a value.
+//! The shard as a value: inputs in, effects out; no `await`, no clock, no randomness of its own.
+//!
+//! Start with [`input`], [`effect`] and [`mesh_message`]: they list everything a shard does.
+
+pub mod channels;
+mod commands;
+mod connect;
+pub mod connections;
+mod direct;
+pub mod effect;
+mod encode;
+mod home;
+mod http;
+pub mod input;
+mod lifecycle;
+pub mod mesh_message;
+pub mod outbox;
+mod owner;
+pub mod state;

@@ -1,0 +1,70 @@
+//! Listening sockets: one for each address and shard, so that the kernel spreads connects over
+//! the shards and no shard hands a connection to another.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Handshakes that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// The listeners of one shard.
+pub type Listeners = Vec<OwnedFd>;
+
+/// Binds every address once for each shard, before any shard runs: a failure is one error, and
+/// port 0 becomes the same port for all.
+///
+/// # Errors
+/// The address that could not be bound, and why.
+pub fn bind_all(
+    addresses: &[SocketAddr],
+    shard_count: u16,
+) -> Result<(Vec<Listeners>, Vec<SocketAddr>), (SocketAddr, io::Error)> {
+    let mut by_shard: Vec<Listeners> = (0..shard_count).map(|_| Vec::new()).collect();
+    let mut bound = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        // Without SO_REUSEPORT first: another server's listener must be an error, also one
+        // that is of the same user and shares its port.
+        probe(*address).map_err(|error| (*address, error))?;
+        let mut actual = *address;
+        for listeners in &mut by_shard {
+            let socket = bind(actual).map_err(|error| (*address, error))?;
+            if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
+                actual = local;
+            }
+            listeners.push(socket.into());
+        }
+        bound.push(actual);
+    }
+    Ok((by_shard, bound))
+}
+
+fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = open(address)?;
+    socket.bind(&address.into())
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = open(address)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit it: every write is a whole turn's, there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}

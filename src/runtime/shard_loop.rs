@@ -1,0 +1,488 @@
+//! A shard at work: sockets, ring, mesh and clock around the shard value.
+//!
+//! One turn: take what the ring, the mesh and the control plane bring, let the shard handle it,
+//! then write. Every connection gets one write per turn, however much was queued for it: under
+//! load turns grow longer and writes larger. A turn reads and flushes a bounded number of
+//! sockets, so that a wide fan-out or a busy connection delays the others by one turn, not by
+//! its whole length. With nothing to do the loop sleeps until the ring's eventfd, the mesh, a
+//! command or a deadline wakes it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::io::BufferedFile;
+use glommio::timer::Timer;
+
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::runtime::clock::Clock;
+use crate::runtime::command::{Command, Commands};
+use crate::runtime::listener::Listeners;
+use crate::runtime::mesh::{Inbox, MeshOut};
+use crate::runtime::ring::{RingEvent, SocketRing};
+use crate::runtime::sockets::{Sockets, Transfer, adopt};
+use crate::runtime::wake::Wake;
+use crate::shard::effect::Effects;
+use crate::shard::input::Input;
+use crate::shard::outbox::Finish;
+use crate::shard::state::Shard;
+
+/// Bytes read from one socket at once. One buffer serves the whole shard.
+const SCRATCH_BYTES: usize = 64 * 1_024;
+/// Sockets read in one turn.
+const READS_PER_TURN_MAX: usize = 128;
+/// Bytes read in one turn.
+const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
+/// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
+const FLUSHES_PER_TURN_MAX: usize = 128;
+/// Pause before accepting again when descriptors or memory have run out.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// Pause before trying a full mesh link again, if nothing else wakes the shard.
+const LINK_RETRY: Duration = Duration::from_millis(1);
+
+/// See the top of this file.
+pub struct ShardLoop {
+    shard: Shard,
+    effects: Effects,
+    clock: Clock,
+    ring: SocketRing,
+    listeners: Listeners,
+    sockets: Sockets,
+    mesh_out: MeshOut,
+    mesh_in: Inbox,
+    commands: Commands,
+    wake: Rc<Wake>,
+    sleep: Rc<Wake>,
+    scratch: Box<[u8]>,
+    events: Vec<RingEvent>,
+    to_read: VecDeque<ConnectionId>,
+    to_flush: VecDeque<ConnectionId>,
+    /// Listeners that stopped, and when to start them again.
+    paused_listeners: Vec<(u32, u64)>,
+    accepting: bool,
+    draining: bool,
+    reported_drained: bool,
+    stopped: bool,
+    multiple_shards: bool,
+}
+
+/// What a shard's loop is made of.
+pub struct Parts {
+    /// The shard value.
+    pub shard: Shard,
+    /// How many there are in the process.
+    pub shard_count: u16,
+    /// The process's clocks.
+    pub clock: Clock,
+    /// This shard's listeners.
+    pub listeners: Listeners,
+    /// Outgoing links.
+    pub mesh_out: MeshOut,
+    /// Where incoming batches are put.
+    pub mesh_in: Inbox,
+    /// Where commands come from.
+    pub commands: Commands,
+    /// Wakes the loop.
+    pub wake: Rc<Wake>,
+}
+
+impl ShardLoop {
+    /// Sets the shard's ring up and starts accepting.
+    ///
+    /// # Errors
+    /// Those of the ring and the eventfd.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        // SAFETY: takes no memory.
+        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if eventfd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and owned by nobody else.
+        let eventfd = unsafe { OwnedFd::from_raw_fd(eventfd) };
+        let sleep = Rc::new(Wake::default());
+        watch_eventfd(eventfd.try_clone()?, sleep.clone(), parts.wake.clone());
+        let mut ring = SocketRing::new(eventfd)?;
+        for (at, listener) in parts.listeners.iter().enumerate() {
+            ring.accept(at as u32, listener.as_raw_fd())?;
+        }
+        Ok(Self {
+            effects: Effects::new(parts.shard_count),
+            multiple_shards: parts.shard_count > 1,
+            shard: parts.shard,
+            clock: parts.clock,
+            ring,
+            listeners: parts.listeners,
+            sockets: Sockets::default(),
+            mesh_out: parts.mesh_out,
+            mesh_in: parts.mesh_in,
+            commands: parts.commands,
+            wake: parts.wake,
+            sleep,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            events: Vec::new(),
+            to_read: VecDeque::new(),
+            to_flush: VecDeque::new(),
+            paused_listeners: Vec::new(),
+            accepting: true,
+            draining: false,
+            reported_drained: false,
+            stopped: false,
+        })
+    }
+
+    /// Runs until the shard is told to stop.
+    ///
+    /// # Errors
+    /// When the ring can no longer be used.
+    pub async fn run(mut self) -> io::Result<()> {
+        while !self.stopped {
+            self.turn()?;
+            if !self.has_work() {
+                self.sleep().await;
+            } else if self.multiple_shards {
+                // Lets glommio look at the mesh.
+                glommio::executor().yield_task_queue_now().await;
+            } else {
+                glommio::yield_if_needed().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.reap(&mut events)?;
+        for event in events.drain(..) {
+            self.ring_event(event, now)?;
+        }
+        self.events = events;
+        self.read_sockets(now);
+        self.take_mesh(now);
+        self.take_commands(now)?;
+        if self.shard.next_deadline_ms().is_some_and(|at| at <= now.mono_ms) {
+            self.handle(Input::Time, now);
+        }
+        self.resume_listeners(now)?;
+        self.handle(Input::EndOfTurn, now);
+        self.flush(now)?;
+        self.send_mesh(now);
+        self.report_drained();
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.shard.handle(input, now, &mut self.effects);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.events.is_empty()
+            || !self.to_read.is_empty()
+            || !self.to_flush.is_empty()
+            || !self.effects.dirty.is_empty()
+            || !self.effects.abort.is_empty()
+            || self.shard.has_work()
+            || !self.mesh_in.borrow().is_empty()
+    }
+
+    async fn sleep(&mut self) {
+        if self.ring.prepare_to_sleep() {
+            self.ring.awake();
+            return;
+        }
+        let now = self.clock.now();
+        let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
+        let deadline_ms = self.shard.next_deadline_ms().into_iter().chain(paused).min();
+        let mut timeout = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
+        if self.mesh_out.has_backlog() {
+            timeout = Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
+        }
+        self.sleep.wake();
+        match timeout {
+            None => self.wake.wait().await,
+            Some(timeout) => {
+                or(self.wake.wait(), async {
+                    Timer::new(timeout).await;
+                })
+                .await;
+            }
+        }
+        self.ring.awake();
+    }
+
+    fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
+        match event {
+            RingEvent::Accepted { listener, socket, stopped } => {
+                let (fd, remote) = adopt(socket);
+                if stopped && self.accepting {
+                    let fd = self.listeners[listener as usize].as_raw_fd();
+                    self.ring.accept(listener, fd)?;
+                }
+                self.accepted(fd, remote, now)
+            }
+            RingEvent::AcceptFailed { listener, errno } => {
+                if self.accepting {
+                    let cause = io::Error::from_raw_os_error(errno);
+                    tracing::warn!(
+                        shard = self.shard.number(),
+                        %cause,
+                        "cannot accept connections; trying again in {ACCEPT_PAUSE_MS} ms"
+                    );
+                    self.paused_listeners.push((listener, now.mono_ms + ACCEPT_PAUSE_MS));
+                }
+                Ok(())
+            }
+            RingEvent::Ready { connection, readable, writable, last } => {
+                self.ready(connection, readable, writable, last)
+            }
+        }
+    }
+
+    fn accepted(&mut self, fd: OwnedFd, remote: IpAddr, now: Now) -> io::Result<()> {
+        if self.draining {
+            return Ok(());
+        }
+        let raw = fd.as_raw_fd();
+        let Some(connection) = self.sockets.insert(fd) else { return Ok(()) };
+        self.ring.watch(connection, raw)?;
+        self.handle(Input::Accepted { connection, remote }, now);
+        Ok(())
+    }
+
+    fn resume_listeners(&mut self, now: Now) -> io::Result<()> {
+        let mut at = 0;
+        while let Some((listener, resume_ms)) = self.paused_listeners.get(at).copied() {
+            if resume_ms > now.mono_ms {
+                at += 1;
+                continue;
+            }
+            self.paused_listeners.swap_remove(at);
+            if self.accepting {
+                let fd = self.listeners[listener as usize].as_raw_fd();
+                self.ring.accept(listener, fd)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(
+        &mut self,
+        id: ConnectionId,
+        readable: bool,
+        writable: bool,
+        last: bool,
+    ) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        if socket.closing {
+            if last {
+                self.sockets.close(id);
+            }
+            return Ok(());
+        }
+        if readable && !socket.queued_to_read {
+            socket.queued_to_read = true;
+            self.to_read.push_back(id);
+        }
+        if writable && socket.write_blocked {
+            socket.write_blocked = false;
+            self.to_flush.push_back(id);
+        }
+        if last {
+            let raw = socket.raw();
+            self.ring.watch(id, raw)?;
+        }
+        Ok(())
+    }
+
+    fn read_sockets(&mut self, now: Now) {
+        let mut bytes_read = 0;
+        for _ in 0..READS_PER_TURN_MAX.min(self.to_read.len()) {
+            let Some(id) = self.to_read.pop_front() else { return };
+            let Some(socket) = self.sockets.get_mut(id) else { continue };
+            if socket.closing || !self.shard.wants_input(id) {
+                // Read again when the shard says so.
+                socket.queued_to_read = false;
+                continue;
+            }
+            match socket.receive(&mut self.scratch) {
+                Transfer::Bytes(count) => {
+                    // A short read has emptied the socket; the ring reports what comes later.
+                    let more = count == self.scratch.len();
+                    socket.queued_to_read = more;
+                    if more {
+                        self.to_read.push_back(id);
+                    }
+                    let bytes = &mut self.scratch[..count];
+                    let input = Input::Received { connection: id, bytes };
+                    self.shard.handle(input, now, &mut self.effects);
+                    bytes_read += count;
+                }
+                Transfer::WouldBlock => socket.queued_to_read = false,
+                Transfer::Ended => {
+                    socket.queued_to_read = false;
+                    self.handle(Input::Ended { connection: id }, now);
+                }
+            }
+            if bytes_read >= READ_BYTES_PER_TURN_MAX {
+                return;
+            }
+        }
+    }
+
+    fn take_mesh(&mut self, now: Now) {
+        let batches = std::mem::take(&mut *self.mesh_in.borrow_mut());
+        for (from, batch) in batches {
+            for message in batch {
+                self.handle(Input::Mesh { from, message }, now);
+            }
+        }
+    }
+
+    fn take_commands(&mut self, now: Now) -> io::Result<()> {
+        while let Some(command) = self.commands.next() {
+            match command {
+                Command::Rights(rights, done) => {
+                    self.handle(Input::Rights(rights), now);
+                    done.done();
+                }
+                Command::Drain { window_ms, retry_after_ms } => {
+                    self.draining = true;
+                    self.stop_accepting()?;
+                    self.handle(Input::Drain { window_ms, retry_after_ms }, now);
+                }
+                Command::Stop => self.stopped = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_accepting(&mut self) -> io::Result<()> {
+        if self.accepting {
+            self.accepting = false;
+            for listener in 0..self.listeners.len() {
+                self.ring.stop_accepting(listener as u32)?;
+            }
+            self.events.clear();
+            let mut events = Vec::new();
+            self.ring.reap(&mut events)?;
+            self.events = events;
+            self.listeners.clear();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, now: Now) -> io::Result<()> {
+        self.to_flush.extend(self.effects.dirty.drain(..));
+        for _ in 0..FLUSHES_PER_TURN_MAX.min(self.to_flush.len()) {
+            let Some(id) = self.to_flush.pop_front() else { break };
+            self.flush_one(id, now)?;
+        }
+        for id in std::mem::take(&mut self.effects.readable) {
+            if let Some(socket) = self.sockets.get_mut(id)
+                && !socket.queued_to_read
+            {
+                socket.queued_to_read = true;
+                self.to_read.push_back(id);
+            }
+        }
+        for id in std::mem::take(&mut self.effects.abort) {
+            self.close(id, now)?;
+        }
+        Ok(())
+    }
+
+    fn flush_one(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        if socket.closing || socket.write_blocked {
+            return Ok(());
+        }
+        self.shard.begin_flush(id);
+        loop {
+            let pending = self.shard.pending(id);
+            if pending.is_empty() {
+                break;
+            }
+            let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+            match socket.send(pending) {
+                Transfer::Bytes(count) => {
+                    let short = count < pending.len();
+                    self.handle(Input::Written { connection: id, count }, now);
+                    if !short {
+                        continue;
+                    }
+                    // The socket is full: the next attempt says so and arms the ring.
+                }
+                Transfer::WouldBlock => {
+                    socket.write_blocked = true;
+                    return Ok(());
+                }
+                Transfer::Ended => {
+                    self.handle(Input::Ended { connection: id }, now);
+                    return self.close(id, now);
+                }
+            }
+        }
+        match self.shard.finish(id) {
+            Finish::Open => Ok(()),
+            Finish::ShutdownWrite => {
+                if let Some(socket) = self.sockets.get(id) {
+                    socket.shutdown(libc::SHUT_WR);
+                }
+                Ok(())
+            }
+            Finish::Close => self.close(id, now),
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        if socket.closing {
+            return Ok(());
+        }
+        socket.closing = true;
+        socket.shutdown(libc::SHUT_RDWR);
+        self.ring.unwatch(id)?;
+        self.handle(Input::Closed { connection: id }, now);
+        Ok(())
+    }
+
+    fn send_mesh(&mut self, now: Now) {
+        let mut changed = Vec::new();
+        self.mesh_out.send(&mut self.effects.mesh, |to, over_limit| {
+            changed.push((to, over_limit));
+        });
+        for (to, over_limit) in changed {
+            self.handle(Input::Link { to, over_limit }, now);
+        }
+    }
+
+    fn report_drained(&mut self) {
+        if self.draining && !self.reported_drained && self.sockets.is_empty() {
+            self.reported_drained = true;
+            self.commands.report_drained();
+        }
+    }
+}
+
+/// Wakes the loop when the ring has news while it sleeps. The eventfd is read only after the
+/// loop went to sleep: a busy loop looks at the ring by itself.
+fn watch_eventfd(eventfd: OwnedFd, asleep: Rc<Wake>, wake: Rc<Wake>) {
+    use std::os::fd::IntoRawFd;
+    // SAFETY: the descriptor is owned and given away.
+    let eventfd = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
+    glommio::spawn_local(async move {
+        loop {
+            asleep.wait().await;
+            if eventfd.read_at(0, 8).await.is_err() {
+                return;
+            }
+            wake.wake();
+        }
+    })
+    .detach();
+}

@@ -1,0 +1,190 @@
+//! The sockets of one shard, under the numbers by which the shard knows its connections.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::ids::ConnectionId;
+use crate::runtime::ring::SLOT_BITS;
+
+/// One socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    /// A write found no room; the ring tells when there is some.
+    pub write_blocked: bool,
+    /// It stands on the list of sockets to be read.
+    pub queued_to_read: bool,
+    /// It is shut down and waits for its poll to end.
+    pub closing: bool,
+}
+
+/// How a read or write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// So many bytes.
+    Bytes(usize),
+    /// Not now.
+    WouldBlock,
+    /// Never again: end of stream, or an error.
+    Ended,
+}
+
+impl Socket {
+    /// Its descriptor, for the ring.
+    #[must_use]
+    pub fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Reads what is there, without waiting.
+    pub fn receive(&self, into: &mut [u8]) -> Transfer {
+        loop {
+            // SAFETY: the pointer and length describe a live mutable slice.
+            let count = unsafe {
+                libc::recv(self.raw(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
+            };
+            match transfer(count) {
+                Some(Transfer::Bytes(0)) => return Transfer::Ended,
+                Some(outcome) => return outcome,
+                None => {}
+            }
+        }
+    }
+
+    /// Writes as much as there is room for, without waiting.
+    pub fn send(&self, bytes: &[u8]) -> Transfer {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        loop {
+            // SAFETY: the pointer and length describe a live slice.
+            let count =
+                unsafe { libc::send(self.raw(), bytes.as_ptr().cast(), bytes.len(), flags) };
+            if let Some(outcome) = transfer(count) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Ends one or both directions. A socket that is already broken needs no ending.
+    pub fn shutdown(&self, how: libc::c_int) {
+        // SAFETY: takes no memory.
+        unsafe { libc::shutdown(self.raw(), how) };
+    }
+}
+
+/// `None` when the call is to be made again.
+fn transfer(count: libc::ssize_t) -> Option<Transfer> {
+    if let Ok(count) = usize::try_from(count) {
+        return Some(Transfer::Bytes(count));
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EINTR) => None,
+        Some(libc::EAGAIN) => Some(Transfer::WouldBlock),
+        _ => Some(Transfer::Ended),
+    }
+}
+
+/// Takes over an accepted socket. Answers the peer's address too.
+#[must_use]
+pub fn adopt(fd: RawFd) -> (OwnedFd, IpAddr) {
+    // SAFETY: the ring has just handed this descriptor to us and to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let address = peer_address(fd.as_raw_fd()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    (fd, address)
+}
+
+fn peer_address(fd: RawFd) -> Option<IpAddr> {
+    // SAFETY: all bit patterns are valid for this plain structure.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the pointers describe `storage` and its length.
+    let done = unsafe { libc::getpeername(fd, (&raw mut storage).cast(), &raw mut len) };
+    if done != 0 {
+        return None;
+    }
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage holds this type, which it can.
+            let address = unsafe { &*(&raw const storage).cast::<libc::sockaddr_in>() };
+            Some(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that the storage holds this type, which it can.
+            let address = unsafe { &*(&raw const storage).cast::<libc::sockaddr_in6>() };
+            Some(IpAddr::from(address.sin6_addr.s6_addr).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// The sockets of one shard.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    socket: Option<Socket>,
+}
+
+impl Sockets {
+    /// Adds a socket and numbers it; `None` when no number is free.
+    pub fn insert(&mut self, fd: OwnedFd) -> Option<ConnectionId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < 1 << SLOT_BITS => {
+                self.slots.push(Slot { generation: 0, socket: None });
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        let entry = &mut self.slots[slot as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.socket = Some(Socket {
+            fd,
+            write_blocked: false,
+            queued_to_read: false,
+            closing: false,
+        });
+        self.count += 1;
+        Some(ConnectionId { slot, generation: entry.generation })
+    }
+
+    /// A socket, unless it is closed.
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<&Socket> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.socket.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    /// A socket, unless it is closed.
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Socket> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        slot.socket.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    /// Closes a socket and frees its number for the next generation.
+    pub fn close(&mut self, id: ConnectionId) {
+        if self.get(id).is_some() {
+            self.slots[id.slot as usize].socket = None;
+            self.free.push(id.slot);
+            self.count -= 1;
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}

@@ -1,0 +1,217 @@
+//! The channels that concern one shard: those with members here, and those that it owns.
+//!
+//! One look-up by hash finds both sides. Members are connections of this shard, in a plain
+//! array that fan-out walks; each session remembers its position, so that leaving needs no
+//! search. An entry exists while the channel has members here or is owned and not empty.
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+use crate::domain::channel::Channel;
+use crate::domain::peer::SharedChannel;
+use crate::domain::roster::Interest;
+use crate::ids::AppIndex;
+
+/// Index of a channel on this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChannelSlot(pub u32);
+
+/// A subscribed connection of this shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its slot in the connection table; it leaves here before its slot is used again.
+    pub connection_slot: u32,
+    /// What it wants.
+    pub interest: Interest,
+}
+
+/// What this shard knows of a channel.
+#[derive(Debug)]
+pub struct LocalChannel {
+    /// Its name, app and hash.
+    pub key: SharedChannel,
+    /// Subscribed connections of this shard.
+    pub members: Vec<Member>,
+    /// Roster and order, if this shard is the owner.
+    pub owned: Option<Box<Channel>>,
+    /// Whether it stands on the list of channels whose batch ends with the turn.
+    pub batched: bool,
+}
+
+/// The channels that concern one shard.
+#[derive(Debug)]
+pub struct Channels {
+    index: HashTable<u32>,
+    slots: Vec<Option<LocalChannel>>,
+    free: Vec<u32>,
+}
+
+/// The hash that chooses a channel's owner and its place in tables.
+#[must_use]
+pub fn channel_hash(hasher: &RandomState, app: AppIndex, name: &str) -> u64 {
+    hasher.hash_one((app, name))
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl Channels {
+    /// The channel of that name, if it concerns this shard.
+    #[must_use]
+    pub fn find(&self, hash: u64, app: AppIndex, name: &str) -> Option<ChannelSlot> {
+        self.index
+            .find(hash, |slot| {
+                self.slots[*slot as usize].as_ref().is_some_and(|channel| {
+                    channel.key.hash == hash
+                        && channel.key.app == app
+                        && channel.key.name.as_str() == name
+                })
+            })
+            .map(|slot| ChannelSlot(*slot))
+    }
+
+    /// The channel of that key, if it concerns this shard.
+    #[must_use]
+    pub fn find_key(&self, key: &SharedChannel) -> Option<ChannelSlot> {
+        self.find(key.hash, key.app, key.name.as_str())
+    }
+
+    /// The channel of that key; a new entry if need be.
+    pub fn find_or_insert(&mut self, key: &SharedChannel) -> ChannelSlot {
+        if let Some(slot) = self.find_key(key) {
+            return slot;
+        }
+        let channel =
+            LocalChannel { key: key.clone(), members: Vec::new(), owned: None, batched: false };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(channel);
+                slot
+            }
+            None => {
+                self.slots.push(Some(channel));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let slots = &self.slots;
+        self.index.insert_unique(key.hash, slot, |slot| {
+            slots[*slot as usize].as_ref().map_or(0, |channel| channel.key.hash)
+        });
+        ChannelSlot(slot)
+    }
+
+    /// An entry.
+    #[must_use]
+    pub fn get(&self, slot: ChannelSlot) -> Option<&LocalChannel> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    /// An entry.
+    pub fn get_mut(&mut self, slot: ChannelSlot) -> Option<&mut LocalChannel> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Adds a member and answers its position.
+    pub fn add_member(&mut self, slot: ChannelSlot, member: Member) -> u32 {
+        let Some(channel) = self.get_mut(slot) else { return 0 };
+        channel.members.push(member);
+        (channel.members.len() - 1) as u32
+    }
+
+    /// Removes the member at a position. Answers the connection that now stands there, whose
+    /// session must note its new position.
+    pub fn remove_member(&mut self, slot: ChannelSlot, position: u32) -> Option<u32> {
+        let channel = self.get_mut(slot)?;
+        let position = position as usize;
+        if position >= channel.members.len() {
+            return None;
+        }
+        channel.members.swap_remove(position);
+        if channel.members.len() * 4 < channel.members.capacity() {
+            channel.members.shrink_to(channel.members.len() * 2);
+        }
+        channel.members.get(position).map(|member| member.connection_slot)
+    }
+
+    /// Forgets the entry if nothing keeps it.
+    pub fn release(&mut self, slot: ChannelSlot) {
+        let Some(channel) = self.get_mut(slot) else { return };
+        if channel.owned.as_ref().is_some_and(|owned| owned.is_empty()) {
+            channel.owned = None;
+        }
+        if channel.owned.is_some() || !channel.members.is_empty() || channel.batched {
+            return;
+        }
+        let hash = channel.key.hash;
+        self.slots[slot.0 as usize] = None;
+        self.free.push(slot.0);
+        if let Ok(entry) = self.index.find_entry(hash, |known| *known == slot.0) {
+            entry.remove();
+        }
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = (ChannelSlot, &LocalChannel)> {
+        let entries = self.slots.iter().enumerate();
+        entries.filter_map(|(at, slot)| Some((ChannelSlot(at as u32), slot.as_ref()?)))
+    }
+
+    /// How many channels this shard owns.
+    #[must_use]
+    pub fn owned_count(&self) -> usize {
+        self.iter().filter(|(_, channel)| channel.owned.is_some()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::peer::{ChannelKey, JsonName};
+
+    fn key(app: u32, name: &str) -> SharedChannel {
+        let hash = u64::from(name.len() as u32 % 3); // collides on purpose
+        Arc::new(ChannelKey { app: AppIndex(app), hash, name: JsonName::new(name) })
+    }
+
+    #[test]
+    fn the_same_name_in_two_apps_is_two_channels() {
+        let mut channels = Channels::default();
+        let (one, other) = (key(1, "room"), key(2, "room"));
+        let slot = channels.find_or_insert(&one);
+        assert_eq!(channels.find_or_insert(&one), slot);
+        assert_ne!(channels.find_or_insert(&other), slot);
+        assert_eq!(channels.find(key(1, "door").hash, AppIndex(1), "door"), None);
+    }
+
+    #[test]
+    fn an_entry_without_members_and_owner_is_forgotten_and_its_slot_used_again() {
+        let mut channels = Channels::default();
+        let slot = channels.find_or_insert(&key(1, "a"));
+        let member = Member { connection_slot: 7, interest: Interest::default() };
+        assert_eq!(channels.add_member(slot, member), 0);
+        channels.release(slot);
+        assert!(channels.get(slot).is_some());
+        assert_eq!(channels.remove_member(slot, 0), None);
+        channels.release(slot);
+        assert!(channels.get(slot).is_none());
+        assert_eq!(channels.find_or_insert(&key(1, "b")), slot);
+    }
+
+    #[test]
+    fn removing_a_member_tells_who_moved() {
+        let mut channels = Channels::default();
+        let slot = channels.find_or_insert(&key(1, "a"));
+        for connection_slot in 10..13 {
+            channels.add_member(slot, Member { connection_slot, interest: Interest::default() });
+        }
+        assert_eq!(channels.remove_member(slot, 0), Some(12));
+        assert_eq!(channels.remove_member(slot, 1), None);
+        assert_eq!(channels.remove_member(slot, 0), None);
+        assert_eq!(channels.remove_member(slot, 0), None);
+    }
+}

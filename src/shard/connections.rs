@@ -1,0 +1,290 @@
+//! The connections of one shard: protocol state, but no socket.
+//!
+//! The runtime numbers connections when it accepts them and keeps the sockets under the same
+//! numbers; a generation tells an ended connection from the next user of its slot.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::domain::peer::{SharedChannel, SharedPeer};
+use crate::domain::rights::Key;
+use crate::domain::token_bucket::TokenBucket;
+use crate::ids::{ConnectionId, ShardId};
+use crate::proto::actions::Actions;
+use crate::proto::pattern::Pattern;
+use crate::proto::ws::message::Decoder;
+use crate::shard::channels::ChannelSlot;
+use crate::shard::mesh_message::Frame;
+use crate::shard::outbox::Outbox;
+
+/// One connection, from accept to the end of its socket.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The client's address (the proxy's word, if that proxy is trusted).
+    pub remote: IpAddr,
+    /// Bytes that could not be used yet: an incomplete head, body or frame, or everything that
+    /// came while input is held back. Owns no memory when empty.
+    pub input: Vec<u8>,
+    /// What waits to be written.
+    pub outbox: Outbox,
+    /// Where in its life it is.
+    pub stage: Stage,
+    /// When bytes last came, on the monotonic clock.
+    pub received_ms: u64,
+    /// The earliest timer entry that still means this connection; later ones are stale.
+    pub timer_ms: u64,
+    /// Why its input is held back, if it is.
+    pub held: Held,
+    /// Whether the runtime has been told that the outbox wants to be written.
+    pub dirty: bool,
+    /// Whether it counts in its app's gauge.
+    pub counted: bool,
+}
+
+/// Where in its life a connection is.
+#[derive(Debug)]
+pub enum Stage {
+    /// HTTP: a request is awaited, being read, or being answered.
+    Http(Http),
+    /// The upgrade is good; the peer's owner is being told before it is answered.
+    Registering(Box<Session>, Box<str>),
+    /// WebSocket, authenticated.
+    Open(Box<Session>),
+    /// A close frame was sent; the peer's is awaited until the deadline.
+    Closing {
+        /// Looks for the peer's close frame.
+        decoder: Decoder,
+        /// When to stop waiting.
+        until_ms: u64,
+    },
+    /// Nothing more is read but the end of the stream, until the deadline.
+    Lingering {
+        /// When to stop waiting.
+        until_ms: u64,
+    },
+}
+
+/// A connection before (or without) an upgrade.
+#[derive(Debug)]
+pub struct Http {
+    /// How many bytes of the input are known not to hold the end of the head.
+    pub scanned: u32,
+    /// When the head or body must be complete, or the idle connection is closed.
+    pub deadline_ms: u64,
+    /// Whether a request has been answered on this connection.
+    pub reused: bool,
+    /// The request being read or answered behind its head.
+    pub request: Option<Box<crate::shard::rest::Request>>,
+}
+
+/// Why input is held back: it stays in `input` and the socket is not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held(u8);
+
+impl Held {
+    /// Answers wait for the peer to read them.
+    pub const REPLIES: Held = Held(1);
+    /// A mesh link that it feeds is over its limit.
+    pub const LINK: Held = Held(2);
+    /// A request is being answered (HTTP), or the upgrade is.
+    pub const REQUEST: Held = Held(4);
+
+    /// Adds a reason.
+    pub fn add(&mut self, reason: Held) {
+        self.0 |= reason.0;
+    }
+
+    /// Removes a reason.
+    pub fn remove(&mut self, reason: Held) {
+        self.0 &= !reason.0;
+    }
+
+    /// Whether that reason holds.
+    #[must_use]
+    pub fn has(self, reason: Held) -> bool {
+        self.0 & reason.0 != 0
+    }
+
+    /// Whether any reason holds.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// An authenticated connection.
+#[derive(Debug)]
+pub struct Session {
+    /// The key it came with or whose token it carried, with the key's present rights.
+    pub key: Arc<Key>,
+    /// Who it is for others.
+    pub peer: SharedPeer,
+    /// What its token says; `None` for a publishable key.
+    pub grant: Option<Box<Grant>>,
+    /// Frames into messages.
+    pub decoder: Decoder,
+    /// Its message rate.
+    pub bucket: TokenBucket,
+    /// The channels it is in.
+    pub memberships: SmallVec<[Membership; 2]>,
+    /// What waits for joins to complete.
+    pub joining: Option<Box<Joining>>,
+    /// A ping was sent and nothing came since.
+    pub pinged: bool,
+    /// When the drain closes it.
+    pub drain_ms: Option<u64>,
+}
+
+/// What a token grants, on top of which the key's rights hold.
+#[derive(Debug)]
+pub struct Grant {
+    /// Its own patterns, if it names any.
+    pub patterns: Option<Box<[Pattern]>>,
+    /// Its own actions, if it names any.
+    pub actions: Option<Actions>,
+    /// When the connection is closed for it, Unix milliseconds.
+    pub closes_unix_ms: u64,
+    /// The same on the monotonic clock.
+    pub closes_ms: u64,
+    /// `metadata` for its own `welcome`, until that is sent.
+    pub metadata: Option<Box<str>>,
+}
+
+/// A channel that the connection is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership {
+    /// The channel.
+    pub channel: ChannelSlot,
+    /// Its place among the channel's members on this shard.
+    pub position: u32,
+}
+
+/// Joins on their way, and what must not overtake them.
+#[derive(Debug, Default)]
+pub struct Joining {
+    /// Channels whose `Joined` is awaited, once for each.
+    pub channels: SmallVec<[SharedChannel; 1]>,
+    /// Direct messages that wait: their senders may be peers that are announced to this
+    /// connection only by a snapshot on its way.
+    pub held_directs: Vec<Frame>,
+    /// Their size.
+    pub held_bytes: usize,
+}
+
+impl Session {
+    /// Whether key and token together allow that action.
+    #[must_use]
+    pub fn may(&self, action: Actions) -> bool {
+        let granted = self.grant.as_ref().and_then(|grant| grant.actions);
+        self.key.actions.contains(action) && granted.is_none_or(|own| own.contains(action))
+    }
+
+    /// Whether key and token together allow that channel.
+    #[must_use]
+    pub fn may_use(&self, channel: &str) -> bool {
+        let own = self.grant.as_ref().and_then(|grant| grant.patterns.as_deref());
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
+        any(&self.key.patterns) && own.is_none_or(any)
+    }
+}
+
+/// The connections of one shard.
+#[derive(Debug, Default)]
+pub struct Connections {
+    slots: Vec<Option<Box<Connection>>>,
+    count: usize,
+}
+
+impl Connections {
+    /// Adds a connection under the runtime's number.
+    pub fn insert(&mut self, connection: Connection) {
+        let slot = connection.id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if self.slots[slot].replace(Box::new(connection)).is_none() {
+            self.count += 1;
+        }
+    }
+
+    /// Removes a connection.
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        self.get(id)?;
+        self.count -= 1;
+        self.slots.get_mut(id.slot as usize)?.take()
+    }
+
+    /// A connection, unless it has ended.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slots.get(id.slot as usize)?.as_deref().filter(|connection| connection.id == id)
+    }
+
+    /// A connection, unless it has ended.
+    #[inline]
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        slot.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    /// The connection that uses a slot now.
+    #[inline]
+    pub fn at_slot_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The session of a connection, if it is open.
+    #[inline]
+    #[must_use]
+    pub fn session(&self, id: ConnectionId) -> Option<&Session> {
+        match &self.get(id)?.stage {
+            Stage::Open(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The session of a connection, if it is open.
+    #[inline]
+    pub fn session_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
+        match &mut self.get_mut(id)?.stage {
+            Stage::Open(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// All connections.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().flatten().map(|connection| &**connection)
+    }
+
+    /// The ids of all connections, for walks that change them.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ConnectionId> {
+        self.iter().map(|connection| connection.id).collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// The shard that a hash chooses: its high bits, scaled, so that tables keyed by the low bits
+/// stay evenly filled.
+#[inline]
+#[must_use]
+pub fn owner_shard(hash: u64, shard_count: u16) -> ShardId {
+    ShardId(((u128::from(hash) * u128::from(shard_count)) >> 64) as u16)
+}

@@ -1,0 +1,178 @@
+//! Direct messages, and the registry of peers that finds their receivers.
+//!
+//! A `send` goes from the sender's home to the owner of the receiving peer, from there to every
+//! home where that peer has connections, and from each of those a result goes back to the
+//! sender's home, which acks when the first part was delivered and answers `peer_not_found`
+//! when none was. Where the app asks for a common channel, the owner first asks the homes.
+
+use smallvec::SmallVec;
+
+use crate::domain::channel::RequestId;
+use crate::domain::peers::peer_hash;
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::proto::wire::error::ErrorCode;
+use crate::shard::connections::owner_shard;
+use crate::shard::effect::Effects;
+use crate::shard::mesh_message::{
+    Direct, DirectResult, MeshMessage, Register, Scope, ScopeResult, Send,
+};
+use crate::shard::state::Shard;
+
+/// A `send` whose results are awaited, on the sender's home shard.
+#[derive(Debug)]
+pub(in crate::shard) struct PendingSend {
+    sender: ConnectionId,
+    request_id: RequestId,
+    results: u16,
+    delivered: bool,
+}
+
+/// A `send` whose scope is being asked for, on the receiving peer's owner shard.
+#[derive(Debug)]
+pub(in crate::shard) struct PendingScope {
+    send: Send,
+    homes_missing: u16,
+    shared: bool,
+}
+
+type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
+
+impl Shard {
+    /// The shard that owns a peer.
+    pub(in crate::shard) fn peer_owner(&self, app: AppIndex, peer_id: &str) -> ShardId {
+        owner_shard(peer_hash(&self.config.hasher, app, peer_id), self.config.shard_count)
+    }
+
+    pub(in crate::shard) fn peer_register(&mut self, register: &Register, effects: &mut Effects) {
+        self.peers.register(register.app, &register.peer, register.connection);
+        let ConnectionRef { shard, connection } = register.connection;
+        self.send(shard, MeshMessage::Registered(connection), effects);
+    }
+
+    /// Begins a `send` on the sender's home shard and answers its number.
+    pub(in crate::shard) fn begin_send(
+        &mut self,
+        sender: ConnectionId,
+        request_id: RequestId,
+    ) -> u64 {
+        let number = self.operation();
+        let pending = PendingSend { sender, request_id, results: 0, delivered: false };
+        self.sends.insert(number, pending);
+        number
+    }
+
+    /// A `send` at the receiving peer's owner.
+    pub(in crate::shard) fn peer_send(&mut self, send: Send, effects: &mut Effects) {
+        let homes = self.homes_of(&send);
+        if homes.is_empty() {
+            return self.send_failed(&send, effects);
+        }
+        let Some(channels) = send.scope.clone() else {
+            return self.direct(&send, homes, effects);
+        };
+        let question = self.operation();
+        let homes_missing = homes.len() as u16;
+        self.scopes.insert(question, PendingScope { send, homes_missing, shared: false });
+        for (home, connections) in homes {
+            let scope =
+                Scope { owner: self.id(), question, connections, channels: channels.clone() };
+            self.send(home, MeshMessage::Scope(Box::new(scope)), effects);
+        }
+    }
+
+    pub(in crate::shard) fn home_scope(&mut self, scope: &Scope, effects: &mut Effects) {
+        let shared = scope.connections.iter().any(|id| {
+            self.connections.session(*id).is_some_and(|session| {
+                session.memberships.iter().any(|membership| {
+                    self.channels.get(membership.channel).is_some_and(|channel| {
+                        scope.channels.iter().any(|key| key.name == channel.key.name)
+                    })
+                })
+            })
+        });
+        let result = ScopeResult { question: scope.question, shared };
+        self.send(scope.owner, MeshMessage::ScopeResult(result), effects);
+    }
+
+    pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult, effects: &mut Effects) {
+        let Some(pending) = self.scopes.get_mut(&result.question) else { return };
+        pending.shared |= result.shared;
+        pending.homes_missing -= 1;
+        if pending.homes_missing > 0 {
+            return;
+        }
+        let Some(PendingScope { send, shared, .. }) = self.scopes.remove(&result.question) else {
+            return;
+        };
+        let homes = self.homes_of(&send);
+        if shared && !homes.is_empty() {
+            self.direct(&send, homes, effects);
+        } else {
+            self.send_failed(&send, effects);
+        }
+    }
+
+    fn direct(&mut self, send: &Send, homes: ByHome, effects: &mut Effects) {
+        let parts = homes.len() as u16;
+        for (home, connections) in homes {
+            let direct = Direct {
+                connections,
+                frame: send.frame.clone(),
+                sender: send.sender,
+                send: send.send,
+                parts,
+            };
+            self.send(home, MeshMessage::Direct(Box::new(direct)), effects);
+        }
+    }
+
+    fn send_failed(&mut self, send: &Send, effects: &mut Effects) {
+        let result = DirectResult { send: send.send, parts: 1, delivered: false };
+        self.send(send.sender.shard, MeshMessage::DirectResult(result), effects);
+    }
+
+    /// The receiver's connections by home shard, without the sending one.
+    fn homes_of(&self, send: &Send) -> ByHome {
+        let mut homes = ByHome::new();
+        for to in self.peers.connections(send.app, &send.to) {
+            if *to == send.sender {
+                continue;
+            }
+            match homes.iter_mut().find(|(home, _)| *home == to.shard) {
+                Some((_, connections)) => connections.push(to.connection),
+                None => homes.push((to.shard, SmallVec::from_buf([to.connection]))),
+            }
+        }
+        homes
+    }
+
+    pub(in crate::shard) fn home_direct(&mut self, direct: &Direct, effects: &mut Effects) {
+        let mut delivered = false;
+        for id in &direct.connections {
+            delivered |= self.deliver_direct(*id, &direct.frame, effects);
+        }
+        let result = DirectResult { send: direct.send, parts: direct.parts, delivered };
+        self.send(direct.sender.shard, MeshMessage::DirectResult(result), effects);
+    }
+
+    pub(in crate::shard) fn direct_result(&mut self, result: DirectResult, effects: &mut Effects) {
+        let Some(pending) = self.sends.get_mut(&result.send) else { return };
+        pending.results += 1;
+        let first_delivery = result.delivered && !pending.delivered;
+        pending.delivered |= result.delivered;
+        let failed = pending.results == result.parts && !pending.delivered;
+        let sender = pending.sender;
+        let request_id = match first_delivery || failed {
+            true => pending.request_id.take(),
+            false => None,
+        };
+        if pending.results == result.parts {
+            self.sends.remove(&result.send);
+        }
+        if failed {
+            self.error(sender, request_id.as_deref(), ErrorCode::PeerNotFound, None, effects);
+        } else if first_delivery {
+            self.ack(sender, &request_id, effects);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Everything that a shard may ask for.
+//!
+//! Not an enum but one list for each kind: the runtime handles each kind at its own point of
+//! the turn, and a fan-out to a thousand connections appends a thousand small ids.
+
+use crate::ids::{ConnectionId, ShardId};
+use crate::shard::mesh_message::MeshMessage;
+
+/// What a shard asks for. The runtime empties the lists; the shard only appends.
+#[derive(Debug)]
+pub struct Effects {
+    /// Connections with something to write, or to finish: each once until it is flushed.
+    pub dirty: Vec<ConnectionId>,
+    /// Connections whose sockets may be read again after having been held back.
+    pub readable: Vec<ConnectionId>,
+    /// Connections whose sockets are to be closed now, whatever waits.
+    pub abort: Vec<ConnectionId>,
+    /// Messages for each other shard, in order.
+    pub mesh: Vec<Vec<MeshMessage>>,
+}
+
+impl Effects {
+    /// No effects, for a process of that many shards.
+    #[must_use]
+    pub fn new(shard_count: u16) -> Self {
+        Self {
+            dirty: Vec::new(),
+            readable: Vec::new(),
+            abort: Vec::new(),
+            mesh: (0..shard_count).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// Appends a message for another shard.
+    pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) {
+        // `to` comes from `owner_shard` or from a `ConnectionRef` of this process.
+        self.mesh[to.index()].push(message);
+    }
+}

@@ -1,0 +1,272 @@
+//! The shard as the home of connections: local members, fan-out into their outboxes.
+
+use crate::domain::peer::SharedChannel;
+use crate::ids::{ConnectionId, ShardId};
+use crate::shard::channels::{ChannelSlot, Member};
+use crate::shard::connections::{Connection, Joining, Membership};
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::mesh_message::{
+    Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
+};
+use crate::shard::outbox::{BufferPool, Class};
+use crate::shard::state::Shard;
+
+impl Shard {
+    /// A join is complete: the connection is a member from here on.
+    pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
+        let id = joined.connection;
+        let Some(session) = self.connections.session_mut(id) else { return };
+        let held = match &mut session.joining {
+            Some(joining) => joining.complete(&joined.channel),
+            None => Vec::new(),
+        };
+        if session.joining.as_ref().is_some_and(|joining| joining.channels.is_empty()) {
+            session.joining = None;
+        }
+        self.add_member(id, &joined);
+        self.ack(id, &joined.request_id, effects);
+        if let Some(snapshot) = &joined.snapshot {
+            self.reply_apart(id, snapshot, effects);
+        }
+        for frame in held {
+            self.deliver_to(id, &frame, effects);
+        }
+    }
+
+    fn add_member(&mut self, id: ConnectionId, joined: &Joined) {
+        let slot = self.channels.find_or_insert(&joined.channel);
+        let Some(session) = self.connections.session_mut(id) else { return };
+        let known = session.memberships.iter().find(|membership| membership.channel == slot);
+        if let Some(membership) = known {
+            let position = membership.position as usize;
+            if let Some(channel) = self.channels.get_mut(slot)
+                && let Some(member) = channel.members.get_mut(position)
+            {
+                member.interest = joined.interest;
+            }
+            return;
+        }
+        let member = Member { connection_slot: id.slot, interest: joined.interest };
+        let position = self.channels.add_member(slot, member);
+        session.memberships.push(Membership { channel: slot, position });
+    }
+
+    /// Takes a connection out of a channel's local members, if it is one.
+    pub(in crate::shard) fn remove_member(&mut self, id: ConnectionId, slot: ChannelSlot) {
+        let Some(session) = self.connections.session_mut(id) else { return };
+        let at = session.memberships.iter().position(|membership| membership.channel == slot);
+        let Some(at) = at else { return };
+        let membership = session.memberships.swap_remove(at);
+        self.vacate(membership);
+    }
+
+    /// Takes the place of a membership that its session has given up.
+    pub(in crate::shard) fn vacate(&mut self, membership: Membership) {
+        let Membership { channel, position } = membership;
+        if let Some(moved) = self.channels.remove_member(channel, position)
+            && let Some(connection) = self.connections.at_slot_mut(moved)
+        {
+            connection.move_membership(channel, position);
+        }
+        self.channels.release(channel);
+    }
+
+    /// A leave is complete at the owner.
+    pub(in crate::shard) fn home_left(&mut self, left: Left, effects: &mut Effects) {
+        match left.cause {
+            LeaveCause::Request(request_id) => {
+                if let Some(slot) = self.channels.find_key(&left.channel) {
+                    self.remove_member(left.connection, slot);
+                }
+                self.ack(left.connection, &request_id, effects);
+            }
+            LeaveCause::Ended => {}
+        }
+    }
+
+    pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver, effects: &mut Effects) {
+        if let Some(slot) = self.channels.find_key(&deliver.channel) {
+            let with_metadata = deliver.with_metadata.as_deref();
+            self.deliver(slot, &deliver.plain, with_metadata, deliver.except, effects);
+        }
+    }
+
+    pub(in crate::shard) fn home_announce(
+        &mut self,
+        owner: ShardId,
+        announce: &Announce,
+        effects: &mut Effects,
+    ) {
+        if let Some(slot) = self.channels.find_key(&announce.channel) {
+            self.deliver_presence(slot, &announce.frames, effects);
+        }
+        let announced = Announced { channel: announce.channel.clone(), token: announce.token };
+        self.send(owner, MeshMessage::Announced(Box::new(announced)), effects);
+    }
+
+    /// Fan-out: one publication into the outboxes of all local members.
+    pub(in crate::shard) fn deliver(
+        &mut self,
+        slot: ChannelSlot,
+        plain: &[u8],
+        with_metadata: Option<&[u8]>,
+        except: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.channels.get(slot) else { return };
+        for member in &channel.members {
+            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+                continue;
+            };
+            if except == Some(connection.id) {
+                continue;
+            }
+            let frame = match with_metadata {
+                Some(frame) if member.interest.sender_metadata => frame,
+                _ => plain,
+            };
+            if !connection.deliver(frame, limit, &mut self.pool, effects) {
+                self.slow.push(connection.id);
+            }
+        }
+    }
+
+    /// Presence changes into the outboxes of the local members that want them.
+    pub(in crate::shard) fn deliver_presence(
+        &mut self,
+        slot: ChannelSlot,
+        frames: &[u8],
+        effects: &mut Effects,
+    ) {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.channels.get(slot) else { return };
+        for member in channel.members.iter().filter(|member| member.interest.presence) {
+            if let Some(connection) = self.connections.at_slot_mut(member.connection_slot)
+                && !connection.deliver(frames, limit, &mut self.pool, effects)
+            {
+                self.slow.push(connection.id);
+            }
+        }
+    }
+
+    /// A delivery to one connection. Answers whether it was put into its outbox.
+    pub(in crate::shard) fn deliver_to(
+        &mut self,
+        id: ConnectionId,
+        frame: &Frame,
+        effects: &mut Effects,
+    ) -> bool {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let delivered = connection.deliver(frame, limit, &mut self.pool, effects);
+        if !delivered {
+            self.slow.push(id);
+        }
+        delivered
+    }
+
+    /// A direct message to one connection: behind the joins it waits for, if any.
+    pub(in crate::shard) fn deliver_direct(
+        &mut self,
+        id: ConnectionId,
+        frame: &Frame,
+        effects: &mut Effects,
+    ) -> bool {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(session) = self.connections.session_mut(id) else { return false };
+        let Some(joining) = &mut session.joining else {
+            return self.deliver_to(id, frame, effects);
+        };
+        if joining.held_bytes + frame.len() > limit {
+            self.slow.push(id);
+            return false;
+        }
+        joining.held_bytes += frame.len();
+        joining.held_directs.push(frame.clone());
+        true
+    }
+
+    /// A frame that answers the connection's own request.
+    pub(in crate::shard) fn reply(
+        &mut self,
+        id: ConnectionId,
+        frame: &[u8],
+        effects: &mut Effects,
+    ) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.outbox.push(Class::Reply, frame, &mut self.pool);
+            connection.mark_dirty(effects);
+        }
+    }
+
+    /// A reply that leaves in a write of its own, a turn after what was queued before it: a
+    /// published client misses a snapshot that its WebSocket library reads together with the
+    /// ack, because it starts to listen only after the ack.
+    fn reply_apart(&mut self, id: ConnectionId, frames: &[u8], effects: &mut Effects) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.outbox.fence();
+            connection.outbox.push(Class::Reply, frames, &mut self.pool);
+            connection.outbox.fence();
+            connection.mark_dirty(effects);
+        }
+    }
+
+    pub(in crate::shard) fn ack(
+        &mut self,
+        id: ConnectionId,
+        request_id: &Option<Box<str>>,
+        effects: &mut Effects,
+    ) {
+        if let Some(request_id) = request_id {
+            let mut frame = std::mem::take(&mut self.encoded);
+            frame.clear();
+            encode::ack(&mut frame, request_id);
+            self.reply(id, &frame, effects);
+            self.encoded = frame;
+        }
+    }
+}
+
+impl Connection {
+    /// Queues a delivery; `false` if the connection takes too little of what it was sent.
+    #[inline]
+    fn deliver(
+        &mut self,
+        frame: &[u8],
+        limit: usize,
+        pool: &mut BufferPool,
+        effects: &mut Effects,
+    ) -> bool {
+        if self.outbox.delivery_bytes() + frame.len() > limit {
+            return false;
+        }
+        self.outbox.push(Class::Delivery, frame, pool);
+        self.mark_dirty(effects);
+        true
+    }
+
+    /// Asks the runtime to flush the outbox.
+    #[inline]
+    pub(in crate::shard) fn mark_dirty(&mut self, effects: &mut Effects) {
+        if !self.dirty {
+            self.dirty = true;
+            effects.dirty.push(self.id);
+        }
+    }
+}
+
+impl Joining {
+    /// Notes that one join of that channel is complete. Answers the direct messages that may
+    /// go now.
+    fn complete(&mut self, channel: &SharedChannel) -> Vec<Frame> {
+        let same = |known: &SharedChannel| {
+            known.hash == channel.hash && known.app == channel.app && known.name == channel.name
+        };
+        if let Some(at) = self.channels.iter().position(same) {
+            self.channels.remove(at);
+        }
+        if self.channels.is_empty() { std::mem::take(&mut self.held_directs) } else { Vec::new() }
+    }
+}

@@ -1,0 +1,71 @@
+//! Everything that may happen to a shard.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::domain::rights::Rights;
+use crate::ids::{ConnectionId, ShardId};
+use crate::shard::mesh_message::MeshMessage;
+
+/// Everything that may happen to a shard. Time is told with each input.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection was accepted; the runtime chose its number.
+    Accepted {
+        /// Its number: the slot is free, the generation was never used with it.
+        connection: ConnectionId,
+        /// The client's address.
+        remote: IpAddr,
+    },
+    /// Bytes came. They may be changed in place.
+    Received {
+        /// From whom.
+        connection: ConnectionId,
+        /// In the order of the stream.
+        bytes: &'a mut [u8],
+    },
+    /// No more bytes will come: end of stream, or an error of the socket.
+    Ended {
+        /// From whom.
+        connection: ConnectionId,
+    },
+    /// The first bytes of what was pending for a connection were written.
+    Written {
+        /// To whom.
+        connection: ConnectionId,
+        /// How many.
+        count: usize,
+    },
+    /// The socket is closed; the number may be used again with the next generation.
+    Closed {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// Another shard's message.
+    Mesh {
+        /// Which shard's.
+        from: ShardId,
+        /// What it says.
+        message: MeshMessage,
+    },
+    /// A mesh link's backlog has passed its limit, or is below it again.
+    Link {
+        /// The link's other end.
+        to: ShardId,
+        /// Whether it is over its limit now.
+        over_limit: bool,
+    },
+    /// Rights hold from now on.
+    Rights(Arc<Rights>),
+    /// Say goodbye to everybody, then close the connections one after another.
+    Drain {
+        /// Over how many milliseconds the closes are spread.
+        window_ms: u64,
+        /// What clients are told to wait before they return, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// Deadlines may be due.
+    Time,
+    /// All input of this loop turn has been handled; writing comes next.
+    EndOfTurn,
+}

@@ -1,0 +1,371 @@
+//! From accept to the end of the socket: closing, deadlines, drain, changed rights.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::domain::peers::peer_hash;
+use crate::domain::rights::{Key, Rights};
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::limits::CLOSE_HANDSHAKE_MS;
+use crate::proto::ws::close::{CloseCode, CloseFrame};
+use crate::proto::ws::frame::{Opcode, append_close, append_frame};
+use crate::proto::ws::message::Decoder;
+use crate::shard::connections::{Connection, Held, Http, Session, Stage, owner_shard};
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
+use crate::shard::outbox::{Class, Finish, Outbox};
+use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
+
+/// Pongs that wait for a peer which pings but does not read, in bytes.
+const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
+
+impl Shard {
+    pub(in crate::shard) fn accepted(&mut self, id: ConnectionId, remote: IpAddr, now: Now) {
+        let deadline_ms = now.mono_ms + self.config.limits.head_timeout_ms;
+        self.connections.insert(Connection {
+            id,
+            remote,
+            input: Vec::new(),
+            outbox: Outbox::default(),
+            stage: Stage::Http(Http { scanned: 0, deadline_ms, reused: false }),
+            received_ms: now.mono_ms,
+            timer_ms: u64::MAX,
+            held: Held::default(),
+            dirty: false,
+        });
+        self.arm(id);
+    }
+
+    /// The peer has ended the stream, or the socket is broken.
+    pub(in crate::shard) fn peer_ended(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.end_session(id, effects);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.input = Vec::new();
+            connection.stage = Stage::Lingering { until_ms: 0 };
+            connection.outbox.finish(Finish::Close);
+            connection.mark_dirty(effects);
+        }
+    }
+
+    /// The socket is gone.
+    pub(in crate::shard) fn closed(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.end_session(id, effects);
+        self.connections.remove(id);
+    }
+
+    pub(in crate::shard) fn written(
+        &mut self,
+        id: ConnectionId,
+        count: usize,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.outbox.advance(count, &mut self.pool);
+        if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
+            // The rest stands behind a fence: it is the next turn's.
+            connection.mark_dirty(effects);
+        }
+        let unread = connection.outbox.reply_bytes() > REPLY_BACKLOG_BYTES_MAX
+            || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX;
+        if !unread {
+            self.release_input(id, Held::REPLIES);
+        }
+    }
+
+    /// Holds input back while the peer does not read its answers. Answers whether it is held.
+    pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        if connection.outbox.reply_bytes() > REPLY_BACKLOG_BYTES_MAX
+            || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX
+        {
+            connection.held.add(Held::REPLIES);
+        }
+        connection.held.any()
+    }
+
+    /// Ends the authenticated life of a connection, if it has begun: it is gone from its
+    /// channels and from its peer. Its socket and outbox live on.
+    pub(in crate::shard) fn end_session(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let ended = Stage::Lingering { until_ms: 0 };
+        let session = match std::mem::replace(&mut connection.stage, ended) {
+            Stage::Open(session) | Stage::Registering(session, _) => session,
+            other => {
+                connection.stage = other;
+                return;
+            }
+        };
+        session.key.app.gauges.disconnect();
+        for membership in &session.memberships {
+            if let Some(channel) = self.channels.get(membership.channel) {
+                let channel = channel.key.clone();
+                self.leave_ended(id, &session, channel, effects);
+            }
+            self.vacate(*membership);
+        }
+        for channel in session.joining.iter().flat_map(|joining| &joining.channels) {
+            self.leave_ended(id, &session, channel.clone(), effects);
+        }
+        let register = Register {
+            app: session.key.app.index,
+            peer: session.peer.clone(),
+            connection: self.here(id),
+        };
+        let hash = peer_hash(&self.config.hasher, register.app, register.peer.id.as_str());
+        let owner = owner_shard(hash, self.config.shard_count);
+        self.send(owner, MeshMessage::Unregister(Box::new(register)), effects);
+    }
+
+    fn leave_ended(
+        &mut self,
+        id: ConnectionId,
+        session: &Session,
+        channel: crate::domain::peer::SharedChannel,
+        effects: &mut Effects,
+    ) {
+        let owner = owner_shard(channel.hash, self.config.shard_count);
+        let leave = Leave {
+            channel,
+            connection: self.here(id),
+            peer: session.peer.clone(),
+            cause: LeaveCause::Ended,
+        };
+        self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
+    }
+
+    /// Closes a WebSocket connection at the server's wish: the session ends now, the close
+    /// frame leaves behind what is queued, the peer's answer is awaited.
+    pub(in crate::shard) fn close(
+        &mut self,
+        id: ConnectionId,
+        code: CloseCode,
+        reason: &str,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.end_session(id, effects);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Stage::Closing { .. } = connection.stage {
+            return;
+        }
+        let mut frame = Vec::with_capacity(64);
+        append_close(&mut frame, &CloseFrame { code, reason });
+        connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+        let until_ms = now.mono_ms + CLOSE_HANDSHAKE_MS;
+        connection.stage = Stage::Closing { decoder: Decoder::server(), until_ms };
+        connection.held = Held::default();
+        connection.mark_dirty(effects);
+        self.arm(id);
+    }
+
+    /// Closes a connection whose bytes can no longer be understood: what follows is not read,
+    /// only the end of the stream is awaited.
+    pub(in crate::shard) fn close_broken(
+        &mut self,
+        id: ConnectionId,
+        code: CloseCode,
+        reason: &str,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.close(id, code, reason, now, effects);
+        self.linger(id, now, effects);
+    }
+
+    /// Ends writing behind what is queued and waits for the peer to end the stream too.
+    pub(in crate::shard) fn linger(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.input = Vec::new();
+        connection.held = Held::default();
+        connection.stage = Stage::Lingering { until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS };
+        connection.outbox.finish(Finish::ShutdownWrite);
+        connection.mark_dirty(effects);
+        self.arm(id);
+    }
+
+    pub(in crate::shard) fn close_slow_consumer(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
+            tracing::debug!(remote = %connection.remote, "slow consumer closed");
+            connection.outbox.discard_unstarted();
+            let code = CloseCode::TRY_AGAIN_LATER;
+            self.close(id, code, code.reason(), now, effects);
+        }
+    }
+
+    /// Answers the peer's close frame; the connection is closed behind the answer.
+    pub(in crate::shard) fn answer_close(
+        &mut self,
+        id: ConnectionId,
+        close: Option<&CloseFrame<'_>>,
+        effects: &mut Effects,
+    ) {
+        let answer_due =
+            self.connections.get(id).is_some_and(|it| matches!(it.stage, Stage::Open(_)));
+        self.end_session(id, effects);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if answer_due {
+            let code = CloseCode::answer_to(close);
+            let mut frame = Vec::with_capacity(8);
+            append_close(&mut frame, &CloseFrame { code, reason: "" });
+            connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+        }
+        connection.stage = Stage::Lingering { until_ms: connection.timer_ms };
+        connection.outbox.finish(Finish::Close);
+        connection.mark_dirty(effects);
+    }
+
+    /// The next moment at which something must be done about a connection.
+    fn deadline(&self, connection: &Connection) -> u64 {
+        let limits = &self.config.limits;
+        match &connection.stage {
+            Stage::Http(http) => http.deadline_ms,
+            Stage::Registering(..) => u64::MAX,
+            Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => *until_ms,
+            Stage::Open(session) => {
+                let quiet_ms =
+                    if session.pinged { limits.drop_after_ms } else { limits.ping_after_ms };
+                let expiry_ms = session.grant.as_ref().map_or(u64::MAX, |grant| grant.closes_ms);
+                let drain_ms = session.drain_ms.unwrap_or(u64::MAX);
+                (connection.received_ms + quiet_ms).min(expiry_ms).min(drain_ms)
+            }
+        }
+    }
+
+    /// Makes sure that the connection's next deadline is noticed.
+    pub(in crate::shard) fn arm(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let deadline_ms = self.deadline(connection);
+        if deadline_ms < connection.timer_ms {
+            self.timers.insert(deadline_ms, id);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.timer_ms = deadline_ms;
+            }
+        }
+    }
+
+    pub(in crate::shard) fn time(&mut self, now: Now, effects: &mut Effects) {
+        let mut due = Vec::new();
+        self.timers.expire(now.mono_ms, |id| due.push(id));
+        for id in due {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if now.mono_ms < connection.timer_ms {
+                continue; // an earlier entry has dealt with it and set this one's successor
+            }
+            connection.timer_ms = u64::MAX;
+            let deadline_ms = self.connections.get(id).map_or(u64::MAX, |it| self.deadline(it));
+            if deadline_ms <= now.mono_ms {
+                self.due(id, now, effects);
+            }
+            self.arm(id);
+        }
+    }
+
+    /// A connection's deadline has come.
+    fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        let limits = &self.config.limits;
+        let (ping_after_ms, drop_after_ms) = (limits.ping_after_ms, limits.drop_after_ms);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let quiet_ms = now.mono_ms.saturating_sub(connection.received_ms);
+        match &mut connection.stage {
+            Stage::Http(_) => self.http_deadline(id, now, effects),
+            Stage::Registering(..) => {}
+            Stage::Closing { .. } | Stage::Lingering { .. } => effects.abort.push(id),
+            Stage::Open(session) => {
+                if session.drain_ms.is_some_and(|at| at <= now.mono_ms) {
+                    let code = CloseCode::GOING_AWAY;
+                    self.close(id, code, "server shutting down", now, effects);
+                } else if session.grant.as_ref().is_some_and(|grant| grant.closes_ms <= now.mono_ms)
+                {
+                    let code = CloseCode::EXPIRED_TOKEN;
+                    self.close(id, code, code.reason(), now, effects);
+                } else if quiet_ms >= drop_after_ms {
+                    self.end_session(id, effects);
+                    effects.abort.push(id);
+                } else if quiet_ms >= ping_after_ms && !session.pinged {
+                    session.pinged = true;
+                    let mut frame = Vec::with_capacity(2);
+                    append_frame(&mut frame, Opcode::Ping, b"");
+                    connection.outbox.push_control(&frame);
+                    connection.mark_dirty(effects);
+                }
+            }
+        }
+    }
+
+    /// Sends `going_away` to everybody and spreads the closes evenly over the window.
+    pub(in crate::shard) fn drain(
+        &mut self,
+        window_ms: u64,
+        retry_after_ms: u64,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.draining = true;
+        let mut frame = Vec::new();
+        encode::going_away(&mut frame, retry_after_ms);
+        let ids = self.connections.ids();
+        let count = ids.len() as u64;
+        for (at, id) in ids.into_iter().enumerate() {
+            let close_ms = now.mono_ms + window_ms * (at as u64 + 1) / count;
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            match &mut connection.stage {
+                Stage::Open(session) => {
+                    session.drain_ms = Some(close_ms);
+                    connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+                    connection.mark_dirty(effects);
+                    self.arm(id);
+                }
+                Stage::Http(_) => self.drain_http(id, now, effects),
+                Stage::Registering(session, _) => session.drain_ms = Some(close_ms),
+                Stage::Closing { .. } | Stage::Lingering { .. } => {}
+            }
+        }
+    }
+
+    /// Rights hold from now on: connections follow their key and app.
+    pub(in crate::shard) fn switch_rights(
+        &mut self,
+        rights: Arc<Rights>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.rights = rights;
+        for id in self.connections.ids() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let (Stage::Open(session) | Stage::Registering(session, _)) = &mut connection.stage
+            else {
+                continue;
+            };
+            let verdict = match self.rights.key(&session.key.id) {
+                None => Err(CloseCode::INVALID_TOKEN),
+                Some(key) if key.app.index != session.key.app.index => {
+                    Err(CloseCode::INVALID_TOKEN)
+                }
+                Some(key) if key.app.suspended => Err(CloseCode::APP_SUSPENDED),
+                Some(key) => Ok(Arc::<Key>::clone(key)),
+            };
+            match verdict {
+                Ok(key) => session.key = key,
+                Err(code) => self.revoke(id, code, now, effects),
+            }
+        }
+    }
+
+    fn revoke(&mut self, id: ConnectionId, code: CloseCode, now: Now, effects: &mut Effects) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match connection.stage {
+            Stage::Open(_) => self.close(id, code, code.reason(), now, effects),
+            // Not yet answered: the upgrade is, and the close frame follows it.
+            _ => self.close_registering(id, code, now, effects),
+        }
+    }
+}

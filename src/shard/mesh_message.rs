@@ -1,0 +1,260 @@
+//! Everything that may cross from one shard to another.
+//!
+//! Payloads are behind one pointer, so that a message is two words and a turn's batch moves
+//! cheaply; frames and names are shared, never copied. Links are FIFO: what one shard sends to
+//! another arrives in that order. The roles in the names below: *home* is the shard that holds
+//! a connection, *owner* the one that the hash of a channel or peer chooses.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::domain::channel::RequestId;
+use crate::domain::peer::{SharedChannel, SharedPeer};
+use crate::domain::roster::Interest;
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+
+/// A whole WebSocket frame, encoded once for all who get it.
+pub type Frame = Arc<[u8]>;
+
+/// What one shard tells another.
+#[derive(Debug)]
+pub enum MeshMessage {
+    /// Home to channel owner.
+    Join(Box<Join>),
+    /// Home to channel owner.
+    Leave(Box<Leave>),
+    /// Home to channel owner.
+    Publish(Box<Publish>),
+    /// Channel owner to home: a join is complete.
+    Joined(Box<Joined>),
+    /// Channel owner to home: a connection is out, at its own request.
+    Left(Box<Left>),
+    /// Channel owner to home: a publication is in the channel's order.
+    Published(Box<Published>),
+    /// Channel owner to each home with members.
+    Deliver(Box<Deliver>),
+    /// Channel owner to each home with members that want presence.
+    Announce(Box<Announce>),
+    /// Home to channel owner: an announcement is in the outboxes.
+    Announced(Box<Announced>),
+    /// Home to peer owner: a connection of this peer exists.
+    Register(Box<Register>),
+    /// Peer owner to home: direct messages reach the connection from now on.
+    Registered(ConnectionId),
+    /// Home to peer owner: the connection is gone.
+    Unregister(Box<Register>),
+    /// Home to peer owner.
+    Send(Box<Send>),
+    /// Peer owner to each home where the peer has connections.
+    Direct(Box<Direct>),
+    /// Home or peer owner to the sender's home: what became of a part of a `send`.
+    DirectResult(DirectResult),
+    /// Peer owner to home, and back: has the peer a connection there that shares a channel?
+    Scope(Box<Scope>),
+    /// The answer to `Scope`.
+    ScopeResult(ScopeResult),
+    /// The sender's outgoing links are over their limit, or no longer: hold back what feeds it.
+    Throttle(bool),
+}
+
+const _: () = assert!(size_of::<MeshMessage>() <= 24, "a mesh message stays within three words");
+
+/// A connection subscribes.
+#[derive(Debug)]
+pub struct Join {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The subscriber.
+    pub connection: ConnectionRef,
+    /// Its peer.
+    pub peer: SharedPeer,
+    /// What it wants.
+    pub interest: Interest,
+    /// To be echoed in the ack.
+    pub request_id: RequestId,
+}
+
+/// A connection unsubscribes, or ended while it was subscribed.
+#[derive(Debug)]
+pub struct Leave {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The subscriber.
+    pub connection: ConnectionRef,
+    /// Its peer.
+    pub peer: SharedPeer,
+    /// Why, and who waits for it.
+    pub cause: LeaveCause,
+}
+
+/// Why a connection leaves a channel.
+#[derive(Debug)]
+pub enum LeaveCause {
+    /// It asked: it is answered with `Left`.
+    Request(RequestId),
+    /// It ended.
+    Ended,
+}
+
+/// A publication on its way to the channel's owner.
+#[derive(Debug)]
+pub struct Publish {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The `message` frame without `fromMetadata`.
+    pub frame: Frame,
+    /// Whose metadata those get who want it.
+    pub sender_info: Option<SharedPeer>,
+    /// Who published, and gets no copy; `None` for REST.
+    pub sender: Option<ConnectionRef>,
+    /// Whether the sender wants an ack.
+    pub request_id: RequestId,
+}
+
+/// A join is complete: the connection is a member from here on in the link's order.
+#[derive(Debug)]
+pub struct Joined {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The subscriber, on the receiving shard.
+    pub connection: ConnectionId,
+    /// What it wants.
+    pub interest: Interest,
+    /// To be echoed in the ack.
+    pub request_id: RequestId,
+    /// The roster's frames, for connections with the `presence` action.
+    pub snapshot: Option<Vec<u8>>,
+}
+
+/// A leave is complete.
+#[derive(Debug)]
+pub struct Left {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The connection, on the receiving shard.
+    pub connection: ConnectionId,
+    /// What is to be answered.
+    pub cause: LeaveCause,
+}
+
+/// A publication has its place.
+#[derive(Debug)]
+pub struct Published {
+    /// The publisher, on the receiving shard.
+    pub connection: ConnectionId,
+    /// To be echoed in the ack.
+    pub request_id: RequestId,
+}
+
+/// A publication for the members of one home shard.
+#[derive(Debug)]
+pub struct Deliver {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The frame for everybody.
+    pub plain: Frame,
+    /// The frame for those who want `fromMetadata`, where it differs.
+    pub with_metadata: Option<Frame>,
+    /// A connection of the receiving shard that gets no copy.
+    pub except: Option<ConnectionId>,
+}
+
+/// Presence changes for the members of one home shard.
+#[derive(Debug)]
+pub struct Announce {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// One or more `presence` frames.
+    pub frames: Frame,
+    /// To be given back in `Announced`.
+    pub token: u64,
+}
+
+/// See [`MeshMessage::Announced`].
+#[derive(Debug)]
+pub struct Announced {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// From `Announce`.
+    pub token: u64,
+}
+
+/// A connection of a peer.
+#[derive(Debug)]
+pub struct Register {
+    /// The peer's app.
+    pub app: AppIndex,
+    /// The peer.
+    pub peer: SharedPeer,
+    /// The connection.
+    pub connection: ConnectionRef,
+}
+
+/// Channel names of a sender, for apps whose direct messages need a common channel.
+pub type SharedChannels = Arc<[SharedChannel]>;
+
+/// A direct message on its way to the peer's owner.
+#[derive(Debug)]
+pub struct Send {
+    /// The app.
+    pub app: AppIndex,
+    /// The peer it is for.
+    pub to: Box<str>,
+    /// The `direct` frame.
+    pub frame: Frame,
+    /// The sending connection: gets no copy, and hears the result.
+    pub sender: ConnectionRef,
+    /// Names the `send` on the sender's home shard.
+    pub send: u64,
+    /// Where the app asks for a common channel: the sender's.
+    pub scope: Option<SharedChannels>,
+}
+
+/// A direct message for some connections of one home shard.
+#[derive(Debug)]
+pub struct Direct {
+    /// The connections.
+    pub connections: SmallVec<[ConnectionId; 1]>,
+    /// The `direct` frame.
+    pub frame: Frame,
+    /// Whose `send` it is.
+    pub sender: ConnectionRef,
+    /// Names the `send` on the sender's home shard.
+    pub send: u64,
+    /// How many results the sender's home will get in all.
+    pub parts: u16,
+}
+
+/// What became of one part of a `send`.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectResult {
+    /// Names the `send` on the receiving shard.
+    pub send: u64,
+    /// How many such results there are in all.
+    pub parts: u16,
+    /// Whether it was put into at least one connection's outbox.
+    pub delivered: bool,
+}
+
+/// Asks a home shard whether one of these connections is in one of these channels.
+#[derive(Debug)]
+pub struct Scope {
+    /// The owner that asks.
+    pub owner: ShardId,
+    /// Names the question there.
+    pub question: u64,
+    /// Connections on the receiving shard.
+    pub connections: SmallVec<[ConnectionId; 1]>,
+    /// The sender's channels.
+    pub channels: SharedChannels,
+}
+
+/// See [`MeshMessage::ScopeResult`].
+#[derive(Clone, Copy, Debug)]
+pub struct ScopeResult {
+    /// From `Scope`.
+    pub question: u64,
+    /// Whether there is a common channel.
+    pub shared: bool,
+}

@@ -1,0 +1,288 @@
+//! The shard as the owner of channels: roster, one order, announcements.
+//!
+//! Every publication, join and leave of a channel passes here, and the order in which they
+//! pass is the channel's: links to home shards are FIFO, so all members see it alike. Presence
+//! changes wait in a batch until the turn ends or a publication needs its place behind them.
+
+use smallvec::SmallVec;
+
+use crate::domain::channel::{
+    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome,
+};
+use crate::domain::peer::SharedChannel;
+use crate::ids::{ConnectionRef, ShardId};
+use crate::shard::channels::ChannelSlot;
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::mesh_message::{
+    Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
+    Publish, Published,
+};
+use crate::shard::state::Shard;
+
+/// A publication whose `message` frame is encoded.
+#[derive(Clone, Copy)]
+pub(in crate::shard) struct Publication<'a> {
+    /// The frame without `fromMetadata`.
+    pub plain: &'a [u8],
+    /// The same, if it is already shared with other shards.
+    pub shared: Option<&'a Frame>,
+    /// The sender's public metadata.
+    pub metadata: Option<&'a str>,
+    /// Gets no copy.
+    pub except: Option<ConnectionRef>,
+}
+
+impl Shard {
+    pub(in crate::shard) fn owner_join(&mut self, join: Join, effects: &mut Effects) {
+        let slot = self.channels.find_or_insert(&join.channel);
+        if self.owned(slot).is_some_and(|owned| owned.must_announce_before(join.peer.id.as_str()))
+        {
+            self.announce(slot, effects);
+        }
+        let hasher = &self.config.hasher;
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let owned = channel.owned.get_or_insert_with(|| Box::new(Channel::new(hasher.clone())));
+        owned.join(Joiner {
+            connection: join.connection,
+            peer: join.peer,
+            interest: join.interest,
+            request_id: join.request_id,
+            deferred: Vec::new(),
+        });
+        self.batch(slot);
+    }
+
+    pub(in crate::shard) fn owner_leave(&mut self, leave: Leave, effects: &mut Effects) {
+        let Leave { channel, connection, peer, cause } = leave;
+        let slot = self.channels.find_key(&channel);
+        let Some((slot, owned)) = slot.and_then(|slot| Some((slot, self.owned(slot)?))) else {
+            self.answer_leave(channel, connection, cause, effects);
+            return;
+        };
+        let cause = match cause {
+            LeaveCause::Request(request_id) => match owned.leave(&peer, connection, request_id) {
+                LeaveOutcome::Done(request_id) => LeaveCause::Request(request_id),
+                LeaveOutcome::Deferred => return,
+            },
+            LeaveCause::Ended => {
+                owned.disconnect(&peer, connection);
+                cause
+            }
+        };
+        self.answer_leave(channel, connection, cause, effects);
+        self.batch(slot);
+    }
+
+    fn answer_leave(
+        &mut self,
+        channel: SharedChannel,
+        connection: ConnectionRef,
+        cause: LeaveCause,
+        effects: &mut Effects,
+    ) {
+        if !matches!(cause, LeaveCause::Ended) {
+            let left = Left { channel, connection: connection.connection, cause };
+            self.send(connection.shard, MeshMessage::Left(Box::new(left)), effects);
+        }
+    }
+
+    /// A publication from another shard.
+    pub(in crate::shard) fn owner_publish(&mut self, publish: Publish, effects: &mut Effects) {
+        let publication = Publication {
+            plain: &publish.frame,
+            shared: Some(&publish.frame),
+            metadata: publish.sender_info.as_ref().and_then(|peer| peer.metadata.as_deref()),
+            except: publish.sender,
+        };
+        if let Some(slot) = self.channels.find_key(&publish.channel) {
+            self.sequence(slot, publication, effects);
+        }
+        if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
+            let published = Published { connection: sender.connection, request_id };
+            self.send(sender.shard, MeshMessage::Published(Box::new(published)), effects);
+        }
+    }
+
+    /// Puts a publication into the channel's order: whatever was announced before it is sent
+    /// before it. Answers how many members the channel has, the publisher included.
+    pub(in crate::shard) fn sequence(
+        &mut self,
+        slot: ChannelSlot,
+        publication: Publication<'_>,
+        effects: &mut Effects,
+    ) -> u64 {
+        self.announce(slot, effects);
+        let Some(owned) = self.owned(slot) else { return 0 };
+        let homes: SmallVec<[Home; 4]> = owned.homes().iter().copied().collect();
+        let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
+        let mut with_metadata = std::mem::take(&mut self.encoded_with_metadata);
+        with_metadata.clear();
+        if let Some(metadata) = publication.metadata
+            && homes.iter().any(|home| home.metadata_count > 0)
+        {
+            encode::with_metadata(&mut with_metadata, publication.plain, metadata);
+        }
+        let mut plain_shared = publication.shared.cloned();
+        let mut with_metadata_shared: Option<Frame> = None;
+        for home in &homes {
+            let variant = Some(&with_metadata[..])
+                .filter(|bytes| !bytes.is_empty() && home.metadata_count > 0);
+            if home.shard == self.id() {
+                let except = publication.except.map(|sender| sender.connection);
+                let except = except.filter(|_| publication.except_is_on(home.shard));
+                self.deliver(slot, publication.plain, variant, except, effects);
+                continue;
+            }
+            let Some(channel) = self.channels.get(slot) else { continue };
+            let deliver = Deliver {
+                channel: channel.key.clone(),
+                plain: plain_shared.get_or_insert_with(|| publication.plain.into()).clone(),
+                with_metadata: variant
+                    .map(|bytes| with_metadata_shared.get_or_insert_with(|| bytes.into()).clone()),
+                except: publication
+                    .except
+                    .filter(|_| publication.except_is_on(home.shard))
+                    .map(|sender| sender.connection),
+            };
+            self.send(home.shard, MeshMessage::Deliver(Box::new(deliver)), effects);
+        }
+        self.encoded_with_metadata = with_metadata;
+        member_count
+    }
+
+    /// Notes that the channel has presence changes or joiners to be dealt with this turn.
+    fn batch(&mut self, slot: ChannelSlot) {
+        if let Some(channel) = self.channels.get_mut(slot)
+            && !channel.batched
+        {
+            channel.batched = true;
+            self.batched.push(slot);
+        }
+    }
+
+    /// Ends the batches of this turn.
+    pub(in crate::shard) fn announce_batches(&mut self, effects: &mut Effects) {
+        while let Some(slot) = self.batched.pop() {
+            if let Some(channel) = self.channels.get_mut(slot) {
+                channel.batched = false;
+            }
+            self.announce(slot, effects);
+            self.channels.release(slot);
+        }
+    }
+
+    /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
+    /// none of them.
+    fn announce(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let Some(owned) = channel.owned.as_mut().filter(|owned| owned.has_batch()) else { return };
+        if let Some(announcement) = owned.announce() {
+            let key = channel.key.clone();
+            self.tell(slot, &key, &announcement, effects);
+        }
+        self.complete_joins(slot, effects);
+    }
+
+    fn tell(
+        &mut self,
+        slot: ChannelSlot,
+        channel: &SharedChannel,
+        announcement: &Announcement,
+        effects: &mut Effects,
+    ) {
+        let Announcement { token, joined, left, homes } = announcement;
+        let frames = Frame::from(encode::presence_changes(channel, joined, left));
+        for home in homes {
+            if *home == self.id() {
+                // Local members have it in their outboxes at once; the barrier is passed.
+                self.deliver_presence(slot, &frames, effects);
+                if let Some(owned) = self.owned(slot) {
+                    owned.announced(*token);
+                }
+            } else {
+                let announce =
+                    Announce { channel: channel.clone(), frames: frames.clone(), token: *token };
+                self.send(*home, MeshMessage::Announce(Box::new(announce)), effects);
+            }
+        }
+    }
+
+    pub(in crate::shard) fn owner_announced(
+        &mut self,
+        announced: &Announced,
+        effects: &mut Effects,
+    ) {
+        let Some(slot) = self.channels.find_key(&announced.channel) else { return };
+        if let Some(owned) = self.owned(slot) {
+            owned.announced(announced.token);
+            self.complete_joins(slot, effects);
+        }
+        self.channels.release(slot);
+    }
+
+    /// Makes members of all joiners whose announcement has reached everybody, in order.
+    fn complete_joins(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        loop {
+            let Some(channel) = self.channels.get_mut(slot) else { return };
+            let Some(owned) = channel.owned.as_mut() else { return };
+            let Some(joiner) = owned.next_ready() else { return };
+            let key = channel.key.clone();
+            let snapshot = joiner.interest.presence.then(|| {
+                let id = joiner.peer.id.as_str();
+                let others = owned.roster().peers().filter(|peer| peer.id.as_str() != id);
+                encode::presence_snapshot(&key, others)
+            });
+            for deferred in joiner.deferred {
+                // The join is complete, so these wait for nothing but, again, each other.
+                match deferred {
+                    Deferred::Join(interest, request_id) => self.loop_back(MeshMessage::Join(
+                        Box::new(Join {
+                            channel: key.clone(),
+                            connection: joiner.connection,
+                            peer: joiner.peer.clone(),
+                            interest,
+                            request_id,
+                        }),
+                    )),
+                    Deferred::Leave(request_id) => self.loop_back(MeshMessage::Leave(Box::new(
+                        Leave {
+                            channel: key.clone(),
+                            connection: joiner.connection,
+                            peer: joiner.peer.clone(),
+                            cause: LeaveCause::Request(request_id),
+                        },
+                    ))),
+                }
+            }
+            let joined = Joined {
+                channel: key,
+                connection: joiner.connection.connection,
+                interest: joiner.interest,
+                request_id: joiner.request_id,
+                snapshot,
+            };
+            self.joined(joiner.connection.shard, joined, effects);
+        }
+    }
+
+    /// A local member must be in place before the next thing is put into the order, which may
+    /// happen before `loopback` is looked at.
+    fn joined(&mut self, home: ShardId, joined: Joined, effects: &mut Effects) {
+        if home == self.id() {
+            self.home_joined(joined, effects);
+        } else {
+            self.send(home, MeshMessage::Joined(Box::new(joined)), effects);
+        }
+    }
+
+    fn owned(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
+        self.channels.get_mut(slot)?.owned.as_deref_mut()
+    }
+}
+
+impl Publication<'_> {
+    fn except_is_on(&self, shard: ShardId) -> bool {
+        self.except.is_some_and(|sender: ConnectionRef| sender.shard == shard)
+    }
+}

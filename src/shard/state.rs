@@ -1,0 +1,382 @@
+//! The shard as a value: what it owns, and which part of it handles which input.
+//!
+//! A shard owns the connections its listener accepted, the channels and peers that hash to it,
+//! and nothing else. It has no clock, no sockets and no threads: the runtime, or a simulation,
+//! tells it what happened and when, and carries out what it asks for. What one shard says to
+//! itself takes the same way as what it says to others, through `loopback`, which is empty
+//! between inputs.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use ahash::{AHashMap, RandomState};
+
+use crate::domain::connect_rate::ConnectRates;
+use crate::domain::peers::Peers;
+use crate::domain::rights::Rights;
+use crate::domain::time::Now;
+use crate::domain::timer_wheel::TimerWheel;
+use crate::domain::token_bucket::BucketLimits;
+use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::shard::channels::{ChannelSlot, Channels};
+use crate::shard::connections::{Connections, Held};
+use crate::shard::direct::{PendingScope, PendingSend};
+use crate::shard::effect::Effects;
+use crate::shard::input::Input;
+use crate::shard::mesh_message::MeshMessage;
+use crate::shard::outbox::{BufferPool, Finish};
+
+/// Randomness for peer ids, given to the shard from outside.
+pub trait Entropy {
+    /// Fills the buffer.
+    fn fill(&mut self, bytes: &mut [u8]);
+}
+
+/// What a shard is told once.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which shard it is.
+    pub shard: ShardId,
+    /// Of how many.
+    pub shard_count: u16,
+    /// The process's hash keys: the same on all shards, unknown outside.
+    pub hasher: RandomState,
+    /// Refuse bad credentials with a close frame behind the handshake, not with an HTTP status.
+    pub reject_with_close: bool,
+    /// See [`ShardLimits`].
+    pub limits: ShardLimits,
+}
+
+/// Configurable bounds; sizes in bytes, times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct ShardLimits {
+    /// As advertised in `welcome`.
+    pub message_bytes_max: usize,
+    /// Channels of one connection.
+    pub channels_per_connection: usize,
+    /// Message rate of one connection, where its app sets none.
+    pub message_rate: BucketLimits,
+    /// Deliveries queued to one connection.
+    pub outbound_queue_bytes: usize,
+    /// Request head.
+    pub head_bytes_max: usize,
+    /// Time to send the request head.
+    pub head_timeout_ms: u64,
+    /// An idle HTTP connection is closed after that.
+    pub keep_alive_ms: u64,
+    /// A ping is sent after that long without inbound bytes.
+    pub ping_after_ms: u64,
+    /// The connection is dropped after that long without any.
+    pub drop_after_ms: u64,
+}
+
+/// Answers that wait to be read before a connection's input is held back, in bytes.
+pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    over_limit: bool,
+    throttled: bool,
+}
+
+impl Link {
+    fn blocked(self) -> bool {
+        self.over_limit || self.throttled
+    }
+}
+
+/// One shard. See the top of this file.
+pub struct Shard {
+    pub(in crate::shard) config: ShardConfig,
+    pub(in crate::shard) rights: Arc<Rights>,
+    pub(in crate::shard) connect_rates: Arc<ConnectRates>,
+    pub(in crate::shard) entropy: Box<dyn Entropy>,
+    pub(in crate::shard) connections: Connections,
+    pub(in crate::shard) channels: Channels,
+    pub(in crate::shard) peers: Peers,
+    pub(in crate::shard) timers: TimerWheel<ConnectionId>,
+    pub(in crate::shard) pool: BufferPool,
+    /// Frames are encoded here before they are copied to where they belong.
+    pub(in crate::shard) encoded: Vec<u8>,
+    /// The variant with `fromMetadata`.
+    pub(in crate::shard) encoded_with_metadata: Vec<u8>,
+    /// Owned channels with presence changes that are announced at the end of the turn.
+    pub(in crate::shard) batched: Vec<ChannelSlot>,
+    /// Connections that got more than they can take, to be closed after the present input.
+    pub(in crate::shard) slow: Vec<ConnectionId>,
+    /// Connections whose held input may go on.
+    pub(in crate::shard) resumable: Vec<ConnectionId>,
+    pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
+    pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
+    pub(in crate::shard) next_operation: u64,
+    pub(in crate::shard) draining: bool,
+    loopback: VecDeque<MeshMessage>,
+    links: Vec<Link>,
+    /// Connections whose input waits for links.
+    held_by_links: Vec<ConnectionId>,
+    /// The command being handled has fed a link that is over its limit.
+    fed_blocked_link: bool,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("id", &self.config.shard)
+            .field("connections", &self.connections.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(
+        config: ShardConfig,
+        rights: Arc<Rights>,
+        connect_rates: Arc<ConnectRates>,
+        entropy: Box<dyn Entropy>,
+        now: Now,
+    ) -> Self {
+        Self {
+            peers: Peers::new(config.hasher.clone()),
+            links: vec![Link::default(); usize::from(config.shard_count)],
+            config,
+            rights,
+            connect_rates,
+            entropy,
+            connections: Connections::default(),
+            channels: Channels::default(),
+            timers: TimerWheel::new(now.mono_ms),
+            pool: BufferPool::default(),
+            encoded: Vec::new(),
+            encoded_with_metadata: Vec::new(),
+            batched: Vec::new(),
+            slow: Vec::new(),
+            resumable: Vec::new(),
+            sends: AHashMap::new(),
+            scopes: AHashMap::new(),
+            next_operation: 0,
+            draining: false,
+            loopback: VecDeque::new(),
+            held_by_links: Vec::new(),
+            fed_blocked_link: false,
+        }
+    }
+
+    /// Handles one input completely.
+    pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
+        match input {
+            Input::Accepted { connection, remote } => self.accepted(connection, remote, now),
+            Input::Received { connection, bytes } => self.received(connection, bytes, now, effects),
+            Input::Ended { connection } => self.peer_ended(connection, effects),
+            Input::Written { connection, count } => self.written(connection, count, effects),
+            Input::Closed { connection } => self.closed(connection, effects),
+            Input::Mesh { from, message } => self.mesh(from, message, now, effects),
+            Input::Link { to, over_limit } => self.link(to, over_limit, effects),
+            Input::Rights(rights) => self.switch_rights(rights, now, effects),
+            Input::Drain { window_ms, retry_after_ms } => {
+                self.drain(window_ms, retry_after_ms, now, effects);
+            }
+            Input::Time => self.time(now, effects),
+            Input::EndOfTurn => self.end_of_turn(now, effects),
+        }
+        self.settle(now, effects);
+    }
+
+    /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.timers.next_deadline()
+    }
+
+    /// Whether the runtime may read from that connection's socket.
+    #[must_use]
+    pub fn wants_input(&self, connection: ConnectionId) -> bool {
+        self.connections.get(connection).is_some_and(|connection| !connection.held.any())
+    }
+
+    /// Begins a connection's flush: call once in a turn before [`pending`](Self::pending).
+    pub fn begin_flush(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.dirty = false;
+            connection.outbox.begin_turn();
+        }
+    }
+
+    /// What is to be written to a connection next in this turn; empty when nothing is.
+    #[must_use]
+    pub fn pending(&self, connection: ConnectionId) -> &[u8] {
+        self.connections.get(connection).map_or(&[], |connection| connection.outbox.pending())
+    }
+
+    /// What the socket should do now that [`pending`](Self::pending) is empty.
+    #[must_use]
+    pub fn finish(&self, connection: ConnectionId) -> Finish {
+        match self.connections.get(connection) {
+            Some(connection) if connection.outbox.is_empty() => {
+                connection.outbox.finish_when_empty()
+            }
+            Some(_) => Finish::Open,
+            None => Finish::Close,
+        }
+    }
+
+    /// Whether another turn has something to do even if nothing comes in.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.resumable.is_empty() || !self.batched.is_empty()
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.config.shard.0
+    }
+
+    /// How many connections there are, in whatever stage.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(in crate::shard) fn id(&self) -> ShardId {
+        self.config.shard
+    }
+
+    pub(in crate::shard) fn here(&self, connection: ConnectionId) -> ConnectionRef {
+        ConnectionRef { shard: self.config.shard, connection }
+    }
+
+    pub(in crate::shard) fn operation(&mut self) -> u64 {
+        self.next_operation += 1;
+        self.next_operation
+    }
+
+    /// Sends a message to a shard, this one included.
+    pub(in crate::shard) fn send(
+        &mut self,
+        to: ShardId,
+        message: MeshMessage,
+        effects: &mut Effects,
+    ) {
+        if to == self.config.shard {
+            self.loopback.push_back(message);
+        } else {
+            self.fed_blocked_link |= self.links[to.index()].blocked();
+            effects.send(to, message);
+        }
+    }
+
+    /// Brings everything that the present input has set going to its end on this shard.
+    pub(in crate::shard) fn settle(&mut self, now: Now, effects: &mut Effects) {
+        loop {
+            if let Some(message) = self.loopback.pop_front() {
+                self.mesh(self.config.shard, message, now, effects);
+            } else if let Some(connection) = self.slow.pop() {
+                self.close_slow_consumer(connection, now, effects);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Holds a connection's input back if its last command fed a link over its limit.
+    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) -> bool {
+        if !std::mem::take(&mut self.fed_blocked_link) {
+            return false;
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.held.add(Held::LINK);
+            self.held_by_links.push(id);
+        }
+        true
+    }
+
+    fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
+        let before = self.links.iter().any(|link| link.over_limit);
+        self.links[to.index()].over_limit = over_limit;
+        let after = self.links.iter().any(|link| link.over_limit);
+        if before != after {
+            // What this shard relays for others fills its links too: they hold back what
+            // they send here, or a busy channel's publishers elsewhere would not notice.
+            for shard in (0..self.config.shard_count).map(ShardId) {
+                if shard != self.config.shard {
+                    effects.send(shard, MeshMessage::Throttle(after));
+                }
+            }
+        }
+        self.resume_after_links();
+    }
+
+    /// What this shard says to itself; dealt with before the present input is done.
+    pub(in crate::shard) fn loop_back(&mut self, message: MeshMessage) {
+        self.loopback.push_back(message);
+    }
+
+    pub(in crate::shard) fn throttle(&mut self, from: ShardId, throttled: bool) {
+        self.links[from.index()].throttled = throttled;
+        self.resume_after_links();
+    }
+
+    fn resume_after_links(&mut self) {
+        if self.links.iter().any(|link| link.blocked()) {
+            return;
+        }
+        for id in std::mem::take(&mut self.held_by_links) {
+            self.release_input(id, Held::LINK);
+        }
+    }
+
+    /// Removes a reason for holding input back; the input goes on at the end of the turn.
+    pub(in crate::shard) fn release_input(&mut self, id: ConnectionId, reason: Held) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.held.has(reason)
+        {
+            connection.held.remove(reason);
+            if !connection.held.any() {
+                self.resumable.push(id);
+            }
+        }
+    }
+
+    fn mesh(&mut self, from: ShardId, message: MeshMessage, now: Now, effects: &mut Effects) {
+        match message {
+            MeshMessage::Join(join) => self.owner_join(*join, effects),
+            MeshMessage::Leave(leave) => self.owner_leave(*leave, effects),
+            MeshMessage::Publish(publish) => self.owner_publish(*publish, effects),
+            MeshMessage::Announced(announced) => self.owner_announced(&announced, effects),
+            MeshMessage::Joined(joined) => self.home_joined(*joined, effects),
+            MeshMessage::Left(left) => self.home_left(*left, effects),
+            MeshMessage::Published(published) => {
+                self.ack(published.connection, &published.request_id, effects);
+            }
+            MeshMessage::Deliver(deliver) => self.home_deliver(&deliver, effects),
+            MeshMessage::Announce(announce) => self.home_announce(from, &announce, effects),
+            MeshMessage::Register(register) => self.peer_register(&register, effects),
+            MeshMessage::Registered(connection) => self.registered(connection, now, effects),
+            MeshMessage::Unregister(register) => self.peers.unregister(
+                register.app,
+                register.peer.id.as_str(),
+                register.connection,
+            ),
+            MeshMessage::Send(send) => self.peer_send(*send, effects),
+            MeshMessage::Direct(direct) => self.home_direct(&direct, effects),
+            MeshMessage::DirectResult(result) => self.direct_result(result, effects),
+            MeshMessage::Scope(scope) => self.home_scope(&scope, effects),
+            MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
+            MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
+        }
+        // What relaying feeds is held back through `Throttle`, not at a connection here.
+        self.fed_blocked_link = false;
+    }
+
+    fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
+        self.announce_batches(effects);
+        self.settle(now, effects);
+        for id in std::mem::take(&mut self.resumable) {
+            self.resume_input(id, now, effects);
+        }
+        self.announce_batches(effects);
+    }
+}
