@@ -1,1 +1,3 @@
 //! WebSocket frames and messages.
+
+pub mod mask;
