@@ -1,3 +1,4 @@
 //! WebSocket frames and messages.
 
+pub mod close;
 pub mod mask;
