@@ -12,9 +12,9 @@ use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::rights::Key;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::{ConnectionId, ShardId};
-use crate::proto::actions::Actions;
+use crate::proto::actions::{Action, Actions};
 use crate::proto::pattern::Pattern;
-use crate::proto::ws::message::Decoder;
+use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channels::ChannelSlot;
 use crate::shard::mesh_message::Frame;
 use crate::shard::outbox::Outbox;
@@ -41,8 +41,6 @@ pub struct Connection {
     pub held: Held,
     /// Whether the runtime has been told that the outbox wants to be written.
     pub dirty: bool,
-    /// Whether it counts in its app's gauge.
-    pub counted: bool,
 }
 
 /// Where in its life a connection is.
@@ -50,14 +48,14 @@ pub struct Connection {
 pub enum Stage {
     /// HTTP: a request is awaited, being read, or being answered.
     Http(Http),
-    /// The upgrade is good; the peer's owner is being told before it is answered.
-    Registering(Box<Session>, Box<str>),
+    /// Upgraded; the peer's owner is being told, `welcome` follows when it knows.
+    Registering(Box<Session>),
     /// WebSocket, authenticated.
     Open(Box<Session>),
     /// A close frame was sent; the peer's is awaited until the deadline.
     Closing {
         /// Looks for the peer's close frame.
-        decoder: Decoder,
+        decoder: Decoder<Server>,
         /// When to stop waiting.
         until_ms: u64,
     },
@@ -77,8 +75,6 @@ pub struct Http {
     pub deadline_ms: u64,
     /// Whether a request has been answered on this connection.
     pub reused: bool,
-    /// The request being read or answered behind its head.
-    pub request: Option<Box<crate::shard::rest::Request>>,
 }
 
 /// Why input is held back: it stays in `input` and the socket is not read.
@@ -126,7 +122,7 @@ pub struct Session {
     /// What its token says; `None` for a publishable key.
     pub grant: Option<Box<Grant>>,
     /// Frames into messages.
-    pub decoder: Decoder,
+    pub decoder: Decoder<Server>,
     /// Its message rate.
     pub bucket: TokenBucket,
     /// The channels it is in.
@@ -178,7 +174,7 @@ pub struct Joining {
 impl Session {
     /// Whether key and token together allow that action.
     #[must_use]
-    pub fn may(&self, action: Actions) -> bool {
+    pub fn may(&self, action: Action) -> bool {
         let granted = self.grant.as_ref().and_then(|grant| grant.actions);
         self.key.actions.contains(action) && granted.is_none_or(|own| own.contains(action))
     }

@@ -5,7 +5,6 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::shard::channels::{ChannelSlot, Member};
 use crate::shard::connections::{Connection, Joining, Membership};
 use crate::shard::effect::Effects;
-use crate::shard::encode;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
 };
@@ -210,21 +209,6 @@ impl Shard {
             connection.outbox.push(Class::Reply, frames, &mut self.pool);
             connection.outbox.fence();
             connection.mark_dirty(effects);
-        }
-    }
-
-    pub(in crate::shard) fn ack(
-        &mut self,
-        id: ConnectionId,
-        request_id: &Option<Box<str>>,
-        effects: &mut Effects,
-    ) {
-        if let Some(request_id) = request_id {
-            let mut frame = std::mem::take(&mut self.encoded);
-            frame.clear();
-            encode::ack(&mut frame, request_id);
-            self.reply(id, &frame, effects);
-            self.encoded = frame;
         }
     }
 }

@@ -91,7 +91,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let ended = Stage::Lingering { until_ms: 0 };
         let session = match std::mem::replace(&mut connection.stage, ended) {
-            Stage::Open(session) | Stage::Registering(session, _) => session,
+            Stage::Open(session) | Stage::Registering(session) => session,
             other => {
                 connection.stage = other;
                 return;
@@ -325,7 +325,7 @@ impl Shard {
                     self.arm(id);
                 }
                 Stage::Http(_) => self.drain_http(id, now, effects),
-                Stage::Registering(session, _) => session.drain_ms = Some(close_ms),
+                Stage::Registering(session) => session.drain_ms = Some(close_ms),
                 Stage::Closing { .. } | Stage::Lingering { .. } => {}
             }
         }
@@ -341,7 +341,7 @@ impl Shard {
         self.rights = rights;
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            let (Stage::Open(session) | Stage::Registering(session, _)) = &mut connection.stage
+            let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage
             else {
                 continue;
             };
@@ -355,17 +355,8 @@ impl Shard {
             };
             match verdict {
                 Ok(key) => session.key = key,
-                Err(code) => self.revoke(id, code, now, effects),
+                Err(code) => self.close(id, code, code.reason(), now, effects),
             }
-        }
-    }
-
-    fn revoke(&mut self, id: ConnectionId, code: CloseCode, now: Now, effects: &mut Effects) {
-        let Some(connection) = self.connections.get(id) else { return };
-        match connection.stage {
-            Stage::Open(_) => self.close(id, code, code.reason(), now, effects),
-            // Not yet answered: the upgrade is, and the close frame follows it.
-            _ => self.close_registering(id, code, now, effects),
         }
     }
 }

@@ -16,4 +16,5 @@ mod lifecycle;
 pub mod mesh_message;
 pub mod outbox;
 mod owner;
+mod receive;
 pub mod state;

@@ -1,0 +1,302 @@
+//! Messages of an open connection: what each asks for, and who may.
+//!
+//! The order of the checks is the order of the error codes: syntax (decided by `proto::wire`),
+//! action, channel, limits.
+
+use std::sync::Arc;
+
+use crate::domain::channel::RequestId;
+use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
+use crate::domain::roster::Interest;
+use crate::domain::time::Now;
+use crate::ids::{AppIndex, ConnectionId};
+use crate::proto::actions::Action;
+use crate::proto::wire::command::{Command, Request};
+use crate::proto::wire::error::ErrorCode;
+use crate::proto::wire::event::Event;
+use crate::proto::wire::string::JsonStr;
+use crate::proto::ws::close::CloseCode;
+use crate::shard::channels::channel_hash;
+use crate::shard::connections::{Joining, Session, owner_shard};
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::mesh_message::{
+    Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send, SharedChannels,
+};
+use crate::shard::owner::Publication;
+use crate::shard::state::Shard;
+
+impl Shard {
+    /// One text message.
+    pub(in crate::shard) fn message(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let rate = &self.config.limits.message_rate;
+        let Some(session) = self.connections.session_mut(id) else { return };
+        let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
+        if !session.bucket.try_take(now.mono_ms, rate) {
+            let code = CloseCode::MESSAGE_RATE;
+            self.close(id, code, code.reason(), now, effects);
+            return;
+        }
+        let request = match Request::parse(text) {
+            Ok(request) => request,
+            Err(rejection) => {
+                let request_id = rejection.request_id.map(JsonStr::as_str);
+                self.error(id, request_id, rejection.code, Some(rejection.message), effects);
+                return;
+            }
+        };
+        let request_id = request.request_id.map(JsonStr::as_str);
+        let done = match request.command {
+            Command::Publish { channel, data } => {
+                self.publish(id, &channel, data, request_id, effects)
+            }
+            Command::Send { to, data } => self.direct_send(id, &to, data, request_id, effects),
+            Command::Subscribe { channel, include_sender_metadata } => {
+                self.subscribe(id, &channel, include_sender_metadata, request_id, effects)
+            }
+            Command::Unsubscribe { channel } => {
+                self.unsubscribe(id, &channel, request_id, effects);
+                Ok(())
+            }
+            Command::Ping => {
+                self.pong(id, request_id, effects);
+                Ok(())
+            }
+        };
+        if let Err(code) = done {
+            self.error(id, request_id, code, None, effects);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        id: ConnectionId,
+        channel: &str,
+        data: &str,
+        request_id: Option<&str>,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        permit(session, Action::Publish, Some(channel))?;
+        let (app, peer) = (session.key.app.index, session.peer.clone());
+        let hash = channel_hash(&self.config.hasher, app, channel);
+        let known = self.channels.find(hash, app, channel);
+        let owner = owner_shard(hash, self.config.shard_count);
+        if owner == self.id() {
+            if let Some(slot) = known
+                && let Some(local) = self.channels.get(slot)
+            {
+                let mut plain = std::mem::take(&mut self.encoded);
+                plain.clear();
+                encode::message(&mut plain, local.key.name.json(), &peer, data);
+                let publication = Publication {
+                    plain: &plain,
+                    shared: None,
+                    metadata: peer.metadata.as_deref(),
+                    except: Some(self.here(id)),
+                };
+                self.sequence(slot, publication, effects);
+                self.encoded = plain;
+            }
+            self.ack_raw(id, request_id, effects);
+            return Ok(());
+        }
+        let channel = self.channel_key(app, hash, channel);
+        self.encoded.clear();
+        encode::message(&mut self.encoded, channel.name.json(), &peer, data);
+        let publish = Publish {
+            channel,
+            frame: Frame::from(&self.encoded[..]),
+            sender_info: peer.metadata.is_some().then_some(peer),
+            sender: Some(self.here(id)),
+            request_id: request_id.map(Box::from),
+        };
+        self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
+        Ok(())
+    }
+
+    fn direct_send(
+        &mut self,
+        id: ConnectionId,
+        to: &str,
+        data: &str,
+        request_id: Option<&str>,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        permit(session, Action::Send, None)?;
+        let app = session.key.app.index;
+        let scope = session.key.app.direct_needs_shared_channel.then(|| self.scope_of(session));
+        self.encoded.clear();
+        encode::direct(&mut self.encoded, &session.peer, data);
+        let frame = Frame::from(&self.encoded[..]);
+        let number = self.begin_send(id, request_id.map(Box::from));
+        let send =
+            Send { app, to: to.into(), frame, sender: self.here(id), send: number, scope };
+        self.send(self.peer_owner(app, to), MeshMessage::Send(Box::new(send)), effects);
+        Ok(())
+    }
+
+    fn scope_of(&self, session: &Session) -> SharedChannels {
+        session
+            .memberships
+            .iter()
+            .filter_map(|membership| self.channels.get(membership.channel))
+            .map(|channel| channel.key.clone())
+            .collect()
+    }
+
+    fn subscribe(
+        &mut self,
+        id: ConnectionId,
+        channel: &str,
+        sender_metadata: bool,
+        request_id: Option<&str>,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        permit(session, Action::Subscribe, Some(channel))?;
+        let (app, peer) = (session.key.app.index, session.peer.clone());
+        let presence = session.may(Action::Presence);
+        let hash = channel_hash(&self.config.hasher, app, channel);
+        let key = self.channel_key(app, hash, channel);
+        let channels_max = self.config.limits.channels_per_connection;
+        if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
+            return Err(ErrorCode::ChannelLimitExceeded);
+        }
+        let session = self.connections.session_mut(id).ok_or(ErrorCode::InternalError)?;
+        let joining = session.joining.get_or_insert_with(Box::<Joining>::default);
+        joining.channels.push(key.clone());
+        let join = Join {
+            channel: key,
+            connection: self.here(id),
+            peer,
+            interest: Interest { presence, sender_metadata },
+            request_id: request_id.map(Box::from),
+        };
+        let owner = owner_shard(hash, self.config.shard_count);
+        self.send(owner, MeshMessage::Join(Box::new(join)), effects);
+        Ok(())
+    }
+
+    /// Channels that the connection is in, or on its way into.
+    fn channel_count(&self, session: &Session) -> usize {
+        let mut count = session.memberships.len();
+        let joining = session.joining.as_ref().map_or(&[][..], |joining| &joining.channels);
+        for (at, key) in joining.iter().enumerate() {
+            let again = joining[..at].iter().any(|earlier| earlier.name == key.name);
+            count += usize::from(!again && !self.is_member(session, key));
+        }
+        count
+    }
+
+    fn counts_already(&self, session: &Session, key: &SharedChannel) -> bool {
+        let joining = session.joining.as_ref().map_or(&[][..], |joining| &joining.channels);
+        joining.iter().any(|known| known.name == key.name) || self.is_member(session, key)
+    }
+
+    fn is_member(&self, session: &Session, key: &SharedChannel) -> bool {
+        let slot = self.channels.find_key(key);
+        slot.is_some_and(|slot| {
+            session.memberships.iter().any(|membership| membership.channel == slot)
+        })
+    }
+
+    fn unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        channel: &str,
+        request_id: Option<&str>,
+        effects: &mut Effects,
+    ) {
+        let Some(session) = self.connections.session(id) else { return };
+        let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
+        let hash = channel_hash(&self.config.hasher, app, channel);
+        let key = self.channel_key(app, hash, channel);
+        if !self.counts_already(session, &key) {
+            self.ack_raw(id, request_id, effects);
+            return;
+        }
+        if let Some(slot) = self.channels.find_key(&key) {
+            self.remove_member(id, slot);
+        }
+        let leave = Leave {
+            channel: key,
+            connection: self.here(id),
+            peer,
+            cause: LeaveCause::Request(request_id.map(Box::from)),
+        };
+        let owner = owner_shard(hash, self.config.shard_count);
+        self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
+    }
+
+    /// The key of a channel: this shard's own, if it knows the channel.
+    fn channel_key(&self, app: AppIndex, hash: u64, name: &str) -> SharedChannel {
+        let known = self.channels.find(hash, app, name).and_then(|slot| self.channels.get(slot));
+        known.map_or_else(
+            || Arc::new(ChannelKey { app, hash, name: JsonName::new(name) }),
+            |channel| channel.key.clone(),
+        )
+    }
+
+    fn pong(&mut self, id: ConnectionId, request_id: Option<&str>, effects: &mut Effects) {
+        let mut frame = std::mem::take(&mut self.encoded);
+        frame.clear();
+        let request_id = request_id.map(JsonStr::from_escaped);
+        encode::event(&mut frame, &Event::Pong { request_id });
+        self.reply(id, &frame, effects);
+        self.encoded = frame;
+    }
+
+    pub(in crate::shard) fn ack(
+        &mut self,
+        id: ConnectionId,
+        request_id: &RequestId,
+        effects: &mut Effects,
+    ) {
+        self.ack_raw(id, request_id.as_deref(), effects);
+    }
+
+    fn ack_raw(&mut self, id: ConnectionId, request_id: Option<&str>, effects: &mut Effects) {
+        if let Some(request_id) = request_id {
+            let mut frame = std::mem::take(&mut self.encoded);
+            frame.clear();
+            encode::ack(&mut frame, request_id);
+            self.reply(id, &frame, effects);
+            self.encoded = frame;
+        }
+    }
+
+    /// Answers a command with an error; the code's own text unless a better one is known.
+    pub(in crate::shard) fn error(
+        &mut self,
+        id: ConnectionId,
+        request_id: Option<&str>,
+        code: ErrorCode,
+        message: Option<&'static str>,
+        effects: &mut Effects,
+    ) {
+        let mut frame = std::mem::take(&mut self.encoded);
+        frame.clear();
+        encode::error(&mut frame, request_id, code, message.unwrap_or(code.message()));
+        self.reply(id, &frame, effects);
+        self.encoded = frame;
+    }
+}
+
+/// Whether the session may do that, to that channel.
+fn permit(session: &Session, action: Action, channel: Option<&str>) -> Result<(), ErrorCode> {
+    if !session.may(action) {
+        return Err(ErrorCode::ActionNotPermitted);
+    }
+    if channel.is_some_and(|channel| !session.may_use(channel)) {
+        return Err(ErrorCode::ChannelNotAuthorized);
+    }
+    Ok(())
+}
