@@ -16,10 +16,13 @@
 //! Whatever two HTTP implementations could read differently is refused, never repaired, and no
 //! bytes of a peer make any function of this module panic.
 
+pub mod body;
+pub mod chunked;
 pub mod error;
 pub mod head;
 pub mod response;
 
+pub use body::{BodyDecoder, BodyFraming, BodyProgress, expects_continue};
 pub use error::{ApiError, RequestError};
 pub use head::{Authorization, RequestHead, Version, find_head_end, parse_head};
 pub use response::{ResponseContext, ResponseHeader, Status};
