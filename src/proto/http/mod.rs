@@ -21,8 +21,10 @@ pub mod chunked;
 pub mod error;
 pub mod head;
 pub mod response;
+pub mod target;
 
 pub use body::{BodyDecoder, BodyFraming, BodyProgress, expects_continue};
 pub use error::{ApiError, RequestError};
 pub use head::{Authorization, RequestHead, Version, find_head_end, parse_head};
 pub use response::{ResponseContext, ResponseHeader, Status};
+pub use target::Target;
