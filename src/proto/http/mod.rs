@@ -22,9 +22,11 @@ pub mod error;
 pub mod head;
 pub mod response;
 pub mod target;
+pub mod upgrade;
 
 pub use body::{BodyDecoder, BodyFraming, BodyProgress, expects_continue};
 pub use error::{ApiError, RequestError};
 pub use head::{Authorization, RequestHead, Version, find_head_end, parse_head};
 pub use response::{ResponseContext, ResponseHeader, Status};
 pub use target::Target;
+pub use upgrade::{WebSocketKey, check_upgrade};
