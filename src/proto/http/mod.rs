@@ -24,6 +24,9 @@ pub mod response;
 pub mod target;
 pub mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::{BodyDecoder, BodyFraming, BodyProgress, expects_continue};
 pub use error::{ApiError, RequestError};
 pub use head::{Authorization, RequestHead, Version, find_head_end, parse_head};
