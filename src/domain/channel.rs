@@ -149,7 +149,9 @@ impl Channel {
     /// Takes a join, or a repeated one, into the batch.
     pub fn join(&mut self, joiner: Joiner) {
         if let Some(pending) = self.pending_mut(joiner.connection) {
-            pending.deferred.push(Deferred::Join(joiner.interest, joiner.request_id));
+            pending
+                .deferred
+                .push(Deferred::Join(joiner.interest, joiner.request_id));
             return;
         }
         if self.roster.insert(&joiner.peer, joiner.connection) == Some(true) {
@@ -175,9 +177,12 @@ impl Channel {
 
     /// Takes a connection out that has ended; nobody waits for an answer.
     pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) {
-        self.joiners.retain(|joiner| joiner.connection != connection);
+        self.joiners
+            .retain(|joiner| joiner.connection != connection);
         for waiting in &mut self.waiting {
-            waiting.joiners.retain(|joiner| joiner.connection != connection);
+            waiting
+                .joiners
+                .retain(|joiner| joiner.connection != connection);
         }
         let peer_id = peer.id.as_str();
         let removed = self.roster.remove(peer_id, connection);
@@ -185,7 +190,10 @@ impl Channel {
             self.count(connection.shard, *interest, None);
         }
         if let Removed::PeerLeft(_) = removed {
-            let unannounced = self.joined.iter().position(|peer| peer.id.as_str() == peer_id);
+            let unannounced = self
+                .joined
+                .iter()
+                .position(|peer| peer.id.as_str() == peer_id);
             match unannounced {
                 // Joined and left within one batch: never mentioned.
                 Some(at) => drop(self.joined.remove(at)),
@@ -199,7 +207,10 @@ impl Channel {
         if !self.has_batch() {
             return None;
         }
-        let (joined, left) = (std::mem::take(&mut self.joined), std::mem::take(&mut self.left));
+        let (joined, left) = (
+            std::mem::take(&mut self.joined),
+            std::mem::take(&mut self.left),
+        );
         let nothing_to_tell = joined.is_empty() && left.is_empty();
         let homes: SmallVec<[ShardId; 4]> = self
             .homes
@@ -211,14 +222,27 @@ impl Channel {
         self.next_token += 1;
         let joiners = std::mem::take(&mut self.joiners);
         if !homes.is_empty() || !joiners.is_empty() {
-            self.waiting.push_back(Waiting { token, homes_missing: homes.len(), joiners });
+            self.waiting.push_back(Waiting {
+                token,
+                homes_missing: homes.len(),
+                joiners,
+            });
         }
-        (!homes.is_empty()).then_some(Announcement { token, joined, left, homes })
+        (!homes.is_empty()).then_some(Announcement {
+            token,
+            joined,
+            left,
+            homes,
+        })
     }
 
     /// A home shard has put the announcement into its outboxes.
     pub fn announced(&mut self, token: u64) {
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.token == token) {
+        if let Some(waiting) = self
+            .waiting
+            .iter_mut()
+            .find(|waiting| waiting.token == token)
+        {
             waiting.homes_missing = waiting.homes_missing.saturating_sub(1);
         }
     }
@@ -289,12 +313,22 @@ impl Channel {
     pub fn check_invariants(&self) {
         let mut counted: Vec<Home> = Vec::new();
         for membership in self.roster.connections() {
-            let Some(interest) = membership.interest else { continue };
+            let Some(interest) = membership.interest else {
+                continue;
+            };
             let shard = membership.connection.shard;
-            let at = counted.iter().position(|home| home.shard == shard).unwrap_or_else(|| {
-                counted.push(Home { shard, member_count: 0, presence_count: 0, metadata_count: 0 });
-                counted.len() - 1
-            });
+            let at = counted
+                .iter()
+                .position(|home| home.shard == shard)
+                .unwrap_or_else(|| {
+                    counted.push(Home {
+                        shard,
+                        member_count: 0,
+                        presence_count: 0,
+                        metadata_count: 0,
+                    });
+                    counted.len() - 1
+                });
             counted[at].member_count += 1;
             counted[at].presence_count += u32::from(interest.presence);
             counted[at].metadata_count += u32::from(interest.sender_metadata);

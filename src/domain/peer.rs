@@ -18,16 +18,24 @@ impl JsonName {
     /// Takes any string.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let needs_escape = name.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        let needs_escape = name
+            .bytes()
+            .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
         if needs_escape {
             let json = serde_json::Value::from(name).to_string();
-            Self { json: json.into(), plain: Some(name.into()) }
+            Self {
+                json: json.into(),
+                plain: Some(name.into()),
+            }
         } else {
             let mut json = String::with_capacity(name.len() + 2);
             json.push('"');
             json.push_str(name);
             json.push('"');
-            Self { json: json.into(), plain: None }
+            Self {
+                json: json.into(),
+                plain: None,
+            }
         }
     }
 
@@ -80,7 +88,10 @@ mod tests {
     fn check(name: &str) {
         let both = JsonName::new(name);
         assert_eq!(both.as_str(), name);
-        assert_eq!(serde_json::from_str::<String>(both.json()).ok().as_deref(), Some(name));
+        assert_eq!(
+            serde_json::from_str::<String>(both.json()).ok().as_deref(),
+            Some(name)
+        );
     }
 
     #[test]

@@ -39,7 +39,10 @@ impl Peers {
     /// An empty registry, hashed with the process's keys.
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
-        Self { entries: HashTable::new(), hasher }
+        Self {
+            entries: HashTable::new(),
+            hasher,
+        }
     }
 
     /// Adds a connection to its peer.
@@ -50,8 +53,11 @@ impl Peers {
             entry.connections.push(connection);
             return;
         }
-        let entry =
-            Entry { app, peer: peer.clone(), connections: SmallVec::from_buf([connection]) };
+        let entry = Entry {
+            app,
+            peer: peer.clone(),
+            connections: SmallVec::from_buf([connection]),
+        };
         let hasher = &self.hasher;
         self.entries.insert_unique(hash, entry, |entry| {
             peer_hash(hasher, entry.app, entry.peer.id.as_str())
@@ -63,7 +69,10 @@ impl Peers {
         let hash = peer_hash(&self.hasher, app, peer_id);
         let same = |entry: &Entry| entry.app == app && entry.peer.id.as_str() == peer_id;
         if let Ok(mut found) = self.entries.find_entry(hash, same) {
-            found.get_mut().connections.retain(|known| *known != connection);
+            found
+                .get_mut()
+                .connections
+                .retain(|known| *known != connection);
             if found.get().connections.is_empty() {
                 found.remove();
             }
@@ -75,7 +84,9 @@ impl Peers {
     pub fn connections(&self, app: AppIndex, peer_id: &str) -> &[ConnectionRef] {
         let hash = peer_hash(&self.hasher, app, peer_id);
         self.entries
-            .find(hash, |entry| entry.app == app && entry.peer.id.as_str() == peer_id)
+            .find(hash, |entry| {
+                entry.app == app && entry.peer.id.as_str() == peer_id
+            })
             .map_or(&[], |entry| &entry.connections)
     }
 
@@ -103,10 +114,16 @@ mod tests {
     #[test]
     fn a_peer_exists_while_it_has_a_connection_and_only_in_its_app() {
         let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
-        let ann = Arc::new(PeerInfo { id: JsonName::new("ann"), metadata: None });
+        let ann = Arc::new(PeerInfo {
+            id: JsonName::new("ann"),
+            metadata: None,
+        });
         let at = |slot| ConnectionRef {
             shard: ShardId(0),
-            connection: ConnectionId { slot, generation: 7 },
+            connection: ConnectionId {
+                slot,
+                generation: 7,
+            },
         };
         peers.register(AppIndex(1), &ann, at(1));
         peers.register(AppIndex(1), &ann, at(2));

@@ -87,7 +87,8 @@ impl AppGauges {
                 _ => Some(now + 1),
             })
             .ok()?;
-        self.connections_peak.fetch_max(before + 1, Ordering::AcqRel);
+        self.connections_peak
+            .fetch_max(before + 1, Ordering::AcqRel);
         Some(before + 1)
     }
 
@@ -110,7 +111,8 @@ impl AppGauges {
 
     /// Begins a new peak (a new period) at the present count and answers the old one.
     pub fn take_peak(&self) -> u64 {
-        self.connections_peak.swap(self.connections(), Ordering::AcqRel)
+        self.connections_peak
+            .swap(self.connections(), Ordering::AcqRel)
     }
 }
 
@@ -162,9 +164,10 @@ impl SigningMaterial {
     #[must_use]
     pub fn previous_at(&self, now_unix_ms: u64) -> Option<&Secret> {
         match self {
-            Self::Ready { previous: Some((secret, until_ms)), .. } if now_unix_ms < *until_ms => {
-                Some(secret)
-            }
+            Self::Ready {
+                previous: Some((secret, until_ms)),
+                ..
+            } if now_unix_ms < *until_ms => Some(secret),
             _ => None,
         }
     }
@@ -174,7 +177,10 @@ impl Rights {
     /// An empty snapshot, to be filled before it is shared.
     #[must_use]
     pub fn new(version: u64) -> Self {
-        Self { version, ..Self::default() }
+        Self {
+            version,
+            ..Self::default()
+        }
     }
 
     /// Adds an app.
@@ -208,7 +214,9 @@ impl Rights {
     #[must_use]
     pub fn key_by_api_secret(&self, hash: &SecretHash, now_unix_ms: u64) -> Option<&Arc<Key>> {
         let (key, until_ms) = self.api_secrets.get(hash)?;
-        until_ms.is_none_or(|until_ms| now_unix_ms < until_ms).then_some(key)
+        until_ms
+            .is_none_or(|until_ms| now_unix_ms < until_ms)
+            .then_some(key)
     }
 
     /// All apps, in no order.

@@ -79,15 +79,22 @@ impl Roster {
     /// An empty roster, hashed with the process's keys.
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
-        Self { peers: HashMap::with_hasher(hasher) }
+        Self {
+            peers: HashMap::with_hasher(hasher),
+        }
     }
 
     /// Adds a connection. Answers whether it is its peer's first, or `None` if it was in.
     pub fn insert(&mut self, peer: &SharedPeer, connection: ConnectionRef) -> Option<bool> {
-        let membership = Membership { connection, interest: None, peer: peer.clone() };
+        let membership = Membership {
+            connection,
+            interest: None,
+            peer: peer.clone(),
+        };
         match self.peers.get_mut(peer.id.as_str()) {
             None => {
-                self.peers.insert(ById(peer.clone()), SmallVec::from_buf([membership]));
+                self.peers
+                    .insert(ById(peer.clone()), SmallVec::from_buf([membership]));
                 Some(true)
             }
             Some(tabs) if tabs.iter().any(|tab| tab.connection == connection) => None,
@@ -100,7 +107,9 @@ impl Roster {
 
     /// Removes a connection of the peer.
     pub fn remove(&mut self, peer_id: &str, connection: ConnectionRef) -> Removed {
-        let Some(tabs) = self.peers.get_mut(peer_id) else { return Removed::Absent };
+        let Some(tabs) = self.peers.get_mut(peer_id) else {
+            return Removed::Absent;
+        };
         let Some(at) = tabs.iter().position(|tab| tab.connection == connection) else {
             return Removed::Absent;
         };
@@ -114,12 +123,11 @@ impl Roster {
     }
 
     /// A connection's membership.
-    pub fn get_mut(
-        &mut self,
-        peer_id: &str,
-        connection: ConnectionRef,
-    ) -> Option<&mut Membership> {
-        self.peers.get_mut(peer_id)?.iter_mut().find(|tab| tab.connection == connection)
+    pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Membership> {
+        self.peers
+            .get_mut(peer_id)?
+            .iter_mut()
+            .find(|tab| tab.connection == connection)
     }
 
     /// Whether the peer is there.
@@ -142,7 +150,10 @@ impl Roster {
 
     /// Each peer once, as others see it: with the metadata of its first connection.
     pub fn peers(&self) -> impl Iterator<Item = &SharedPeer> {
-        self.peers.values().filter_map(|tabs| tabs.first()).map(|tab| &tab.peer)
+        self.peers
+            .values()
+            .filter_map(|tabs| tabs.first())
+            .map(|tab| &tab.peer)
     }
 
     /// Every connection.
@@ -160,11 +171,20 @@ mod tests {
     use crate::ids::{ConnectionId, ShardId};
 
     fn peer(id: &str, metadata: &str) -> SharedPeer {
-        Arc::new(PeerInfo { id: JsonName::new(id), metadata: Some(metadata.into()) })
+        Arc::new(PeerInfo {
+            id: JsonName::new(id),
+            metadata: Some(metadata.into()),
+        })
     }
 
     fn connection(slot: u32) -> ConnectionRef {
-        ConnectionRef { shard: ShardId(0), connection: ConnectionId { slot, generation: 0 } }
+        ConnectionRef {
+            shard: ShardId(0),
+            connection: ConnectionId {
+                slot,
+                generation: 0,
+            },
+        }
     }
 
     #[test]
@@ -175,9 +195,15 @@ mod tests {
         assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), Some(false));
         assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), None);
         assert_eq!(roster.peer_count(), 1);
-        assert_eq!(roster.remove("ann", connection(2)), Removed::PeerStays(None));
+        assert_eq!(
+            roster.remove("ann", connection(2)),
+            Removed::PeerStays(None)
+        );
         assert_eq!(roster.remove("ann", connection(2)), Removed::Absent);
-        assert_eq!(roster.remove("ann", connection(1)), Removed::PeerStays(None));
+        assert_eq!(
+            roster.remove("ann", connection(1)),
+            Removed::PeerStays(None)
+        );
         assert_eq!(roster.remove("ann", connection(3)), Removed::PeerLeft(None));
         assert!(roster.is_empty());
     }
@@ -189,7 +215,10 @@ mod tests {
             roster.insert(&peer("ann", metadata), connection(slot));
         }
         let seen = |roster: &Roster| {
-            roster.peers().map(|peer| peer.metadata.clone().unwrap_or_default()).collect::<Vec<_>>()
+            roster
+                .peers()
+                .map(|peer| peer.metadata.clone().unwrap_or_default())
+                .collect::<Vec<_>>()
         };
         assert_eq!(seen(&roster), ["1".into()]);
         roster.remove("ann", connection(1));

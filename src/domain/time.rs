@@ -19,6 +19,7 @@ impl Now {
     /// The monotonic moment at which the wall clock, running on as it does now, shows `unix_ms`.
     #[must_use]
     pub fn mono_at_unix_ms(self, unix_ms: u64) -> u64 {
-        self.mono_ms.saturating_add(unix_ms.saturating_sub(self.unix_ms))
+        self.mono_ms
+            .saturating_add(unix_ms.saturating_sub(self.unix_ms))
     }
 }

@@ -70,11 +70,13 @@ impl fmt::Display for StartError {
                 "cannot listen on {address}: another program does already; stop it, or choose \
                  another address with --listen or server.listen"
             ),
-            Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {address}: not permitted; choose a port above 1023, or grant \
+            Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "cannot listen on {address}: not permitted; choose a port above 1023, or grant \
                  the binary cap_net_bind_service"
-            ),
+                )
+            }
             Self::Bind(address, error) => write!(
                 f,
                 "cannot listen on {address}: {error}; choose an address of this machine with \
@@ -144,8 +146,12 @@ impl Shards {
         let meshes: Vec<_> = (0..count).map(|_| mesh.clone()).collect();
         std::mem::forget(mesh);
         let (drained_sender, drained) = flume::unbounded();
-        let mut shards =
-            Self { commands: Vec::new(), threads: Vec::new(), drained, addresses };
+        let mut shards = Self {
+            commands: Vec::new(),
+            threads: Vec::new(),
+            drained,
+            addresses,
+        };
         let options = Arc::new(options);
         let all = by_shard.into_iter().zip(meshes).enumerate();
         for (number, (listeners, mesh)) in all {
@@ -205,14 +211,19 @@ impl Shards {
     /// A handle for the control plane.
     #[must_use]
     pub fn handle(&self) -> ShardsHandle {
-        ShardsHandle { commands: self.commands.clone() }
+        ShardsHandle {
+            commands: self.commands.clone(),
+        }
     }
 
     /// Stops accepting, says goodbye to all clients and closes them over the window; returns
     /// when the last connection has ended, or should have.
     pub fn drain(&self, window_ms: u64, retry_after_ms: u64) {
         for commands in &self.commands {
-            let _ = commands.send(Command::Drain { window_ms, retry_after_ms });
+            let _ = commands.send(Command::Drain {
+                window_ms,
+                retry_after_ms,
+            });
         }
         let longest = Duration::from_millis(window_ms + CLOSE_HANDSHAKE_MS) + DRAIN_GRACE;
         let deadline = Instant::now() + longest;
@@ -248,6 +259,11 @@ impl Shards {
 fn new_shard(config: ShardConfig, options: &Options) -> Shard {
     let rates = options.connect_rates.clone();
     let entropy = Box::new(SystemEntropy);
-    Shard::new(config, options.rights.clone(), rates, entropy, options.clock.now())
+    Shard::new(
+        config,
+        options.rights.clone(),
+        rates,
+        entropy,
+        options.clock.now(),
+    )
 }
-

@@ -69,7 +69,11 @@ impl Commands {
             }
         })
         .detach();
-        Self { shard, queue, drained }
+        Self {
+            shard,
+            queue,
+            drained,
+        }
     }
 
     /// The next command, if there is one.

@@ -41,7 +41,11 @@ impl MeshOut {
     pub fn new(senders: Option<Senders<Batch>>, shard_count: u16) -> Self {
         let links = usize::from(shard_count);
         let backlog = (0..links).map(|_| Batch::new()).collect();
-        Self { senders, backlog, over_limit: vec![false; links] }
+        Self {
+            senders,
+            backlog,
+            over_limit: vec![false; links],
+        }
     }
 
     /// Sends what the turn has produced, behind what is still kept back. Reports each link that

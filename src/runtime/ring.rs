@@ -101,8 +101,7 @@ impl SocketRing {
         // Pairs with the kernel's order: it marks the work, then looks whether to signal.
         fence(Ordering::SeqCst);
         let submission = self.ring.submission();
-        let pending =
-            !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+        let pending = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
         drop(submission);
         pending || !self.ring.completion().is_empty()
     }
@@ -186,7 +185,9 @@ impl SocketRing {
         let to_submit = self.ring.submission().len() as u32;
         // SAFETY: no argument structure is passed; submitted entries refer to no memory.
         let entered = unsafe {
-            self.ring.submitter().enter::<libc::sigset_t>(to_submit, 0, GET_EVENTS, None)
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(to_submit, 0, GET_EVENTS, None)
         };
         match entered {
             Ok(_) => Ok(()),
@@ -210,7 +211,9 @@ impl SocketRing {
 
 fn poll_token(connection: ConnectionId) -> u64 {
     debug_assert!(connection.slot < 1 << SLOT_BITS);
-    TAG_POLL << 56 | u64::from(connection.slot) << GENERATION_BITS | u64::from(connection.generation)
+    TAG_POLL << 56
+        | u64::from(connection.slot) << GENERATION_BITS
+        | u64::from(connection.generation)
 }
 
 fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
@@ -235,7 +238,10 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
             socket: result,
             stopped: last,
         }),
-        TAG_ACCEPT => Some(RingEvent::AcceptFailed { listener: token as u32, errno: -result }),
+        TAG_ACCEPT => Some(RingEvent::AcceptFailed {
+            listener: token as u32,
+            errno: -result,
+        }),
         _ => None,
     }
 }

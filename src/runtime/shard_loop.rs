@@ -165,7 +165,11 @@ impl ShardLoop {
         self.read_sockets(now);
         self.take_mesh(now);
         self.take_commands(now)?;
-        if self.shard.next_deadline_ms().is_some_and(|at| at <= now.mono_ms) {
+        if self
+            .shard
+            .next_deadline_ms()
+            .is_some_and(|at| at <= now.mono_ms)
+        {
             self.handle(Input::Time, now);
         }
         self.resume_listeners(now)?;
@@ -197,8 +201,14 @@ impl ShardLoop {
         }
         let now = self.clock.now();
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
-        let deadline_ms = self.shard.next_deadline_ms().into_iter().chain(paused).min();
-        let mut timeout = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
+        let deadline_ms = self
+            .shard
+            .next_deadline_ms()
+            .into_iter()
+            .chain(paused)
+            .min();
+        let mut timeout =
+            deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
         if self.mesh_out.has_backlog() {
             timeout = Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
         }
@@ -217,7 +227,11 @@ impl ShardLoop {
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
         match event {
-            RingEvent::Accepted { listener, socket, stopped } => {
+            RingEvent::Accepted {
+                listener,
+                socket,
+                stopped,
+            } => {
                 let (fd, remote) = adopt(socket);
                 if stopped && self.accepting {
                     let fd = self.listeners[listener as usize].as_raw_fd();
@@ -233,13 +247,17 @@ impl ShardLoop {
                         %cause,
                         "cannot accept connections; trying again in {ACCEPT_PAUSE_MS} ms"
                     );
-                    self.paused_listeners.push((listener, now.mono_ms + ACCEPT_PAUSE_MS));
+                    self.paused_listeners
+                        .push((listener, now.mono_ms + ACCEPT_PAUSE_MS));
                 }
                 Ok(())
             }
-            RingEvent::Ready { connection, readable, writable, last } => {
-                self.ready(connection, readable, writable, last)
-            }
+            RingEvent::Ready {
+                connection,
+                readable,
+                writable,
+                last,
+            } => self.ready(connection, readable, writable, last),
         }
     }
 
@@ -248,7 +266,9 @@ impl ShardLoop {
             return Ok(());
         }
         let raw = fd.as_raw_fd();
-        let Some(connection) = self.sockets.insert(fd) else { return Ok(()) };
+        let Some(connection) = self.sockets.insert(fd) else {
+            return Ok(());
+        };
         self.ring.watch(connection, raw)?;
         self.handle(Input::Accepted { connection, remote }, now);
         Ok(())
@@ -277,7 +297,9 @@ impl ShardLoop {
         writable: bool,
         last: bool,
     ) -> io::Result<()> {
-        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return Ok(());
+        };
         if socket.closing {
             if last {
                 self.sockets.close(id);
@@ -302,8 +324,12 @@ impl ShardLoop {
     fn read_sockets(&mut self, now: Now) {
         let mut bytes_read = 0;
         for _ in 0..READS_PER_TURN_MAX.min(self.to_read.len()) {
-            let Some(id) = self.to_read.pop_front() else { return };
-            let Some(socket) = self.sockets.get_mut(id) else { continue };
+            let Some(id) = self.to_read.pop_front() else {
+                return;
+            };
+            let Some(socket) = self.sockets.get_mut(id) else {
+                continue;
+            };
             if socket.closing || !self.shard.wants_input(id) {
                 // Read again when the shard says so.
                 socket.queued_to_read = false;
@@ -318,7 +344,10 @@ impl ShardLoop {
                         self.to_read.push_back(id);
                     }
                     let bytes = &mut self.scratch[..count];
-                    let input = Input::Received { connection: id, bytes };
+                    let input = Input::Received {
+                        connection: id,
+                        bytes,
+                    };
                     self.shard.handle(input, now, &mut self.effects);
                     bytes_read += count;
                 }
@@ -350,10 +379,19 @@ impl ShardLoop {
                     self.handle(Input::Rights(rights), now);
                     done.done();
                 }
-                Command::Drain { window_ms, retry_after_ms } => {
+                Command::Drain {
+                    window_ms,
+                    retry_after_ms,
+                } => {
                     self.draining = true;
                     self.stop_accepting()?;
-                    self.handle(Input::Drain { window_ms, retry_after_ms }, now);
+                    self.handle(
+                        Input::Drain {
+                            window_ms,
+                            retry_after_ms,
+                        },
+                        now,
+                    );
                 }
                 Command::Stop => self.stopped = true,
             }
@@ -379,7 +417,9 @@ impl ShardLoop {
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.to_flush.extend(self.effects.dirty.drain(..));
         for _ in 0..FLUSHES_PER_TURN_MAX.min(self.to_flush.len()) {
-            let Some(id) = self.to_flush.pop_front() else { break };
+            let Some(id) = self.to_flush.pop_front() else {
+                break;
+            };
             self.flush_one(id, now)?;
         }
         for id in std::mem::take(&mut self.effects.readable) {
@@ -397,7 +437,9 @@ impl ShardLoop {
     }
 
     fn flush_one(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return Ok(());
+        };
         if socket.closing || socket.write_blocked {
             return Ok(());
         }
@@ -407,11 +449,19 @@ impl ShardLoop {
             if pending.is_empty() {
                 break;
             }
-            let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+            let Some(socket) = self.sockets.get_mut(id) else {
+                return Ok(());
+            };
             match socket.send(pending) {
                 Transfer::Bytes(count) => {
                     let short = count < pending.len();
-                    self.handle(Input::Written { connection: id, count }, now);
+                    self.handle(
+                        Input::Written {
+                            connection: id,
+                            count,
+                        },
+                        now,
+                    );
                     if !short {
                         continue;
                     }
@@ -440,7 +490,9 @@ impl ShardLoop {
     }
 
     fn close(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        let Some(socket) = self.sockets.get_mut(id) else { return Ok(()) };
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return Ok(());
+        };
         if socket.closing {
             return Ok(());
         }
@@ -453,9 +505,10 @@ impl ShardLoop {
 
     fn send_mesh(&mut self, now: Now) {
         let mut changed = Vec::new();
-        self.mesh_out.send(&mut self.effects.mesh, |to, over_limit| {
-            changed.push((to, over_limit));
-        });
+        self.mesh_out
+            .send(&mut self.effects.mesh, |to, over_limit| {
+                changed.push((to, over_limit));
+            });
         for (to, over_limit) in changed {
             self.handle(Input::Link { to, over_limit }, now);
         }

@@ -42,7 +42,12 @@ impl Socket {
         loop {
             // SAFETY: the pointer and length describe a live mutable slice.
             let count = unsafe {
-                libc::recv(self.raw(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
+                libc::recv(
+                    self.raw(),
+                    into.as_mut_ptr().cast(),
+                    into.len(),
+                    libc::MSG_DONTWAIT,
+                )
             };
             match transfer(count) {
                 Some(Transfer::Bytes(0)) => return Transfer::Ended,
@@ -137,7 +142,10 @@ impl Sockets {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < 1 << SLOT_BITS => {
-                self.slots.push(Slot { generation: 0, socket: None });
+                self.slots.push(Slot {
+                    generation: 0,
+                    socket: None,
+                });
                 (self.slots.len() - 1) as u32
             }
             None => return None,
@@ -151,20 +159,27 @@ impl Sockets {
             closing: false,
         });
         self.count += 1;
-        Some(ConnectionId { slot, generation: entry.generation })
+        Some(ConnectionId {
+            slot,
+            generation: entry.generation,
+        })
     }
 
     /// A socket, unless it is closed.
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&Socket> {
         let slot = self.slots.get(id.slot as usize)?;
-        slot.socket.as_ref().filter(|_| slot.generation == id.generation)
+        slot.socket
+            .as_ref()
+            .filter(|_| slot.generation == id.generation)
     }
 
     /// A socket, unless it is closed.
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         let slot = self.slots.get_mut(id.slot as usize)?;
-        slot.socket.as_mut().filter(|_| slot.generation == id.generation)
+        slot.socket
+            .as_mut()
+            .filter(|_| slot.generation == id.generation)
     }
 
     /// Closes a socket and frees its number for the next generation.

@@ -54,7 +54,11 @@ pub fn channel_hash(hasher: &RandomState, app: AppIndex, name: &str) -> u64 {
 
 impl Default for Channels {
     fn default() -> Self {
-        Self { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -84,8 +88,12 @@ impl Channels {
         if let Some(slot) = self.find_key(key) {
             return slot;
         }
-        let channel =
-            LocalChannel { key: key.clone(), members: Vec::new(), owned: None, batched: false };
+        let channel = LocalChannel {
+            key: key.clone(),
+            members: Vec::new(),
+            owned: None,
+            batched: false,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(channel);
@@ -98,7 +106,9 @@ impl Channels {
         };
         let slots = &self.slots;
         self.index.insert_unique(key.hash, slot, |slot| {
-            slots[*slot as usize].as_ref().map_or(0, |channel| channel.key.hash)
+            slots[*slot as usize]
+                .as_ref()
+                .map_or(0, |channel| channel.key.hash)
         });
         ChannelSlot(slot)
     }
@@ -116,7 +126,9 @@ impl Channels {
 
     /// Adds a member and answers its position.
     pub fn add_member(&mut self, slot: ChannelSlot, member: Member) -> u32 {
-        let Some(channel) = self.get_mut(slot) else { return 0 };
+        let Some(channel) = self.get_mut(slot) else {
+            return 0;
+        };
         channel.members.push(member);
         (channel.members.len() - 1) as u32
     }
@@ -133,12 +145,17 @@ impl Channels {
         if channel.members.len() * 4 < channel.members.capacity() {
             channel.members.shrink_to(channel.members.len() * 2);
         }
-        channel.members.get(position).map(|member| member.connection_slot)
+        channel
+            .members
+            .get(position)
+            .map(|member| member.connection_slot)
     }
 
     /// Forgets the entry if nothing keeps it.
     pub fn release(&mut self, slot: ChannelSlot) {
-        let Some(channel) = self.get_mut(slot) else { return };
+        let Some(channel) = self.get_mut(slot) else {
+            return;
+        };
         if channel.owned.as_ref().is_some_and(|owned| owned.is_empty()) {
             channel.owned = None;
         }
@@ -162,7 +179,9 @@ impl Channels {
     /// How many channels this shard owns.
     #[must_use]
     pub fn owned_count(&self) -> usize {
-        self.iter().filter(|(_, channel)| channel.owned.is_some()).count()
+        self.iter()
+            .filter(|(_, channel)| channel.owned.is_some())
+            .count()
     }
 }
 
@@ -175,7 +194,11 @@ mod tests {
 
     fn key(app: u32, name: &str) -> SharedChannel {
         let hash = u64::from(name.len() as u32 % 3); // collides on purpose
-        Arc::new(ChannelKey { app: AppIndex(app), hash, name: JsonName::new(name) })
+        Arc::new(ChannelKey {
+            app: AppIndex(app),
+            hash,
+            name: JsonName::new(name),
+        })
     }
 
     #[test]
@@ -185,14 +208,20 @@ mod tests {
         let slot = channels.find_or_insert(&one);
         assert_eq!(channels.find_or_insert(&one), slot);
         assert_ne!(channels.find_or_insert(&other), slot);
-        assert_eq!(channels.find(key(1, "door").hash, AppIndex(1), "door"), None);
+        assert_eq!(
+            channels.find(key(1, "door").hash, AppIndex(1), "door"),
+            None
+        );
     }
 
     #[test]
     fn an_entry_without_members_and_owner_is_forgotten_and_its_slot_used_again() {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
-        let member = Member { connection_slot: 7, interest: Interest::default() };
+        let member = Member {
+            connection_slot: 7,
+            interest: Interest::default(),
+        };
         assert_eq!(channels.add_member(slot, member), 0);
         channels.release(slot);
         assert!(channels.get(slot).is_some());
@@ -207,7 +236,13 @@ mod tests {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
         for connection_slot in 10..13 {
-            channels.add_member(slot, Member { connection_slot, interest: Interest::default() });
+            channels.add_member(
+                slot,
+                Member {
+                    connection_slot,
+                    interest: Interest::default(),
+                },
+            );
         }
         assert_eq!(channels.remove_member(slot, 0), Some(12));
         assert_eq!(channels.remove_member(slot, 1), None);

@@ -36,7 +36,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let rate = &self.config.limits.message_rate;
-        let Some(session) = self.connections.session_mut(id) else { return };
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
         let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
         if !session.bucket.try_take(now.mono_ms, rate) {
             let code = CloseCode::MESSAGE_RATE;
@@ -47,7 +49,13 @@ impl Shard {
             Ok(request) => request,
             Err(rejection) => {
                 let request_id = rejection.request_id.map(JsonStr::as_str);
-                self.error(id, request_id, rejection.code, Some(rejection.message), effects);
+                self.error(
+                    id,
+                    request_id,
+                    rejection.code,
+                    Some(rejection.message),
+                    effects,
+                );
                 return;
             }
         };
@@ -57,9 +65,10 @@ impl Shard {
                 self.publish(id, &channel, data, request_id, effects)
             }
             Command::Send { to, data } => self.direct_send(id, &to, data, request_id, effects),
-            Command::Subscribe { channel, include_sender_metadata } => {
-                self.subscribe(id, &channel, include_sender_metadata, request_id, effects)
-            }
+            Command::Subscribe {
+                channel,
+                include_sender_metadata,
+            } => self.subscribe(id, &channel, include_sender_metadata, request_id, effects),
             Command::Unsubscribe { channel } => {
                 self.unsubscribe(id, &channel, request_id, effects);
                 Ok(())
@@ -82,7 +91,10 @@ impl Shard {
         request_id: Option<&str>,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
-        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        let session = self
+            .connections
+            .session(id)
+            .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Publish, Some(channel))?;
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let hash = channel_hash(&self.config.hasher, app, channel);
@@ -129,17 +141,34 @@ impl Shard {
         request_id: Option<&str>,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
-        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        let session = self
+            .connections
+            .session(id)
+            .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Send, None)?;
         let app = session.key.app.index;
-        let scope = session.key.app.direct_needs_shared_channel.then(|| self.scope_of(session));
+        let scope = session
+            .key
+            .app
+            .direct_needs_shared_channel
+            .then(|| self.scope_of(session));
         self.encoded.clear();
         encode::direct(&mut self.encoded, &session.peer, data);
         let frame = Frame::from(&self.encoded[..]);
         let number = self.begin_send(id, request_id.map(Box::from));
-        let send =
-            Send { app, to: to.into(), frame, sender: self.here(id), send: number, scope };
-        self.send(self.peer_owner(app, to), MeshMessage::Send(Box::new(send)), effects);
+        let send = Send {
+            app,
+            to: to.into(),
+            frame,
+            sender: self.here(id),
+            send: number,
+            scope,
+        };
+        self.send(
+            self.peer_owner(app, to),
+            MeshMessage::Send(Box::new(send)),
+            effects,
+        );
         Ok(())
     }
 
@@ -160,7 +189,10 @@ impl Shard {
         request_id: Option<&str>,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
-        let session = self.connections.session(id).ok_or(ErrorCode::InternalError)?;
+        let session = self
+            .connections
+            .session(id)
+            .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Subscribe, Some(channel))?;
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let presence = session.may(Action::Presence);
@@ -170,14 +202,20 @@ impl Shard {
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
-        let session = self.connections.session_mut(id).ok_or(ErrorCode::InternalError)?;
+        let session = self
+            .connections
+            .session_mut(id)
+            .ok_or(ErrorCode::InternalError)?;
         let joining = session.joining.get_or_insert_with(Box::<Joining>::default);
         joining.channels.push(key.clone());
         let join = Join {
             channel: key,
             connection: self.here(id),
             peer,
-            interest: Interest { presence, sender_metadata },
+            interest: Interest {
+                presence,
+                sender_metadata,
+            },
             request_id: request_id.map(Box::from),
         };
         let owner = owner_shard(hash, self.config.shard_count);
@@ -188,7 +226,10 @@ impl Shard {
     /// Channels that the connection is in, or on its way into.
     fn channel_count(&self, session: &Session) -> usize {
         let mut count = session.memberships.len();
-        let joining = session.joining.as_ref().map_or(&[][..], |joining| &joining.channels);
+        let joining = session
+            .joining
+            .as_ref()
+            .map_or(&[][..], |joining| &joining.channels);
         for (at, key) in joining.iter().enumerate() {
             let again = joining[..at].iter().any(|earlier| earlier.name == key.name);
             count += usize::from(!again && !self.is_member(session, key));
@@ -197,14 +238,20 @@ impl Shard {
     }
 
     fn counts_already(&self, session: &Session, key: &SharedChannel) -> bool {
-        let joining = session.joining.as_ref().map_or(&[][..], |joining| &joining.channels);
+        let joining = session
+            .joining
+            .as_ref()
+            .map_or(&[][..], |joining| &joining.channels);
         joining.iter().any(|known| known.name == key.name) || self.is_member(session, key)
     }
 
     fn is_member(&self, session: &Session, key: &SharedChannel) -> bool {
         let slot = self.channels.find_key(key);
         slot.is_some_and(|slot| {
-            session.memberships.iter().any(|membership| membership.channel == slot)
+            session
+                .memberships
+                .iter()
+                .any(|membership| membership.channel == slot)
         })
     }
 
@@ -215,7 +262,9 @@ impl Shard {
         request_id: Option<&str>,
         effects: &mut Effects,
     ) {
-        let Some(session) = self.connections.session(id) else { return };
+        let Some(session) = self.connections.session(id) else {
+            return;
+        };
         let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
         let hash = channel_hash(&self.config.hasher, app, channel);
         let key = self.channel_key(app, hash, channel);
@@ -238,9 +287,18 @@ impl Shard {
 
     /// The key of a channel: this shard's own, if it knows the channel.
     fn channel_key(&self, app: AppIndex, hash: u64, name: &str) -> SharedChannel {
-        let known = self.channels.find(hash, app, name).and_then(|slot| self.channels.get(slot));
+        let known = self
+            .channels
+            .find(hash, app, name)
+            .and_then(|slot| self.channels.get(slot));
         known.map_or_else(
-            || Arc::new(ChannelKey { app, hash, name: JsonName::new(name) }),
+            || {
+                Arc::new(ChannelKey {
+                    app,
+                    hash,
+                    name: JsonName::new(name),
+                })
+            },
             |channel| channel.key.clone(),
         )
     }
@@ -284,7 +342,12 @@ impl Shard {
     ) {
         let mut frame = std::mem::take(&mut self.encoded);
         frame.clear();
-        encode::error(&mut frame, request_id, code, message.unwrap_or(code.message()));
+        encode::error(
+            &mut frame,
+            request_id,
+            code,
+            message.unwrap_or(code.message()),
+        );
         self.reply(id, &frame, effects);
         self.encoded = frame;
     }

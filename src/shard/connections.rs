@@ -142,9 +142,9 @@ pub struct Grant {
     pub patterns: Option<Box<[Pattern]>>,
     /// Its own actions, if it names any.
     pub actions: Option<Actions>,
-    /// When the connection is closed for it, Unix milliseconds.
-    pub closes_unix_ms: u64,
-    /// The same on the monotonic clock.
+    /// Its effective expiry, Unix seconds.
+    pub expires_sec: u64,
+    /// When the connection is closed for it, on the monotonic clock.
     pub closes_ms: u64,
     /// `metadata` for its own `welcome`, until that is sent.
     pub metadata: Option<Box<str>>,
@@ -171,6 +171,20 @@ pub struct Joining {
     pub held_bytes: usize,
 }
 
+impl Connection {
+    /// A member took another's place in a channel's array.
+    pub(in crate::shard) fn move_membership(&mut self, channel: ChannelSlot, position: u32) {
+        if let Stage::Open(session) = &mut self.stage
+            && let Some(membership) = session
+                .memberships
+                .iter_mut()
+                .find(|membership| membership.channel == channel)
+        {
+            membership.position = position;
+        }
+    }
+}
+
 impl Session {
     /// Whether key and token together allow that action.
     #[must_use]
@@ -182,7 +196,10 @@ impl Session {
     /// Whether key and token together allow that channel.
     #[must_use]
     pub fn may_use(&self, channel: &str) -> bool {
-        let own = self.grant.as_ref().and_then(|grant| grant.patterns.as_deref());
+        let own = self
+            .grant
+            .as_ref()
+            .and_then(|grant| grant.patterns.as_deref());
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
         any(&self.key.patterns) && own.is_none_or(any)
     }
@@ -218,7 +235,10 @@ impl Connections {
     #[inline]
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.slots.get(id.slot as usize)?.as_deref().filter(|connection| connection.id == id)
+        self.slots
+            .get(id.slot as usize)?
+            .as_deref()
+            .filter(|connection| connection.id == id)
     }
 
     /// A connection, unless it has ended.

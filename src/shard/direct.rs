@@ -40,11 +40,15 @@ type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
 impl Shard {
     /// The shard that owns a peer.
     pub(in crate::shard) fn peer_owner(&self, app: AppIndex, peer_id: &str) -> ShardId {
-        owner_shard(peer_hash(&self.config.hasher, app, peer_id), self.config.shard_count)
+        owner_shard(
+            peer_hash(&self.config.hasher, app, peer_id),
+            self.config.shard_count,
+        )
     }
 
     pub(in crate::shard) fn peer_register(&mut self, register: &Register, effects: &mut Effects) {
-        self.peers.register(register.app, &register.peer, register.connection);
+        self.peers
+            .register(register.app, &register.peer, register.connection);
         let ConnectionRef { shard, connection } = register.connection;
         self.send(shard, MeshMessage::Registered(connection), effects);
     }
@@ -56,7 +60,12 @@ impl Shard {
         request_id: RequestId,
     ) -> u64 {
         let number = self.operation();
-        let pending = PendingSend { sender, request_id, results: 0, delivered: false };
+        let pending = PendingSend {
+            sender,
+            request_id,
+            results: 0,
+            delivered: false,
+        };
         self.sends.insert(number, pending);
         number
     }
@@ -72,10 +81,21 @@ impl Shard {
         };
         let question = self.operation();
         let homes_missing = homes.len() as u16;
-        self.scopes.insert(question, PendingScope { send, homes_missing, shared: false });
+        self.scopes.insert(
+            question,
+            PendingScope {
+                send,
+                homes_missing,
+                shared: false,
+            },
+        );
         for (home, connections) in homes {
-            let scope =
-                Scope { owner: self.id(), question, connections, channels: channels.clone() };
+            let scope = Scope {
+                owner: self.id(),
+                question,
+                connections,
+                channels: channels.clone(),
+            };
             self.send(home, MeshMessage::Scope(Box::new(scope)), effects);
         }
     }
@@ -84,18 +104,28 @@ impl Shard {
         let shared = scope.connections.iter().any(|id| {
             self.connections.session(*id).is_some_and(|session| {
                 session.memberships.iter().any(|membership| {
-                    self.channels.get(membership.channel).is_some_and(|channel| {
-                        scope.channels.iter().any(|key| key.name == channel.key.name)
-                    })
+                    self.channels
+                        .get(membership.channel)
+                        .is_some_and(|channel| {
+                            scope
+                                .channels
+                                .iter()
+                                .any(|key| key.name == channel.key.name)
+                        })
                 })
             })
         });
-        let result = ScopeResult { question: scope.question, shared };
+        let result = ScopeResult {
+            question: scope.question,
+            shared,
+        };
         self.send(scope.owner, MeshMessage::ScopeResult(result), effects);
     }
 
     pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult, effects: &mut Effects) {
-        let Some(pending) = self.scopes.get_mut(&result.question) else { return };
+        let Some(pending) = self.scopes.get_mut(&result.question) else {
+            return;
+        };
         pending.shared |= result.shared;
         pending.homes_missing -= 1;
         if pending.homes_missing > 0 {
@@ -127,8 +157,16 @@ impl Shard {
     }
 
     fn send_failed(&mut self, send: &Send, effects: &mut Effects) {
-        let result = DirectResult { send: send.send, parts: 1, delivered: false };
-        self.send(send.sender.shard, MeshMessage::DirectResult(result), effects);
+        let result = DirectResult {
+            send: send.send,
+            parts: 1,
+            delivered: false,
+        };
+        self.send(
+            send.sender.shard,
+            MeshMessage::DirectResult(result),
+            effects,
+        );
     }
 
     /// The receiver's connections by home shard, without the sending one.
@@ -151,12 +189,22 @@ impl Shard {
         for id in &direct.connections {
             delivered |= self.deliver_direct(*id, &direct.frame, effects);
         }
-        let result = DirectResult { send: direct.send, parts: direct.parts, delivered };
-        self.send(direct.sender.shard, MeshMessage::DirectResult(result), effects);
+        let result = DirectResult {
+            send: direct.send,
+            parts: direct.parts,
+            delivered,
+        };
+        self.send(
+            direct.sender.shard,
+            MeshMessage::DirectResult(result),
+            effects,
+        );
     }
 
     pub(in crate::shard) fn direct_result(&mut self, result: DirectResult, effects: &mut Effects) {
-        let Some(pending) = self.sends.get_mut(&result.send) else { return };
+        let Some(pending) = self.sends.get_mut(&result.send) else {
+            return;
+        };
         pending.results += 1;
         let first_delivery = result.delivered && !pending.delivered;
         pending.delivered |= result.delivered;
@@ -170,7 +218,13 @@ impl Shard {
             self.sends.remove(&result.send);
         }
         if failed {
-            self.error(sender, request_id.as_deref(), ErrorCode::PeerNotFound, None, effects);
+            self.error(
+                sender,
+                request_id.as_deref(),
+                ErrorCode::PeerNotFound,
+                None,
+                effects,
+            );
         } else if first_delivery {
             self.ack(sender, &request_id, effects);
         }

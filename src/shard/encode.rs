@@ -16,7 +16,12 @@ pub(in crate::shard) fn event(out: &mut Vec<u8>, event: &Event<'_>) {
 
 /// Appends an `ack`.
 pub(in crate::shard) fn ack(out: &mut Vec<u8>, request_id: &str) {
-    event(out, &Event::Ack { request_id: JsonStr::from_escaped(request_id) });
+    event(
+        out,
+        &Event::Ack {
+            request_id: JsonStr::from_escaped(request_id),
+        },
+    );
 }
 
 /// Appends an `error`.
@@ -27,17 +32,19 @@ pub(in crate::shard) fn error(
     message: &'static str,
 ) {
     let request_id = request_id.map(JsonStr::from_escaped);
-    event(out, &Event::Error { request_id, code, message });
+    event(
+        out,
+        &Event::Error {
+            request_id,
+            code,
+            message,
+        },
+    );
 }
 
 /// Appends a `message` without `fromMetadata`.
 #[inline]
-pub(in crate::shard) fn message(
-    out: &mut Vec<u8>,
-    channel: &str,
-    from: &PeerInfo,
-    data: &str,
-) {
+pub(in crate::shard) fn message(out: &mut Vec<u8>, channel: &str, from: &PeerInfo, data: &str) {
     event(
         out,
         &Event::Message {
@@ -56,7 +63,13 @@ pub(in crate::shard) fn with_metadata(out: &mut Vec<u8>, plain: &[u8], metadata:
         // Only our own frames come here.
         _ => plain,
     };
-    event(out, &Event::MessageExtended { message: payload, from_metadata: metadata.as_bytes() });
+    event(
+        out,
+        &Event::MessageExtended {
+            message: payload,
+            from_metadata: metadata.as_bytes(),
+        },
+    );
 }
 
 /// Appends a `direct`.
@@ -115,7 +128,11 @@ fn entry(peer: &SharedPeer) -> PresenceEntry<'_> {
 
 #[inline]
 fn text_header(out: &mut Vec<u8>, payload_len: usize) {
-    let header =
-        Header { fin: true, opcode: Opcode::Text, mask: None, payload_len: payload_len as u64 };
+    let header = Header {
+        fin: true,
+        opcode: Opcode::Text,
+        mask: None,
+        payload_len: payload_len as u64,
+    };
     header.encode(out);
 }

@@ -15,12 +15,18 @@ impl Shard {
     /// A join is complete: the connection is a member from here on.
     pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
         let id = joined.connection;
-        let Some(session) = self.connections.session_mut(id) else { return };
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
         let held = match &mut session.joining {
             Some(joining) => joining.complete(&joined.channel),
             None => Vec::new(),
         };
-        if session.joining.as_ref().is_some_and(|joining| joining.channels.is_empty()) {
+        if session
+            .joining
+            .as_ref()
+            .is_some_and(|joining| joining.channels.is_empty())
+        {
             session.joining = None;
         }
         self.add_member(id, &joined);
@@ -35,8 +41,13 @@ impl Shard {
 
     fn add_member(&mut self, id: ConnectionId, joined: &Joined) {
         let slot = self.channels.find_or_insert(&joined.channel);
-        let Some(session) = self.connections.session_mut(id) else { return };
-        let known = session.memberships.iter().find(|membership| membership.channel == slot);
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
+        let known = session
+            .memberships
+            .iter()
+            .find(|membership| membership.channel == slot);
         if let Some(membership) = known {
             let position = membership.position as usize;
             if let Some(channel) = self.channels.get_mut(slot)
@@ -46,15 +57,26 @@ impl Shard {
             }
             return;
         }
-        let member = Member { connection_slot: id.slot, interest: joined.interest };
+        let member = Member {
+            connection_slot: id.slot,
+            interest: joined.interest,
+        };
         let position = self.channels.add_member(slot, member);
-        session.memberships.push(Membership { channel: slot, position });
+        session.memberships.push(Membership {
+            channel: slot,
+            position,
+        });
     }
 
     /// Takes a connection out of a channel's local members, if it is one.
     pub(in crate::shard) fn remove_member(&mut self, id: ConnectionId, slot: ChannelSlot) {
-        let Some(session) = self.connections.session_mut(id) else { return };
-        let at = session.memberships.iter().position(|membership| membership.channel == slot);
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
+        let at = session
+            .memberships
+            .iter()
+            .position(|membership| membership.channel == slot);
         let Some(at) = at else { return };
         let membership = session.memberships.swap_remove(at);
         self.vacate(membership);
@@ -100,7 +122,10 @@ impl Shard {
         if let Some(slot) = self.channels.find_key(&announce.channel) {
             self.deliver_presence(slot, &announce.frames, effects);
         }
-        let announced = Announced { channel: announce.channel.clone(), token: announce.token };
+        let announced = Announced {
+            channel: announce.channel.clone(),
+            token: announce.token,
+        };
         self.send(owner, MeshMessage::Announced(Box::new(announced)), effects);
     }
 
@@ -114,7 +139,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let limit = self.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get(slot) else { return };
+        let Some(channel) = self.channels.get(slot) else {
+            return;
+        };
         for member in &channel.members {
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
@@ -140,8 +167,14 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let limit = self.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get(slot) else { return };
-        for member in channel.members.iter().filter(|member| member.interest.presence) {
+        let Some(channel) = self.channels.get(slot) else {
+            return;
+        };
+        for member in channel
+            .members
+            .iter()
+            .filter(|member| member.interest.presence)
+        {
             if let Some(connection) = self.connections.at_slot_mut(member.connection_slot)
                 && !connection.deliver(frames, limit, &mut self.pool, effects)
             {
@@ -158,7 +191,9 @@ impl Shard {
         effects: &mut Effects,
     ) -> bool {
         let limit = self.config.limits.outbound_queue_bytes;
-        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
         let delivered = connection.deliver(frame, limit, &mut self.pool, effects);
         if !delivered {
             self.slow.push(id);
@@ -174,7 +209,9 @@ impl Shard {
         effects: &mut Effects,
     ) -> bool {
         let limit = self.config.limits.outbound_queue_bytes;
-        let Some(session) = self.connections.session_mut(id) else { return false };
+        let Some(session) = self.connections.session_mut(id) else {
+            return false;
+        };
         let Some(joining) = &mut session.joining else {
             return self.deliver_to(id, frame, effects);
         };
@@ -251,6 +288,10 @@ impl Joining {
         if let Some(at) = self.channels.iter().position(same) {
             self.channels.remove(at);
         }
-        if self.channels.is_empty() { std::mem::take(&mut self.held_directs) } else { Vec::new() }
+        if self.channels.is_empty() {
+            std::mem::take(&mut self.held_directs)
+        } else {
+            Vec::new()
+        }
     }
 }

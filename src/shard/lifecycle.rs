@@ -29,7 +29,11 @@ impl Shard {
             remote,
             input: Vec::new(),
             outbox: Outbox::default(),
-            stage: Stage::Http(Http { scanned: 0, deadline_ms, reused: false }),
+            stage: Stage::Http(Http {
+                scanned: 0,
+                deadline_ms,
+                reused: false,
+            }),
             received_ms: now.mono_ms,
             timer_ms: u64::MAX,
             held: Held::default(),
@@ -61,7 +65,9 @@ impl Shard {
         count: usize,
         effects: &mut Effects,
     ) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.outbox.advance(count, &mut self.pool);
         if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
             // The rest stands behind a fence: it is the next turn's.
@@ -76,7 +82,9 @@ impl Shard {
 
     /// Holds input back while the peer does not read its answers. Answers whether it is held.
     pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return true;
+        };
         if connection.outbox.reply_bytes() > REPLY_BACKLOG_BYTES_MAX
             || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX
         {
@@ -88,7 +96,9 @@ impl Shard {
     /// Ends the authenticated life of a connection, if it has begun: it is gone from its
     /// channels and from its peer. Its socket and outbox live on.
     pub(in crate::shard) fn end_session(&mut self, id: ConnectionId, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let ended = Stage::Lingering { until_ms: 0 };
         let session = match std::mem::replace(&mut connection.stage, ended) {
             Stage::Open(session) | Stage::Registering(session) => session,
@@ -146,7 +156,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.end_session(id, effects);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if let Stage::Closing { .. } = connection.stage {
             return;
         }
@@ -154,7 +166,10 @@ impl Shard {
         append_close(&mut frame, &CloseFrame { code, reason });
         connection.outbox.push(Class::Reply, &frame, &mut self.pool);
         let until_ms = now.mono_ms + CLOSE_HANDSHAKE_MS;
-        connection.stage = Stage::Closing { decoder: Decoder::server(), until_ms };
+        connection.stage = Stage::Closing {
+            decoder: Decoder::server(),
+            until_ms,
+        };
         connection.held = Held::default();
         connection.mark_dirty(effects);
         self.arm(id);
@@ -176,10 +191,14 @@ impl Shard {
 
     /// Ends writing behind what is queued and waits for the peer to end the stream too.
     pub(in crate::shard) fn linger(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.input = Vec::new();
         connection.held = Held::default();
-        connection.stage = Stage::Lingering { until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS };
+        connection.stage = Stage::Lingering {
+            until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS,
+        };
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(effects);
         self.arm(id);
@@ -208,17 +227,23 @@ impl Shard {
         close: Option<&CloseFrame<'_>>,
         effects: &mut Effects,
     ) {
-        let answer_due =
-            self.connections.get(id).is_some_and(|it| matches!(it.stage, Stage::Open(_)));
+        let answer_due = self
+            .connections
+            .get(id)
+            .is_some_and(|it| matches!(it.stage, Stage::Open(_)));
         self.end_session(id, effects);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if answer_due {
             let code = CloseCode::answer_to(close);
             let mut frame = Vec::with_capacity(8);
             append_close(&mut frame, &CloseFrame { code, reason: "" });
             connection.outbox.push(Class::Reply, &frame, &mut self.pool);
         }
-        connection.stage = Stage::Lingering { until_ms: connection.timer_ms };
+        connection.stage = Stage::Lingering {
+            until_ms: connection.timer_ms,
+        };
         connection.outbox.finish(Finish::Close);
         connection.mark_dirty(effects);
     }
@@ -231,18 +256,28 @@ impl Shard {
             Stage::Registering(..) => u64::MAX,
             Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => *until_ms,
             Stage::Open(session) => {
-                let quiet_ms =
-                    if session.pinged { limits.drop_after_ms } else { limits.ping_after_ms };
-                let expiry_ms = session.grant.as_ref().map_or(u64::MAX, |grant| grant.closes_ms);
+                let quiet_ms = if session.pinged {
+                    limits.drop_after_ms
+                } else {
+                    limits.ping_after_ms
+                };
+                let expiry_ms = session
+                    .grant
+                    .as_ref()
+                    .map_or(u64::MAX, |grant| grant.closes_ms);
                 let drain_ms = session.drain_ms.unwrap_or(u64::MAX);
-                (connection.received_ms + quiet_ms).min(expiry_ms).min(drain_ms)
+                (connection.received_ms + quiet_ms)
+                    .min(expiry_ms)
+                    .min(drain_ms)
             }
         }
     }
 
     /// Makes sure that the connection's next deadline is noticed.
     pub(in crate::shard) fn arm(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let deadline_ms = self.deadline(connection);
         if deadline_ms < connection.timer_ms {
             self.timers.insert(deadline_ms, id);
@@ -256,12 +291,17 @@ impl Shard {
         let mut due = Vec::new();
         self.timers.expire(now.mono_ms, |id| due.push(id));
         for id in due {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
             if now.mono_ms < connection.timer_ms {
                 continue; // an earlier entry has dealt with it and set this one's successor
             }
             connection.timer_ms = u64::MAX;
-            let deadline_ms = self.connections.get(id).map_or(u64::MAX, |it| self.deadline(it));
+            let deadline_ms = self
+                .connections
+                .get(id)
+                .map_or(u64::MAX, |it| self.deadline(it));
             if deadline_ms <= now.mono_ms {
                 self.due(id, now, effects);
             }
@@ -273,7 +313,9 @@ impl Shard {
     fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
         let limits = &self.config.limits;
         let (ping_after_ms, drop_after_ms) = (limits.ping_after_ms, limits.drop_after_ms);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let quiet_ms = now.mono_ms.saturating_sub(connection.received_ms);
         match &mut connection.stage {
             Stage::Http(_) => self.http_deadline(id, now, effects),
@@ -283,7 +325,10 @@ impl Shard {
                 if session.drain_ms.is_some_and(|at| at <= now.mono_ms) {
                     let code = CloseCode::GOING_AWAY;
                     self.close(id, code, "server shutting down", now, effects);
-                } else if session.grant.as_ref().is_some_and(|grant| grant.closes_ms <= now.mono_ms)
+                } else if session
+                    .grant
+                    .as_ref()
+                    .is_some_and(|grant| grant.closes_ms <= now.mono_ms)
                 {
                     let code = CloseCode::EXPIRED_TOKEN;
                     self.close(id, code, code.reason(), now, effects);
@@ -316,7 +361,9 @@ impl Shard {
         let count = ids.len() as u64;
         for (at, id) in ids.into_iter().enumerate() {
             let close_ms = now.mono_ms + window_ms * (at as u64 + 1) / count;
-            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
             match &mut connection.stage {
                 Stage::Open(session) => {
                     session.drain_ms = Some(close_ms);
@@ -340,9 +387,10 @@ impl Shard {
     ) {
         self.rights = rights;
         for id in self.connections.ids() {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage
-            else {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage else {
                 continue;
             };
             let verdict = match self.rights.key(&session.key.id) {

@@ -58,7 +58,10 @@ pub enum MeshMessage {
     Throttle(bool),
 }
 
-const _: () = assert!(size_of::<MeshMessage>() <= 24, "a mesh message stays within three words");
+const _: () = assert!(
+    size_of::<MeshMessage>() <= 24,
+    "a mesh message stays within three words"
+);
 
 /// A connection subscribes.
 #[derive(Debug)]

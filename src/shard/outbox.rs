@@ -131,13 +131,18 @@ impl Outbox {
 
     /// Queues a control frame ahead of every data frame that has not begun to leave.
     pub fn push_control(&mut self, frame: &[u8]) {
-        self.control.get_or_insert_default().bytes.extend_from_slice(frame);
+        self.control
+            .get_or_insert_default()
+            .bytes
+            .extend_from_slice(frame);
     }
 
     /// Bytes of control frames that wait: a peer that pings without reading feeds these.
     #[must_use]
     pub fn control_bytes(&self) -> usize {
-        self.control.as_ref().map_or(0, |control| control.bytes.len() - control.written)
+        self.control
+            .as_ref()
+            .map_or(0, |control| control.bytes.len() - control.written)
     }
 
     /// What follows leaves in a later turn than what is queued now.
@@ -150,7 +155,11 @@ impl Outbox {
 
     /// Drops everything that has not begun to leave, keeping a frame that has.
     pub fn discard_unstarted(&mut self) {
-        let keep = if self.written > self.frame_start { self.frame_end() } else { self.written };
+        let keep = if self.written > self.frame_start {
+            self.frame_end()
+        } else {
+            self.written
+        };
         self.bytes.truncate(keep as usize);
         self.fences.retain(|fence| *fence < keep);
         let mut left = keep - self.written;
@@ -288,7 +297,8 @@ impl Outbox {
             }
             _ => frame.len(),
         };
-        at.saturating_add(len).clamp(at + 1, self.bytes.len().max(at + 1)) as u32
+        at.saturating_add(len)
+            .clamp(at + 1, self.bytes.len().max(at + 1)) as u32
     }
 }
 
@@ -336,7 +346,10 @@ mod tests {
             let (a, b) = (frame(10, 1), frame(200, 2));
             outbox.push(Class::Delivery, &a, &mut pool);
             outbox.push(Class::Reply, &b, &mut pool);
-            assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (a.len(), b.len()));
+            assert_eq!(
+                (outbox.delivery_bytes(), outbox.reply_bytes()),
+                (a.len(), b.len())
+            );
             assert_eq!(drain(&mut outbox, &mut pool, step), [[a, b].concat()]);
             assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (0, 0));
         }

@@ -36,13 +36,19 @@ pub(in crate::shard) struct Publication<'a> {
 impl Shard {
     pub(in crate::shard) fn owner_join(&mut self, join: Join, effects: &mut Effects) {
         let slot = self.channels.find_or_insert(&join.channel);
-        if self.owned(slot).is_some_and(|owned| owned.must_announce_before(join.peer.id.as_str()))
+        if self
+            .owned(slot)
+            .is_some_and(|owned| owned.must_announce_before(join.peer.id.as_str()))
         {
             self.announce(slot, effects);
         }
         let hasher = &self.config.hasher;
-        let Some(channel) = self.channels.get_mut(slot) else { return };
-        let owned = channel.owned.get_or_insert_with(|| Box::new(Channel::new(hasher.clone())));
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let owned = channel
+            .owned
+            .get_or_insert_with(|| Box::new(Channel::new(hasher.clone())));
         owned.join(Joiner {
             connection: join.connection,
             peer: join.peer,
@@ -54,7 +60,12 @@ impl Shard {
     }
 
     pub(in crate::shard) fn owner_leave(&mut self, leave: Leave, effects: &mut Effects) {
-        let Leave { channel, connection, peer, cause } = leave;
+        let Leave {
+            channel,
+            connection,
+            peer,
+            cause,
+        } = leave;
         let slot = self.channels.find_key(&channel);
         let Some((slot, owned)) = slot.and_then(|slot| Some((slot, self.owned(slot)?))) else {
             self.answer_leave(channel, connection, cause, effects);
@@ -82,7 +93,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if !matches!(cause, LeaveCause::Ended) {
-            let left = Left { channel, connection: connection.connection, cause };
+            let left = Left {
+                channel,
+                connection: connection.connection,
+                cause,
+            };
             self.send(connection.shard, MeshMessage::Left(Box::new(left)), effects);
         }
     }
@@ -92,15 +107,25 @@ impl Shard {
         let publication = Publication {
             plain: &publish.frame,
             shared: Some(&publish.frame),
-            metadata: publish.sender_info.as_ref().and_then(|peer| peer.metadata.as_deref()),
+            metadata: publish
+                .sender_info
+                .as_ref()
+                .and_then(|peer| peer.metadata.as_deref()),
             except: publish.sender,
         };
         if let Some(slot) = self.channels.find_key(&publish.channel) {
             self.sequence(slot, publication, effects);
         }
         if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
-            let published = Published { connection: sender.connection, request_id };
-            self.send(sender.shard, MeshMessage::Published(Box::new(published)), effects);
+            let published = Published {
+                connection: sender.connection,
+                request_id,
+            };
+            self.send(
+                sender.shard,
+                MeshMessage::Published(Box::new(published)),
+                effects,
+            );
         }
     }
 
@@ -113,7 +138,9 @@ impl Shard {
         effects: &mut Effects,
     ) -> u64 {
         self.announce(slot, effects);
-        let Some(owned) = self.owned(slot) else { return 0 };
+        let Some(owned) = self.owned(slot) else {
+            return 0;
+        };
         let homes: SmallVec<[Home; 4]> = owned.homes().iter().copied().collect();
         let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
         let mut with_metadata = std::mem::take(&mut self.encoded_with_metadata);
@@ -134,12 +161,19 @@ impl Shard {
                 self.deliver(slot, publication.plain, variant, except, effects);
                 continue;
             }
-            let Some(channel) = self.channels.get(slot) else { continue };
+            let Some(channel) = self.channels.get(slot) else {
+                continue;
+            };
             let deliver = Deliver {
                 channel: channel.key.clone(),
-                plain: plain_shared.get_or_insert_with(|| publication.plain.into()).clone(),
-                with_metadata: variant
-                    .map(|bytes| with_metadata_shared.get_or_insert_with(|| bytes.into()).clone()),
+                plain: plain_shared
+                    .get_or_insert_with(|| publication.plain.into())
+                    .clone(),
+                with_metadata: variant.map(|bytes| {
+                    with_metadata_shared
+                        .get_or_insert_with(|| bytes.into())
+                        .clone()
+                }),
                 except: publication
                     .except
                     .filter(|_| publication.except_is_on(home.shard))
@@ -175,8 +209,12 @@ impl Shard {
     /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
     /// none of them.
     fn announce(&mut self, slot: ChannelSlot, effects: &mut Effects) {
-        let Some(channel) = self.channels.get_mut(slot) else { return };
-        let Some(owned) = channel.owned.as_mut().filter(|owned| owned.has_batch()) else { return };
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let Some(owned) = channel.owned.as_mut().filter(|owned| owned.has_batch()) else {
+            return;
+        };
         if let Some(announcement) = owned.announce() {
             let key = channel.key.clone();
             self.tell(slot, &key, &announcement, effects);
@@ -191,7 +229,12 @@ impl Shard {
         announcement: &Announcement,
         effects: &mut Effects,
     ) {
-        let Announcement { token, joined, left, homes } = announcement;
+        let Announcement {
+            token,
+            joined,
+            left,
+            homes,
+        } = announcement;
         let frames = Frame::from(encode::presence_changes(channel, joined, left));
         for home in homes {
             if *home == self.id() {
@@ -201,8 +244,11 @@ impl Shard {
                     owned.announced(*token);
                 }
             } else {
-                let announce =
-                    Announce { channel: channel.clone(), frames: frames.clone(), token: *token };
+                let announce = Announce {
+                    channel: channel.clone(),
+                    frames: frames.clone(),
+                    token: *token,
+                };
                 self.send(*home, MeshMessage::Announce(Box::new(announce)), effects);
             }
         }
@@ -213,7 +259,9 @@ impl Shard {
         announced: &Announced,
         effects: &mut Effects,
     ) {
-        let Some(slot) = self.channels.find_key(&announced.channel) else { return };
+        let Some(slot) = self.channels.find_key(&announced.channel) else {
+            return;
+        };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token);
             self.complete_joins(slot, effects);
@@ -224,9 +272,15 @@ impl Shard {
     /// Makes members of all joiners whose announcement has reached everybody, in order.
     fn complete_joins(&mut self, slot: ChannelSlot, effects: &mut Effects) {
         loop {
-            let Some(channel) = self.channels.get_mut(slot) else { return };
-            let Some(owned) = channel.owned.as_mut() else { return };
-            let Some(joiner) = owned.next_ready() else { return };
+            let Some(channel) = self.channels.get_mut(slot) else {
+                return;
+            };
+            let Some(owned) = channel.owned.as_mut() else {
+                return;
+            };
+            let Some(joiner) = owned.next_ready() else {
+                return;
+            };
             let key = channel.key.clone();
             let snapshot = joiner.interest.presence.then(|| {
                 let id = joiner.peer.id.as_str();
@@ -236,23 +290,23 @@ impl Shard {
             for deferred in joiner.deferred {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
-                    Deferred::Join(interest, request_id) => self.loop_back(MeshMessage::Join(
-                        Box::new(Join {
+                    Deferred::Join(interest, request_id) => {
+                        self.loop_back(MeshMessage::Join(Box::new(Join {
                             channel: key.clone(),
                             connection: joiner.connection,
                             peer: joiner.peer.clone(),
                             interest,
                             request_id,
-                        }),
-                    )),
-                    Deferred::Leave(request_id) => self.loop_back(MeshMessage::Leave(Box::new(
-                        Leave {
+                        })))
+                    }
+                    Deferred::Leave(request_id) => {
+                        self.loop_back(MeshMessage::Leave(Box::new(Leave {
                             channel: key.clone(),
                             connection: joiner.connection,
                             peer: joiner.peer.clone(),
                             cause: LeaveCause::Request(request_id),
-                        },
-                    ))),
+                        })))
+                    }
                 }
             }
             let joined = Joined {
@@ -283,6 +337,7 @@ impl Shard {
 
 impl Publication<'_> {
     fn except_is_on(&self, shard: ShardId) -> bool {
-        self.except.is_some_and(|sender: ConnectionRef| sender.shard == shard)
+        self.except
+            .is_some_and(|sender: ConnectionRef| sender.shard == shard)
     }
 }

@@ -20,14 +20,18 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.received_ms = now.mono_ms;
         if let Stage::Open(session) = &mut connection.stage {
             session.pinged = false;
         }
         if connection.input.is_empty() && !connection.held.any() {
             let used = self.consume(id, bytes, now, effects);
-            let Some(connection) = self.connections.get_mut(id) else { return };
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
             connection.input.extend_from_slice(&bytes[used..]);
         } else {
             connection.input.extend_from_slice(bytes);
@@ -49,13 +53,17 @@ impl Shard {
     }
 
     fn resume_buffered(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.held.any() || connection.input.is_empty() {
             return;
         }
         let mut input = std::mem::take(&mut connection.input);
         let used = self.consume(id, &mut input, now, effects);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if used < input.len() {
             input.drain(..used);
             connection.input = input;
@@ -73,7 +81,9 @@ impl Shard {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &mut bytes[used..];
-            let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
+            let Some(connection) = self.connections.get_mut(id) else {
+                return bytes.len();
+            };
             if connection.held.any() {
                 break;
             }
@@ -151,7 +161,10 @@ impl Shard {
         };
         match decoder.decode(bytes, &limits) {
             Ok(Decoded::Incomplete { .. }) => None,
-            Ok(Decoded::Item { consumed, item: Item::Close(close) }) => {
+            Ok(Decoded::Item {
+                consumed,
+                item: Item::Close(close),
+            }) => {
                 self.answer_close(id, close.as_ref(), effects);
                 Some(consumed)
             }

@@ -175,7 +175,10 @@ impl Shard {
             Input::Mesh { from, message } => self.mesh(from, message, now, effects),
             Input::Link { to, over_limit } => self.link(to, over_limit, effects),
             Input::Rights(rights) => self.switch_rights(rights, now, effects),
-            Input::Drain { window_ms, retry_after_ms } => {
+            Input::Drain {
+                window_ms,
+                retry_after_ms,
+            } => {
                 self.drain(window_ms, retry_after_ms, now, effects);
             }
             Input::Time => self.time(now, effects),
@@ -193,7 +196,9 @@ impl Shard {
     /// Whether the runtime may read from that connection's socket.
     #[must_use]
     pub fn wants_input(&self, connection: ConnectionId) -> bool {
-        self.connections.get(connection).is_some_and(|connection| !connection.held.any())
+        self.connections
+            .get(connection)
+            .is_some_and(|connection| !connection.held.any())
     }
 
     /// Begins a connection's flush: call once in a turn before [`pending`](Self::pending).
@@ -207,7 +212,9 @@ impl Shard {
     /// What is to be written to a connection next in this turn; empty when nothing is.
     #[must_use]
     pub fn pending(&self, connection: ConnectionId) -> &[u8] {
-        self.connections.get(connection).map_or(&[], |connection| connection.outbox.pending())
+        self.connections
+            .get(connection)
+            .map_or(&[], |connection| connection.outbox.pending())
     }
 
     /// What the socket should do now that [`pending`](Self::pending) is empty.
@@ -245,7 +252,10 @@ impl Shard {
     }
 
     pub(in crate::shard) fn here(&self, connection: ConnectionId) -> ConnectionRef {
-        ConnectionRef { shard: self.config.shard, connection }
+        ConnectionRef {
+            shard: self.config.shard,
+            connection,
+        }
     }
 
     pub(in crate::shard) fn operation(&mut self) -> u64 {
@@ -355,11 +365,10 @@ impl Shard {
             MeshMessage::Announce(announce) => self.home_announce(from, &announce, effects),
             MeshMessage::Register(register) => self.peer_register(&register, effects),
             MeshMessage::Registered(connection) => self.registered(connection, now, effects),
-            MeshMessage::Unregister(register) => self.peers.unregister(
-                register.app,
-                register.peer.id.as_str(),
-                register.connection,
-            ),
+            MeshMessage::Unregister(register) => {
+                self.peers
+                    .unregister(register.app, register.peer.id.as_str(), register.connection)
+            }
             MeshMessage::Send(send) => self.peer_send(*send, effects),
             MeshMessage::Direct(direct) => self.home_direct(&direct, effects),
             MeshMessage::DirectResult(result) => self.direct_result(result, effects),

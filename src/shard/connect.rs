@@ -1,0 +1,388 @@
+//! The way into the protocol: upgrade, credential, admission, `welcome`.
+//!
+//! A client learns only that its credential is not good; the real cause goes into the debug log.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::domain::connect_rate::Verdict;
+use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
+use crate::domain::rights::{Key, KeyKind, SigningMaterial};
+use crate::domain::time::Now;
+use crate::domain::token_bucket::TokenBucket;
+use crate::ids::ConnectionId;
+use crate::limits::TOKEN_EXPIRY_LEAD_MS;
+use crate::proto::claims::{self, Claims, TokenError};
+use crate::proto::http::error::{ApiError, RequestError};
+use crate::proto::http::head::{Authorization, RequestHead};
+use crate::proto::http::response::{ResponseContext, ResponseHeader};
+use crate::proto::http::target::Target;
+use crate::proto::http::upgrade::{WebSocketKey, check_upgrade};
+use crate::proto::origin;
+use crate::proto::wire::event::Event;
+use crate::proto::wire::string::JsonStr;
+use crate::proto::ws::close::CloseCode;
+use crate::proto::ws::message::Decoder;
+use crate::shard::connections::{Grant, Held, Session, Stage};
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::http::Answer;
+use crate::shard::mesh_message::{MeshMessage, Register};
+use crate::shard::state::Shard;
+
+/// Candidates drawn for a random peer id, so that its owner is this shard and its direct
+/// messages need no detour. With more shards than this the last one is taken as it is.
+const PEER_ID_CANDIDATES: usize = 16;
+
+/// A credential that was found good.
+struct Credential {
+    key: Arc<Key>,
+    claims: Option<Claims>,
+}
+
+/// Why a credential was not found good: for the log, not for the client.
+enum Refusal {
+    /// None, or more than one, or not readable.
+    NotOneCredential,
+    /// No such key, or it was revoked, or it is of the other type.
+    UnknownKey,
+    /// The publishable key does not allow this Origin.
+    Origin,
+    /// The token is not good.
+    Token(TokenError),
+    /// The key's secret cannot be read.
+    KeyUnreadable,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOneCredential => f.write_str("not exactly one readable credential"),
+            Self::UnknownKey => f.write_str("unknown or revoked key, or one of the wrong type"),
+            Self::Origin => f.write_str("the key does not allow the Origin"),
+            Self::Token(error) => error.fmt(f),
+            Self::KeyUnreadable => f.write_str("the key's signing secret cannot be decrypted"),
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(_: RequestError) -> Self {
+        Self::NotOneCredential
+    }
+}
+
+impl Shard {
+    /// A request to `/v1`.
+    pub(in crate::shard) fn connect(
+        &mut self,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        target: &Target<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let upgrade = check_upgrade(head);
+        let Some(remote) = self.connections.get(id).map(|connection| connection.remote) else {
+            return;
+        };
+        let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
+        if is_attempt
+            && let Verdict::Limited { retry_after_ms } =
+                self.connect_rates.attempt(remote, now.mono_ms)
+        {
+            tracing::debug!(%remote, cause = "connect rate", "connect refused");
+            let headers = [ResponseHeader::RetryAfterSec(
+                retry_after_ms.div_ceil(1_000),
+            )];
+            let error = (ApiError::RateLimited, "too many connects from this address");
+            return self.refuse_connect(id, error, &headers, now, effects);
+        }
+        let key = match upgrade {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::debug!(%remote, cause = error.message(), "connect refused");
+                self.refuse_request(id, 0, error, now, effects);
+                return;
+            }
+        };
+        if self.draining {
+            let error = (ApiError::InternalError, "the server is shutting down");
+            return self.refuse_connect(id, error, &[], now, effects);
+        }
+        match self.authenticate(head, target, now) {
+            Ok(credential) => self.admit(id, &key, credential, now, effects),
+            Err(refusal) => {
+                tracing::debug!(%remote, cause = %refusal, "connect refused");
+                self.refuse_credential(id, &key, &refusal, now, effects);
+            }
+        }
+    }
+
+    fn authenticate(
+        &self,
+        head: &RequestHead<'_>,
+        target: &Target<'_>,
+        now: Now,
+    ) -> Result<Credential, Refusal> {
+        let publishable = target.query_value("key")?;
+        let token = target.query_value("token")?;
+        match (publishable, token, head.authorization()) {
+            (Some(key), None, Authorization::Absent) => {
+                let origin = head.header("origin")?;
+                self.publishable_key(&key, origin)
+            }
+            (None, Some(token), Authorization::Absent) => self.token(&token, now),
+            (None, None, Authorization::Bearer(token)) => self.token(token, now),
+            _ => Err(Refusal::NotOneCredential),
+        }
+    }
+
+    fn publishable_key(&self, id: &str, origin: Option<&[u8]>) -> Result<Credential, Refusal> {
+        let key = self.rights.key(id).ok_or(Refusal::UnknownKey)?;
+        let KeyKind::Publishable { allowed_origins } = &key.kind else {
+            return Err(Refusal::UnknownKey);
+        };
+        // An Origin that is no text equals no entry.
+        let origin = origin.map(|bytes| str::from_utf8(bytes).unwrap_or_default());
+        if !origin::allows(allowed_origins, origin) {
+            return Err(Refusal::Origin);
+        }
+        Ok(Credential {
+            key: key.clone(),
+            claims: None,
+        })
+    }
+
+    fn token(&self, token: &str, now: Now) -> Result<Credential, Refusal> {
+        let key_id = claims::peek_key_id(token)?;
+        let key = self.rights.key(&key_id).ok_or(Refusal::UnknownKey)?;
+        let KeyKind::Secret(material) = &key.kind else {
+            return Err(Refusal::UnknownKey);
+        };
+        let SigningMaterial::Ready { current, .. } = material else {
+            return Err(Refusal::KeyUnreadable);
+        };
+        let previous = material.previous_at(now.unix_ms);
+        let claims = claims::verify(token, current, previous, now.unix_ms)?;
+        claims.within(&key.patterns, key.actions)?;
+        Ok(Credential {
+            key: key.clone(),
+            claims: Some(claims),
+        })
+    }
+
+    fn refuse_credential(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        refusal: &Refusal,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let close = match refusal {
+            Refusal::KeyUnreadable => {
+                let error = (
+                    ApiError::InternalError,
+                    "the key cannot be checked at the moment",
+                );
+                return self.refuse_connect(id, error, &[], now, effects);
+            }
+            Refusal::Token(TokenError::Expired) => CloseCode::EXPIRED_TOKEN,
+            _ => CloseCode::INVALID_TOKEN,
+        };
+        if self.config.reject_with_close {
+            self.close_upgraded(id, key, close, now, effects);
+        } else {
+            let error = (ApiError::Unauthorized, "missing or invalid credential");
+            self.refuse_connect(id, error, &[], now, effects);
+        }
+    }
+
+    fn refuse_connect(
+        &mut self,
+        id: ConnectionId,
+        error: (ApiError, &str),
+        headers: &[ResponseHeader],
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let context = ResponseContext::UNREADABLE;
+        let answer = Answer {
+            context,
+            status: Err(error),
+            headers,
+            json: b"",
+        };
+        self.answer(id, &answer, now, effects);
+    }
+
+    /// Completes the handshake only to say why the connection is closed.
+    fn close_upgraded(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        code: CloseCode,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.switch_protocols(id, key, effects);
+        self.close(id, code, code.reason(), now, effects);
+    }
+
+    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey, effects: &mut Effects) {
+        let mut response = std::mem::take(&mut self.encoded);
+        response.clear();
+        key.append_switching_protocols(&mut response);
+        self.write_http(id, &response, effects);
+        self.encoded = response;
+    }
+
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        credential: Credential,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let app = credential.key.app.clone();
+        if app.suspended {
+            return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED, now, effects);
+        }
+        let connections_max = app.connections_max.filter(|_| !app.overages);
+        if app.gauges.connect(connections_max).is_none() {
+            return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT, now, effects);
+        }
+        let Credential {
+            key: rights,
+            claims,
+        } = credential;
+        let (peer, grant) = match claims {
+            None => (self.random_peer(&rights), None),
+            Some(claims) => {
+                let (peer, grant) = granted(claims, now);
+                (peer, Some(Box::new(grant)))
+            }
+        };
+        let rate = app
+            .message_limits
+            .as_ref()
+            .unwrap_or(&self.config.limits.message_rate);
+        let session = Box::new(Session {
+            key: rights,
+            peer: peer.clone(),
+            grant,
+            decoder: Decoder::server(),
+            bucket: TokenBucket::new(now.mono_ms, rate),
+            memberships: smallvec::SmallVec::new(),
+            joining: None,
+            pinged: false,
+            drain_ms: None,
+        });
+        self.switch_protocols(id, key, effects);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.stage = Stage::Registering(session);
+        connection.held.add(Held::REQUEST);
+        let owner = self.peer_owner(app.index, peer.id.as_str());
+        let register = Register {
+            app: app.index,
+            peer,
+            connection: self.here(id),
+        };
+        if owner == self.id() {
+            self.peers
+                .register(register.app, &register.peer, register.connection);
+            self.registered(id, now, effects);
+        } else {
+            self.send(owner, MeshMessage::Register(Box::new(register)), effects);
+        }
+    }
+
+    /// The peer's owner knows the connection: it is open from now on.
+    pub(in crate::shard) fn registered(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let ended = Stage::Lingering { until_ms: 0 };
+        let mut session = match std::mem::replace(&mut connection.stage, ended) {
+            Stage::Registering(session) => session,
+            other => {
+                connection.stage = other;
+                return;
+            }
+        };
+        let metadata = session
+            .grant
+            .as_mut()
+            .and_then(|grant| grant.metadata.take());
+        let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
+        let peer = session.peer.clone();
+        connection.stage = Stage::Open(session);
+        let mut frame = std::mem::take(&mut self.encoded);
+        frame.clear();
+        encode::event(
+            &mut frame,
+            &Event::Welcome {
+                peer_id: JsonStr::from_escaped(peer.id.json()),
+                expires_at_sec,
+                server_time_sec: now.unix_sec(),
+                message_bytes_max: self.config.limits.message_bytes_max,
+                metadata: metadata.as_deref().map(str::as_bytes),
+            },
+        );
+        self.reply(id, &frame, effects);
+        self.encoded = frame;
+        self.release_input(id, Held::REQUEST);
+        self.arm(id);
+    }
+
+    /// A peer for a publishable key: a random UUID (RFC 9562, version 4).
+    fn random_peer(&mut self, key: &Key) -> SharedPeer {
+        let mut random = [0; 16 * PEER_ID_CANDIDATES];
+        self.entropy.fill(&mut random);
+        let (candidates, _) = random.as_chunks::<16>();
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let mut id = "";
+        for candidate in candidates {
+            let uuid = uuid::Builder::from_random_bytes(*candidate).into_uuid();
+            id = uuid.hyphenated().encode_lower(&mut buffer);
+            if self.peer_owner(key.app.index, id) == self.id() {
+                break;
+            }
+        }
+        Arc::new(PeerInfo {
+            id: JsonName::new(id),
+            metadata: None,
+        })
+    }
+}
+
+fn granted(claims: Claims, now: Now) -> (SharedPeer, Grant) {
+    let closes_unix_ms = claims.expires_at_unix.saturating_mul(1_000) - TOKEN_EXPIRY_LEAD_MS;
+    let grant = Grant {
+        patterns: claims.channels.map(Vec::into_boxed_slice),
+        actions: claims.permissions,
+        expires_sec: claims.expires_at_unix,
+        closes_ms: now.mono_at_unix_ms(closes_unix_ms),
+        metadata: claims.metadata,
+    };
+    let peer = PeerInfo {
+        id: JsonName::new(&claims.sub),
+        metadata: claims.peer_metadata,
+    };
+    (Arc::new(peer), grant)
+}
