@@ -3,8 +3,6 @@
 //! A peer belongs to the shard that the hash of its app and id chooses. Entries exist while the
 //! peer has a connection. This file does not know what a connection does.
 
-use std::hash::BuildHasher;
-
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;

@@ -149,7 +149,7 @@ impl Roster {
     }
 
     /// Each peer once, as others see it: with the metadata of its first connection.
-    pub fn peers(&self) -> impl Iterator<Item = &SharedPeer> {
+    pub fn peers(&self) -> impl Iterator<Item = &SharedPeer> + Clone {
         self.peers
             .values()
             .filter_map(|tabs| tabs.first())

@@ -3,6 +3,7 @@
 //! A client learns only that its credential is not good; the real cause goes into the debug log.
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use crate::domain::connect_rate::Verdict;
@@ -12,7 +13,7 @@ use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::ConnectionId;
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
-use crate::proto::claims::{self, Claims, TokenError};
+use crate::proto::claims::{Claims, TokenError, UnverifiedToken};
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{Authorization, RequestHead};
 use crate::proto::http::response::{ResponseContext, ResponseHeader};
@@ -161,17 +162,16 @@ impl Shard {
     }
 
     fn token(&self, token: &str, now: Now) -> Result<Credential, Refusal> {
-        let key_id = claims::peek_key_id(token)?;
-        let key = self.rights.key(&key_id).ok_or(Refusal::UnknownKey)?;
+        let unverified = UnverifiedToken::parse(token)?;
+        let key = self.rights.key(unverified.key_id()).ok_or(Refusal::UnknownKey)?;
         let KeyKind::Secret(material) = &key.kind else {
             return Err(Refusal::UnknownKey);
         };
         let SigningMaterial::Ready { current, .. } = material else {
             return Err(Refusal::KeyUnreadable);
         };
-        let previous = material.previous_at(now.unix_ms);
-        let claims = claims::verify(token, current, previous, now.unix_ms)?;
-        claims.within(&key.patterns, key.actions)?;
+        let secrets = iter::once(&**current).chain(material.previous_at(now.unix_ms));
+        let claims = unverified.verify(secrets, &key.patterns, key.actions, now.unix_ms)?;
         Ok(Credential {
             key: key.clone(),
             claims: Some(claims),
@@ -372,11 +372,11 @@ impl Shard {
 }
 
 fn granted(claims: Claims, now: Now) -> (SharedPeer, Grant) {
-    let closes_unix_ms = claims.expires_at_unix.saturating_mul(1_000) - TOKEN_EXPIRY_LEAD_MS;
+    let closes_unix_ms = claims.expires_at_unix_ms.saturating_sub(TOKEN_EXPIRY_LEAD_MS);
     let grant = Grant {
-        patterns: claims.channels.map(Vec::into_boxed_slice),
+        expires_sec: claims.expires_at_unix_sec(),
+        patterns: claims.channels,
         actions: claims.permissions,
-        expires_sec: claims.expires_at_unix,
         closes_ms: now.mono_at_unix_ms(closes_unix_ms),
         metadata: claims.metadata,
     };

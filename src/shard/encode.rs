@@ -91,7 +91,7 @@ pub(in crate::shard) fn going_away(out: &mut Vec<u8>, retry_after_ms: u64) {
 
 /// Who is in a channel: one frame, unless the ids alone pass the frame limit.
 pub(in crate::shard) fn presence_snapshot<'a>(
-    channel: &ChannelKey,
+    channel: &'a ChannelKey,
     others: impl Iterator<Item = &'a SharedPeer> + Clone,
 ) -> Vec<u8> {
     let channel = JsonStr::from_escaped(channel.name.json());
