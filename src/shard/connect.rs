@@ -271,16 +271,12 @@ impl Shard {
                 (peer, Some(Box::new(grant)))
             }
         };
-        let rate = app
-            .message_limits
-            .as_ref()
-            .unwrap_or(&self.config.limits.message_rate);
         let session = Box::new(Session {
             key: rights,
             peer: peer.clone(),
             grant,
             decoder: Decoder::server(),
-            bucket: TokenBucket::new(now.mono_ms, rate),
+            bucket: TokenBucket::default(),
             memberships: smallvec::SmallVec::new(),
             joining: None,
             pinged: false,
