@@ -1,1 +1,8 @@
-//! Wire messages.
+//! The JSON messages inside WebSocket text messages, both ways: a payload becomes a
+//! `Request`, an `Event` or `PresenceFrame` becomes a payload.
+//!
+//! Knows the shape of the messages and the rules of names. Frames, rights, limits of a
+//! connection and everything that needs to know who is asking belong to others.
+
+pub mod error;
+pub mod name;
