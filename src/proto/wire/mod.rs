@@ -5,4 +5,6 @@
 //! connection and everything that needs to know who is asking belong to others.
 
 pub mod error;
+pub mod json;
 pub mod name;
+pub mod string;
