@@ -4,6 +4,7 @@
 //! Knows the shape of the messages and the rules of names. Frames, rights, limits of a
 //! connection and everything that needs to know who is asking belong to others.
 
+pub mod command;
 pub mod error;
 pub mod json;
 pub mod name;
