@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod error;
+pub mod event;
 pub mod json;
 pub mod name;
 pub mod string;
