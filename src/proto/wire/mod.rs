@@ -1,5 +1,5 @@
 //! The JSON messages inside WebSocket text messages, both ways: a payload becomes a
-//! `Request`, an `Event` or `PresenceFrame` becomes a payload.
+//! [`command::Request`], an [`event::Event`] or [`presence::PresenceFrame`] becomes a payload.
 //!
 //! Knows the shape of the messages and the rules of names. Frames, rights, limits of a
 //! connection and everything that needs to know who is asking belong to others.
@@ -9,4 +9,5 @@ pub mod error;
 pub mod event;
 pub mod json;
 pub mod name;
+pub mod presence;
 pub mod string;
