@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::domain::connect_rate::ConnectRates;
@@ -20,7 +19,7 @@ use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::listener::bind_all;
-use crate::runtime::mesh::{Batch, Inbox, LINK_BATCHES_MAX, MeshOut, receive};
+use crate::runtime::mesh::{Inbox, connect, link_all};
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::wake::Wake;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
@@ -139,12 +138,7 @@ impl Shards {
         SystemEntropy.fill(&mut keys);
         let key = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| keys[at * 8 + byte]));
         let hasher = RandomState::with_seeds(key(0), key(1), key(2), key(3));
-        let mesh = MeshBuilder::<Batch, _>::full(usize::from(count), LINK_BATCHES_MAX);
-        // The builder's reference count is not atomic: every clone is made here, before the
-        // first other thread exists, and the original is leaked, so that no count is touched
-        // by two threads at once.
-        let meshes: Vec<_> = (0..count).map(|_| mesh.clone()).collect();
-        std::mem::forget(mesh);
+        let links = link_all(count);
         let (drained_sender, drained) = flume::unbounded();
         let mut shards = Self {
             commands: Vec::new(),
@@ -153,8 +147,8 @@ impl Shards {
             addresses,
         };
         let options = Arc::new(options);
-        let all = by_shard.into_iter().zip(meshes).enumerate();
-        for (number, (listeners, mesh)) in all {
+        let all = by_shard.into_iter().zip(links).enumerate();
+        for (number, (listeners, links)) in all {
             let shard = ShardId(number as u16);
             let (commands, from) = flume::unbounded();
             let config = ShardConfig {
@@ -173,27 +167,20 @@ impl Shards {
                 .spawn(move || async move {
                     let wake = Rc::new(Wake::default());
                     let mesh_in = Inbox::default();
-                    let mut senders = None;
-                    if count > 1 {
-                        let (out, receivers) = mesh.join().await.map_err(|error| {
-                            io::Error::other(format!("the mesh could not be joined: {error}"))
-                        })?;
-                        receive(receivers, &mesh_in, &wake);
-                        senders = Some(out);
-                    } else {
-                        std::mem::forget(mesh);
-                    }
+                    let mesh_out = connect(links, &mesh_in, &wake).await;
                     let parts = Parts {
                         shard: new_shard(config, &options),
                         shard_count: count,
                         clock: options.clock,
                         listeners,
-                        mesh_out: MeshOut::new(senders, count),
+                        mesh_out,
                         mesh_in,
                         commands: Commands::receive(shard, from, drained, wake.clone()),
                         wake,
                     };
-                    ShardLoop::new(parts)?.run().await
+                    let l = ShardLoop::new(parts)?;
+                    eprintln!("{number} up");
+                    l.run().await
                 })
                 .map_err(|error| StartError::Shard(shard, error.to_string()))?;
             shards.commands.push(commands);

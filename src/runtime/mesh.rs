@@ -10,8 +10,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use futures_lite::future::zip;
 use glommio::GlommioError;
-use glommio::channels::channel_mesh::{Receivers, Senders};
+use glommio::channels::shared_channel::{
+    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
+};
 
 use crate::ids::ShardId;
 use crate::runtime::wake::Wake;
@@ -25,33 +28,50 @@ pub const LINK_BATCHES_MAX: usize = 64;
 /// Messages kept back for one link before what feeds it is held back too.
 const BACKLOG_MESSAGES_MAX: usize = 8_192;
 
+/// The ends of all links that belong to one shard, by the number of the other shard; none to
+/// itself. Made on one thread, used on another.
+pub struct LinkEnds {
+    senders: Vec<Option<SharedSender<Batch>>>,
+    receivers: Vec<Option<SharedReceiver<Batch>>>,
+}
+
+/// Links between all pairs of shards, in both directions.
+///
+/// Not by glommio's own mesh builder: joining that hangs in a quarter of all starts with four
+/// shards on two cores.
+#[must_use]
+pub fn link_all(shard_count: u16) -> Vec<LinkEnds> {
+    let count = usize::from(shard_count);
+    let mut ends: Vec<LinkEnds> = (0..count)
+        .map(|_| LinkEnds {
+            senders: (0..count).map(|_| None).collect(),
+            receivers: (0..count).map(|_| None).collect(),
+        })
+        .collect();
+    for from in 0..count {
+        for to in (0..count).filter(|to| *to != from) {
+            let (sender, receiver) = new_bounded(LINK_BATCHES_MAX);
+            ends[from].senders[to] = Some(sender);
+            ends[to].receivers[from] = Some(receiver);
+        }
+    }
+    ends
+}
+
 /// Batches that have come, with their senders.
 pub type Inbox = Rc<RefCell<VecDeque<(ShardId, Batch)>>>;
 
 /// The outgoing links of one shard.
 pub struct MeshOut {
-    senders: Option<Senders<Batch>>,
+    senders: Vec<Option<ConnectedSender<Batch>>>,
     backlog: Vec<Batch>,
     over_limit: Vec<bool>,
 }
 
 impl MeshOut {
-    /// Links to the shards of a mesh; none where there is only one shard.
-    #[must_use]
-    pub fn new(senders: Option<Senders<Batch>>, shard_count: u16) -> Self {
-        let links = usize::from(shard_count);
-        let backlog = (0..links).map(|_| Batch::new()).collect();
-        Self {
-            senders,
-            backlog,
-            over_limit: vec![false; links],
-        }
-    }
-
     /// Sends what the turn has produced, behind what is still kept back. Reports each link that
     /// has passed its limit, or is below half of it again.
     pub fn send(&mut self, produced: &mut [Batch], mut changed: impl FnMut(ShardId, bool)) {
-        let Some(senders) = &self.senders else { return };
         for (to, batch) in produced.iter_mut().enumerate() {
             let backlog = &mut self.backlog[to];
             if backlog.is_empty() {
@@ -59,10 +79,13 @@ impl MeshOut {
             } else {
                 backlog.append(batch);
             }
+            let Some(sender) = &self.senders[to] else {
+                continue;
+            };
             if backlog.is_empty() {
                 continue;
             }
-            match senders.try_send_to(to, std::mem::take(backlog)) {
+            match sender.try_send(std::mem::take(backlog)) {
                 Ok(()) => {}
                 Err(GlommioError::WouldBlock(glommio::ResourceType::Channel(batch))) => {
                     *backlog = batch;
@@ -88,17 +111,44 @@ impl MeshOut {
     }
 }
 
-/// Starts a task for each incoming link, which puts batches into the inbox.
-pub fn receive(mut receivers: Receivers<Batch>, inbox: &Inbox, wake: &Rc<Wake>) {
-    for (from, receiver) in receivers.streams() {
-        let (inbox, wake) = (inbox.clone(), wake.clone());
-        let from = ShardId(from as u16);
-        glommio::spawn_local(async move {
-            while let Some(batch) = receiver.recv().await {
-                inbox.borrow_mut().push_back((from, batch));
-                wake.wake();
-            }
+/// Connects all links of this shard, which waits until every other shard does the same. Starts
+/// a task for each incoming link, which puts batches into the inbox.
+pub async fn connect(ends: LinkEnds, inbox: &Inbox, wake: &Rc<Wake>) -> MeshOut {
+    // All at once: one after the other, two shards would wait for each other's turn.
+    let connecting: Vec<_> = (ends.senders.into_iter().zip(ends.receivers))
+        .map(|ends| {
+            let (Some(sender), Some(receiver)) = ends else {
+                return None;
+            };
+            Some(glommio::spawn_local(zip(
+                sender.connect(),
+                receiver.connect(),
+            )))
         })
-        .detach();
+        .collect();
+    let links = connecting.len();
+    let mut senders = Vec::with_capacity(links);
+    for (from, connecting) in connecting.into_iter().enumerate() {
+        let Some(connecting) = connecting else {
+            senders.push(None);
+            continue;
+        };
+        let (sender, receiver) = connecting.await;
+        senders.push(Some(sender));
+        let (inbox, wake) = (inbox.clone(), wake.clone());
+        glommio::spawn_local(receive(ShardId(from as u16), receiver, inbox, wake)).detach();
+    }
+    let backlog = (0..links).map(|_| Batch::new()).collect();
+    MeshOut {
+        senders,
+        backlog,
+        over_limit: vec![false; links],
+    }
+}
+
+async fn receive(from: ShardId, receiver: ConnectedReceiver<Batch>, inbox: Inbox, wake: Rc<Wake>) {
+    while let Some(batch) = receiver.recv().await {
+        inbox.borrow_mut().push_back((from, batch));
+        wake.wake();
     }
 }

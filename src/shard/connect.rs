@@ -20,7 +20,7 @@ use crate::proto::http::response::{ResponseContext, ResponseHeader};
 use crate::proto::http::target::Target;
 use crate::proto::http::upgrade::{WebSocketKey, check_upgrade};
 use crate::proto::origin;
-use crate::proto::wire::event::Event;
+use crate::proto::wire::event::{Event, Welcome};
 use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
@@ -163,7 +163,10 @@ impl Shard {
 
     fn token(&self, token: &str, now: Now) -> Result<Credential, Refusal> {
         let unverified = UnverifiedToken::parse(token)?;
-        let key = self.rights.key(unverified.key_id()).ok_or(Refusal::UnknownKey)?;
+        let key = self
+            .rights
+            .key(unverified.key_id())
+            .ok_or(Refusal::UnknownKey)?;
         let KeyKind::Secret(material) = &key.kind else {
             return Err(Refusal::UnknownKey);
         };
@@ -332,13 +335,13 @@ impl Shard {
         frame.clear();
         encode::event(
             &mut frame,
-            &Event::Welcome {
+            &Event::Welcome(Welcome {
                 peer_id: JsonStr::from_escaped(peer.id.json()),
                 expires_at_sec,
                 server_time_sec: now.unix_sec(),
                 message_bytes_max: self.config.limits.message_bytes_max,
                 metadata: metadata.as_deref().map(str::as_bytes),
-            },
+            }),
         );
         self.reply(id, &frame, effects);
         self.encoded = frame;
@@ -368,7 +371,9 @@ impl Shard {
 }
 
 fn granted(claims: Claims, now: Now) -> (SharedPeer, Grant) {
-    let closes_unix_ms = claims.expires_at_unix_ms.saturating_sub(TOKEN_EXPIRY_LEAD_MS);
+    let closes_unix_ms = claims
+        .expires_at_unix_ms
+        .saturating_sub(TOKEN_EXPIRY_LEAD_MS);
     let grant = Grant {
         expires_sec: claims.expires_at_unix_sec(),
         patterns: claims.channels,

@@ -32,6 +32,13 @@ impl<'a> JsonStr<'a> {
     /// The text, with quotes and escapes.
     #[inline]
     #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The text, with quotes and escapes.
+    #[inline]
+    #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
         self.0.as_bytes()
     }
