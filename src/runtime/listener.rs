@@ -4,11 +4,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Handshakes that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
+
+/// A killed predecessor's port is free only when the kernel has taken its rings down, which it
+/// does after the process has ended: 0.1 s were seen. So a taken port is tried again for a second.
+const PROBE_ATTEMPTS: u32 = 20;
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listeners of one shard.
 pub type Listeners = Vec<OwnedFd>;
@@ -45,8 +52,16 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
-    let socket = open(address)?;
-    socket.bind(&address.into())
+    let mut attempts_left = PROBE_ATTEMPTS;
+    loop {
+        match open(address)?.bind(&address.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts_left > 0 => {
+                attempts_left -= 1;
+                thread::sleep(PROBE_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -36,9 +36,6 @@ pub struct LinkEnds {
 }
 
 /// Links between all pairs of shards, in both directions.
-///
-/// Not by glommio's own mesh builder: joining that hangs in a quarter of all starts with four
-/// shards on two cores.
 #[must_use]
 pub fn link_all(shard_count: u16) -> Vec<LinkEnds> {
     let count = usize::from(shard_count);

@@ -69,6 +69,7 @@ pub struct ShardLoop {
     reported_drained: bool,
     stopped: bool,
     multiple_shards: bool,
+    yielded_ms: u64,
 }
 
 /// What a shard's loop is made of.
@@ -132,6 +133,7 @@ impl ShardLoop {
             draining: false,
             reported_drained: false,
             stopped: false,
+            yielded_ms: 0,
         })
     }
 
@@ -144,14 +146,18 @@ impl ShardLoop {
             self.turn()?;
             if !self.has_work() {
                 self.sleep().await;
-            } else if self.multiple_shards {
-                // Lets glommio look at the mesh.
+            } else if self.multiple_shards || self.yield_is_due() {
+                // glommio looks at the mesh and at timers only when its task queue yields.
                 glommio::executor().yield_task_queue_now().await;
-            } else {
-                glommio::yield_if_needed().await;
             }
         }
         Ok(())
+    }
+
+    /// A busy shard without a mesh lets commands in once in a millisecond.
+    fn yield_is_due(&mut self) -> bool {
+        let now_ms = self.clock.now().mono_ms;
+        std::mem::replace(&mut self.yielded_ms, now_ms) != now_ms
     }
 
     fn turn(&mut self) -> io::Result<()> {
