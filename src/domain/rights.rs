@@ -7,12 +7,14 @@
 //! The only words that change inside a snapshot are the gauges of an app: they outlive
 //! snapshots, are touched on connect and disconnect, or once for a block of messages.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 
+use crate::domain::quota::QuotaGate;
 use crate::domain::token_bucket::BucketLimits;
+use crate::domain::usage::{PeriodUsage, PlanView};
 use crate::ids::AppIndex;
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
@@ -44,8 +46,12 @@ pub struct App {
     pub suspended: bool,
     /// Connections at the same time; `None` is unlimited.
     pub connections_max: Option<u64>,
+    /// Messages in one period; `None` is unlimited.
+    pub messages_max: Option<u64>,
     /// Whether traffic over a limit passes (and is counted as overage).
     pub overages: bool,
+    /// The plan as `GET /v1/usage` shows it.
+    pub plan: PlanView,
     /// `send` reaches only peers that share a channel with the sender.
     pub direct_needs_shared_channel: bool,
     /// TURN servers for `welcome`.
@@ -54,6 +60,8 @@ pub struct App {
     pub message_limits: Option<BucketLimits>,
     /// Shared by all shards and by all snapshots.
     pub gauges: Arc<AppGauges>,
+    /// Grants `messages_max`; shared by all shards and by all snapshots.
+    pub quota: Arc<QuotaGate>,
 }
 
 /// An app's TURN servers, and what signs their credentials.
@@ -72,6 +80,9 @@ pub struct Turn {
 pub struct AppGauges {
     connections: AtomicU64,
     connections_peak: AtomicU64,
+    /// Written once a second by the control plane, read by whoever asks for usage; held for
+    /// the copy of six words.
+    usage: Mutex<Option<PeriodUsage>>,
 }
 
 impl AppGauges {
@@ -87,7 +98,8 @@ impl AppGauges {
                 _ => Some(now + 1),
             })
             .ok()?;
-        self.connections_peak.fetch_max(before + 1, Ordering::AcqRel);
+        self.connections_peak
+            .fetch_max(before + 1, Ordering::AcqRel);
         Some(before + 1)
     }
 
@@ -110,7 +122,20 @@ impl AppGauges {
 
     /// Begins a new peak (a new period) at the present count and answers the old one.
     pub fn take_peak(&self) -> u64 {
-        self.connections_peak.swap(self.connections(), Ordering::AcqRel)
+        self.connections_peak
+            .swap(self.connections(), Ordering::AcqRel)
+    }
+
+    /// The counts of the present period as last merged; `None` before the first merge.
+    #[must_use]
+    pub fn usage(&self) -> Option<PeriodUsage> {
+        // A copy of numbers cannot be left half done by a panic.
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes merged counts visible to all shards.
+    pub fn publish_usage(&self, usage: PeriodUsage) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage);
     }
 }
 
@@ -162,9 +187,10 @@ impl SigningMaterial {
     #[must_use]
     pub fn previous_at(&self, now_unix_ms: u64) -> Option<&Secret> {
         match self {
-            Self::Ready { previous: Some((secret, until_ms)), .. } if now_unix_ms < *until_ms => {
-                Some(secret)
-            }
+            Self::Ready {
+                previous: Some((secret, until_ms)),
+                ..
+            } if now_unix_ms < *until_ms => Some(secret),
             _ => None,
         }
     }
@@ -174,7 +200,10 @@ impl Rights {
     /// An empty snapshot, to be filled before it is shared.
     #[must_use]
     pub fn new(version: u64) -> Self {
-        Self { version, ..Self::default() }
+        Self {
+            version,
+            ..Self::default()
+        }
     }
 
     /// Adds an app.
@@ -208,7 +237,9 @@ impl Rights {
     #[must_use]
     pub fn key_by_api_secret(&self, hash: &SecretHash, now_unix_ms: u64) -> Option<&Arc<Key>> {
         let (key, until_ms) = self.api_secrets.get(hash)?;
-        until_ms.is_none_or(|until_ms| now_unix_ms < until_ms).then_some(key)
+        until_ms
+            .is_none_or(|until_ms| now_unix_ms < until_ms)
+            .then_some(key)
     }
 
     /// All apps, in no order.
