@@ -36,7 +36,7 @@ pub struct Opened {
 }
 
 /// Every row of the store.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// In order of their ids.
     pub apps: Vec<AppRow>,
