@@ -6,6 +6,20 @@
 use serde::Serialize;
 
 use crate::domain::rights::App;
+use crate::ids::AppIndex;
+
+/// What one shard has counted for an app since its last report, about a second ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageDelta {
+    /// Whose.
+    pub app: AppIndex,
+    /// `publish` and `send` attempts that reached the quota check, dropped ones included.
+    pub messages: u64,
+    /// Those of them that passed over the limit.
+    pub overage_messages: u64,
+    /// Connections accepted over the limit.
+    pub overage_connections: u64,
+}
 
 /// An app's counts in one period, as last merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,11 +30,11 @@ pub struct PeriodUsage {
     pub end_unix: u64,
     /// Most connections at the same time.
     pub peak_connections: u64,
-    /// `publish` and `send` attempts that reached the quota check, dropped ones included.
+    /// See [`UsageDelta`].
     pub messages: u64,
-    /// Those of them that passed over the limit.
+    /// See [`UsageDelta`].
     pub overage_messages: u64,
-    /// Connections accepted over the limit.
+    /// See [`UsageDelta`].
     pub overage_connections: u64,
 }
 
@@ -83,7 +97,6 @@ mod tests {
     use super::*;
     use crate::domain::quota::QuotaGate;
     use crate::domain::rights::AppGauges;
-    use crate::ids::AppIndex;
 
     fn app(plan: PlanView) -> App {
         App {
