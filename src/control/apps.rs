@@ -1,7 +1,8 @@
 //! Changes of apps.
 
 use super::ControlError;
-use super::input::{AppInput, Object, check_app_id};
+use super::input::{AppInput, check_app_id};
+use super::merge::Object;
 use super::operation::{Change, Outcome};
 use super::record::{AppRecord, TurnRecord};
 use super::registry::Registry;
@@ -18,7 +19,7 @@ pub(super) fn create(
     let app_id = match body.remove("appId") {
         None | Some(serde_json::Value::Null) => new_id("app_")?,
         Some(serde_json::Value::String(app_id)) => app_id,
-        Some(_) => return Err(ControlError::Invalid("appId: must be a string".into())),
+        Some(_) => return Err(ControlError::field("appId", "must be a string")),
     };
     check_app_id(&app_id)?;
     let input = AppInput::new(body)?;
@@ -73,7 +74,7 @@ fn put(
                 (Some(new), _) => registry.compiler().seal_turn(app_id, new.as_bytes())?,
                 (None, Some(old)) => old,
                 (None, None) => {
-                    return Err(ControlError::Invalid("turn.secret: is required".into()));
+                    return Err(ControlError::field("turn.secret", "is required"));
                 }
             };
             (

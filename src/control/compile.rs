@@ -194,9 +194,10 @@ fn app(record: &AppRecord, turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>, slo
             secret,
             ttl_sec: turn.ttl_sec,
         }),
-        message_limits: record
-            .limits
-            .map(|limits| BucketLimits::new(limits.message_rate, limits.message_burst)),
+        message_limits: record.limits.map(|limits| BucketLimits {
+            rate_per_sec: limits.message_rate,
+            burst: limits.message_burst,
+        }),
         gauges: slot.gauges,
         quota: slot.quota,
     }

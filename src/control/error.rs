@@ -41,6 +41,12 @@ impl ControlError {
         }
     }
 
+    /// A field breaks a rule.
+    #[must_use]
+    pub fn field(field: &str, rule: &str) -> Self {
+        Self::Invalid(format!("{field}: {rule}"))
+    }
+
     /// There is no such app.
     #[must_use]
     pub fn no_app(app_id: &str) -> Self {

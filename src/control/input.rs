@@ -1,20 +1,17 @@
 //! What clients of the admin API send, as values: bodies merged into what is there, and every
 //! field checked.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ControlError;
+use super::merge::{Object, merge, object_of, read, split_fixed};
 use super::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
 };
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
-
-/// A JSON object, as received.
-pub type Object = Map<String, Value>;
 
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 256;
@@ -132,7 +129,7 @@ impl AppInput {
             .and_then(|turn| turn.get("secret"))
             .is_some_and(Value::is_null)
         {
-            return Err(invalid(
+            return Err(ControlError::field(
                 "turn.secret",
                 "cannot be removed; set turn to null instead",
             ));
@@ -161,9 +158,9 @@ impl KeyInput {
     pub fn new(mut body: Object) -> Result<(KeyType, Self), ControlError> {
         let key_type = body
             .remove("type")
-            .ok_or_else(|| invalid("type", "is required"))?;
+            .ok_or_else(|| ControlError::field("type", "is required"))?;
         let key_type = serde_json::from_value(key_type)
-            .map_err(|_| invalid("type", "must be \"secret\" or \"publishable\""))?;
+            .map_err(|_| ControlError::field("type", "must be \"secret\" or \"publishable\""))?;
         let mut fields = Object::new();
         merge(&mut fields, body);
         let input: Self = read(fields)?;
@@ -221,7 +218,7 @@ pub fn grace_seconds(body: Object) -> Result<u64, ControlError> {
     }
     match read(body)? {
         Rotation { grace_seconds } if grace_seconds <= GRACE_SEC_MAX => Ok(grace_seconds),
-        _ => Err(invalid(
+        _ => Err(ControlError::field(
             "graceSeconds",
             &format!("must be at most {GRACE_SEC_MAX}"),
         )),
@@ -237,7 +234,10 @@ pub fn check_app_id(app_id: &str) -> Result<(), ControlError> {
     if (1..=64).contains(&app_id.len()) && app_id.bytes().all(good) {
         return Ok(());
     }
-    Err(invalid("appId", "must be 1 to 64 letters, digits, _ or -"))
+    Err(ControlError::field(
+        "appId",
+        "must be 1 to 64 letters, digits, _ or -",
+    ))
 }
 
 fn check_key(
@@ -248,19 +248,24 @@ fn check_key(
 ) -> Result<(), ControlError> {
     check_count("channelPatterns", channel_patterns.len(), 1, PATTERNS_MAX)?;
     for (index, pattern) in channel_patterns.iter().enumerate() {
-        Pattern::parse(pattern)
-            .map_err(|error| invalid(&format!("channelPatterns[{index}]"), &error.to_string()))?;
+        Pattern::parse(pattern).map_err(|error| {
+            ControlError::field(&format!("channelPatterns[{index}]"), &error.to_string())
+        })?;
     }
     check_count("actions", actions.len(), 1, ACTIONS_MAX)?;
     Actions::parse(actions.iter().map(String::as_str))
-        .map_err(|error| invalid("actions", &error.to_string()))?;
+        .map_err(|error| ControlError::field("actions", &error.to_string()))?;
     if key_type == KeyType::Secret && !allowed_origins.is_empty() {
-        return Err(invalid("allowedOrigins", "is for publishable keys only"));
+        return Err(ControlError::field(
+            "allowedOrigins",
+            "is for publishable keys only",
+        ));
     }
     check_count("allowedOrigins", allowed_origins.len(), 0, ORIGINS_MAX)?;
     for (index, origin) in allowed_origins.iter().enumerate() {
-        OriginPattern::parse(origin)
-            .map_err(|error| invalid(&format!("allowedOrigins[{index}]"), &error.to_string()))?;
+        OriginPattern::parse(origin).map_err(|error| {
+            ControlError::field(&format!("allowedOrigins[{index}]"), &error.to_string())
+        })?;
     }
     Ok(())
 }
@@ -268,7 +273,7 @@ fn check_key(
 fn check_name(field: &str, name: &str) -> Result<(), ControlError> {
     if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         let rule = format!("must be at most {NAME_BYTES_MAX} bytes without control characters");
-        return Err(invalid(field, &rule));
+        return Err(ControlError::field(field, &rule));
     }
     Ok(())
 }
@@ -288,7 +293,7 @@ fn normalize_plan(plan: &mut PlanRecord) -> Result<(), ControlError> {
         .period_start_unix
         .is_some_and(|start| start > PERIOD_START_UNIX_MAX)
     {
-        return Err(invalid(
+        return Err(ControlError::field(
             "plan.periodStartUnix",
             "must be in seconds, before the year 9999",
         ));
@@ -297,7 +302,7 @@ fn normalize_plan(plan: &mut PlanRecord) -> Result<(), ControlError> {
         .period_days
         .is_some_and(|days| !(1..=PERIOD_DAYS_MAX).contains(&days))
     {
-        return Err(invalid(
+        return Err(ControlError::field(
             "plan.periodDays",
             &format!("must be 1 to {PERIOD_DAYS_MAX}"),
         ));
@@ -314,17 +319,17 @@ fn check_turn(urls: &[String], ttl_sec: u64, secret: Option<&str>) -> Result<(),
             .any(|scheme| url.strip_prefix(scheme).is_some_and(is_word));
         if !known {
             let rule = "must be a turn:, turns:, stun: or stuns: URL of at most 512 bytes";
-            return Err(invalid(&format!("turn.urls[{index}]"), rule));
+            return Err(ControlError::field(&format!("turn.urls[{index}]"), rule));
         }
     }
     if !(1..=TURN_TTL_SEC_MAX).contains(&ttl_sec) {
-        return Err(invalid(
+        return Err(ControlError::field(
             "turn.ttlSec",
             &format!("must be 1 to {TURN_TTL_SEC_MAX}"),
         ));
     }
     if secret.is_some_and(|secret| !is_word(secret)) {
-        return Err(invalid(
+        return Err(ControlError::field(
             "turn.secret",
             "must be 1 to 512 printable ASCII bytes",
         ));
@@ -338,7 +343,7 @@ fn is_word(text: &str) -> bool {
 
 fn check_limits(limits: &MessageLimits) -> Result<(), ControlError> {
     if limits.message_rate > 0 && limits.message_burst == 0 {
-        return Err(invalid(
+        return Err(ControlError::field(
             "limits.messageBurst",
             "must be at least 1 with a rate",
         ));
@@ -350,71 +355,11 @@ fn check_count(field: &str, count: usize, min: usize, max: usize) -> Result<(), 
     if (min..=max).contains(&count) {
         return Ok(());
     }
-    Err(invalid(field, &format!("must have {min} to {max} entries")))
-}
-
-/// Takes the fields that no patch changes out of `base`, and out of `patch` where they say the
-/// same (a client may send back what it was shown).
-fn split_fixed(base: &mut Object, patch: &mut Object, fixed: &[&str]) -> Result<(), ControlError> {
-    for field in fixed {
-        let present = base.remove(*field);
-        if patch
-            .remove(*field)
-            .is_some_and(|value| Some(value) != present)
-        {
-            return Err(invalid(field, "cannot be changed"));
-        }
-    }
-    Ok(())
-}
-
-/// RFC 7396: objects merge, `null` removes, everything else replaces.
-fn merge(base: &mut Object, patch: Object) {
-    for (field, value) in patch {
-        match value {
-            Value::Null => {
-                base.remove(&field);
-            }
-            Value::Object(patch) => {
-                let slot = base.entry(field).or_insert(Value::Null);
-                if !slot.is_object() {
-                    *slot = Value::Object(Object::new());
-                }
-                if let Value::Object(base) = slot {
-                    merge(base, patch);
-                }
-            }
-            value => {
-                base.insert(field, value);
-            }
-        }
-    }
-}
-
-fn object_of(record: &impl Serialize) -> Result<Object, ControlError> {
-    match serde_json::to_value(record) {
-        Ok(Value::Object(object)) => Ok(object),
-        _ => Err(ControlError::Unavailable("a record is no object".into())),
-    }
-}
-
-fn read<T: DeserializeOwned>(fields: Object) -> Result<T, ControlError> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let path = error.path().to_string();
-        let fault = error.into_inner().to_string();
-        // An unknown or missing field is named by the fault, and the path is its parent's.
-        ControlError::Invalid(if path == "." {
-            fault
-        } else {
-            format!("{path}: {fault}")
-        })
-    })
-}
-
-fn invalid(field: &str, rule: &str) -> ControlError {
-    ControlError::Invalid(format!("{field}: {rule}"))
+    Err(ControlError::field(
+        field,
+        &format!("must have {min} to {max} entries"),
+    ))
 }
 
 #[cfg(test)]
-#[path = "input_tests.rs"]
 mod tests;

@@ -1,7 +1,8 @@
 //! Changes of keys.
 
 use super::ControlError;
-use super::input::{KeyInput, Object, grace_seconds};
+use super::input::{KeyInput, grace_seconds};
+use super::merge::Object;
 use super::operation::{Change, KeyAnswer, NewSecrets, Outcome, Rotation};
 use super::record::{KeyRecord, KeyType};
 use super::registry::Registry;

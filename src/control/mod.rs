@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod input;
 mod keys;
+mod merge;
 mod operation;
 mod period;
 mod plane;
@@ -29,7 +30,7 @@ mod usage;
 
 pub use declared::{Declared, DeclaredApp, DeclaredKey};
 pub use error::ControlError;
-pub use input::Object;
+pub use merge::Object;
 pub use operation::{KeyAnswer, NewSecrets, Operation, Outcome, Rotation};
 pub use plane::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, Pending,

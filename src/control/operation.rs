@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::ControlError;
-use super::input::Object;
+use super::merge::Object;
 use super::record::{AppRecord, KeyRecord};
 use super::registry::Registry;
 use super::secret::SecretText;
@@ -138,5 +138,4 @@ pub fn plan(
 }
 
 #[cfg(test)]
-#[path = "operation_tests.rs"]
 mod tests;

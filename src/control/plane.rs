@@ -341,5 +341,4 @@ fn carry_out(request: Request, engine: Arc<Engine>) {
 }
 
 #[cfg(test)]
-#[path = "plane_tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::control::ControlError;
-use crate::control::input::Object;
+use crate::control::merge::Object;
 
 /// Bytes of a body: 100 patterns of 256 bytes, escaped, and room.
 pub const BODY_BYTES_MAX: usize = 256 * 1_024;

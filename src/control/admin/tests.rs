@@ -311,7 +311,8 @@ fn a_wrong_method_is_told_the_right_ones() {
         ("/healthz".to_owned(), "get,head"),
     ] {
         let request = format!(
-            "PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}Content-Length: 0\r\n\r\n"
+            "PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}\
+             Content-Length: 0\r\n\r\n"
         );
         let answer = exchange(server.admin, request.as_bytes());
         assert_eq!(answer.status, 405, "{path}: {}", answer.body);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
-use crate::control::input::Object;
+use crate::control::merge::Object;
 use crate::control::record::{AppStatus, DirectScope, KeyType};
 use crate::control::secret::SecretText;
 

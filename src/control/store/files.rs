@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -79,11 +79,19 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Whatever the file system says; there is no file of that name then.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_added_extension("new");
+    let unfinished = unfinished(path);
     let mut file = create_private(&unfinished)?;
     file.write_all(content)?;
     file.sync_all()?;
     publish(&unfinished, path)
+}
+
+/// The name that a file has until it is complete.
+#[must_use]
+pub fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Gives a finished file its name, durably.

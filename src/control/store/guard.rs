@@ -54,7 +54,7 @@ fn damaged(path: &Path) -> StoreError {
 fn on_guarded_panic(path: &Path, info: &PanicHookInfo<'_>) {
     tracing::debug!(%info, "reading the store");
     if cfg!(panic = "abort") {
-        eprintln!("error: {}", damaged(path));
+        eprintln!("ringmesh: {}", damaged(path));
         std::process::exit(1);
     }
 }

@@ -99,7 +99,7 @@ pub fn open(data_dir: &Path, master_key_file: &Path) -> Result<Opened, StoreErro
 
 fn create(path: &Path, sealer: &Sealer) -> Result<CrashOnlyDatabase, StoreError> {
     let in_file = |error| StoreError::File(path.into(), error);
-    let unfinished = path.with_added_extension("new");
+    let unfinished = files::unfinished(path);
     let file = files::create_private(&unfinished).map_err(in_file)?;
     let database =
         CrashOnlyDatabase::open(file).map_err(|error| in_file(io::Error::other(error)))?;

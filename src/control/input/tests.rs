@@ -191,36 +191,3 @@ fn the_grace_window_is_a_day_unless_given() {
             .starts_with("grace: unknown field")
     );
 }
-
-/// The examples of RFC 7396, appendix A, whose document and patch are objects.
-#[test]
-fn merging_is_that_of_rfc_7396() {
-    for (base, patch, expected) in [
-        (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
-        (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
-        (json!({"a":"b"}), json!({"a":null}), json!({})),
-        (
-            json!({"a":"b","b":"c"}),
-            json!({"a":null}),
-            json!({"b":"c"}),
-        ),
-        (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-        (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
-        (
-            json!({"a":{"b":"c"}}),
-            json!({"a":{"b":"d","c":null}}),
-            json!({"a":{"b":"d"}}),
-        ),
-        (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-        (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-        (
-            json!({}),
-            json!({"a":{"bb":{"ccc":null}}}),
-            json!({"a":{"bb":{}}}),
-        ),
-    ] {
-        let mut merged = object(base);
-        merge(&mut merged, object(patch));
-        assert_eq!(Value::Object(merged), expected);
-    }
-}
