@@ -32,8 +32,8 @@ const PERIOD_DAYS_MAX: u32 = 3_660;
 /// Last second that the calendar knows, Unix time: the year 9999 begins.
 const PERIOD_START_UNIX_MAX: u64 = 253_370_764_800;
 
-/// The changeable fields of an app.
-#[derive(Debug, Serialize, Deserialize)]
+/// The changeable fields of an app. Without `Debug`: it may carry a TURN secret.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AppInput {
     /// For people.
@@ -64,7 +64,7 @@ impl Default for AppInput {
 }
 
 /// TURN servers, with the secret only where it is set anew.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TurnInput {
     /// `turn:`, `turns:`, `stun:` and `stuns:` URLs.

@@ -13,8 +13,8 @@ use super::secret::SecretText;
 use super::store::Edit;
 use super::{apps, keys};
 
-/// A change, as asked for.
-#[derive(Clone, Debug)]
+/// A change, as asked for. Without `Debug`: a body may carry a TURN secret.
+#[derive(Clone)]
 pub enum Operation {
     /// A new app, with the fields of its body.
     CreateApp(Object),

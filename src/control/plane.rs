@@ -62,8 +62,8 @@ pub enum OpenError {
     Token(TokenError),
     /// The admin listener.
     Listen(SocketAddr, std::io::Error),
-    /// What the store or the configuration contains.
-    Content(ControlError),
+    /// What the configuration declares.
+    Declared(ControlError),
     /// The system: no thread, no event loop.
     System(std::io::Error),
 }
@@ -78,7 +78,7 @@ impl fmt::Display for OpenError {
                 "admin listener {address}: {error}; set admin.listen to a free address, or to \
                  \"\" to turn it off"
             ),
-            Self::Content(error) => error.fmt(f),
+            Self::Declared(error) => error.fmt(f),
             Self::System(error) => write!(f, "control thread: {error}"),
         }
     }
@@ -138,9 +138,13 @@ impl ControlPlane {
             keys,
             usage: Vec::new(),
         };
-        let registry = Registry::load(Compiler::new(sealer.ok()), rows)
-            .and_then(|registry| registry.redeclared(&options.declared))
-            .map_err(OpenError::Content)?;
+        let registry = Registry::load(Compiler::new(sealer.ok()), rows).map_err(|error| {
+            let file = options.data_dir.join(store::FILE_NAME);
+            OpenError::Store(StoreError::Damaged(file, error.to_string()))
+        })?;
+        let registry = registry
+            .redeclared(&options.declared)
+            .map_err(OpenError::Declared)?;
         let mut ledger = Ledger::new(usage);
         ledger.follow(&registry, (options.clock)() / 1_000);
         let admin = options.admin.map(bind).transpose()?;

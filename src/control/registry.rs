@@ -165,7 +165,7 @@ impl Registry {
     /// stays the same app, with its connections and counts.
     ///
     /// # Errors
-    /// `Conflict` when the store has an app or key of the same id; `Invalid` when a
+    /// `Conflict` when there is an app or key of the same id already; `Invalid` when a
     /// declaration makes no sense. Nothing has changed then.
     pub fn redeclared(&self, declared: &Declared) -> Result<Self, ControlError> {
         let mut next = self.clone();
@@ -175,7 +175,7 @@ impl Registry {
             .retain(|_, entry| next.apps.contains_key(&entry.row.record.app_id));
         let taken = |what: &str, id: &str| {
             ControlError::Conflict(format!(
-                "{what} {id:?} is declared in {} and also in the store: delete one of them",
+                "{what} {id:?} of {} is there already, in the store or in that file: remove one",
                 declared.file.display()
             ))
         };

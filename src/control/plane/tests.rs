@@ -141,3 +141,38 @@ fn what_keeps_it_from_starting_is_one_line() {
     assert!(!error.contains('\n'));
     server.running.shutdown();
 }
+
+#[test]
+fn a_stored_key_without_its_app_is_damage() {
+    let dir = scratch();
+    let server = Server::start(dir.path());
+    server.handle.change(create("a")).wait().unwrap();
+    server.running.shutdown();
+    let options = options(dir.path());
+    let mut opened = store::open(&options.data_dir, &options.master_key_file).unwrap();
+    let record = crate::control::record::KeyRecord {
+        key_id: "pk_live_x".into(),
+        app_id: "b".into(),
+        key_type: crate::control::record::KeyType::Publishable,
+        name: String::new(),
+        channel_patterns: vec!["*".into()],
+        actions: vec!["subscribe".into()],
+        allowed_origins: vec![],
+        auto_inject_turn: true,
+        created_at: 0,
+    };
+    let row = store::row::KeyRow {
+        record,
+        secrets: None,
+    };
+    opened.store.commit(&[store::Edit::PutKey(row)]).unwrap();
+    drop(opened);
+    let error = ControlPlane::open(options)
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(
+        error.contains("store.redb is damaged (key pk_live_x has no app)"),
+        "{error}"
+    );
+}

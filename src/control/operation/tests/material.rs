@@ -136,7 +136,7 @@ fn a_new_declaration_replaces_the_old_and_leaves_the_store() {
     assert!(world.registry.key("sk_id_e").is_ok());
 
     let clash = world.registry.redeclared(&declared("stored", "sk_id_f"));
-    assert!(clash.is_err_and(|error| error.to_string().contains("also in the store")));
+    assert!(clash.is_err_and(|error| error.to_string().contains("is there already")));
     let none = Declared {
         file: Path::new("x").into(),
         apps: vec![],
