@@ -1,3 +1,40 @@
-//! The control plane.
+//! The control plane: apps, keys and usage, kept on disk, changed through the admin API.
+//!
+//! It runs on one thread of its own, beside the shards, and stands between operators and the
+//! shards' read-only [`Rights`](crate::domain::rights::Rights). [`ControlPlane::open`] makes the
+//! first snapshot before any shard exists; [`ControlPlane::start`] takes the shards and begins
+//! to serve. The shards are known here only as the [`Shards`] trait, and nothing on a message's
+//! way ever waits for this thread.
 
+mod admin;
+mod apps;
+pub mod client;
+mod compile;
+mod declared;
+mod engine;
+mod error;
+mod input;
+mod keys;
+mod merge;
+mod operation;
+mod period;
+mod plane;
 pub mod record;
+mod registry;
+mod secret;
+mod shards;
+pub mod store;
+#[cfg(test)]
+mod testing;
+mod usage;
+
+pub use declared::{Declared, DeclaredApp, DeclaredKey};
+pub use error::ControlError;
+pub use merge::Object;
+pub use operation::{KeyAnswer, NewSecrets, Operation, Outcome, Rotation};
+pub use plane::{
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, Pending,
+    RunningControlPlane,
+};
+pub use secret::SecretText;
+pub use shards::{Later, Shards};

@@ -7,12 +7,14 @@
 //! The only words that change inside a snapshot are the gauges of an app: they outlive
 //! snapshots, are touched on connect and disconnect, or once for a block of messages.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 
+use crate::domain::quota::QuotaGate;
 use crate::domain::token_bucket::BucketLimits;
+use crate::domain::usage::{PeriodUsage, PlanView};
 use crate::ids::AppIndex;
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
@@ -44,8 +46,12 @@ pub struct App {
     pub suspended: bool,
     /// Connections at the same time; `None` is unlimited.
     pub connections_max: Option<u64>,
+    /// Messages in one period; `None` is unlimited.
+    pub messages_max: Option<u64>,
     /// Whether traffic over a limit passes (and is counted as overage).
     pub overages: bool,
+    /// The plan as `GET /v1/usage` shows it.
+    pub plan: PlanView,
     /// `send` reaches only peers that share a channel with the sender.
     pub direct_needs_shared_channel: bool,
     /// TURN servers for `welcome`.
@@ -54,6 +60,8 @@ pub struct App {
     pub message_limits: Option<BucketLimits>,
     /// Shared by all shards and by all snapshots.
     pub gauges: Arc<AppGauges>,
+    /// Grants `messages_max`; shared by all shards and by all snapshots.
+    pub quota: Arc<QuotaGate>,
 }
 
 /// An app's TURN servers, and what signs their credentials.
@@ -72,6 +80,9 @@ pub struct Turn {
 pub struct AppGauges {
     connections: AtomicU64,
     connections_peak: AtomicU64,
+    /// Written once a second by the control plane, read by whoever asks for usage; held for
+    /// the copy of six words.
+    usage: Mutex<Option<PeriodUsage>>,
 }
 
 impl AppGauges {
@@ -113,6 +124,18 @@ impl AppGauges {
     pub fn take_peak(&self) -> u64 {
         self.connections_peak
             .swap(self.connections(), Ordering::AcqRel)
+    }
+
+    /// The counts of the present period as last merged; `None` before the first merge.
+    #[must_use]
+    pub fn usage(&self) -> Option<PeriodUsage> {
+        // A copy of numbers cannot be left half done by a panic.
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes merged counts visible to all shards.
+    pub fn publish_usage(&self, usage: PeriodUsage) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage);
     }
 }
 

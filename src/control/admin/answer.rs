@@ -1,0 +1,181 @@
+//! Bodies in and out: JSON objects within a size and a time, and errors with the documented
+//! body for every status.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::control::ControlError;
+use crate::control::merge::Object;
+
+/// Bytes of a body: 100 patterns of 256 bytes, escaped, and room.
+pub const BODY_BYTES_MAX: usize = 256 * 1_024;
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// An error answer.
+pub struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    error: &'a str,
+    message: &'a str,
+}
+
+impl Failure {
+    /// A fault of the request.
+    pub fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: "invalid_request",
+            message: message.into(),
+        }
+    }
+
+    /// 401, the same for every cause.
+    pub fn unauthorized() -> Self {
+        let message = "the admin token is needed: Authorization: Bearer <token>".into();
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            code: "unauthorized",
+            message,
+        }
+    }
+
+    /// 404 for a path.
+    pub fn no_path() -> Self {
+        let message = "there is nothing at this path".into();
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "not_found",
+            message,
+        }
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        ControlError::Unavailable(message.into()).into()
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let status =
+            StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = FailureBody {
+            error: self.code,
+            message: &self.message,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, 1.into());
+        }
+        response
+    }
+}
+
+/// The JSON object in a request's body.
+///
+/// # Errors
+/// 415 for another content type, 413 for too much of it (judged by its length before reading),
+/// 408 when it does not arrive, 400 when it is no JSON object.
+pub async fn object_of(request: Request) -> Result<Object, Failure> {
+    parse(&body_of(request).await?)
+}
+
+/// Like [`object_of`], with no body meaning the empty object.
+///
+/// # Errors
+/// As [`object_of`].
+pub async fn optional_object_of(request: Request) -> Result<Object, Failure> {
+    let bytes = body_of(request).await?;
+    if bytes.is_empty() {
+        Ok(Object::new())
+    } else {
+        parse(&bytes)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Object, Failure> {
+    let fault = |text: String| Failure::invalid(StatusCode::BAD_REQUEST, text);
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(fault("the body must be a JSON object".into())),
+        Err(error) => Err(fault(format!("the body is not JSON: {error}"))),
+    }
+}
+
+async fn body_of(request: Request) -> Result<Bytes, Failure> {
+    check_content_type(request.headers())?;
+    let length = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if length
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|n: usize| n > BODY_BYTES_MAX)
+    {
+        return Err(too_large());
+    }
+    let body = Bytes::from_request(request, &());
+    match tokio::time::timeout(BODY_TIME_MAX, body).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(Failure::invalid(
+            StatusCode::BAD_REQUEST,
+            "the body is broken off or malformed",
+        )),
+        Err(_) => Err(Failure::invalid(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )),
+    }
+}
+
+fn too_large() -> Failure {
+    let text = format!("the body has more than {BODY_BYTES_MAX} bytes");
+    Failure::invalid(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = value
+        .to_str()
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim();
+    let json = essence.eq_ignore_ascii_case("application/json")
+        || essence.eq_ignore_ascii_case("application/merge-patch+json");
+    if json {
+        return Ok(());
+    }
+    let text = "the body must be application/json";
+    Err(Failure::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+}

@@ -1,0 +1,248 @@
+//! The routes of the admin API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
+
+use super::access::Access;
+use super::answer::{BODY_BYTES_MAX, Failure, object_of, optional_object_of};
+use crate::control::engine::Engine;
+use crate::control::operation::{Operation, Outcome};
+use crate::control::record::{AppRecord, KeyRecord};
+use crate::domain::usage::UsageReport;
+
+/// How long the shards may take to tell about themselves.
+const SHARDS_TIME_MAX: Duration = Duration::from_secs(5);
+/// Prometheus' text exposition format, version 0.0.4.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type AppState = State<Arc<Engine>>;
+type Id = Result<Path<String>, PathRejection>;
+
+/// All routes, behind the token where they need it.
+pub fn router(engine: Arc<Engine>, access: Access) -> Router {
+    let internal = Router::new()
+        .route("/apps", get(list_apps).post(create_app))
+        .route(
+            "/apps/{app_id}",
+            get(show_app).patch(patch_app).delete(delete_app),
+        )
+        .route("/apps/{app_id}/keys", get(list_keys).post(create_key))
+        .route("/apps/{app_id}/usage", get(usage))
+        .route(
+            "/signalling/keys/{key_id}",
+            get(show_key).patch(patch_key).delete(revoke_key),
+        )
+        .route("/signalling/keys/{key_id}/rotate", post(rotate_key))
+        .route("/stats", get(stats));
+    Router::new()
+        .nest("/api/internal/v1", internal)
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(async || Failure::no_path())
+        .method_not_allowed_fallback(async |method: Method| {
+            let text = format!("{method} is not possible here");
+            Failure::invalid(StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::new(access), authorize))
+        .with_state(engine)
+}
+
+/// Decides before anything about the path is told, except that the probes are there.
+async fn authorize(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let open = match request.uri().path() {
+        "/healthz" | "/readyz" => true,
+        "/metrics" => !access.protect_metrics,
+        _ => false,
+    };
+    let authorization = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    if open || access.allows(authorization) {
+        return next.run(request).await;
+    }
+    let mut response = Failure::unauthorized().into_response();
+    response.headers_mut().insert(
+        "www-authenticate",
+        axum::http::HeaderValue::from_static("Bearer"),
+    );
+    response
+}
+
+async fn list_apps(State(engine): AppState) -> Response {
+    #[derive(Serialize)]
+    struct Apps<'a> {
+        apps: Vec<&'a AppRecord>,
+    }
+    let registry = engine.registry();
+    Json(Apps {
+        apps: registry.apps().map(|entry| &entry.row.record).collect(),
+    })
+    .into_response()
+}
+
+async fn create_app(State(engine): AppState, request: Request) -> Result<Response, Failure> {
+    let operation = Operation::CreateApp(object_of(request).await?);
+    change(engine, operation, StatusCode::CREATED).await
+}
+
+async fn show_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
+    let registry = engine.registry();
+    let entry = registry.app(&id(app_id)?)?;
+    Ok(Json(&entry.row.record).into_response())
+}
+
+async fn patch_app(
+    State(engine): AppState,
+    app_id: Id,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (app_id, patch) = (id(app_id)?, object_of(request).await?);
+    change(
+        engine,
+        Operation::PatchApp { app_id, patch },
+        StatusCode::OK,
+    )
+    .await
+}
+
+async fn delete_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
+    change(engine, Operation::DeleteApp(id(app_id)?), StatusCode::OK).await
+}
+
+async fn list_keys(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        keys: Vec<&'a KeyRecord>,
+    }
+    let (registry, app_id) = (engine.registry(), id(app_id)?);
+    registry.app(&app_id)?;
+    let keys = registry
+        .keys_of(&app_id)
+        .into_iter()
+        .map(|entry| &entry.row.record)
+        .collect();
+    Ok(Json(Keys { keys }).into_response())
+}
+
+async fn create_key(
+    State(engine): AppState,
+    app_id: Id,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (app_id, body) = (id(app_id)?, object_of(request).await?);
+    change(
+        engine,
+        Operation::CreateKey { app_id, body },
+        StatusCode::CREATED,
+    )
+    .await
+}
+
+async fn show_key(State(engine): AppState, key_id: Id) -> Result<Response, Failure> {
+    let registry = engine.registry();
+    let entry = registry.key(&id(key_id)?)?;
+    Ok(Json(&entry.row.record).into_response())
+}
+
+async fn patch_key(
+    State(engine): AppState,
+    key_id: Id,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (key_id, patch) = (id(key_id)?, object_of(request).await?);
+    change(
+        engine,
+        Operation::PatchKey { key_id, patch },
+        StatusCode::OK,
+    )
+    .await
+}
+
+async fn revoke_key(State(engine): AppState, key_id: Id) -> Result<Response, Failure> {
+    change(engine, Operation::RevokeKey(id(key_id)?), StatusCode::OK).await
+}
+
+async fn rotate_key(
+    State(engine): AppState,
+    key_id: Id,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (key_id, body) = (id(key_id)?, optional_object_of(request).await?);
+    change(
+        engine,
+        Operation::RotateKey { key_id, body },
+        StatusCode::OK,
+    )
+    .await
+}
+
+async fn usage(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
+    let registry = engine.registry();
+    let entry = registry.app(&id(app_id)?)?;
+    Ok(Json(UsageReport::of(&entry.app)).into_response())
+}
+
+async fn stats(State(engine): AppState) -> Result<Response, Failure> {
+    match tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().stats()).await {
+        Ok(stats) => Ok(Json(stats).into_response()),
+        Err(_) => Err(Failure::unavailable("a shard did not answer in time")),
+    }
+}
+
+async fn metrics(State(engine): AppState) -> Result<Response, Failure> {
+    let Ok(mut text) = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await
+    else {
+        return Err(Failure::unavailable("a shard did not answer in time"));
+    };
+    text.push_str("# HELP ringmesh_store_writes_total Transactions of the store.\n");
+    text.push_str("# TYPE ringmesh_store_writes_total counter\n");
+    text.push_str(&format!(
+        "ringmesh_store_writes_total {}\n",
+        engine.store_writes()
+    ));
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+}
+
+async fn healthz() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+async fn readyz(State(engine): AppState) -> Result<Response, Failure> {
+    match engine.unready() {
+        None => Ok(Json(json!({"status": "ready"})).into_response()),
+        Some(why) => Err(Failure::unavailable(format!("not ready: {why}"))),
+    }
+}
+
+/// In a task of its own, because this one ends when the client hangs up, and a change must not.
+async fn change(
+    engine: Arc<Engine>,
+    operation: Operation,
+    status: StatusCode,
+) -> Result<Response, Failure> {
+    let task = tokio::spawn(async move { engine.change(operation).await });
+    let outcome: Outcome = task
+        .await
+        .map_err(|_| Failure::unavailable("the change has failed; see the log"))??;
+    Ok((status, Json(outcome)).into_response())
+}
+
+fn id(path: Id) -> Result<String, Failure> {
+    let text = "the path has a bad percent escape";
+    path.map(|Path(id)| id)
+        .map_err(|_| Failure::invalid(StatusCode::BAD_REQUEST, text))
+}

@@ -1,0 +1,107 @@
+//! Changes of apps.
+
+use super::ControlError;
+use super::input::{AppInput, check_app_id};
+use super::merge::Object;
+use super::operation::{Change, Outcome};
+use super::record::{AppRecord, TurnRecord};
+use super::registry::Registry;
+use super::secret::new_id;
+use super::store::Edit;
+use super::store::row::AppRow;
+use super::store::seal::Sealed;
+
+pub(super) fn create(
+    registry: &Registry,
+    mut body: Object,
+    now_unix_ms: u64,
+) -> Result<Change, ControlError> {
+    let app_id = match body.remove("appId") {
+        None | Some(serde_json::Value::Null) => new_id("app_")?,
+        Some(serde_json::Value::String(app_id)) => app_id,
+        Some(_) => return Err(ControlError::field("appId", "must be a string")),
+    };
+    check_app_id(&app_id)?;
+    let input = AppInput::new(body)?;
+    if registry.app(&app_id).is_ok() {
+        return Err(ControlError::Conflict(format!(
+            "there is an app {app_id:?} already"
+        )));
+    }
+    put(registry, input, &app_id, now_unix_ms / 1_000, None)
+}
+
+pub(super) fn patch(
+    registry: &Registry,
+    app_id: &str,
+    patch: Object,
+) -> Result<Change, ControlError> {
+    let row = &registry.stored_app(app_id)?.row;
+    let input = AppInput::patched(&row.record, patch)?;
+    put(
+        registry,
+        input,
+        app_id,
+        row.record.created_at,
+        row.turn_secret.clone(),
+    )
+}
+
+pub(super) fn delete(registry: &Registry, app_id: &str) -> Result<Change, ControlError> {
+    let record = registry.stored_app(app_id)?.row.record.clone();
+    let keys = registry.keys_of(app_id).into_iter();
+    let mut edits: Vec<_> = keys
+        .map(|entry| Edit::DeleteKey(entry.row.record.key_id.clone()))
+        .collect();
+    edits.push(Edit::DeleteApp(app_id.to_owned()));
+    Ok(Change {
+        edits,
+        outcome: Outcome::App(record),
+    })
+}
+
+fn put(
+    registry: &Registry,
+    input: AppInput,
+    app_id: &str,
+    created_at: u64,
+    old_turn_secret: Option<Sealed>,
+) -> Result<Change, ControlError> {
+    let (turn, turn_secret) = match input.turn {
+        None => (None, None),
+        Some(turn) => {
+            let secret = match (turn.secret, old_turn_secret) {
+                (Some(new), _) => registry.compiler().seal_turn(app_id, new.as_bytes())?,
+                (None, Some(old)) => old,
+                (None, None) => {
+                    return Err(ControlError::field("turn.secret", "is required"));
+                }
+            };
+            (
+                Some(TurnRecord {
+                    urls: turn.urls,
+                    ttl_sec: turn.ttl_sec,
+                }),
+                Some(secret),
+            )
+        }
+    };
+    let record = AppRecord {
+        app_id: app_id.to_owned(),
+        name: input.name,
+        status: input.status,
+        plan: input.plan,
+        direct_scope: input.direct_scope,
+        turn,
+        limits: input.limits,
+        created_at,
+    };
+    let edits = vec![Edit::PutApp(AppRow {
+        record: record.clone(),
+        turn_secret,
+    })];
+    Ok(Change {
+        edits,
+        outcome: Outcome::App(record),
+    })
+}

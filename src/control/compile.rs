@@ -1,0 +1,243 @@
+//! Records and their secrets to what the shards use: patterns parsed, secrets opened.
+//!
+//! A secret that does not open never stops anything but its own key (`Unreadable`, answered
+//! with 503) or its app's TURN injection; it is logged.
+
+use std::sync::Arc;
+
+use super::ControlError;
+use super::declared::{DeclaredApp, DeclaredKey};
+use super::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType};
+use super::store::row::{AppRow, KeyRow, SecretPair, SecretsRow};
+use super::store::seal::{Sealed, Sealer};
+use crate::domain::quota::QuotaGate;
+use crate::domain::rights::{App, AppGauges, Key, KeyKind, SigningMaterial, Turn};
+use crate::domain::token_bucket::BucketLimits;
+use crate::domain::usage::PlanView;
+use crate::ids::AppIndex;
+use crate::proto::actions::Actions;
+use crate::proto::claims::Secret;
+use crate::proto::origin::OriginPattern;
+use crate::proto::pattern::Pattern;
+
+/// What an app keeps through all its changes.
+#[derive(Clone)]
+pub struct Slot {
+    /// Its number in this process.
+    pub index: AppIndex,
+    /// Shared with the shards.
+    pub gauges: Arc<AppGauges>,
+    /// Shared with the shards.
+    pub quota: Arc<QuotaGate>,
+}
+
+impl Slot {
+    /// The slot of a new app.
+    #[must_use]
+    pub fn new(index: AppIndex) -> Self {
+        Self {
+            index,
+            gauges: Arc::default(),
+            quota: Arc::default(),
+        }
+    }
+
+    /// The slot that `app` has.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self {
+            index: app.index,
+            gauges: Arc::clone(&app.gauges),
+            quota: Arc::clone(&app.quota),
+        }
+    }
+}
+
+/// Turns rows into apps and keys. Has the master key, if there is a good one.
+pub struct Compiler {
+    sealer: Option<Sealer>,
+}
+
+impl Compiler {
+    /// With a good master key, or without one.
+    #[must_use]
+    pub fn new(sealer: Option<Sealer>) -> Self {
+        Self { sealer }
+    }
+
+    /// Encrypts an app's TURN secret.
+    ///
+    /// # Errors
+    /// `Unavailable` without a master key.
+    pub fn seal_turn(&self, app_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
+        self.seal(&turn_context(app_id), secret)
+    }
+
+    /// Encrypts a key's signing secret.
+    ///
+    /// # Errors
+    /// `Unavailable` without a master key.
+    pub fn seal_signing(&self, key_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
+        self.seal(&signing_context(key_id), secret)
+    }
+
+    fn seal(&self, context: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
+        let unavailable = |fault: &str| ControlError::Unavailable(fault.into());
+        let Some(sealer) = &self.sealer else {
+            return Err(unavailable(
+                "the master key of the store is missing or wrong, so no secret can be stored; \
+                 see the log",
+            ));
+        };
+        sealer
+            .seal(context, secret)
+            .map_err(|_| unavailable("the system has no random bytes"))
+    }
+
+    /// The app of a row.
+    #[must_use]
+    pub fn app(&self, row: &AppRow, slot: Slot) -> App {
+        let secret = row.turn_secret.as_ref().and_then(|sealed| {
+            let secret = self
+                .sealer
+                .as_ref()?
+                .open(&turn_context(&row.record.app_id), sealed);
+            if secret.is_none() {
+                tracing::error!(
+                    app = row.record.app_id,
+                    "TURN secret cannot be decrypted: set turn.secret of the app anew"
+                );
+            }
+            secret
+        });
+        app(&row.record, secret, slot)
+    }
+
+    /// The key of a row.
+    ///
+    /// # Errors
+    /// `Invalid` when its patterns, actions or origins are none.
+    pub fn key(&self, row: &KeyRow, app: &Arc<App>) -> Result<Key, ControlError> {
+        let material = match &row.secrets {
+            Some(secrets) => self.material(&row.record.key_id, secrets),
+            None => SigningMaterial::Unreadable,
+        };
+        key(&row.record, material, app)
+    }
+
+    fn material(&self, key_id: &str, secrets: &SecretsRow) -> SigningMaterial {
+        let Some(sealer) = &self.sealer else {
+            return SigningMaterial::Unreadable;
+        };
+        let open = |pair: &SecretPair| {
+            let secret = sealer.open(&signing_context(key_id), &pair.signing);
+            if secret.is_none() {
+                tracing::error!(
+                    key = key_id,
+                    "signing secret cannot be decrypted: rotate the key, or restore a backup"
+                );
+            }
+            secret.map(|secret| Arc::new(Secret::new(&secret)))
+        };
+        match open(&secrets.current) {
+            Some(current) => {
+                let previous = secrets.previous.as_ref();
+                let previous = previous.and_then(|(pair, until)| Some((open(pair)?, *until)));
+                SigningMaterial::Ready { current, previous }
+            }
+            None => SigningMaterial::Unreadable,
+        }
+    }
+}
+
+/// The app that the configuration declares.
+#[must_use]
+pub fn declared_app(declared: &DeclaredApp, slot: Slot) -> App {
+    app(&declared.record, declared.turn_secret.clone(), slot)
+}
+
+/// The key that the configuration declares.
+///
+/// # Errors
+/// `Invalid` when its patterns, actions or origins are none.
+pub fn declared_key(declared: &DeclaredKey, app: &Arc<App>) -> Result<Key, ControlError> {
+    let material = match &declared.signing_secret {
+        Some(secret) => SigningMaterial::Ready {
+            current: Arc::new(Secret::new(secret)),
+            previous: None,
+        },
+        None => SigningMaterial::Unreadable,
+    };
+    key(&declared.record, material, app)
+}
+
+fn app(record: &AppRecord, turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>, slot: Slot) -> App {
+    let plan = &record.plan;
+    let turn = record.turn.as_ref().zip(turn_secret);
+    App {
+        index: slot.index,
+        id: record.app_id.as_str().into(),
+        suspended: record.status == AppStatus::Suspended,
+        connections_max: plan.max_concurrent_connections,
+        messages_max: plan.max_messages_per_period,
+        overages: plan.overages_allowed && plan.overages_enabled,
+        plan: PlanView {
+            name: plan.name.clone(),
+            max_concurrent_connections: plan.max_concurrent_connections,
+            max_messages_per_period: plan.max_messages_per_period,
+            overages_allowed: plan.overages_allowed,
+            overages_enabled: plan.overages_enabled,
+        },
+        direct_needs_shared_channel: record.direct_scope == DirectScope::SharedChannel,
+        turn: turn.map(|(turn, secret)| Turn {
+            urls: turn.urls.clone(),
+            secret,
+            ttl_sec: turn.ttl_sec,
+        }),
+        message_limits: record.limits.map(|limits| BucketLimits {
+            rate_per_sec: limits.message_rate,
+            burst: limits.message_burst,
+        }),
+        gauges: slot.gauges,
+        quota: slot.quota,
+    }
+}
+
+fn key(record: &KeyRecord, material: SigningMaterial, app: &Arc<App>) -> Result<Key, ControlError> {
+    let invalid = |error: String| ControlError::Invalid(format!("key {}: {error}", record.key_id));
+    let patterns = record
+        .channel_patterns
+        .iter()
+        .map(|pattern| Pattern::parse(pattern));
+    let patterns = patterns
+        .collect::<Result<_, _>>()
+        .map_err(|error| invalid(error.to_string()))?;
+    let actions = Actions::parse(record.actions.iter().map(String::as_str))
+        .map_err(|error| invalid(error.to_string()))?;
+    let origins = record
+        .allowed_origins
+        .iter()
+        .map(|origin| OriginPattern::parse(origin));
+    let allowed_origins = origins
+        .collect::<Result<_, _>>()
+        .map_err(|error| invalid(error.to_string()))?;
+    Ok(Key {
+        id: record.key_id.as_str().into(),
+        app: Arc::clone(app),
+        patterns,
+        actions,
+        auto_inject_turn: record.auto_inject_turn,
+        kind: match record.key_type {
+            KeyType::Publishable => KeyKind::Publishable { allowed_origins },
+            KeyType::Secret => KeyKind::Secret(material),
+        },
+    })
+}
+
+fn turn_context(app_id: &str) -> String {
+    format!("turn {app_id}")
+}
+
+fn signing_context(key_id: &str) -> String {
+    format!("signing {key_id}")
+}

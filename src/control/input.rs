@@ -1,0 +1,365 @@
+//! What clients of the admin API send, as values: bodies merged into what is there, and every
+//! field checked.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ControlError;
+use super::merge::{Object, merge, object_of, read, split_fixed};
+use super::record::{
+    AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
+};
+use crate::proto::actions::Actions;
+use crate::proto::origin::OriginPattern;
+use crate::proto::pattern::Pattern;
+
+/// Bytes of a name.
+const NAME_BYTES_MAX: usize = 256;
+/// Channel patterns of a key; a token may carry as many.
+const PATTERNS_MAX: usize = crate::limits::TOKEN_PATTERNS_MAX;
+/// Entries of a key's `actions`.
+const ACTIONS_MAX: usize = crate::limits::TOKEN_PERMISSIONS_MAX;
+/// Origins of a key.
+const ORIGINS_MAX: usize = 100;
+/// TURN URLs of an app.
+const TURN_URLS_MAX: usize = 16;
+/// Bytes of a TURN URL or secret.
+const TURN_TEXT_BYTES_MAX: usize = 512;
+/// Longest life of a TURN credential, in seconds: 30 days.
+const TURN_TTL_SEC_MAX: u64 = 30 * 86_400;
+/// Longest period, in days.
+const PERIOD_DAYS_MAX: u32 = 3_660;
+/// Last second that the calendar knows, Unix time: the year 9999 begins.
+const PERIOD_START_UNIX_MAX: u64 = 253_370_764_800;
+
+/// The changeable fields of an app. Without `Debug`: it may carry a TURN secret.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AppInput {
+    /// For people.
+    pub name: String,
+    /// Whether its clients may connect.
+    pub status: AppStatus,
+    /// What it may use.
+    pub plan: PlanRecord,
+    /// Whom `send` reaches.
+    pub direct_scope: DirectScope,
+    /// TURN servers.
+    pub turn: Option<TurnInput>,
+    /// The app's own message rate.
+    pub limits: Option<MessageLimits>,
+}
+
+impl Default for AppInput {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            status: AppStatus::Active,
+            plan: PlanRecord::default(),
+            direct_scope: DirectScope::App,
+            turn: None,
+            limits: None,
+        }
+    }
+}
+
+/// TURN servers, with the secret only where it is set anew.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TurnInput {
+    /// `turn:`, `turns:`, `stun:` and `stuns:` URLs.
+    pub urls: Vec<String>,
+    /// coturn's `static-auth-secret`.
+    #[serde(default, skip_serializing)]
+    pub secret: Option<String>,
+    /// Lifetime of a credential, in seconds.
+    #[serde(default = "turn_ttl_sec_default")]
+    pub ttl_sec: u64,
+}
+
+fn turn_ttl_sec_default() -> u64 {
+    86_400
+}
+
+/// The changeable fields of a key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyInput {
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// Which channels its holders may use.
+    pub channel_patterns: Vec<String>,
+    /// What they may do.
+    pub actions: Vec<String>,
+    /// Origins that may connect with a publishable key.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+    /// Whether `welcome` gets the app's TURN servers.
+    #[serde(default = "auto_inject_turn_default")]
+    pub auto_inject_turn: bool,
+}
+
+fn auto_inject_turn_default() -> bool {
+    true
+}
+
+impl AppInput {
+    /// The fields of a new app.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn new(body: Object) -> Result<Self, ControlError> {
+        Self::merged(Object::new(), body)
+    }
+
+    /// The fields of `record`, changed by a merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn patched(record: &AppRecord, mut patch: Object) -> Result<Self, ControlError> {
+        let mut base = object_of(record)?;
+        split_fixed(&mut base, &mut patch, &["appId", "createdAt"])?;
+        Self::merged(base, patch)
+    }
+
+    fn merged(mut base: Object, patch: Object) -> Result<Self, ControlError> {
+        if patch
+            .get("turn")
+            .and_then(|turn| turn.get("secret"))
+            .is_some_and(Value::is_null)
+        {
+            return Err(ControlError::field(
+                "turn.secret",
+                "cannot be removed; set turn to null instead",
+            ));
+        }
+        merge(&mut base, patch);
+        let mut input: Self = read(base)?;
+        input.check()?;
+        Ok(input)
+    }
+
+    fn check(&mut self) -> Result<(), ControlError> {
+        check_name("name", &self.name)?;
+        normalize_plan(&mut self.plan)?;
+        if let Some(turn) = &self.turn {
+            check_turn(&turn.urls, turn.ttl_sec, turn.secret.as_deref())?;
+        }
+        self.limits.as_ref().map_or(Ok(()), check_limits)
+    }
+}
+
+impl KeyInput {
+    /// The type and fields of a new key.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn new(mut body: Object) -> Result<(KeyType, Self), ControlError> {
+        let key_type = body
+            .remove("type")
+            .ok_or_else(|| ControlError::field("type", "is required"))?;
+        let key_type = serde_json::from_value(key_type)
+            .map_err(|_| ControlError::field("type", "must be \"secret\" or \"publishable\""))?;
+        let mut fields = Object::new();
+        merge(&mut fields, body);
+        let input: Self = read(fields)?;
+        input.check(key_type)?;
+        Ok((key_type, input))
+    }
+
+    /// The fields of `record`, changed by a merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn patched(record: &KeyRecord, mut patch: Object) -> Result<Self, ControlError> {
+        let mut fields = object_of(record)?;
+        split_fixed(
+            &mut fields,
+            &mut patch,
+            &["keyId", "appId", "type", "createdAt"],
+        )?;
+        merge(&mut fields, patch);
+        let input: Self = read(fields)?;
+        input.check(record.key_type)?;
+        Ok(input)
+    }
+
+    fn check(&self, key_type: KeyType) -> Result<(), ControlError> {
+        check_name("name", &self.name)?;
+        check_key(
+            key_type,
+            &self.channel_patterns,
+            &self.actions,
+            &self.allowed_origins,
+        )
+    }
+}
+
+/// The grace window of a rotation, in seconds.
+///
+/// # Errors
+/// `Invalid`, naming the field.
+pub fn grace_seconds(body: Object) -> Result<u64, ControlError> {
+    /// Longest grace window, in seconds: a year.
+    const GRACE_SEC_MAX: u64 = 365 * 86_400;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+    struct Rotation {
+        grace_seconds: u64,
+    }
+    impl Default for Rotation {
+        fn default() -> Self {
+            Self {
+                grace_seconds: 86_400,
+            }
+        }
+    }
+    match read(body)? {
+        Rotation { grace_seconds } if grace_seconds <= GRACE_SEC_MAX => Ok(grace_seconds),
+        _ => Err(ControlError::field(
+            "graceSeconds",
+            &format!("must be at most {GRACE_SEC_MAX}"),
+        )),
+    }
+}
+
+/// Checks an app's id.
+///
+/// # Errors
+/// `Invalid` unless it is `[A-Za-z0-9_-]{1,64}`.
+pub fn check_app_id(app_id: &str) -> Result<(), ControlError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=64).contains(&app_id.len()) && app_id.bytes().all(good) {
+        return Ok(());
+    }
+    Err(ControlError::field(
+        "appId",
+        "must be 1 to 64 letters, digits, _ or -",
+    ))
+}
+
+fn check_key(
+    key_type: KeyType,
+    channel_patterns: &[String],
+    actions: &[String],
+    allowed_origins: &[String],
+) -> Result<(), ControlError> {
+    check_count("channelPatterns", channel_patterns.len(), 1, PATTERNS_MAX)?;
+    for (index, pattern) in channel_patterns.iter().enumerate() {
+        Pattern::parse(pattern).map_err(|error| {
+            ControlError::field(&format!("channelPatterns[{index}]"), &error.to_string())
+        })?;
+    }
+    check_count("actions", actions.len(), 1, ACTIONS_MAX)?;
+    Actions::parse(actions.iter().map(String::as_str))
+        .map_err(|error| ControlError::field("actions", &error.to_string()))?;
+    if key_type == KeyType::Secret && !allowed_origins.is_empty() {
+        return Err(ControlError::field(
+            "allowedOrigins",
+            "is for publishable keys only",
+        ));
+    }
+    check_count("allowedOrigins", allowed_origins.len(), 0, ORIGINS_MAX)?;
+    for (index, origin) in allowed_origins.iter().enumerate() {
+        OriginPattern::parse(origin).map_err(|error| {
+            ControlError::field(&format!("allowedOrigins[{index}]"), &error.to_string())
+        })?;
+    }
+    Ok(())
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), ControlError> {
+    if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        let rule = format!("must be at most {NAME_BYTES_MAX} bytes without control characters");
+        return Err(ControlError::field(field, &rule));
+    }
+    Ok(())
+}
+
+/// Checks a plan, and makes a limit of 0 the unlimited that it means.
+fn normalize_plan(plan: &mut PlanRecord) -> Result<(), ControlError> {
+    if let Some(name) = &plan.name {
+        check_name("plan.name", name)?;
+    }
+    for limit in [
+        &mut plan.max_concurrent_connections,
+        &mut plan.max_messages_per_period,
+    ] {
+        *limit = limit.filter(|limit| *limit > 0);
+    }
+    if plan
+        .period_start_unix
+        .is_some_and(|start| start > PERIOD_START_UNIX_MAX)
+    {
+        return Err(ControlError::field(
+            "plan.periodStartUnix",
+            "must be in seconds, before the year 9999",
+        ));
+    }
+    if plan
+        .period_days
+        .is_some_and(|days| !(1..=PERIOD_DAYS_MAX).contains(&days))
+    {
+        return Err(ControlError::field(
+            "plan.periodDays",
+            &format!("must be 1 to {PERIOD_DAYS_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_turn(urls: &[String], ttl_sec: u64, secret: Option<&str>) -> Result<(), ControlError> {
+    const SCHEMES: [&str; 4] = ["turn:", "turns:", "stun:", "stuns:"];
+    check_count("turn.urls", urls.len(), 1, TURN_URLS_MAX)?;
+    for (index, url) in urls.iter().enumerate() {
+        let known = SCHEMES
+            .iter()
+            .any(|scheme| url.strip_prefix(scheme).is_some_and(is_word));
+        if !known {
+            let rule = "must be a turn:, turns:, stun: or stuns: URL of at most 512 bytes";
+            return Err(ControlError::field(&format!("turn.urls[{index}]"), rule));
+        }
+    }
+    if !(1..=TURN_TTL_SEC_MAX).contains(&ttl_sec) {
+        return Err(ControlError::field(
+            "turn.ttlSec",
+            &format!("must be 1 to {TURN_TTL_SEC_MAX}"),
+        ));
+    }
+    if secret.is_some_and(|secret| !is_word(secret)) {
+        return Err(ControlError::field(
+            "turn.secret",
+            "must be 1 to 512 printable ASCII bytes",
+        ));
+    }
+    Ok(())
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=TURN_TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn check_limits(limits: &MessageLimits) -> Result<(), ControlError> {
+    if limits.message_rate > 0 && limits.message_burst == 0 {
+        return Err(ControlError::field(
+            "limits.messageBurst",
+            "must be at least 1 with a rate",
+        ));
+    }
+    Ok(())
+}
+
+fn check_count(field: &str, count: usize, min: usize, max: usize) -> Result<(), ControlError> {
+    if (min..=max).contains(&count) {
+        return Ok(());
+    }
+    Err(ControlError::field(
+        field,
+        &format!("must have {min} to {max} entries"),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use serde_json::json;
+
+use super::*;
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        other => panic!("no object: {other}"),
+    }
+}
+
+/// What a new app of `body` is answered: its error, or nothing.
+fn check_app_body(body: Value, expected: &str) {
+    let text = body.to_string();
+    let error = AppInput::new(object(body))
+        .err()
+        .map_or(String::new(), |e| e.to_string());
+    assert_eq!(error, expected, "{text}");
+}
+
+fn check_key_body(change: Value, expected: &str) {
+    let mut body = object(json!({
+        "type": "publishable", "channelPatterns": ["a/*"], "actions": ["subscribe"],
+    }));
+    body.extend(object(change));
+    let text = Value::Object(body.clone()).to_string();
+    let error = KeyInput::new(body)
+        .err()
+        .map_or(String::new(), |e| e.to_string());
+    assert!(
+        if expected.is_empty() {
+            error.is_empty()
+        } else {
+            error.starts_with(expected)
+        },
+        "{text}: {error:?}, expected {expected:?}"
+    );
+}
+
+#[test]
+fn an_app_needs_nothing_and_nulls_are_absent() {
+    check_app_body(json!({}), "");
+    check_app_body(
+        json!({"plan": null, "turn": null, "limits": null, "name": null}),
+        "",
+    );
+}
+
+#[test]
+fn errors_of_an_app_name_the_field() {
+    check_app_body(
+        json!({"nmae": "x"}),
+        "nmae: unknown field `nmae`, expected one of `name`, `status`, `plan`, `directScope`, \
+         `turn`, `limits`",
+    );
+    check_app_body(
+        json!({"plan": {"maxMessagesPerPeriod": "many"}}),
+        "plan.maxMessagesPerPeriod: invalid type: string \"many\", expected u64",
+    );
+    check_app_body(
+        json!({"plan": {"maxMessagesPerPeriod": -1}}),
+        "plan.maxMessagesPerPeriod: invalid value: integer `-1`, expected u64",
+    );
+    check_app_body(
+        json!({"status": "paused"}),
+        "status: unknown variant `paused`, expected `active` or `suspended`",
+    );
+    check_app_body(
+        json!({"plan": {"periodDays": 0}}),
+        "plan.periodDays: must be 1 to 3660",
+    );
+    check_app_body(
+        json!({"plan": {"periodStartUnix": u64::MAX}}),
+        "plan.periodStartUnix: must be in seconds, before the year 9999",
+    );
+    check_app_body(
+        json!({"limits": {"messageRate": 1, "messageBurst": 0}}),
+        "limits.messageBurst: must be at least 1 with a rate",
+    );
+    check_app_body(
+        json!({"limits": {"messageRate": 1}}),
+        "limits: missing field `messageBurst`",
+    );
+    check_app_body(
+        json!({"name": "a\nb"}),
+        "name: must be at most 256 bytes without control characters",
+    );
+}
+
+#[test]
+fn turn_is_checked_where_it_is_given() {
+    let turn = |change: Value| {
+        let mut turn = object(json!({"urls": ["turn:a.example:3478"], "secret": "s"}));
+        turn.extend(object(change));
+        json!({ "turn": turn })
+    };
+    check_app_body(turn(json!({})), "");
+    check_app_body(
+        turn(json!({"urls": []})),
+        "turn.urls: must have 1 to 16 entries",
+    );
+    for url in ["http://a", "turn:", "turn:a b", "stun"] {
+        check_app_body(
+            turn(json!({"urls": ["stuns:b", url]})),
+            "turn.urls[1]: must be a turn:, turns:, stun: or stuns: URL of at most 512 bytes",
+        );
+    }
+    check_app_body(
+        turn(json!({"ttlSec": 0})),
+        "turn.ttlSec: must be 1 to 2592000",
+    );
+    check_app_body(
+        turn(json!({"secret": ""})),
+        "turn.secret: must be 1 to 512 printable ASCII bytes",
+    );
+    check_app_body(
+        turn(json!({"secret": null})),
+        "turn.secret: cannot be removed; set turn to null instead",
+    );
+}
+
+#[test]
+fn a_limit_of_zero_is_unlimited() {
+    let input = AppInput::new(object(
+        json!({"plan": {"maxMessagesPerPeriod": 0, "name": "p"}}),
+    ))
+    .unwrap();
+    assert_eq!(
+        input.plan,
+        PlanRecord {
+            name: Some("p".into()),
+            ..PlanRecord::default()
+        }
+    );
+}
+
+#[test]
+fn errors_of_a_key_name_the_field() {
+    check_key_body(json!({}), "");
+    check_key_body(json!({"name": null, "autoInjectTurn": null}), "");
+    check_key_body(
+        json!({"type": "public"}),
+        "type: must be \"secret\" or \"publishable\"",
+    );
+    check_key_body(
+        json!({"keyId": "pk_live_mine"}),
+        "keyId: unknown field `keyId`",
+    );
+    check_key_body(
+        json!({"channelPatterns": null}),
+        "missing field `channelPatterns`",
+    );
+    check_key_body(
+        json!({"channelPatterns": []}),
+        "channelPatterns: must have 1 to 100 entries",
+    );
+    check_key_body(
+        json!({"channelPatterns": ["a", ""]}),
+        "channelPatterns[1]: ",
+    );
+    check_key_body(
+        json!({"channelPatterns": "a"}),
+        "channelPatterns: invalid type: string",
+    );
+    check_key_body(json!({"actions": ["fly"]}), "actions: ");
+    check_key_body(json!({"actions": []}), "actions: must have 1 to 16 entries");
+    check_key_body(
+        json!({"allowedOrigins": ["nowhere"]}),
+        "allowedOrigins[0]: ",
+    );
+    check_key_body(
+        json!({"type": "secret", "allowedOrigins": ["https://a.example"]}),
+        "allowedOrigins: is for publishable keys only",
+    );
+}
+
+#[test]
+fn the_grace_window_is_a_day_unless_given() {
+    let grace = |body: Value| grace_seconds(object(body)).map_err(|error| error.to_string());
+    assert_eq!(grace(json!({})), Ok(86_400));
+    assert_eq!(grace(json!({"graceSeconds": 0})), Ok(0));
+    let error = "graceSeconds: must be at most 31536000";
+    assert_eq!(
+        grace(json!({"graceSeconds": 31_536_001})),
+        Err(error.into())
+    );
+    assert!(grace(json!({"graceSeconds": 1.5})).is_err());
+    assert!(
+        grace(json!({"grace": 1}))
+            .unwrap_err()
+            .starts_with("grace: unknown field")
+    );
+}

@@ -1,0 +1,105 @@
+use super::*;
+
+#[test]
+fn an_app_is_shown_as_documented() {
+    let mut world = World::new();
+    let app = world
+        .create_app(json!({"appId": "shop-1", "name": "Shop"}))
+        .unwrap();
+    assert_eq!(
+        app,
+        json!({
+            "appId": "shop-1", "name": "Shop", "status": "active",
+            "plan": {
+                "name": null, "maxConcurrentConnections": null, "maxMessagesPerPeriod": null,
+                "overagesAllowed": false, "overagesEnabled": false,
+                "periodStartUnix": null, "periodDays": null,
+            },
+            "directScope": "app", "turn": null, "limits": null, "createdAt": 1_000,
+        })
+    );
+    let generated = world.create_app(json!({})).unwrap();
+    assert!(text(&generated, "appId").starts_with("app_"));
+}
+
+#[test]
+fn app_ids_are_checked_and_taken_once() {
+    let mut world = World::new();
+    for bad in ["", "a b", "a/b", "ä", &"x".repeat(65)] {
+        check_error(
+            world.create_app(json!({ "appId": bad })),
+            400,
+            "appId: must be 1 to 64",
+        );
+    }
+    check_error(
+        world.create_app(json!({ "appId": 7 })),
+        400,
+        "appId: must be a string",
+    );
+    world.create_app(json!({"appId": "a"})).unwrap();
+    check_error(
+        world.create_app(json!({"appId": "a"})),
+        409,
+        "there is an app \"a\" already",
+    );
+}
+
+#[test]
+fn a_patch_merges_plan_and_turn_and_null_removes() {
+    let mut world = World::new();
+    let turn = json!({"urls": ["turn:a"], "secret": "hush", "ttlSec": 60});
+    let plan = json!({"name": "pro", "maxConcurrentConnections": 5});
+    let app = world
+        .create_app(json!({"appId": "a", "plan": plan, "turn": turn}))
+        .unwrap();
+    assert_eq!(
+        app["turn"],
+        json!({"urls": ["turn:a"], "ttlSec": 60}),
+        "never the secret"
+    );
+
+    let app = world
+        .patch_app(
+            "a",
+            json!({"plan": {"maxMessagesPerPeriod": 9}, "turn": {"ttlSec": 120}}),
+        )
+        .unwrap();
+    assert_eq!(app["plan"]["name"], "pro");
+    assert_eq!(app["plan"]["maxConcurrentConnections"], 5);
+    assert_eq!(app["plan"]["maxMessagesPerPeriod"], 9);
+    let rights = world.rights();
+    let turn = rights.apps().next().unwrap().turn.as_ref().unwrap();
+    assert_eq!((turn.ttl_sec, &**turn.secret), (120, b"hush".as_slice()));
+
+    let app = world
+        .patch_app("a", json!({"plan": {"name": null}, "turn": null}))
+        .unwrap();
+    assert_eq!(
+        (&app["plan"]["name"], &app["turn"]),
+        (&Value::Null, &Value::Null)
+    );
+    check_error(
+        world.patch_app("a", json!({"turn": {"urls": ["turn:b"]}})),
+        400,
+        "turn.secret",
+    );
+    let app = world.patch_app("a", json!({"plan": null})).unwrap();
+    assert_eq!(app["plan"]["maxMessagesPerPeriod"], Value::Null);
+}
+
+#[test]
+fn a_suspended_app_and_its_keys_say_so_and_keep_their_index() {
+    let mut world = World::new();
+    world.create_app(json!({"appId": "a"})).unwrap();
+    let key = world.create_key("a", "publishable").unwrap();
+    let index = world.rights().apps().next().unwrap().index;
+    world
+        .patch_app("a", json!({"status": "suspended"}))
+        .unwrap();
+    let rights = world.rights();
+    let key = rights.key(text(&key, "keyId")).unwrap();
+    assert!(key.app.suspended, "a key carries its app as it is now");
+    assert_eq!(key.app.index, index);
+    assert!(Arc::ptr_eq(&key.app, rights.app(index).unwrap()));
+}

@@ -1,0 +1,348 @@
+//! The control thread: opened before the shards, started with them, ended after them.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::admin::{self, TokenError};
+use super::compile::Compiler;
+use super::engine::{Books, Engine};
+use super::registry::Registry;
+use super::store::{self, Rows, StoreError};
+use super::usage::Ledger;
+use super::{ControlError, Declared, Operation, Outcome, Shards};
+use crate::domain::rights::Rights;
+use crate::domain::usage::UsageDelta;
+
+/// Usage is written to the store this often: what a crash may lose.
+const SAVE_EVERY_TICKS: u32 = 5;
+const TICK: Duration = Duration::from_secs(1);
+/// Reports of shards that wait to be merged. A shard that finds it full keeps its counts for
+/// its next report.
+const REPORTS_MAX: usize = 1_024;
+
+/// What the control plane is started with.
+pub struct ControlOptions {
+    /// The store's directory.
+    pub data_dir: PathBuf,
+    /// The master key's file.
+    pub master_key_file: PathBuf,
+    /// The admin listener, or none.
+    pub admin: Option<AdminOptions>,
+    /// What the configuration declares.
+    pub declared: Declared,
+    /// Unix time in milliseconds.
+    pub clock: fn() -> u64,
+}
+
+/// The admin listener.
+pub struct AdminOptions {
+    /// Where; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The file of its bearer token; made when missing.
+    pub token_file: PathBuf,
+    /// Whether `/metrics` needs the token too.
+    pub protect_metrics: bool,
+}
+
+/// Why the control plane cannot start: one line that names cause and remedy.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The store.
+    Store(StoreError),
+    /// The admin token's file.
+    Token(TokenError),
+    /// The admin listener.
+    Listen(SocketAddr, std::io::Error),
+    /// What the configuration declares.
+    Declared(ControlError),
+    /// The system: no thread, no event loop.
+    System(std::io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Token(error) => error.fmt(f),
+            Self::Listen(address, error) => write!(
+                f,
+                "admin listener {address}: {error}; set admin.listen to a free address, or to \
+                 \"\" to turn it off"
+            ),
+            Self::Declared(error) => error.fmt(f),
+            Self::System(error) => write!(f, "control thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// The control plane before its shards: everything is open and nothing runs.
+pub struct ControlPlane {
+    registry: Arc<Registry>,
+    rights: Arc<Rights>,
+    books: Books,
+    admin: Option<(TcpListener, admin::Access)>,
+    clock: fn() -> u64,
+    handle: ControlHandle,
+    reports: mpsc::Receiver<Vec<UsageDelta>>,
+    requests: mpsc::UnboundedReceiver<Request>,
+}
+
+/// The control plane at work.
+pub struct RunningControlPlane {
+    thread: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// How the rest of the process talks to the control thread. Cheap to clone; from any thread.
+#[derive(Clone)]
+pub struct ControlHandle {
+    reports: mpsc::Sender<Vec<UsageDelta>>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+enum Request {
+    Change(Operation, oneshot::Sender<Result<Outcome, ControlError>>),
+    Redeclare(Declared, oneshot::Sender<Result<(), ControlError>>),
+}
+
+/// The answer to a request, when it comes: to be awaited in any executor, or waited for.
+pub struct Pending<T>(oneshot::Receiver<Result<T, ControlError>>);
+
+impl ControlPlane {
+    /// Opens the store, binds the admin listener and makes the first snapshot.
+    ///
+    /// A missing or wrong master key is logged and does not fail.
+    ///
+    /// # Errors
+    /// One line for each cause, see [`OpenError`].
+    pub fn open(options: ControlOptions) -> Result<Self, OpenError> {
+        let opened =
+            store::open(&options.data_dir, &options.master_key_file).map_err(OpenError::Store)?;
+        let sealer = opened.sealer.inspect_err(|error| {
+            tracing::error!(%error, "signing secrets cannot be read: REST and tokens answer 503");
+        });
+        let Rows { apps, keys, usage } = opened.rows;
+        let rows = Rows {
+            apps,
+            keys,
+            usage: Vec::new(),
+        };
+        let registry = Registry::load(Compiler::new(sealer.ok()), rows).map_err(|error| {
+            let file = options.data_dir.join(store::FILE_NAME);
+            OpenError::Store(StoreError::Damaged(file, error.to_string()))
+        })?;
+        let registry = registry
+            .redeclared(&options.declared)
+            .map_err(OpenError::Declared)?;
+        let mut ledger = Ledger::new(usage);
+        ledger.follow(&registry, (options.clock)() / 1_000);
+        let admin = options.admin.map(bind).transpose()?;
+        let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
+        let (request_sender, requests) = mpsc::unbounded_channel();
+        Ok(Self {
+            rights: Arc::new(registry.rights()),
+            registry: Arc::new(registry),
+            books: Books {
+                store: Some(opened.store),
+                ledger,
+            },
+            admin,
+            clock: options.clock,
+            handle: ControlHandle {
+                reports: report_sender,
+                requests: request_sender,
+            },
+            reports,
+            requests,
+        })
+    }
+
+    /// The first snapshot, for the shards to begin with.
+    #[must_use]
+    pub fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights)
+    }
+
+    /// For shards and signals.
+    #[must_use]
+    pub fn handle(&self) -> ControlHandle {
+        self.handle.clone()
+    }
+
+    /// Where the admin API listens.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+            .as_ref()
+            .and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// Starts the control thread. Call it from outside the shards: a thread inherits the core
+    /// that its maker is pinned to.
+    ///
+    /// # Errors
+    /// `System` when there is no thread or event loop to be had.
+    pub fn start(self, shards: Arc<dyn Shards>) -> Result<RunningControlPlane, OpenError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(OpenError::System)?;
+        let engine = Arc::new(Engine::new(self.registry, self.books, shards, self.clock));
+        let (stop, stopped) = watch::channel(false);
+        let serve = run(engine, self.admin, self.reports, self.requests, stopped);
+        let thread = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || runtime.block_on(serve))
+            .map_err(OpenError::System)?;
+        Ok(RunningControlPlane { thread, stop })
+    }
+}
+
+impl RunningControlPlane {
+    /// Ends it: finishes the change under way, merges every report that was made before, writes
+    /// usage down and closes the store. Call it when the shards have made their last report.
+    pub fn shutdown(self) {
+        // Without a receiver the thread has ended already.
+        let _ = self.stop.send(true);
+        if self.thread.join().is_err() {
+            tracing::error!("the control thread has panicked");
+        }
+    }
+}
+
+impl ControlHandle {
+    /// Reports what a shard has counted since its last report, about once a second. Never
+    /// blocks.
+    ///
+    /// # Errors
+    /// The deltas, when they cannot be taken now: add them to the next report.
+    pub fn report_usage(&self, deltas: Vec<UsageDelta>) -> Result<(), Vec<UsageDelta>> {
+        self.reports
+            .try_send(deltas)
+            .map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Asks for a change, as the admin API does.
+    #[must_use]
+    pub fn change(&self, operation: Operation) -> Pending<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        // Where the thread has ended, the sender goes with the request, and so says it.
+        let _ = self.requests.send(Request::Change(operation, sender));
+        Pending(receiver)
+    }
+
+    /// Replaces the declared apps (SIGHUP).
+    #[must_use]
+    pub fn reload_declared(&self, declared: Declared) -> Pending<()> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.requests.send(Request::Redeclare(declared, sender));
+        Pending(receiver)
+    }
+}
+
+impl<T> Pending<T> {
+    /// Blocks the thread until the answer comes. Not from a shard.
+    ///
+    /// # Errors
+    /// Those of the change; `Unavailable` when the control plane has ended.
+    pub fn wait(self) -> Result<T, ControlError> {
+        self.0.blocking_recv().unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, ControlError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or_else(|_| Err(ended())))
+    }
+}
+
+fn ended() -> ControlError {
+    ControlError::Unavailable("the server is shutting down".into())
+}
+
+fn bind(options: AdminOptions) -> Result<(TcpListener, admin::Access), OpenError> {
+    let access = admin::Access::new(&options.token_file, options.protect_metrics);
+    let access = access.map_err(OpenError::Token)?;
+    let listener = TcpListener::bind(options.listen)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| OpenError::Listen(options.listen, error))?;
+    Ok((listener, access))
+}
+
+async fn run(
+    engine: Arc<Engine>,
+    admin: Option<(TcpListener, admin::Access)>,
+    mut reports: mpsc::Receiver<Vec<UsageDelta>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let admin = admin.map(|(listener, access)| {
+        tokio::spawn(admin::serve(
+            listener,
+            access,
+            Arc::clone(&engine),
+            stopped.clone(),
+        ))
+    });
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks_until_save = SAVE_EVERY_TICKS;
+    loop {
+        // All four are cancel safe: the losers of a turn are asked again in the next.
+        tokio::select! {
+            _ = stopped.changed() => break,
+            Some(deltas) = reports.recv() => engine.merge_usage(&deltas),
+            Some(request) = requests.recv() => carry_out(request, Arc::clone(&engine)),
+            _ = ticks.tick() => {
+                engine.tick();
+                ticks_until_save -= 1;
+                if ticks_until_save == 0 {
+                    ticks_until_save = SAVE_EVERY_TICKS;
+                    engine.save_usage();
+                }
+            }
+        }
+    }
+    while let Ok(deltas) = reports.try_recv() {
+        engine.merge_usage(&deltas);
+    }
+    engine.end().await;
+    if let Some(admin) = admin {
+        // The task only fails by a panic, which has been reported.
+        let _ = admin.await;
+    }
+}
+
+/// In a task of its own: a change is never cut off, and reports go on while shards switch.
+fn carry_out(request: Request, engine: Arc<Engine>) {
+    tokio::spawn(async move {
+        // Whoever asked may have gone; the change holds all the same.
+        match request {
+            Request::Change(operation, answer) => {
+                let _ = answer.send(engine.change(operation).await);
+            }
+            Request::Redeclare(declared, answer) => {
+                let _ = answer.send(engine.redeclare(declared).await);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! Every app and key, as records and as what the shards use: one immutable value.
+//!
+//! A change makes the next registry out of the present one and the edits that the store is
+//! given, before anything is written: what cannot be compiled is never stored. Each registry
+//! is the source of exactly one [`Rights`] snapshot, whose version rises with every change.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ControlError;
+use super::compile::{Compiler, Slot, declared_app, declared_key};
+use super::declared::Declared;
+use super::record::{AppRecord, KeyRecord};
+use super::secret::sha256;
+use super::store::row::{AppRow, KeyRow};
+use super::store::{Edit, Rows};
+use crate::domain::rights::{App, Key, Rights, SecretHash};
+use crate::ids::AppIndex;
+
+/// Every app and key.
+#[derive(Clone)]
+pub struct Registry {
+    version: u64,
+    next_index: u32,
+    compiler: Arc<Compiler>,
+    apps: BTreeMap<String, AppEntry>,
+    keys: BTreeMap<String, KeyEntry>,
+}
+
+/// An app of the registry.
+#[derive(Clone)]
+pub struct AppEntry {
+    /// As stored; a declared app's has no sealed secret.
+    pub row: Arc<AppRow>,
+    /// As the shards see it.
+    pub app: Arc<App>,
+    /// The file that declares it, if it is not stored.
+    pub declared_in: Option<Arc<Path>>,
+}
+
+/// A key of the registry.
+#[derive(Clone)]
+pub struct KeyEntry {
+    /// As stored; a declared key's has no sealed secrets.
+    pub row: Arc<KeyRow>,
+    /// As the shards see it.
+    pub key: Arc<Key>,
+    /// A declared key's API secret.
+    declared_api_sha256: Option<SecretHash>,
+}
+
+impl Registry {
+    /// What the store contains.
+    ///
+    /// # Errors
+    /// `Invalid` when a row makes no sense: a key without its app, a pattern that is none.
+    pub fn load(compiler: Compiler, rows: Rows) -> Result<Self, ControlError> {
+        let empty = Self {
+            version: 0,
+            next_index: 0,
+            compiler: Arc::new(compiler),
+            apps: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        };
+        let apps = rows.apps.into_iter().map(Edit::PutApp);
+        let edits: Vec<_> = apps
+            .chain(rows.keys.into_iter().map(Edit::PutKey))
+            .collect();
+        empty.edited(&edits)
+    }
+
+    /// Seals secrets for new rows.
+    #[must_use]
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// The app of that id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
+        self.apps
+            .get(app_id)
+            .ok_or_else(|| ControlError::no_app(app_id))
+    }
+
+    /// The app of that id, if the admin API may change it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` for a declared one.
+    pub fn stored_app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
+        let entry = self.app(app_id)?;
+        match &entry.declared_in {
+            Some(file) => Err(ControlError::Conflict(format!(
+                "app {app_id:?} is declared in {}: change it there and send SIGHUP",
+                file.display()
+            ))),
+            None => Ok(entry),
+        }
+    }
+
+    /// The key of that id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
+        self.keys
+            .get(key_id)
+            .ok_or_else(|| ControlError::no_key(key_id))
+    }
+
+    /// The key of that id, if the admin API may change it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` for a declared one.
+    pub fn stored_key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
+        let entry = self.key(key_id)?;
+        self.stored_app(&entry.row.record.app_id)?;
+        Ok(entry)
+    }
+
+    /// All apps, in order of their ids.
+    pub fn apps(&self) -> impl Iterator<Item = &AppEntry> {
+        self.apps.values()
+    }
+
+    /// The keys of an app, the oldest first.
+    #[must_use]
+    pub fn keys_of(&self, app_id: &str) -> Vec<&KeyEntry> {
+        let of_app = |entry: &&KeyEntry| entry.row.record.app_id == app_id;
+        let mut keys: Vec<_> = self.keys.values().filter(of_app).collect();
+        keys.sort_by_key(|entry| entry.row.record.created_at);
+        keys
+    }
+
+    /// The next registry: this one with the edits of the store.
+    ///
+    /// # Errors
+    /// `Invalid` when a row makes no sense; nothing has changed then.
+    pub fn edited(&self, edits: &[Edit]) -> Result<Self, ControlError> {
+        let mut next = self.clone();
+        next.version += 1;
+        for edit in edits {
+            match edit {
+                Edit::PutApp(row) => next.put_app(row)?,
+                Edit::PutKey(row) => {
+                    let entry = next.compiled(Arc::new(row.clone()))?;
+                    next.keys.insert(row.record.key_id.clone(), entry);
+                }
+                Edit::DeleteApp(app_id) => {
+                    next.apps.remove(app_id);
+                }
+                Edit::DeleteKey(key_id) => {
+                    next.keys.remove(key_id);
+                }
+                Edit::PutUsage(_) => {}
+            }
+        }
+        Ok(next)
+    }
+
+    /// The next registry: this one with other declared apps. An app declared before and after
+    /// stays the same app, with its connections and counts.
+    ///
+    /// # Errors
+    /// `Conflict` when there is an app or key of the same id already; `Invalid` when a
+    /// declaration makes no sense. Nothing has changed then.
+    pub fn redeclared(&self, declared: &Declared) -> Result<Self, ControlError> {
+        let mut next = self.clone();
+        next.version += 1;
+        next.apps.retain(|_, entry| entry.declared_in.is_none());
+        next.keys
+            .retain(|_, entry| next.apps.contains_key(&entry.row.record.app_id));
+        let taken = |what: &str, id: &str| {
+            ControlError::Conflict(format!(
+                "{what} {id:?} of {} is there already, in the store or in that file: remove one",
+                declared.file.display()
+            ))
+        };
+        for declared_app_ in &declared.apps {
+            let record: &AppRecord = &declared_app_.record;
+            let slot = self
+                .apps
+                .get(&record.app_id)
+                .map(|entry| Slot::of(&entry.app));
+            let slot = slot.unwrap_or_else(|| next.new_slot());
+            let app = Arc::new(declared_app(declared_app_, slot));
+            let entry = AppEntry {
+                row: Arc::new(AppRow {
+                    record: record.clone(),
+                    turn_secret: None,
+                }),
+                app: Arc::clone(&app),
+                declared_in: Some(Arc::clone(&declared.file)),
+            };
+            if next.apps.insert(record.app_id.clone(), entry).is_some() {
+                return Err(taken("app", &record.app_id));
+            }
+            for declared_key_ in &declared_app_.keys {
+                let record: &KeyRecord = &declared_key_.record;
+                let entry = KeyEntry {
+                    row: Arc::new(KeyRow {
+                        record: record.clone(),
+                        secrets: None,
+                    }),
+                    key: Arc::new(declared_key(declared_key_, &app)?),
+                    declared_api_sha256: declared_key_.api_secret.as_deref().map(|s| sha256(s)),
+                };
+                if next.keys.insert(record.key_id.clone(), entry).is_some() {
+                    return Err(taken("key", &record.key_id));
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// The snapshot for the shards.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        let mut rights = Rights::new(self.version);
+        for entry in self.apps.values() {
+            rights.insert_app(Arc::clone(&entry.app));
+        }
+        for entry in self.keys.values() {
+            rights.insert_key(Arc::clone(&entry.key));
+            if let Some(hash) = entry.declared_api_sha256 {
+                rights.insert_api_secret(hash, Arc::clone(&entry.key), None);
+            }
+            let Some(secrets) = &entry.row.secrets else {
+                continue;
+            };
+            if let Some((previous, until_ms)) = &secrets.previous {
+                let key = Arc::clone(&entry.key);
+                rights.insert_api_secret(previous.api_sha256, key, Some(*until_ms));
+            }
+            rights.insert_api_secret(secrets.current.api_sha256, Arc::clone(&entry.key), None);
+        }
+        rights
+    }
+
+    fn new_slot(&mut self) -> Slot {
+        let slot = Slot::new(AppIndex(self.next_index));
+        self.next_index += 1;
+        slot
+    }
+
+    fn put_app(&mut self, row: &AppRow) -> Result<(), ControlError> {
+        let app_id = &row.record.app_id;
+        let slot = self.apps.get(app_id).map(|entry| Slot::of(&entry.app));
+        let slot = slot.unwrap_or_else(|| self.new_slot());
+        let app = Arc::new(self.compiler.app(row, slot));
+        let entry = AppEntry {
+            row: Arc::new(row.clone()),
+            app,
+            declared_in: None,
+        };
+        self.apps.insert(app_id.clone(), entry);
+        // A key carries its app.
+        let rows = self
+            .keys_of(app_id)
+            .into_iter()
+            .map(|entry| Arc::clone(&entry.row));
+        for row in rows.collect::<Vec<_>>() {
+            let entry = self.compiled(Arc::clone(&row))?;
+            self.keys.insert(row.record.key_id.clone(), entry);
+        }
+        Ok(())
+    }
+
+    fn compiled(&self, row: Arc<KeyRow>) -> Result<KeyEntry, ControlError> {
+        let owner = self.apps.get(&row.record.app_id).ok_or_else(|| {
+            ControlError::Invalid(format!("key {} has no app", row.record.key_id))
+        })?;
+        let key = Arc::new(self.compiler.key(&row, &owner.app)?);
+        Ok(KeyEntry {
+            row,
+            key,
+            declared_api_sha256: None,
+        })
+    }
+}

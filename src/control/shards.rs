@@ -1,0 +1,27 @@
+//! What the control plane asks of the shards; the runtime answers. Nothing else about them is
+//! known here.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::domain::rights::Rights;
+
+/// An answer that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// All shards of the process.
+pub trait Shards: Send + Sync + 'static {
+    /// Hands a snapshot to every shard; done when the last one has switched to it and has
+    /// closed the connections that it ends. Called with rising versions, one at a time.
+    fn switch(&self, rights: Arc<Rights>) -> Later<'_, ()>;
+
+    /// This node, live, as `GET /api/internal/v1/stats` shows it.
+    fn stats(&self) -> Later<'_, serde_json::Value>;
+
+    /// The metrics in Prometheus' text format.
+    fn metrics(&self) -> Later<'_, String>;
+
+    /// Why the node is not ready; `None`: every shard accepts, and the cluster is joined if one
+    /// is configured.
+    fn unready(&self) -> Option<String>;
+}

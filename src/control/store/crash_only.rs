@@ -1,0 +1,102 @@
+//! A redb database that is never closed, only stopped: every end is a crash.
+//!
+//! redb verifies a file (commit slot, page checksums) only where it was not closed in an
+//! orderly way, and believes it otherwise. Orderly ends are the rare test of recovery, and the
+//! common way for damage to pass unseen. So there are none: when this is dropped the file
+//! accepts no more writes, and stays as a kill would leave it. Recovery reads the whole file,
+//! which for a store of operators' records takes milliseconds.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+/// redb's page cache, in bytes: everything is read once at the start, and written in small
+/// transactions after it.
+const CACHE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// The database; dropping it leaves the file as after a crash.
+pub struct CrashOnlyDatabase {
+    database: Database,
+    stopped: Arc<AtomicBool>,
+}
+
+impl CrashOnlyDatabase {
+    /// Opens the database in `file`, or makes one if the file is empty.
+    ///
+    /// # Errors
+    /// Those of redb; it also panics on some damage.
+    pub fn open(file: File) -> Result<Self, DatabaseError> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let file = Stoppable {
+            file: FileBackend::new(file)?,
+            stopped: Arc::clone(&stopped),
+        };
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(file)?;
+        Ok(Self { database, stopped })
+    }
+}
+
+impl Deref for CrashOnlyDatabase {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl Drop for CrashOnlyDatabase {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Stoppable {
+    file: FileBackend,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Stoppable {
+    fn unless_stopped(&self) -> io::Result<()> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(io::Error::other("stopped"));
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Stoppable {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.unless_stopped()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.unless_stopped()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.unless_stopped()?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}

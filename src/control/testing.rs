@@ -1,0 +1,172 @@
+//! A control plane in a scratch directory, with shards that only remember.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::{
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, Later, OpenError,
+    RunningControlPlane, Shards,
+};
+use crate::domain::rights::Rights;
+
+/// Shards that remember the snapshots they have switched to.
+#[derive(Default)]
+pub struct StubShards {
+    pub switched: Mutex<Vec<Arc<Rights>>>,
+    pub unready: AtomicBool,
+    /// Held, a switch does not finish.
+    pub gate: tokio::sync::Mutex<()>,
+}
+
+impl StubShards {
+    pub fn rights(&self) -> Arc<Rights> {
+        Arc::clone(self.switched.lock().unwrap().last().expect("a switch"))
+    }
+
+    pub fn versions(&self) -> Vec<u64> {
+        self.switched
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|rights| rights.version)
+            .collect()
+    }
+}
+
+impl Shards for StubShards {
+    fn switch(&self, rights: Arc<Rights>) -> Later<'_, ()> {
+        Box::pin(async move {
+            let _open = self.gate.lock().await;
+            self.switched.lock().unwrap().push(rights);
+        })
+    }
+
+    fn stats(&self) -> Later<'_, Value> {
+        Box::pin(async { json!({"shards": [{"shard": 0, "connections": 3}]}) })
+    }
+
+    fn metrics(&self) -> Later<'_, String> {
+        Box::pin(async { "ringmesh_connections{shard=\"0\"} 3\n".to_owned() })
+    }
+
+    fn unready(&self) -> Option<String> {
+        self.unready
+            .load(Ordering::Relaxed)
+            .then(|| "shard 1 does not accept yet".to_owned())
+    }
+}
+
+/// A control plane at work.
+pub struct Server {
+    pub running: RunningControlPlane,
+    pub handle: ControlHandle,
+    pub shards: Arc<StubShards>,
+    pub first: Arc<Rights>,
+    pub admin: SocketAddr,
+    pub token: String,
+}
+
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+pub fn options(dir: &Path) -> ControlOptions {
+    ControlOptions {
+        data_dir: dir.join("data"),
+        master_key_file: dir.join("data/master.key"),
+        admin: Some(AdminOptions {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token_file: dir.join("admin.token"),
+            protect_metrics: false,
+        }),
+        declared: Declared {
+            file: Path::new("ringmesh.toml").into(),
+            apps: vec![],
+        },
+        // 2026-01-02T00:00:00Z.
+        clock: || 1_767_312_000_000,
+    }
+}
+
+impl Server {
+    pub fn start(dir: &Path) -> Self {
+        Self::with(options(dir)).unwrap()
+    }
+
+    pub fn with(options: ControlOptions) -> Result<Self, OpenError> {
+        let token_file = options.admin.as_ref().unwrap().token_file.clone();
+        let control = ControlPlane::open(options)?;
+        let (handle, first) = (control.handle(), control.rights());
+        let admin = control.admin_address().unwrap();
+        let token = std::fs::read_to_string(token_file)
+            .unwrap()
+            .trim()
+            .to_owned();
+        let shards = Arc::new(StubShards::default());
+        let running = control.start(Arc::clone(&shards) as Arc<dyn Shards>)?;
+        Ok(Self {
+            running,
+            handle,
+            shards,
+            first,
+            admin,
+            token,
+        })
+    }
+
+    /// Status and JSON body of a request with the token.
+    pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let body = body.map_or(String::new(), |body| body.to_string());
+        let (token, length) = (&self.token, body.len());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+        let answer = exchange(self.admin, request.as_bytes());
+        (
+            answer.status,
+            serde_json::from_str(&answer.body).unwrap_or(Value::Null),
+        )
+    }
+
+    /// Like [`call`](Self::call), where the status must be the given one.
+    pub fn expect(&self, status: u16, method: &str, path: &str, body: Option<Value>) -> Value {
+        let (found, value) = self.call(method, path, body);
+        assert_eq!(found, status, "{method} {path}: {value}");
+        value
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// Sends bytes and reads the answer to the end of the stream.
+pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    // A server that closes with our bytes unread resets the stream after its answer.
+    let _ = stream.read_to_string(&mut answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Answer {
+        status,
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}

@@ -1,0 +1,386 @@
+//! The ledger: what every app has used in its period.
+//!
+//! Shards report what they have counted, about once a second; the ledger adds it up, shows the
+//! sums to everybody through the app's gauges, begins periods anew, and knows what the store
+//! has yet to write. Time is an argument.
+//!
+//! Counts never shrink inside a period, and nothing of one period shows in the next except what
+//! a shard counted in its last second.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::period::PeriodRule;
+use super::registry::Registry;
+use super::store::Edit;
+use super::store::row::UsageRow;
+use crate::domain::rights::App;
+use crate::domain::usage::{PeriodUsage, UsageDelta};
+use crate::ids::AppIndex;
+
+/// What every app has used in its period.
+#[derive(Default)]
+pub struct Ledger {
+    accounts: AHashMap<AppIndex, Account>,
+    /// Counts of apps that are not there (yet): from the store, or no longer declared.
+    parked: AHashMap<Box<str>, PeriodUsage>,
+}
+
+struct Account {
+    app: Arc<App>,
+    rule: PeriodRule,
+    usage: PeriodUsage,
+    /// Not yet in the store.
+    unsaved: bool,
+}
+
+impl Ledger {
+    /// With the counts of the store.
+    #[must_use]
+    pub fn new(rows: Vec<UsageRow>) -> Self {
+        let parked = rows
+            .into_iter()
+            .map(|row| (row.app_id.as_str().into(), row.usage()));
+        Self {
+            accounts: AHashMap::new(),
+            parked: parked.collect(),
+        }
+    }
+
+    /// Follows a change of apps and plans.
+    pub fn follow(&mut self, registry: &Registry, now_unix: u64) {
+        let is_there = |account: &Account| {
+            registry
+                .app(&account.app.id)
+                .is_ok_and(|entry| entry.app.index == account.app.index)
+        };
+        for (_, account) in self.accounts.extract_if(|_, account| !is_there(account)) {
+            self.parked.insert(account.app.id.clone(), account.usage);
+        }
+        for entry in registry.apps() {
+            let app = &entry.app;
+            let rule = PeriodRule::of(&entry.row.record.plan);
+            match self.accounts.get_mut(&app.index) {
+                Some(account) => {
+                    account.app = Arc::clone(app);
+                    account.change_rule(rule, now_unix);
+                }
+                None => {
+                    let usage = self.parked.remove(&app.id).unwrap_or_default();
+                    let mut account = Account {
+                        app: Arc::clone(app),
+                        rule,
+                        usage,
+                        unsaved: false,
+                    };
+                    account.enter_period(now_unix);
+                    self.accounts.insert(app.index, account);
+                }
+            }
+        }
+    }
+
+    /// Forgets the counts of a deleted app, so that a new one of its name begins at zero.
+    pub fn forget(&mut self, app_id: &str) {
+        self.accounts
+            .retain(|_, account| *account.app.id != *app_id);
+        self.parked.remove(app_id);
+    }
+
+    /// Adds what a shard has counted. Apps that are gone are left out.
+    pub fn merge(&mut self, deltas: &[UsageDelta]) {
+        for delta in deltas {
+            let Some(account) = self.accounts.get_mut(&delta.app) else {
+                continue;
+            };
+            let usage = &mut account.usage;
+            usage.messages = usage.messages.saturating_add(delta.messages);
+            usage.overage_messages = usage
+                .overage_messages
+                .saturating_add(delta.overage_messages);
+            usage.overage_connections = usage
+                .overage_connections
+                .saturating_add(delta.overage_connections);
+            account.unsaved = true;
+            account.publish();
+        }
+    }
+
+    /// Takes in the peaks and begins the periods that are due. Call it once a second.
+    pub fn tick(&mut self, now_unix: u64) {
+        for account in self.accounts.values_mut() {
+            account.tick(now_unix);
+        }
+    }
+
+    /// What the store has yet to write; counted as written from now on.
+    #[must_use]
+    pub fn take_unsaved(&mut self) -> Vec<Edit> {
+        let unsaved = self.accounts.values_mut().filter(|account| account.unsaved);
+        unsaved
+            .map(|account| {
+                account.unsaved = false;
+                Edit::PutUsage(UsageRow::new(&account.app.id, &account.usage))
+            })
+            .collect()
+    }
+
+    /// Takes back [`take_unsaved`](Self::take_unsaved), because the store has failed.
+    pub fn mark_unsaved(&mut self) {
+        for account in self.accounts.values_mut() {
+            account.unsaved = true;
+        }
+    }
+}
+
+impl Account {
+    /// The first look at counts that may be from an earlier period, or of another rule.
+    fn enter_period(&mut self, now_unix: u64) {
+        let (start, end) = self.rule.period_at(now_unix);
+        if start > self.usage.start_unix {
+            self.begin(start, end);
+        } else {
+            // The same period, or one that the clock or the plan has moved: what was counted
+            // in it stays counted.
+            self.usage.start_unix = start;
+            self.usage.end_unix = end;
+        }
+        self.publish();
+    }
+
+    fn change_rule(&mut self, rule: PeriodRule, now_unix: u64) {
+        if rule != self.rule {
+            self.rule = rule;
+            self.unsaved = true;
+            self.enter_period(now_unix);
+        }
+    }
+
+    fn tick(&mut self, now_unix: u64) {
+        let peak = self.app.gauges.peak();
+        if peak > self.usage.peak_connections {
+            self.usage.peak_connections = peak;
+            self.unsaved = true;
+        }
+        // A clock set back changes nothing: a period ends once.
+        if now_unix >= self.usage.end_unix {
+            let (start, end) = self.rule.period_at(now_unix);
+            self.begin(start, end);
+        }
+        self.publish();
+    }
+
+    fn begin(&mut self, start_unix: u64, end_unix: u64) {
+        self.app.gauges.take_peak();
+        self.app.quota.begin_period();
+        let peak_connections = self.app.gauges.peak();
+        self.usage = PeriodUsage {
+            start_unix,
+            end_unix,
+            peak_connections,
+            ..PeriodUsage::default()
+        };
+        self.unsaved = true;
+    }
+
+    fn publish(&self) {
+        self.app.quota.raise_to(self.usage.messages);
+        self.app.gauges.publish_usage(self.usage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::compile::Compiler;
+    use crate::control::record::{AppRecord, AppStatus, DirectScope, PlanRecord};
+    use crate::control::store::Rows;
+    use crate::control::store::row::AppRow;
+    use crate::domain::quota::QuotaLease;
+
+    /// 2026-01-01T00:00:00Z, and the month after.
+    const JANUARY: u64 = 1_767_225_600;
+    const FEBRUARY: u64 = 1_769_904_000;
+
+    fn put_app(app_id: &str, plan: PlanRecord) -> Edit {
+        let record = AppRecord {
+            app_id: app_id.into(),
+            name: String::new(),
+            status: AppStatus::Active,
+            plan,
+            direct_scope: DirectScope::App,
+            turn: None,
+            limits: None,
+            created_at: 0,
+        };
+        Edit::PutApp(AppRow {
+            record,
+            turn_secret: None,
+        })
+    }
+
+    fn registry() -> Registry {
+        let registry = Registry::load(Compiler::new(None), Rows::default()).unwrap();
+        registry
+            .edited(&[put_app("a", PlanRecord::default())])
+            .unwrap()
+    }
+
+    fn app_of(registry: &Registry) -> Arc<App> {
+        Arc::clone(&registry.app("a").unwrap().app)
+    }
+
+    fn delta(app: &App, messages: u64) -> UsageDelta {
+        UsageDelta {
+            app: app.index,
+            messages,
+            overage_messages: 2,
+            overage_connections: 1,
+        }
+    }
+
+    /// The ledger, the registry and the app of a server that has run since `now`.
+    fn started(rows: Vec<UsageRow>, now: u64) -> (Ledger, Registry, Arc<App>) {
+        let (mut ledger, registry) = (Ledger::new(rows), registry());
+        ledger.follow(&registry, now);
+        let app = app_of(&registry);
+        (ledger, registry, app)
+    }
+
+    fn saved(ledger: &mut Ledger) -> Vec<UsageRow> {
+        let rows = ledger.take_unsaved().into_iter().map(|edit| match edit {
+            Edit::PutUsage(row) => row,
+            other => panic!("{other:?}"),
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn counts_of_all_shards_add_up_and_are_seen_at_once() {
+        let (mut ledger, _, app) = started(vec![], JANUARY + 5);
+        let usage = app.gauges.usage().unwrap();
+        assert_eq!(
+            (usage.start_unix, usage.end_unix, usage.messages),
+            (JANUARY, FEBRUARY, 0)
+        );
+        ledger.merge(&[delta(&app, 10)]);
+        ledger.merge(&[
+            delta(&app, 5),
+            UsageDelta {
+                app: AppIndex(99),
+                ..delta(&app, 1)
+            },
+        ]);
+        let usage = app.gauges.usage().unwrap();
+        assert_eq!(usage.messages, 15);
+        assert_eq!((usage.overage_messages, usage.overage_connections), (4, 2));
+    }
+
+    #[test]
+    fn a_restart_goes_on_in_the_same_period_and_knows_what_was_granted() {
+        let (mut ledger, _, app) = started(vec![], JANUARY + 5);
+        app.gauges.connect(None).unwrap();
+        ledger.merge(&[delta(&app, 10)]);
+        ledger.tick(JANUARY + 6);
+        let rows = saved(&mut ledger);
+        assert_eq!(saved(&mut ledger), vec![], "saved once");
+
+        let (_, _, app) = started(rows.clone(), FEBRUARY - 1);
+        let usage = app.gauges.usage().unwrap();
+        assert_eq!((usage.messages, usage.peak_connections), (10, 1));
+        let mut lease = QuotaLease::default();
+        assert!(lease.take(&app.quota, Some(11), 1));
+        assert!(!lease.take(&app.quota, Some(11), 1));
+
+        let (_, _, app) = started(rows, FEBRUARY);
+        let usage = app.gauges.usage().unwrap();
+        assert_eq!(
+            (usage.start_unix, usage.messages, usage.peak_connections),
+            (FEBRUARY, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_new_period_begins_at_zero_with_the_connections_that_are_there() {
+        let (mut ledger, _, app) = started(vec![], FEBRUARY - 2);
+        for _ in 0..3 {
+            app.gauges.connect(None).unwrap();
+        }
+        app.gauges.disconnect();
+        app.quota.raise_to(10);
+        ledger.merge(&[delta(&app, 10)]);
+        ledger.tick(FEBRUARY - 1);
+        assert_eq!(app.gauges.usage().unwrap().peak_connections, 3);
+        ledger.tick(FEBRUARY);
+        let usage = app.gauges.usage().unwrap();
+        assert_eq!(
+            (usage.start_unix, usage.messages, usage.overage_messages),
+            (FEBRUARY, 0, 0)
+        );
+        assert_eq!((usage.peak_connections, app.quota.granted()), (2, 0));
+        assert_eq!(saved(&mut ledger)[0].start_unix, FEBRUARY);
+        // A clock that is set back does not end it again.
+        ledger.merge(&[delta(&app, 1)]);
+        ledger.tick(FEBRUARY - 1);
+        ledger.tick(FEBRUARY + 1);
+        assert_eq!(app.gauges.usage().unwrap().messages, 1);
+    }
+
+    #[test]
+    fn a_plan_that_moves_the_period_keeps_counts_unless_a_new_one_begins() {
+        let (mut ledger, mut registry, app) = started(vec![], JANUARY + 86_400);
+        ledger.merge(&[delta(&app, 10)]);
+        let with = |start: u64| PlanRecord {
+            period_start_unix: Some(start),
+            period_days: Some(30),
+            ..PlanRecord::default()
+        };
+        for (start, now, messages) in [
+            (JANUARY - 5, JANUARY + 86_401, 10),
+            (JANUARY - 5, JANUARY + 86_402, 10),
+            (JANUARY + 86_402, JANUARY + 86_403, 0),
+        ] {
+            registry = registry.edited(&[put_app("a", with(start))]).unwrap();
+            ledger.follow(&registry, now);
+            let usage = app.gauges.usage().unwrap();
+            assert_eq!(
+                (usage.start_unix, usage.messages),
+                (start, messages),
+                "{start}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_deleted_app_starts_again_at_zero_and_a_lost_one_goes_on() {
+        let (mut ledger, registry, app) = started(vec![], JANUARY);
+        ledger.merge(&[delta(&app, 10)]);
+        let without = registry.edited(&[Edit::DeleteApp("a".into())]).unwrap();
+        let again = without
+            .edited(&[put_app("a", PlanRecord::default())])
+            .unwrap();
+
+        ledger.follow(&without, JANUARY);
+        assert_eq!(saved(&mut ledger), vec![]);
+        ledger.follow(&again, JANUARY);
+        assert_eq!(app_of(&again).gauges.usage().unwrap().messages, 10);
+
+        ledger.forget("a");
+        ledger.follow(&without, JANUARY);
+        let again = without
+            .edited(&[put_app("a", PlanRecord::default())])
+            .unwrap();
+        ledger.follow(&again, JANUARY);
+        assert_eq!(app_of(&again).gauges.usage().unwrap().messages, 0);
+    }
+
+    #[test]
+    fn what_the_store_could_not_write_is_written_later() {
+        let (mut ledger, _, app) = started(vec![], JANUARY);
+        ledger.merge(&[delta(&app, 10)]);
+        assert_eq!(saved(&mut ledger).len(), 1);
+        ledger.mark_unsaved();
+        assert_eq!(saved(&mut ledger)[0].messages, 10);
+    }
+}
