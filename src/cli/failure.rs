@@ -16,7 +16,7 @@ pub struct Failure {
 impl Failure {
     /// The machine, the network or another program stood in the way.
     #[must_use]
-    pub fn failure(message: impl fmt::Display) -> Self {
+    pub fn failed(message: impl fmt::Display) -> Self {
         Self {
             exit_code: 1,
             message: message.to_string(),

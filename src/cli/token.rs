@@ -129,7 +129,7 @@ impl MintArgs {
         } else if let Some(path) = &self.secret_file {
             fs::read(path).map_err(|cause| {
                 let path = path.display();
-                Failure::failure(format_args!(
+                Failure::failed(format_args!(
                     "--secret-file: {path} cannot be read: {cause}"
                 ))
             })?
