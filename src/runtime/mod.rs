@@ -1,1 +1,3 @@
 //! The only place that names glommio, sockets, disk and clock.
+
+pub mod preflight;
