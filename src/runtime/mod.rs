@@ -5,6 +5,7 @@ pub mod clock;
 pub mod command;
 mod listener;
 mod mesh;
+pub mod preflight;
 mod ring;
 mod shard_loop;
 mod sockets;

@@ -1,0 +1,376 @@
+//! `[[apps]]`: apps and keys that the configuration declares, in the words of the admin API
+//! written in snake_case, and the secrets they name by file or variable.
+//!
+//! What a pattern, an action or an origin is, `proto` decides; here it is only asked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::error::ConfigError;
+use super::given::Given;
+use super::overrides::Environment;
+use super::secret::{SecretBytes, secret};
+use super::section::Section;
+use super::settings::check_bucket;
+use crate::control::record::{
+    AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
+};
+use crate::proto::actions::Actions;
+use crate::proto::origin::OriginPattern;
+use crate::proto::pattern::Pattern;
+
+/// Characters of an app's or a key's id.
+const ID_CHARS: RangeInclusive<usize> = 1..=64;
+/// Keys of one app, as in the admin API.
+const KEYS_PER_APP_MAX: usize = 50;
+const SECRET_KEY_PREFIX: &str = "sk_id_";
+const PUBLISHABLE_KEY_PREFIX: &str = "pk_live_";
+const API_SECRET_PREFIX: &str = "sk_live_";
+/// Numbers that nobody reaches, and that fit into any file format.
+const COUNTS: RangeInclusive<u64> = 0..=1_000_000_000_000_000;
+
+/// An app that the configuration declares. Its `Debug` shows no secret.
+#[derive(Clone)]
+pub struct DeclaredApp {
+    /// The app; `created_at` is 0, as it has no moment of creation.
+    pub record: AppRecord,
+    /// What signs its TURN credentials; present exactly when `record.turn` is.
+    pub turn_secret: Option<SecretBytes>,
+    /// Its keys, at most 50.
+    pub keys: Vec<DeclaredKey>,
+}
+
+/// A key of a declared app. Its `Debug` shows no secret.
+#[derive(Clone)]
+pub struct DeclaredKey {
+    /// The key; `created_at` is 0.
+    pub record: KeyRecord,
+    /// What its tokens are signed with; present exactly when it is a secret key.
+    pub signing_secret: Option<SecretBytes>,
+    /// `sk_live_…`, for REST; secret keys may have one.
+    pub api_secret: Option<SecretBytes>,
+}
+
+impl fmt::Debug for DeclaredApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("DeclaredApp");
+        shown
+            .field("record", &self.record)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DeclaredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeclaredKey")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn resolve(
+    sections: Vec<Section<'_>>,
+    environment: &Environment,
+) -> Result<Vec<DeclaredApp>, ConfigError> {
+    let mut app_ids = BTreeSet::new();
+    let mut key_ids = BTreeSet::new();
+    let mut apps = Vec::with_capacity(sections.len());
+    for mut section in sections {
+        let app = app(&mut section, environment, &mut key_ids)?;
+        if !app_ids.insert(app.record.app_id.clone()) {
+            let text = "another app has this id; give each its own".to_owned();
+            return Err(section.conflict(&["id"], text));
+        }
+        section.finish();
+        apps.push(app);
+    }
+    Ok(apps)
+}
+
+fn app(
+    section: &mut Section<'_>,
+    environment: &Environment,
+    key_ids: &mut BTreeSet<String>,
+) -> Result<DeclaredApp, ConfigError> {
+    let app_id = section.required(
+        "id",
+        "an id such as \"app_shop\", 1 to 64 of A-Z a-z 0-9 _ -",
+        id,
+    )?;
+    let statuses = [
+        ("active", AppStatus::Active),
+        ("suspended", AppStatus::Suspended),
+    ];
+    let scopes = [
+        ("app", DirectScope::App),
+        ("shared-channel", DirectScope::SharedChannel),
+    ];
+    let turn = turn(section.section("turn")?, environment)?;
+    let (turn, turn_secret) = turn.unzip();
+    let record = AppRecord {
+        name: name(section)?,
+        status: section.choice("status", AppStatus::Active, &statuses)?,
+        plan: plan(section.section("plan")?)?,
+        direct_scope: section.choice("direct_scope", DirectScope::App, &scopes)?,
+        turn,
+        limits: message_limits(section.section("limits")?)?,
+        created_at: 0,
+        app_id,
+    };
+    let mut keys = Vec::new();
+    for mut key_section in section.sections("keys")? {
+        let key = key(&mut key_section, environment, &record.app_id)?;
+        if !key_ids.insert(key.record.key_id.clone()) {
+            let text = "another key has this id; give each its own".to_owned();
+            return Err(key_section.conflict(&["id"], text));
+        }
+        if keys.len() == KEYS_PER_APP_MAX {
+            let text = format!("an app has at most {KEYS_PER_APP_MAX} keys; remove some");
+            return Err(key_section.conflict(&["id"], text));
+        }
+        key_section.finish();
+        keys.push(key);
+    }
+    Ok(DeclaredApp {
+        record,
+        turn_secret,
+        keys,
+    })
+}
+
+fn plan(mut section: Section<'_>) -> Result<PlanRecord, ConfigError> {
+    // 0 is unlimited, as for every limit of this file.
+    let limit = |section: &mut Section<'_>, key| {
+        section
+            .integer(key, 0, COUNTS)
+            .map(|limit| Some(limit).filter(|limit| *limit > 0))
+    };
+    let text = |given: Given<'_>| given.text().map(str::to_owned);
+    let plan = PlanRecord {
+        name: section.value("name", "a text", None, text)?,
+        max_concurrent_connections: limit(&mut section, "max_concurrent_connections")?,
+        max_messages_per_period: limit(&mut section, "max_messages_per_period")?,
+        overages_allowed: section.boolean("overages_allowed", false)?,
+        overages_enabled: section.boolean("overages_enabled", false)?,
+        period_start_unix: section.value(
+            "period_start_unix",
+            "a Unix time in seconds",
+            None,
+            |given| given.integer().filter(|time| COUNTS.contains(time)),
+        )?,
+        period_days: section.value(
+            "period_days",
+            "a number of days from 1 to 3660",
+            None,
+            |given| {
+                u32::try_from(given.integer()?)
+                    .ok()
+                    .filter(|days| (1..=3_660).contains(days))
+            },
+        )?,
+    };
+    if plan.period_start_unix.is_some() != plan.period_days.is_some() {
+        let text = "period_start_unix and period_days go together; give both, or neither for \
+                    calendar months";
+        return Err(section.conflict(&["period_start_unix", "period_days"], text.to_owned()));
+    }
+    section.finish();
+    Ok(plan)
+}
+
+fn turn(
+    mut section: Section<'_>,
+    environment: &Environment,
+) -> Result<Option<(TurnRecord, SecretBytes)>, ConfigError> {
+    if !section.is_present() {
+        return Ok(None);
+    }
+    let url = |given: Given<'_>| {
+        let url = given.text()?;
+        let (scheme, rest) = url.split_once(':')?;
+        (["turn", "turns"].contains(&scheme) && !rest.is_empty()).then(|| url.to_owned())
+    };
+    let urls = section.list(
+        "urls",
+        "a URL such as \"turn:turn.example:3478\"",
+        "[]",
+        url,
+    )?;
+    let urls = urls.unwrap_or_default();
+    if urls.is_empty() {
+        let text = "there must be at least one of urls; remove the section for no TURN".to_owned();
+        return Err(section.conflict(&["urls"], text));
+    }
+    let ttl_sec = section.integer("ttl_sec", 86_400, 60..=31_536_000)?;
+    let Some(secret) = secret(&mut section, ["secret_file", "secret_env"], environment)? else {
+        let text = "a shared secret is missing; give secret_file or secret_env".to_owned();
+        return Err(section.conflict(&["urls"], text));
+    };
+    section.finish();
+    Ok(Some((TurnRecord { urls, ttl_sec }, secret)))
+}
+
+fn message_limits(mut section: Section<'_>) -> Result<Option<MessageLimits>, ConfigError> {
+    if !section.is_present() {
+        return Ok(None);
+    }
+    let limits = MessageLimits {
+        message_rate: section.integer("message_rate", 100, 0..=1_000_000)?,
+        message_burst: section.integer("message_burst", 200, 0..=1_000_000)?,
+    };
+    let names = ["message_burst", "message_rate"];
+    check_bucket(&section, names, limits.message_rate, limits.message_burst)?;
+    section.finish();
+    Ok(Some(limits))
+}
+
+fn key(
+    section: &mut Section<'_>,
+    environment: &Environment,
+    app_id: &str,
+) -> Result<DeclaredKey, ConfigError> {
+    let expected = "an id that begins with pk_live_ (publishable) or sk_id_ (secret), at most 64 \
+                    of A-Z a-z 0-9 _ -";
+    let (key_id, key_type) = section.required("id", expected, key_id)?;
+    let types = [
+        ("secret", KeyType::Secret),
+        ("publishable", KeyType::Publishable),
+    ];
+    if section.choice("type", key_type, &types)? != key_type {
+        let text = format!("{key_id} is of the other type by its prefix; remove this line");
+        return Err(section.conflict(&["type"], text));
+    }
+    let origins = section.list("allowed_origins", "an origin", "[]", |given| given.text())?;
+    let origins = origins.unwrap_or_default();
+    let record = KeyRecord {
+        key_id,
+        app_id: app_id.to_owned(),
+        key_type,
+        name: name(section)?,
+        channel_patterns: required_texts(section, "channel_patterns", |pattern| {
+            Pattern::parse(pattern).err().map(|error| error.to_string())
+        })?,
+        actions: required_texts(section, "actions", |action| {
+            Actions::parse([action])
+                .err()
+                .map(|error| error.to_string())
+        })?,
+        allowed_origins: checked(section, "allowed_origins", &origins, |origin| {
+            OriginPattern::parse(origin)
+                .err()
+                .map(|error| error.to_string())
+        })?,
+        auto_inject_turn: section.boolean("auto_inject_turn", true)?,
+        created_at: 0,
+    };
+    let signing_names = ["signing_secret_file", "signing_secret_env"];
+    let api_names = ["api_secret_file", "api_secret_env"];
+    let signing_secret = secret(section, signing_names, environment)?;
+    let api_secret = secret(section, api_names, environment)?;
+    check_secrets(
+        section,
+        key_type,
+        signing_secret.is_some(),
+        api_secret.is_some(),
+    )?;
+    if key_type == KeyType::Secret && !record.allowed_origins.is_empty() {
+        let text = "only publishable keys are bound to origins; remove them here".to_owned();
+        return Err(section.conflict(&["allowed_origins"], text));
+    }
+    if api_secret
+        .as_ref()
+        .is_some_and(|secret| !secret.starts_with(API_SECRET_PREFIX.as_bytes()))
+    {
+        let text = format!("an API secret begins with {API_SECRET_PREFIX}; this one does not");
+        return Err(section.conflict(&api_names, text));
+    }
+    Ok(DeclaredKey {
+        record,
+        signing_secret,
+        api_secret,
+    })
+}
+
+/// Which secrets go with which type of key.
+fn check_secrets(
+    section: &Section<'_>,
+    key_type: KeyType,
+    signing: bool,
+    api: bool,
+) -> Result<(), ConfigError> {
+    let (keys, text): (&[&str], _) = match (key_type, signing, api) {
+        (KeyType::Secret, true, _) | (KeyType::Publishable, false, false) => return Ok(()),
+        (KeyType::Secret, false, _) => (
+            &["id"],
+            "a secret key needs signing_secret_file or signing_secret_env",
+        ),
+        (KeyType::Publishable, ..) => (
+            &[
+                "signing_secret_file",
+                "signing_secret_env",
+                "api_secret_file",
+                "api_secret_env",
+            ],
+            "a publishable key has no secret; remove it, or make this an sk_id_ key",
+        ),
+    };
+    Err(section.conflict(keys, text.to_owned()))
+}
+
+fn name(section: &mut Section<'_>) -> Result<String, ConfigError> {
+    let name = section.value("name", "a text", Some("\"\""), |given| given.text())?;
+    Ok(name.unwrap_or_default().to_owned())
+}
+
+/// An id of an app or a key.
+fn id(given: Given<'_>) -> Option<String> {
+    let id = given.text()?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (ID_CHARS.contains(&id.len()) && id.bytes().all(allowed)).then(|| id.to_owned())
+}
+
+fn key_id(given: Given<'_>) -> Option<(String, KeyType)> {
+    let id = id(given)?;
+    let longer_than = |prefix: &str| id.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
+    if longer_than(SECRET_KEY_PREFIX) {
+        Some((id, KeyType::Secret))
+    } else if longer_than(PUBLISHABLE_KEY_PREFIX) {
+        Some((id, KeyType::Publishable))
+    } else {
+        None
+    }
+}
+
+/// A list of texts that must be there, each without a fault.
+fn required_texts(
+    section: &mut Section<'_>,
+    key: &'static str,
+    fault: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, ConfigError> {
+    let expected = "a list of texts";
+    let texts = section.required(key, expected, |given| {
+        given
+            .items()?
+            .into_iter()
+            .map(Given::text)
+            .collect::<Option<Vec<_>>>()
+    })?;
+    checked(section, key, &texts, fault)
+}
+
+fn checked(
+    section: &Section<'_>,
+    key: &'static str,
+    texts: &[&str],
+    fault: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, ConfigError> {
+    match texts
+        .iter()
+        .find_map(|text| fault(text).map(|cause| format!("{text:?}: {cause}")))
+    {
+        Some(text) => Err(section.conflict(&[key], text)),
+        None => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
+    }
+}

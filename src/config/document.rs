@@ -1,0 +1,137 @@
+//! The configuration as typed: the file's tree of values with their spans, what overrides it,
+//! and the accounts of which keys exist.
+//!
+//! It knows no key by itself. Sections are asked for their keys one after another; what was
+//! never asked for is unknown, and is refused at the end.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::error::{ConfigError, Fault, Place};
+use super::overrides::{Override, Overrides, variable_of};
+use super::section::Section;
+
+/// Similarity from which an unknown key counts as a misspelling of a known one, 0 to 1.
+const SIMILARITY_MIN: f64 = 0.75;
+
+/// What was typed: the file, and what goes before it.
+pub(super) struct Document<'d> {
+    path: &'d Path,
+    text: &'d str,
+    root: DeTable<'d>,
+    overrides: &'d Overrides,
+    /// Every key that was asked for, dotted, and whether it may be overridden.
+    known: RefCell<BTreeMap<String, bool>>,
+    /// Keys in the file that were not, with their offset.
+    unknown: RefCell<Vec<(usize, String)>>,
+}
+
+impl<'d> Document<'d> {
+    pub(super) fn parse(
+        path: &'d Path,
+        text: &'d str,
+        overrides: &'d Overrides,
+    ) -> Result<Self, ConfigError> {
+        let root = DeTable::parse(text).map_err(|error| {
+            let offset = error.span().map_or(text.len(), |span| span.start);
+            let place = Place::Line {
+                path: path.to_owned(),
+                line: line_of(text, offset),
+            };
+            let words = error
+                .message()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            ConfigError::new(place, Fault::Syntax(words))
+        })?;
+        Ok(Self {
+            path,
+            text,
+            root: root.into_inner(),
+            overrides,
+            known: RefCell::default(),
+            unknown: RefCell::default(),
+        })
+    }
+
+    /// The document itself as a section, whose keys are the sections.
+    pub(super) fn root(&self) -> Section<'_> {
+        Section::new(self, String::new(), Some(&self.root), 0)
+    }
+
+    /// Refuses what nobody asked for. Call when every section has been finished.
+    pub(super) fn finish(&self) -> Result<(), ConfigError> {
+        if let Some((offset, key)) = self.unknown.borrow().iter().min() {
+            let fault = Fault::UnknownKey {
+                nearest: self.nearest(key),
+            };
+            return Err(ConfigError::new(self.key_place(*offset, key), fault));
+        }
+        let is_known = |key: &str| self.known.borrow().get(key) == Some(&true);
+        let Some((key, entry)) = self.overrides.iter().find(|(key, _)| !is_known(key)) else {
+            return Ok(());
+        };
+        let nearest = self.nearest(key).filter(|nearest| is_known(nearest));
+        let fault = Fault::UnknownKey {
+            nearest: nearest.map(|key| variable_of(&key)),
+        };
+        Err(ConfigError::new(Place::Override(entry.name.clone()), fault))
+    }
+
+    /// The known key that an unknown one was probably meant to be: one of its section that is
+    /// spelled much like it, or else the same key of another section.
+    fn nearest(&self, unknown: &str) -> Option<String> {
+        let known = self.known.borrow();
+        let (section, key) = split_key(unknown);
+        let misspelled = known
+            .keys()
+            .filter(|candidate| split_key(candidate).0 == section)
+            .map(|candidate| (strsim::jaro(split_key(candidate).1, key), candidate))
+            .filter(|(similarity, _)| *similarity > SIMILARITY_MIN)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, candidate)| candidate);
+        let elsewhere = || known.keys().find(|candidate| split_key(candidate).1 == key);
+        misspelled.or_else(elsewhere).cloned()
+    }
+
+    /// Somebody asked for this key: it exists.
+    pub(super) fn note_known(&self, key: String, overridable: bool) {
+        self.known.borrow_mut().insert(key, overridable);
+    }
+
+    /// The file has this key at that offset, and nobody asked for it.
+    pub(super) fn note_unknown(&self, offset: usize, key: String) {
+        self.unknown.borrow_mut().push((offset, key));
+    }
+
+    pub(super) fn override_of(&self, key: &str) -> Option<&Override> {
+        self.overrides.get(key)
+    }
+
+    /// The directory that relative paths start from.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    pub(super) fn key_place(&self, offset: usize, key: &str) -> Place {
+        Place::Key {
+            path: self.path.to_owned(),
+            line: line_of(self.text, offset),
+            key: key.to_owned(),
+        }
+    }
+}
+
+/// The section and the name of a dotted key; the first section has the empty name.
+fn split_key(key: &str) -> (&str, &str) {
+    key.rsplit_once('.').unwrap_or(("", key))
+}
+
+/// The line of a byte offset, counted from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + memchr::memchr_iter(b'\n', &text.as_bytes()[..offset.min(text.len())]).count()
+}

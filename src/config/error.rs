@@ -1,0 +1,136 @@
+//! Why a configuration was refused: the place, the cause and the remedy, in one line.
+//!
+//! Every fault in here is the operator's to put right; there is no kind for our own mistakes.
+//! Texts never contain a secret: secrets are named by file or variable, and what those hold is
+//! never shown.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// A refused configuration. Its `Display` is one line naming place, cause and remedy.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// Where the fault is.
+    pub place: Place,
+    /// What it is. Boxed to keep results small.
+    pub fault: Box<Fault>,
+}
+
+impl ConfigError {
+    /// A fault at a place.
+    #[must_use]
+    pub fn new(place: Place, fault: Fault) -> Self {
+        Self {
+            place,
+            fault: Box::new(fault),
+        }
+    }
+}
+
+/// Where a fault is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The file as a whole.
+    File(PathBuf),
+    /// A line without a key: what stands there is not TOML.
+    Line {
+        /// The configuration file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A key in the file.
+    Key {
+        /// The configuration file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Dotted, `limits.message_rate`.
+        key: String,
+    },
+    /// Not in the file: an environment variable or a command-line argument, by its name.
+    Override(String),
+}
+
+/// What is wrong there.
+#[derive(Debug)]
+pub enum Fault {
+    /// The configuration file cannot be read.
+    Unreadable(io::Error),
+    /// Not TOML; the parser's words.
+    Syntax(String),
+    /// No such key.
+    UnknownKey {
+        /// The known key that looks most like it, dotted.
+        nearest: Option<String>,
+    },
+    /// A key without a default is missing.
+    Missing {
+        /// What it should be.
+        expected: String,
+    },
+    /// A wrong type or an impossible value.
+    Unexpected {
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What the key is when it is left out.
+        default: Option<String>,
+    },
+    /// The value contradicts something else; cause and remedy.
+    Conflict(String),
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.fault)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Line { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Key { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
+            Self::Override(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(cause) => {
+                write!(
+                    f,
+                    "cannot be read: {cause}; check the path and its permissions"
+                )
+            }
+            Self::Syntax(cause) => write!(f, "not TOML: {cause}; see https://toml.io"),
+            Self::UnknownKey {
+                nearest: Some(nearest),
+            } => {
+                write!(f, "unknown key; did you mean {nearest}?")
+            }
+            Self::UnknownKey { nearest: None } => write!(f, "unknown key; remove it"),
+            Self::Missing { expected } => write!(f, "missing; give {expected}"),
+            Self::Unexpected {
+                expected,
+                found,
+                default,
+            } => {
+                write!(f, "expected {expected}, found {found}")?;
+                match default {
+                    Some(default) => write!(f, "; leave it out for the default, {default}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Conflict(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What was typed becomes what it means: the TOML file, the environment over it, and a default
+//! for every key, resolved once into a read-only [`Config`].
+//!
+//! An unknown key, a wrong type or an impossible value is refused with file, line and key (or
+//! the variable's name); nothing is ever guessed or quietly adjusted. Resolving reads the
+//! secrets that declared apps name, and nothing else: it binds no address and opens no store,
+//! so a configuration can be checked beside a running server.
+//!
+//! `example.toml` beside this file shows every key with its default; a test compares the two.
+
+mod apps;
+mod cidr;
+mod document;
+mod error;
+mod given;
+mod overrides;
+mod secret;
+mod section;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use apps::{DeclaredApp, DeclaredKey};
+pub use cidr::{Cidr, CidrError};
+pub use error::{ConfigError, Fault, Place};
+pub use overrides::Environment;
+pub use secret::SecretBytes;
+
+use document::Document;
+use overrides::Overrides;
+use settings::Defaults;
+
+/// Everything an operator can decide, checked. Sections and keys are named as in the file.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it was read from; `None` for `ringmesh dev`.
+    pub file: Option<PathBuf>,
+    /// The public listeners and the shards behind them.
+    pub server: ServerConfig,
+    /// Present: the public listeners speak TLS.
+    pub tls: Option<TlsConfig>,
+    /// The admin listener.
+    pub admin: AdminConfig,
+    /// What is kept on disk.
+    pub store: StoreConfig,
+    /// How connects are refused.
+    pub auth: AuthConfig,
+    /// The REST control plane.
+    pub rest: RestConfig,
+    /// Bounds of what clients may do.
+    pub limits: LimitsConfig,
+    /// The end.
+    pub shutdown: ShutdownConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Apps that the file declares, with their keys.
+    pub apps: Vec<DeclaredApp>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Public addresses, at least one; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Number of shards, 1 to 1,024; `None`: one per core of `cores`.
+    pub shards: Option<u16>,
+    /// Core ids for the shards, no two the same; `None`: all that the process may use.
+    pub cores: Option<Vec<usize>>,
+    /// Peers whose `X-Forwarded-For` or PROXY header is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Whether connections from trusted proxies begin with a PROXY protocol v2 header.
+    pub proxy_protocol: bool,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Address of the admin API and of the metrics; `None`: there is none.
+    pub listen: Option<SocketAddr>,
+    /// Holds the admin token; made at first start when missing.
+    pub token_file: PathBuf,
+    /// Whether `/metrics` needs the token too.
+    pub protect_metrics: bool,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Directory of everything that is kept.
+    pub data_dir: PathBuf,
+    /// Holds the key that encrypts signing secrets; made at first start when missing.
+    pub master_key_file: PathBuf,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// How a bad credential is answered.
+    pub reject_with: RejectWith,
+}
+
+/// How a bad credential is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectWith {
+    /// HTTP 401 instead of the upgrade.
+    Http,
+    /// The upgrade, then close 4001 or 4002, which browsers can read.
+    Close,
+}
+
+/// `[rest]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestConfig {
+    /// Whether a key id alone, which every token shows, authenticates a backend.
+    pub accept_bare_key_id: bool,
+    /// Requests per second and key; 0 is unlimited.
+    pub rate_per_key: u32,
+    /// Requests of one key at once.
+    pub burst_per_key: u32,
+    /// Requests per second and address; 0 is unlimited.
+    pub rate_per_address: u32,
+    /// Requests of one address at once.
+    pub burst_per_address: u32,
+    /// How long an HTTP connection may be idle, in milliseconds.
+    pub keep_alive_ms: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Bytes of a message as `welcome` advertises them, envelope not included.
+    pub message_bytes: usize,
+    /// Subscriptions of one connection.
+    pub channels_per_connection: u32,
+    /// Messages per second and connection; 0 is unlimited.
+    pub message_rate: u32,
+    /// Messages of one connection at once.
+    pub message_burst: u32,
+    /// Upgrade attempts per address and window; 0 is unlimited.
+    pub connects_per_address: u32,
+    /// Length of that window, in seconds.
+    pub connects_window_sec: u64,
+    /// Bytes of deliveries that may wait for one connection.
+    pub outbound_queue_bytes: usize,
+    /// Bytes of a REST body.
+    pub rest_body_bytes: usize,
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Time for a request head to arrive, in milliseconds.
+    pub head_timeout_ms: u64,
+    /// Silence after which a connection is pinged, in milliseconds.
+    pub ping_after_ms: u64,
+    /// Silence after which it is dropped, in milliseconds; longer than `ping_after_ms`.
+    pub drop_after_ms: u64,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// Time over which the closes of a drain are spread, in milliseconds.
+    pub drain_ms: u64,
+    /// `retryAfterMs` of `going_away`.
+    pub retry_after_ms: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is logged.
+    pub level: tracing::Level,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The arguments of `ringmesh dev`, as typed. They go before the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DevOptions {
+    /// `--listen`: public address.
+    pub listen: Option<String>,
+    /// `--admin`: admin address.
+    pub admin: Option<String>,
+    /// `--shards`: number of shards.
+    pub shards: Option<String>,
+    /// `--data-dir`: directory of the store.
+    pub data_dir: Option<String>,
+}
+
+impl Config {
+    /// Reads a file for `ringmesh serve`.
+    ///
+    /// # Errors
+    /// The first fault of the file or the environment.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| {
+            ConfigError::new(Place::File(path.to_owned()), Fault::Unreadable(cause))
+        })?;
+        Self::from_text(path, &text, environment)
+    }
+
+    /// Resolves the text of a file for `ringmesh serve`; `path` names it in errors, and its
+    /// directory is what relative paths start from.
+    ///
+    /// # Errors
+    /// The first fault of the text or the environment.
+    pub fn from_text(
+        path: &Path,
+        text: &str,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let overrides = Overrides::from_environment(environment)?;
+        let document = Document::parse(path, text, &overrides)?;
+        let config = settings::resolve(&document, &Defaults::serve(), environment)?;
+        Ok(Self {
+            file: Some(path.to_owned()),
+            ..config
+        })
+    }
+
+    /// The configuration of `ringmesh dev`: no file, loopback addresses, a store in the working
+    /// directory, no limit on connects.
+    ///
+    /// # Errors
+    /// The first fault of the arguments or the environment.
+    pub fn for_dev(options: &DevOptions, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut overrides = Overrides::from_environment(environment)?;
+        for (argument, key, text) in [
+            ("--listen", "server.listen", &options.listen),
+            ("--admin", "admin.listen", &options.admin),
+            ("--shards", "server.shards", &options.shards),
+            ("--data-dir", "store.data_dir", &options.data_dir),
+        ] {
+            if let Some(text) = text {
+                overrides.set(key, argument, text);
+            }
+        }
+        let document = Document::parse(Path::new(""), "", &overrides)?;
+        settings::resolve(&document, &Defaults::dev(), environment)
+    }
+}

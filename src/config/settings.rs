@@ -1,0 +1,378 @@
+//! Every key outside `[[apps]]`: its type, its range, its default, and what it must agree with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use tracing::Level;
+
+use super::document::Document;
+use super::error::ConfigError;
+use super::given::Given;
+use super::overrides::Environment;
+use super::section::Section;
+use super::{
+    AdminConfig, AuthConfig, Cidr, Config, LimitsConfig, LogConfig, LogFormat, RejectWith,
+    RestConfig, ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps,
+};
+use crate::limits::{
+    CHANNEL_NAME_BYTES_MAX, ENVELOPE_BYTES_MAX, PEER_ID_BYTES_MAX, PEER_METADATA_BYTES_MAX,
+    SERVER_FRAME_BYTES_MAX,
+};
+
+/// More listeners or cores than anybody has.
+const LISTENERS_MAX: usize = 64;
+/// Bytes of a delivered `message` around its `data`: channel and sender with every character
+/// escaped, the sender's metadata, and less than 256 for the rest.
+const DELIVERY_ENVELOPE_BYTES_MAX: usize =
+    256 + 2 * CHANNEL_NAME_BYTES_MAX + 2 * PEER_ID_BYTES_MAX + PEER_METADATA_BYTES_MAX;
+/// Bytes of `data` that still fit into a frame of the server's.
+const DATA_BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX - DELIVERY_ENVELOPE_BYTES_MAX;
+/// Messages or requests per second, at once, or per window. More than one core can handle.
+const RATES: RangeInclusive<u32> = 0..=1_000_000;
+const SHARDS: RangeInclusive<u16> = 1..=1_024;
+/// Leaves a number of shards or cores to the server.
+const AUTO: &str = "auto";
+/// Timeouts, in milliseconds: from the shortest that a timer wheel of 100 ms can keep to a day.
+const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
+/// Pauses, in milliseconds: from none to an hour.
+const PAUSES_MS: RangeInclusive<u64> = 0..=3_600_000;
+const LEVELS: [(&str, Level); 5] = [
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+
+/// Where `serve` and `dev` differ.
+pub(super) struct Defaults {
+    listen: SocketAddr,
+    data_dir: &'static str,
+    /// `None`: `admin.token` in the data directory.
+    token_file: Option<&'static str>,
+    connects_per_address: u32,
+}
+
+impl Defaults {
+    pub(super) fn serve() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            data_dir: "/var/lib/ringmesh",
+            token_file: Some("admin.token"),
+            connects_per_address: 60,
+        }
+    }
+
+    pub(super) fn dev() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            data_dir: "ringmesh-data",
+            token_file: None,
+            connects_per_address: 0,
+        }
+    }
+}
+
+/// Asks the document for every key there is.
+pub(super) fn resolve(
+    document: &Document<'_>,
+    defaults: &Defaults,
+    environment: &Environment,
+) -> Result<Config, ConfigError> {
+    let mut root = document.root();
+    let server = server(root.section("server")?, defaults)?;
+    let store = store(root.section("store")?, defaults)?;
+    let config = Config {
+        file: None,
+        tls: tls(root.section("tls")?)?,
+        admin: admin(root.section("admin")?, defaults, &server, &store)?,
+        auth: auth(root.section("auth")?)?,
+        rest: rest(root.section("rest")?)?,
+        limits: limits(root.section("limits")?, defaults)?,
+        shutdown: shutdown(root.section("shutdown")?)?,
+        log: log(root.section("log")?)?,
+        apps: apps::resolve(root.sections("apps")?, environment)?,
+        server,
+        store,
+    };
+    root.finish();
+    document.finish()?;
+    Ok(config)
+}
+
+fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig, ConfigError> {
+    let trusted_proxies = section.list(
+        "trusted_proxies",
+        "a block of addresses such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix",
+        "[]",
+        |given| given.text()?.parse::<Cidr>().ok(),
+    )?;
+    let config = ServerConfig {
+        listen: listeners(&mut section, defaults.listen)?,
+        shards: shards(&mut section)?,
+        cores: cores(&mut section)?,
+        trusted_proxies: trusted_proxies.unwrap_or_default(),
+        proxy_protocol: section.boolean("proxy_protocol", false)?,
+    };
+    if config.proxy_protocol && config.trusted_proxies.is_empty() {
+        let text = "no proxy is trusted to send the header; name them in server.trusted_proxies";
+        return Err(section.conflict(&["proxy_protocol"], text.to_owned()));
+    }
+    section.finish();
+    Ok(config)
+}
+
+fn listeners(
+    section: &mut Section<'_>,
+    default: SocketAddr,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    const KEY: &str = "listen";
+    let expected = format!("an address such as {default} or [::]:8080");
+    let shown = format!("[\"{default}\"]");
+    let listen = section.list(KEY, &expected, &shown, |given| given.text()?.parse().ok())?;
+    let listen = listen.unwrap_or_else(|| vec![default]);
+    if listen.is_empty() || listen.len() > LISTENERS_MAX {
+        let text = format!("there must be 1 to {LISTENERS_MAX} addresses; the default is {shown}");
+        return Err(section.conflict(&[KEY], text));
+    }
+    match duplicate(&listen, |address| address.port() != 0) {
+        Some(twice) => Err(section.conflict(&[KEY], format!("{twice} is there twice; remove one"))),
+        None => Ok(listen),
+    }
+}
+
+fn shards(section: &mut Section<'_>) -> Result<Option<u16>, ConfigError> {
+    let expected = format!(
+        "{AUTO:?} or an integer from {} to {}",
+        SHARDS.start(),
+        SHARDS.end()
+    );
+    let read = |given: Given<'_>| match given.text() {
+        Some(AUTO) => Some(None),
+        _ => {
+            let count = u16::try_from(given.integer()?).ok()?;
+            SHARDS.contains(&count).then_some(Some(count))
+        }
+    };
+    Ok(section
+        .value("shards", &expected, Some("\"auto\""), read)?
+        .flatten())
+}
+
+fn cores(section: &mut Section<'_>) -> Result<Option<Vec<usize>>, ConfigError> {
+    const KEY: &str = "cores";
+    let core = |item: Given<'_>| usize::try_from(item.integer()?).ok();
+    let read = |given: Given<'_>| match given.text() {
+        Some(AUTO) => Some(None),
+        _ => given
+            .items()?
+            .into_iter()
+            .map(core)
+            .collect::<Option<Vec<_>>>()
+            .map(Some),
+    };
+    let expected = "\"auto\" or a list of core ids";
+    let Some(cores) = section
+        .value(KEY, expected, Some("\"auto\""), read)?
+        .flatten()
+    else {
+        return Ok(None);
+    };
+    if cores.is_empty() {
+        let text = "there must be at least one core; give \"auto\" for all".to_owned();
+        return Err(section.conflict(&[KEY], text));
+    }
+    match duplicate(&cores, |_| true) {
+        Some(id) => Err(section.conflict(&[KEY], format!("core {id} is there twice; remove one"))),
+        None => Ok(Some(cores)),
+    }
+}
+
+fn tls(mut section: Section<'_>) -> Result<Option<TlsConfig>, ConfigError> {
+    let config = TlsConfig {
+        cert: section.path("cert", Path::new("fullchain.pem"))?,
+        key: section.path("key", Path::new("privkey.pem"))?,
+    };
+    let present = section.is_present();
+    section.finish();
+    Ok(present.then_some(config))
+}
+
+fn admin(
+    mut section: Section<'_>,
+    defaults: &Defaults,
+    server: &ServerConfig,
+    store: &StoreConfig,
+) -> Result<AdminConfig, ConfigError> {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
+    let expected = format!("an address such as {default}, or \"\" for none");
+    let shown = format!("\"{default}\"");
+    let read = |given: Given<'_>| match given.text()? {
+        "" => Some(None),
+        text => text.parse().ok().map(Some),
+    };
+    let listen = section
+        .value("listen", &expected, Some(&shown), read)?
+        .unwrap_or(Some(default));
+    if listen.is_some_and(|address| address.port() != 0 && server.listen.contains(&address)) {
+        let text = "server.listen has the same address; give one of them another port".to_owned();
+        return Err(section.conflict(&["listen"], text));
+    }
+    let token_file = match defaults.token_file {
+        Some(name) => PathBuf::from(name),
+        None => store.data_dir.join("admin.token"),
+    };
+    let config = AdminConfig {
+        listen,
+        token_file: section.path("token_file", &token_file)?,
+        protect_metrics: section.boolean("protect_metrics", false)?,
+    };
+    section.finish();
+    Ok(config)
+}
+
+fn store(mut section: Section<'_>, defaults: &Defaults) -> Result<StoreConfig, ConfigError> {
+    let data_dir = section.path("data_dir", Path::new(defaults.data_dir))?;
+    let in_data_dir = data_dir.join("master.key");
+    let shown = format!("{in_data_dir:?}");
+    let master_key_file = section
+        .value("master_key_file", "a path", Some(&shown), |given| {
+            given.text()
+        })?
+        .filter(|text| !text.is_empty())
+        .map(|text| section.resolved(Path::new(text)));
+    let master_key_file = master_key_file.unwrap_or(in_data_dir);
+    section.finish();
+    Ok(StoreConfig {
+        data_dir,
+        master_key_file,
+    })
+}
+
+fn auth(mut section: Section<'_>) -> Result<AuthConfig, ConfigError> {
+    let words = [("http", RejectWith::Http), ("close", RejectWith::Close)];
+    let reject_with = section.choice("reject_with", RejectWith::Http, &words)?;
+    section.finish();
+    Ok(AuthConfig { reject_with })
+}
+
+fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
+    let config = RestConfig {
+        accept_bare_key_id: section.boolean("accept_bare_key_id", false)?,
+        rate_per_key: section.integer("rate_per_key", 100, RATES)?,
+        burst_per_key: section.integer("burst_per_key", 200, RATES)?,
+        rate_per_address: section.integer("rate_per_address", 0, RATES)?,
+        burst_per_address: section.integer("burst_per_address", 0, RATES)?,
+        keep_alive_ms: section.integer("keep_alive_ms", 60_000, TIMEOUTS_MS)?,
+    };
+    for (rate, burst, names) in [
+        (
+            config.rate_per_key,
+            config.burst_per_key,
+            ["burst_per_key", "rate_per_key"],
+        ),
+        (
+            config.rate_per_address,
+            config.burst_per_address,
+            ["burst_per_address", "rate_per_address"],
+        ),
+    ] {
+        check_bucket(&section, names, rate, burst)?;
+    }
+    section.finish();
+    Ok(config)
+}
+
+fn limits(mut section: Section<'_>, defaults: &Defaults) -> Result<LimitsConfig, ConfigError> {
+    let connects = defaults.connects_per_address;
+    let config = LimitsConfig {
+        message_bytes: section.integer(
+            "message_bytes",
+            65_536,
+            256..=DATA_BYTES_MAX - ENVELOPE_BYTES_MAX,
+        )?,
+        channels_per_connection: section.integer("channels_per_connection", 100, 1..=100_000)?,
+        message_rate: section.integer("message_rate", 100, RATES)?,
+        message_burst: section.integer("message_burst", 200, RATES)?,
+        connects_per_address: section.integer("connects_per_address", connects, RATES)?,
+        connects_window_sec: section.integer("connects_window_sec", 60, 1..=86_400)?,
+        outbound_queue_bytes: section.integer(
+            "outbound_queue_bytes",
+            1_048_576,
+            8_192..=1_073_741_824,
+        )?,
+        rest_body_bytes: section.integer("rest_body_bytes", 32_768, 1_024..=DATA_BYTES_MAX)?,
+        head_bytes: section.integer("head_bytes", 24_576, 1_024..=1_048_576)?,
+        head_timeout_ms: section.integer("head_timeout_ms", 5_000, TIMEOUTS_MS)?,
+        ping_after_ms: section.integer("ping_after_ms", 30_000, TIMEOUTS_MS)?,
+        drop_after_ms: section.integer("drop_after_ms", 75_000, TIMEOUTS_MS)?,
+    };
+    let names = ["message_burst", "message_rate"];
+    check_bucket(&section, names, config.message_rate, config.message_burst)?;
+    if config.drop_after_ms <= config.ping_after_ms {
+        let text = format!(
+            "silent connections would be dropped ({} ms) before they are pinged ({} ms); \
+             make drop_after_ms the longer one",
+            config.drop_after_ms, config.ping_after_ms
+        );
+        return Err(section.conflict(&["drop_after_ms", "ping_after_ms"], text));
+    }
+    let data_bytes_max = usize::max(
+        config.message_bytes + ENVELOPE_BYTES_MAX,
+        config.rest_body_bytes,
+    );
+    let delivery_bytes_max = data_bytes_max + DELIVERY_ENVELOPE_BYTES_MAX;
+    if config.outbound_queue_bytes < delivery_bytes_max {
+        let text = format!(
+            "a single delivery can have {delivery_bytes_max} bytes; make outbound_queue_bytes at \
+             least that, or message_bytes and rest_body_bytes smaller"
+        );
+        let keys = ["outbound_queue_bytes", "message_bytes", "rest_body_bytes"];
+        return Err(section.conflict(&keys, text));
+    }
+    section.finish();
+    Ok(config)
+}
+
+fn shutdown(mut section: Section<'_>) -> Result<ShutdownConfig, ConfigError> {
+    let config = ShutdownConfig {
+        drain_ms: section.integer("drain_ms", 5_000, PAUSES_MS)?,
+        retry_after_ms: section.integer("retry_after_ms", 1_000, PAUSES_MS)?,
+    };
+    section.finish();
+    Ok(config)
+}
+
+fn log(mut section: Section<'_>) -> Result<LogConfig, ConfigError> {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let config = LogConfig {
+        level: section.choice("level", Level::INFO, &LEVELS)?,
+        format: section.choice("format", LogFormat::Text, &formats)?,
+    };
+    section.finish();
+    Ok(config)
+}
+
+/// A token bucket with a rate but without room for one token would refuse everything.
+pub(super) fn check_bucket(
+    section: &Section<'_>,
+    [burst_key, rate_key]: [&str; 2],
+    rate: u32,
+    burst: u32,
+) -> Result<(), ConfigError> {
+    if rate == 0 || burst > 0 {
+        return Ok(());
+    }
+    let text = format!(
+        "with {rate_key} {rate} and {burst_key} 0 nothing would pass; \
+         make {burst_key} at least 1, or {rate_key} 0 for no limit"
+    );
+    Err(section.conflict(&[burst_key, rate_key], text))
+}
+
+/// The first item that counts and stands in the list before.
+fn duplicate<T: PartialEq>(items: &[T], counts: impl Fn(&T) -> bool) -> Option<&T> {
+    let again = |&(index, item): &(usize, &T)| counts(item) && items[..index].contains(item);
+    items.iter().enumerate().find(again).map(|(_, item)| item)
+}

@@ -1,0 +1,454 @@
+//! The configuration from its outside: text and variables in, a `Config` or one line out.
+
+use std::path::Path;
+
+use super::*;
+
+mod declared;
+
+const EXAMPLE: &str = include_str!("example.toml");
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().copied().collect()
+}
+
+fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    Config::from_text(Path::new("/etc/rm/r.toml"), text, &environment(variables))
+        .map_err(|error| error.to_string())
+}
+
+/// The text is refused with exactly this line, after the path.
+fn check_refused(text: &str, expected: &str) {
+    assert_eq!(
+        parse(text, &[]).unwrap_err(),
+        format!("/etc/rm/r.toml:{expected}"),
+        "{text}"
+    );
+}
+
+/// What stands in the configuration, in one comparable text.
+fn shown(config: &Config) -> String {
+    format!("{config:#?}")
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    assert_eq!(
+        shown(&parse(EXAMPLE, &[]).unwrap()),
+        shown(&parse("", &[]).unwrap())
+    );
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let config = parse("", &[]).unwrap();
+    assert_eq!(config.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!((config.server.shards, config.server.cores), (None, None));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.admin.token_file, Path::new("/etc/rm/admin.token"));
+    assert_eq!(config.store.data_dir, Path::new("/var/lib/ringmesh"));
+    assert_eq!(
+        config.store.master_key_file,
+        Path::new("/var/lib/ringmesh/master.key")
+    );
+    assert_eq!(config.limits.connects_per_address, 60);
+    assert_eq!(config.tls, None);
+    assert!(config.apps.is_empty());
+    assert_eq!(config.file.as_deref(), Some(Path::new("/etc/rm/r.toml")));
+}
+
+/// A key, a value that is not its default as the file and as a variable has it, and whether the
+/// configuration says so.
+type Sample = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Config) -> bool,
+);
+
+#[rustfmt::skip] // One line per key.
+const SAMPLES: &[Sample] = &[
+    ("server.listen", r#"["[::1]:1", "127.0.0.1:0"]"#, "[::1]:1, 127.0.0.1:0", |c| {
+        c.server.listen == ["[::1]:1".parse().unwrap(), "127.0.0.1:0".parse().unwrap()]
+    }),
+    ("server.shards", "3", "3", |c| c.server.shards == Some(3)),
+    ("server.cores", "[0, 2]", "0,2", |c| c.server.cores == Some(vec![0, 2])),
+    ("server.trusted_proxies", r#"["10.0.0.0/8"]"#, "10.0.0.0/8", |c| {
+        c.server.trusted_proxies == ["10.0.0.0/8".parse().unwrap()]
+    }),
+    ("server.proxy_protocol", "true", "true", |c| c.server.proxy_protocol),
+    ("tls.cert", r#""c.pem""#, "c.pem", |c| tls_path(c, |t| &t.cert) == "/etc/rm/c.pem"),
+    ("tls.key", r#""/k.pem""#, "/k.pem", |c| tls_path(c, |t| &t.key) == "/k.pem"),
+    ("admin.listen", r#""""#, "", |c| c.admin.listen.is_none()),
+    ("admin.token_file", r#""t""#, "t", |c| c.admin.token_file == Path::new("/etc/rm/t")),
+    ("admin.protect_metrics", "true", "true", |c| c.admin.protect_metrics),
+    ("store.data_dir", r#""d""#, "d", |c| c.store.data_dir == Path::new("/etc/rm/d")),
+    ("store.master_key_file", r#""m""#, "m", |c| {
+        c.store.master_key_file == Path::new("/etc/rm/m")
+    }),
+    ("auth.reject_with", r#""close""#, "close", |c| c.auth.reject_with == RejectWith::Close),
+    ("rest.accept_bare_key_id", "true", "true", |c| c.rest.accept_bare_key_id),
+    ("rest.rate_per_key", "0", "0", |c| c.rest.rate_per_key == 0),
+    ("rest.burst_per_key", "12", "12", |c| c.rest.burst_per_key == 12),
+    ("rest.rate_per_address", "13", "13", |c| c.rest.rate_per_address == 13),
+    ("rest.burst_per_address", "0x0e", "14", |c| c.rest.burst_per_address == 14),
+    ("rest.keep_alive_ms", "1_500", "1500", |c| c.rest.keep_alive_ms == 1500),
+    ("limits.message_bytes", "1000", "1000", |c| c.limits.message_bytes == 1000),
+    ("limits.channels_per_connection", "17", "17", |c| c.limits.channels_per_connection == 17),
+    ("limits.message_rate", "0", "0", |c| c.limits.message_rate == 0),
+    ("limits.message_burst", "19", "19", |c| c.limits.message_burst == 19),
+    ("limits.connects_per_address", "0", "0", |c| c.limits.connects_per_address == 0),
+    ("limits.connects_window_sec", "21", "21", |c| c.limits.connects_window_sec == 21),
+    ("limits.outbound_queue_bytes", "80000", "80000", |c| c.limits.outbound_queue_bytes == 80_000),
+    ("limits.rest_body_bytes", "2300", "2300", |c| c.limits.rest_body_bytes == 2300),
+    ("limits.head_bytes", "2400", "2400", |c| c.limits.head_bytes == 2400),
+    ("limits.head_timeout_ms", "250", "250", |c| c.limits.head_timeout_ms == 250),
+    ("limits.ping_after_ms", "260", "260", |c| c.limits.ping_after_ms == 260),
+    ("limits.drop_after_ms", "31000", "31000", |c| c.limits.drop_after_ms == 31_000),
+    ("shutdown.drain_ms", "0", "0", |c| c.shutdown.drain_ms == 0),
+    ("shutdown.retry_after_ms", "28", "28", |c| c.shutdown.retry_after_ms == 28),
+    ("log.level", r#""debug""#, "debug", |c| c.log.level == tracing::Level::DEBUG),
+    ("log.format", r#""json""#, "json", |c| c.log.format == LogFormat::Json),
+];
+
+fn tls_path(config: &Config, path: impl Fn(&TlsConfig) -> &PathBuf) -> String {
+    config
+        .tls
+        .as_ref()
+        .map(|tls| path(tls).display().to_string())
+        .unwrap_or_default()
+}
+
+/// What must be set beside a sample, because the key makes no sense alone.
+fn companion(key: &str) -> &'static [(&'static str, &'static str)] {
+    match key {
+        "server.proxy_protocol" => &[("RINGMESH_SERVER__TRUSTED_PROXIES", "::1")],
+        "rest.rate_per_address" => &[("RINGMESH_REST__BURST_PER_ADDRESS", "1")],
+        _ => &[],
+    }
+}
+
+#[test]
+fn every_key_takes_a_value_from_the_file_and_from_its_variable() {
+    for (key, toml, text, holds) in SAMPLES {
+        let from_file = parse(&format!("{key} = {toml}"), companion(key)).unwrap();
+        assert!(holds(&from_file), "{key} = {toml}: {from_file:#?}");
+
+        let variable = format!("RINGMESH_{}", key.replace('.', "__").to_uppercase());
+        let variables = [companion(key), &[(&variable, text)]].concat();
+        let from_variable = parse("", &variables).unwrap();
+        assert_eq!(
+            shown(&from_variable),
+            shown(&from_file),
+            "{variable}={text}"
+        );
+
+        // The variable goes before the file, whatever that says.
+        let over_file = parse(&format!("{key} = 1.5"), &variables).unwrap();
+        assert_eq!(shown(&over_file), shown(&from_file), "{variable}={text}");
+    }
+}
+
+#[test]
+fn the_samples_are_all_keys_of_the_example() {
+    let example: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
+    let of_section = |(name, value): (&String, &toml::Value)| {
+        let keys = value.as_table().into_iter().flat_map(toml::Table::keys);
+        keys.map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
+    };
+    let keys: Vec<_> = example
+        .iter()
+        .filter(|(name, _)| *name != "apps")
+        .flat_map(of_section)
+        .collect();
+    let mut sampled: Vec<_> = SAMPLES.iter().map(|sample| sample.0.to_owned()).collect();
+    sampled.sort_unstable();
+    assert_eq!(keys, sampled);
+}
+
+/// The example with everything in it that is off by default.
+fn uncommented(example: &str) -> String {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    example.lines().map(uncomment).collect()
+}
+
+#[test]
+fn a_wrong_type_or_value_is_refused_with_line_key_and_default() {
+    check_refused(
+        "[limits]\n\nmessage_rate = \"x\"\n",
+        "3: limits.message_rate: expected an integer from 0 to 1000000, found string \"x\"; \
+         leave it out for the default, 100",
+    );
+    check_refused(
+        "limits.message_rate = -1",
+        "1: limits.message_rate: expected an integer from 0 to 1000000, found integer -1; \
+         leave it out for the default, 100",
+    );
+    check_refused(
+        "[rest]\naccept_bare_key_id = 1",
+        "2: rest.accept_bare_key_id: expected true or false, found integer 1; \
+         leave it out for the default, false",
+    );
+    check_refused(
+        "[auth]\nreject_with = \"ws\"",
+        "2: auth.reject_with: expected \"http\" or \"close\", found string \"ws\"; \
+         leave it out for the default, \"http\"",
+    );
+    check_refused(
+        "[server]\nlisten = [\n  \"0.0.0.0:80\",\n  \"localhost\",\n]",
+        "4: server.listen: expected an address such as 0.0.0.0:8080 or [::]:8080, found string \
+         \"localhost\"; leave it out for the default, [\"0.0.0.0:8080\"]",
+    );
+    check_refused(
+        "[server]\nlisten = \"0.0.0.0:80\"",
+        "2: server.listen: expected a list, each item an address such as 0.0.0.0:8080 or \
+         [::]:8080, found string \"0.0.0.0:80\"; leave it out for the default, \
+         [\"0.0.0.0:8080\"]",
+    );
+    check_refused("server = 5", "1: server: expected a table, found integer 5");
+    check_refused(
+        "[apps]",
+        "1: apps: expected tables, each begun by [[apps]], found a table",
+    );
+}
+
+#[test]
+fn every_number_is_refused_just_outside_its_range() {
+    for (key, below, above) in [
+        ("server.shards", "0", "1025"),
+        ("rest.rate_per_key", "-1", "1000001"),
+        ("rest.keep_alive_ms", "99", "86400001"),
+        ("limits.message_bytes", "255", "993857"),
+        ("limits.channels_per_connection", "0", "100001"),
+        ("limits.connects_window_sec", "0", "86401"),
+        ("limits.outbound_queue_bytes", "8191", "1073741825"),
+        ("limits.rest_body_bytes", "1023", "994881"),
+        ("limits.head_bytes", "1023", "1048577"),
+        ("limits.ping_after_ms", "99", "99999999999999999999"),
+        ("shutdown.drain_ms", "-1", "3600001"),
+    ] {
+        for value in [below, above] {
+            let error = parse(&format!("{key} = {value}"), &[]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("/etc/rm/r.toml:1: {key}: expected")),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_one() {
+    let unknown = "unknown key; ";
+    for (text, expected) in [
+        (
+            "[limits]\nmesage_rate = 1",
+            "2: limits.mesage_rate: {}did you mean limits.message_rate?",
+        ),
+        (
+            "[limit]\nmessage_rate = 1",
+            "1: limit: {}did you mean limits?",
+        ),
+        (
+            "[server]\nmessage_rate = 1",
+            "2: server.message_rate: {}did you mean limits.message_rate?",
+        ),
+        ("colour = 1", "1: colour: {}remove it"),
+        ("\"a\\nb\" = 1", "1: \"a\\nb\": {}remove it"),
+        (
+            "[[apps]]\nid = \"a\"\nstatuss = 1",
+            "3: apps.statuss: {}did you mean apps.status?",
+        ),
+        (
+            "[log]\nlevle = 1\n[auth]\nxyz = 1",
+            "2: log.levle: {}did you mean log.level?",
+        ),
+    ] {
+        check_refused(text, &expected.replace("{}", unknown));
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_its_line() {
+    for (text, line) in [
+        ("[server]\nlisten 5\n", 2),
+        ("a = \"", 1),
+        ("a = 1\n\na = 2", 3),
+    ] {
+        let error = parse(text, &[]).unwrap_err();
+        assert!(
+            error.starts_with(&format!("/etc/rm/r.toml:{line}: not TOML: ")),
+            "{error}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nonexistent/r.toml"), &environment(&[])).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("/nonexistent/r.toml: cannot be read: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn contradictions_are_refused_at_the_key_that_was_given() {
+    for (text, place) in [
+        (
+            "[limits]\ndrop_after_ms = 30000",
+            "2: limits.drop_after_ms: silent",
+        ),
+        (
+            "[limits]\nping_after_ms = 75000",
+            "2: limits.ping_after_ms: silent",
+        ),
+        (
+            "[limits]\noutbound_queue_bytes = 70000",
+            "2: limits.outbound_queue_bytes: a single",
+        ),
+        (
+            "[limits]\nmessage_burst = 0",
+            "2: limits.message_burst: with message_rate 100",
+        ),
+        (
+            "[rest]\nrate_per_address = 5",
+            "2: rest.rate_per_address: with rate_per_address 5",
+        ),
+        (
+            "[server]\nproxy_protocol = true",
+            "2: server.proxy_protocol: no proxy",
+        ),
+        (
+            "[server]\nlisten = []",
+            "2: server.listen: there must be 1 to 64 addresses",
+        ),
+        (
+            "[server]\nlisten = [\"[::]:1\", \"[::]:1\"]",
+            "2: server.listen: [::]:1 is there twice",
+        ),
+        (
+            "[server]\ncores = []",
+            "2: server.cores: there must be at least one core",
+        ),
+        (
+            "[server]\ncores = [1, 1]",
+            "2: server.cores: core 1 is there twice",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:8080\"",
+            "2: admin.listen: server.listen has the same",
+        ),
+    ] {
+        let error = parse(text, &[]).unwrap_err();
+        assert!(
+            error.starts_with(&format!("/etc/rm/r.toml:{place}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_error_in_a_variable_names_it() {
+    let text = "[limits]\nping_after_ms = 200\n[[apps]]\nid = \"app_shop\"";
+    for (name, value, expected) in [
+        (
+            "RINGMESH_LIMITS__MESSAGE_RATE",
+            "x",
+            "expected an integer from 0 to 1000000, found \"x\"",
+        ),
+        (
+            "RINGMESH_SERVER__PROXY_PROTOCOL",
+            "yes",
+            "expected true or false, found \"yes\"",
+        ),
+        (
+            "RINGMESH_SERVER__LISTEN",
+            "[::]:80,x",
+            "expected an address such as",
+        ),
+        (
+            "RINGMESH_LIMITS__DROP_AFTER_MS",
+            "150",
+            "silent connections would be dropped (150 ms)",
+        ),
+        (
+            "RINGMESH_LIMITS__MESAGE_RATE",
+            "1",
+            "unknown key; did you mean RINGMESH_LIMITS__MESSAGE_RATE?",
+        ),
+        (
+            "RINGMESH_LIMIT__MESSAGE_RATE",
+            "1",
+            "unknown key; did you mean RINGMESH_LIMITS__MESSAGE_RATE?",
+        ),
+        ("RINGMESH_APPS__ID", "1", "unknown key"),
+    ] {
+        let error = parse(text, &[(name, value)]).unwrap_err();
+        assert!(error.starts_with(&format!("{name}: {expected}")), "{error}");
+    }
+    assert!(parse(text, &[("RINGMESH_ADMIN_TOKEN", "t"), ("OTHER__KEY", "1")]).is_ok());
+}
+
+#[test]
+fn a_long_value_is_shown_in_part() {
+    let error = parse(&format!("log.level = \"{}\"", "é".repeat(500)), &[]).unwrap_err();
+    assert!(
+        error.contains(&format!("found string \"{}\"…;", "é".repeat(60))),
+        "{error}"
+    );
+}
+
+#[test]
+fn dev_has_defaults_of_its_own() {
+    let config = Config::for_dev(&DevOptions::default(), &environment(&[])).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.admin.listen, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.store.data_dir, Path::new("ringmesh-data"));
+    assert_eq!(
+        config.store.master_key_file,
+        Path::new("ringmesh-data/master.key")
+    );
+    assert_eq!(
+        config.admin.token_file,
+        Path::new("ringmesh-data/admin.token")
+    );
+    assert_eq!(config.limits.connects_per_address, 0);
+    assert_eq!(config.file, None);
+}
+
+#[test]
+fn the_arguments_of_dev_go_before_the_environment() {
+    let options = DevOptions {
+        listen: Some("127.0.0.1:0".to_owned()),
+        shards: Some("2".to_owned()),
+        data_dir: Some("/tmp/rm".to_owned()),
+        ..DevOptions::default()
+    };
+    let variables = environment(&[
+        ("RINGMESH_SERVER__LISTEN", "nonsense"),
+        ("RINGMESH_ADMIN__LISTEN", "127.0.0.1:1"),
+    ]);
+    let config = Config::for_dev(&options, &variables).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(config.server.shards, Some(2));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:1".parse().unwrap()));
+    assert_eq!(config.admin.token_file, Path::new("/tmp/rm/admin.token"));
+
+    let options = DevOptions {
+        shards: Some("many".to_owned()),
+        ..DevOptions::default()
+    };
+    let error = Config::for_dev(&options, &environment(&[]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("--shards: expected \"auto\" or an integer"),
+        "{error}"
+    );
+}

@@ -1,0 +1,338 @@
+//! Declared apps: the example's, and one fault at a time put into a good declaration.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::control::record::{AppStatus, DirectScope, KeyType, MessageLimits};
+
+const GOOD: &str = r#"
+[[apps]]
+id = "app_shop"
+
+[[apps.keys]]
+id = "pk_live_shop"
+channel_patterns = ["shop/*"]
+actions = ["subscribe"]
+
+[[apps.keys]]
+id = "sk_id_shop"
+signing_secret_file = "shop.secret"
+channel_patterns = ["shop/**"]
+actions = ["publish"]
+"#;
+
+/// A directory with the files that the declarations name.
+fn directory() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    for (name, bytes) in [
+        ("shop.secret", &b"sk_secret_1\r\n"[..]),
+        ("shop.api", b"sk_live_1\n"),
+        ("turn.secret", b"turn"),
+        ("empty", b"\n"),
+        ("long", &[b'x'; 5_000]),
+    ] {
+        fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    directory
+}
+
+fn declare(text: &str) -> Result<Vec<DeclaredApp>, String> {
+    let directory = directory();
+    let path = directory.path().join("r.toml");
+    let variables = environment(&[("SHOP_API_SECRET", "sk_live_2"), ("SHOP_SIGNING", "s")]);
+    let in_directory = format!("{}/", directory.path().display());
+    Config::from_text(&path, text, &variables)
+        .map(|config| config.apps)
+        .map_err(|error| error.to_string().replace(&in_directory, ""))
+}
+
+/// The good declaration with one text replaced is refused, in a line that begins like this.
+fn check_refused(from: &str, to: &str, expected: &str) {
+    assert!(GOOD.contains(from), "{from}");
+    let error = declare(&GOOD.replacen(from, to, 1)).unwrap_err();
+    assert!(error.starts_with(expected), "{to}: {error}");
+    assert!(!error.contains("sk_secret"), "{error}");
+}
+
+#[test]
+fn the_example_declares_every_field() {
+    let apps = declare(&uncommented(EXAMPLE)).unwrap();
+    let [app] = &apps[..] else { panic!("{apps:?}") };
+    assert_eq!(app.record.app_id, "app_shop");
+    assert_eq!(app.record.name, "The shop");
+    assert_eq!(app.record.plan.name.as_deref(), Some("standard"));
+    assert_eq!(app.record.plan.max_concurrent_connections, Some(1000));
+    assert_eq!(app.record.plan.max_messages_per_period, Some(5_000_000));
+    assert!(app.record.plan.overages_allowed && !app.record.plan.overages_enabled);
+    assert_eq!(app.record.plan.period_start_unix, Some(1_767_225_600));
+    assert_eq!(app.record.plan.period_days, Some(30));
+    let limits = MessageLimits {
+        message_rate: 50,
+        message_burst: 100,
+    };
+    assert_eq!(app.record.limits, Some(limits));
+    let turn = app.record.turn.as_ref().unwrap();
+    assert_eq!((turn.urls.len(), turn.ttl_sec), (2, 86_400));
+    assert_eq!(app.turn_secret.as_ref().unwrap().as_slice(), b"turn");
+
+    let [publishable, secret] = &app.keys[..] else {
+        panic!("{:?}", app.keys)
+    };
+    assert_eq!(publishable.record.key_type, KeyType::Publishable);
+    assert_eq!(publishable.record.name, "web shop");
+    assert_eq!(publishable.record.allowed_origins, ["https://shop.example"]);
+    assert!(!publishable.record.auto_inject_turn);
+    assert!(publishable.signing_secret.is_none() && publishable.api_secret.is_none());
+    assert_eq!(secret.record.key_type, KeyType::Secret);
+    assert_eq!(secret.record.app_id, "app_shop");
+    assert_eq!(
+        secret.record.actions,
+        ["publish", "subscribe", "presence", "send"]
+    );
+    assert_eq!(
+        secret.signing_secret.as_ref().unwrap().as_slice(),
+        b"sk_secret_1"
+    );
+    assert_eq!(secret.api_secret.as_ref().unwrap().as_slice(), b"sk_live_2");
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let apps = declare(GOOD).unwrap();
+    let record = &apps[0].record;
+    assert_eq!(record.status, AppStatus::Active);
+    assert_eq!(record.direct_scope, DirectScope::App);
+    assert_eq!(record.plan, crate::control::record::PlanRecord::default());
+    assert_eq!((&record.turn, record.limits), (&None, None));
+    assert!(apps[0].keys[0].record.auto_inject_turn);
+    let other = GOOD.replace(
+        "id = \"app_shop\"",
+        "id = \"a\"\nstatus = \"suspended\"\n\
+        direct_scope = \"shared-channel\"\nplan = { max_messages_per_period = 0 }",
+    );
+    let record = &declare(&other).unwrap()[0].record;
+    assert_eq!(record.status, AppStatus::Suspended);
+    assert_eq!(record.direct_scope, DirectScope::SharedChannel);
+    assert_eq!(record.plan.max_messages_per_period, None);
+}
+
+#[test]
+fn no_secret_is_in_a_debug_text() {
+    let shown = format!("{:?}", declare(&uncommented(EXAMPLE)).unwrap());
+    let bytes = format!("{:?}", b"sk_secret_1");
+    assert!(
+        !shown.contains("sk_secret_1") && !shown.contains(&bytes),
+        "{shown}"
+    );
+    assert!(!shown.contains("signing_secret"), "{shown}");
+}
+
+#[test]
+fn ids_decide_what_a_key_is() {
+    check_refused(
+        "id = \"app_shop\"",
+        "",
+        "r.toml:2: apps.id: missing; give an id such as",
+    );
+    check_refused(
+        "\"app_shop\"",
+        "\"app shop\"",
+        "r.toml:3: apps.id: expected an id such as",
+    );
+    check_refused(
+        "\"app_shop\"",
+        "7",
+        "r.toml:3: apps.id: expected an id such as",
+    );
+    check_refused(
+        "\"pk_live_shop\"",
+        "\"pk_live_\"",
+        "r.toml:6: apps.keys.id: expected an id that",
+    );
+    check_refused(
+        "\"pk_live_shop\"",
+        "\"sk_live_a\"",
+        "r.toml:6: apps.keys.id: expected an id that",
+    );
+    let long = format!("\"pk_live_{}\"", "x".repeat(57));
+    check_refused(
+        "\"pk_live_shop\"",
+        &long,
+        "r.toml:6: apps.keys.id: expected an id that",
+    );
+    let other = "\"pk_live_shop\"\ntype = \"secret\"";
+    check_refused(
+        "\"pk_live_shop\"",
+        other,
+        "r.toml:7: apps.keys.type: pk_live_shop is of the",
+    );
+    let again = "\"sk_id_shop\"\nsigning_secret_env = \"SHOP_SIGNING\"\nactions = []\n\
+        channel_patterns = []\n[[apps.keys]]\nid = \"sk_id_shop\"";
+    check_refused(
+        "\"sk_id_shop\"",
+        again,
+        "r.toml:16: apps.keys.id: another key has this id",
+    );
+    let error = declare(&format!("{GOOD}\n[[apps]]\nid = \"app_shop\"")).unwrap_err();
+    assert!(
+        error.starts_with("r.toml:17: apps.id: another app has this id"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_app_has_at_most_fifty_keys() {
+    let key =
+        |n| format!("[[apps.keys]]\nid = \"pk_live_{n}\"\nchannel_patterns = []\nactions = []\n");
+    let declaration = |count| {
+        format!(
+            "[[apps]]\nid = \"a\"\n{}",
+            (0..count).map(key).collect::<String>()
+        )
+    };
+    assert_eq!(declare(&declaration(50)).unwrap()[0].keys.len(), 50);
+    let error = declare(&declaration(51)).unwrap_err();
+    assert!(
+        error.starts_with("r.toml:204: apps.keys.id: an app has at most 50 keys"),
+        "{error}"
+    );
+}
+
+#[test]
+fn patterns_actions_and_origins_are_checked() {
+    let patterns = "r.toml:7: apps.keys.channel_patterns: ";
+    check_refused(
+        "[\"shop/*\"]",
+        "\"shop/*\"",
+        &format!("{patterns}expected a list of texts"),
+    );
+    check_refused(
+        "[\"shop/*\"]",
+        "[\"ok\", \"\"]",
+        &format!("{patterns}\"\": "),
+    );
+    check_refused(
+        "channel_patterns = [\"shop/*\"]\n",
+        "",
+        "r.toml:5: apps.keys.channel_patterns: missing",
+    );
+    check_refused(
+        "[\"subscribe\"]",
+        "[\"read\"]",
+        "r.toml:8: apps.keys.actions: \"read\": ",
+    );
+    let origins = "[\"subscribe\"]\nallowed_origins = [\"nonsense\"]";
+    check_refused(
+        "[\"subscribe\"]",
+        origins,
+        "r.toml:9: apps.keys.allowed_origins: \"nonsense\": ",
+    );
+    let origins = "[\"publish\"]\nallowed_origins = [\"https://a.example\"]";
+    check_refused(
+        "[\"publish\"]",
+        origins,
+        "r.toml:15: apps.keys.allowed_origins: only publish",
+    );
+}
+
+#[test]
+fn secrets_come_from_exactly_one_place() {
+    let line = "signing_secret_file = \"shop.secret\"";
+    let keys = "r.toml:12: apps.keys.signing_secret_file: ";
+    check_refused(
+        line,
+        "",
+        "r.toml:11: apps.keys.id: a secret key needs signing_secret_file",
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"no\"",
+        &format!("{keys}no cannot be read: "),
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"empty\"",
+        &format!("{keys}a secret has 1 to"),
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"long\"",
+        &format!("{keys}a secret has 1 to"),
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"\"",
+        &format!("{keys}expected a path"),
+    );
+    check_refused(
+        line,
+        "signing_secret_env = \"sk_secret_9\"",
+        "r.toml:12: apps.keys.signing_secret_env: the variable it names is not set",
+    );
+    let both = format!("{line}\nsigning_secret_env = \"SHOP_SIGNING\"");
+    check_refused(
+        line,
+        &both,
+        "r.toml:13: apps.keys.signing_secret_env: signing_secret_file and",
+    );
+    let api = format!("{line}\napi_secret_env = \"SHOP_SIGNING\"");
+    check_refused(
+        line,
+        &api,
+        "r.toml:13: apps.keys.api_secret_env: an API secret begins with",
+    );
+    let publishable = format!("[\"subscribe\"]\n{line}");
+    let expected = "r.toml:9: apps.keys.signing_secret_file: a publishable key has no secret";
+    check_refused("[\"subscribe\"]", &publishable, expected);
+    let inline = "signing_secret = \"sk_secret_9\"";
+    let with_inline = format!("{line}\n{inline}");
+    let expected = "r.toml:13: apps.keys.signing_secret: unknown key; did you mean \
+                    apps.keys.signing_secret_";
+    check_refused(line, &with_inline, expected);
+
+    let api = GOOD.replace(line, &format!("{line}\napi_secret_file = \"shop.api\""));
+    let apps = declare(&api).unwrap();
+    assert_eq!(
+        apps[0].keys[1].api_secret.as_ref().unwrap().as_slice(),
+        b"sk_live_1"
+    );
+}
+
+#[test]
+fn plan_limits_and_turn_make_sense() {
+    let id = "id = \"app_shop\"";
+    for (table, expected) in [
+        (
+            "plan = { period_days = 30 }",
+            "r.toml:4: apps.plan.period_days: period_start_unix and",
+        ),
+        (
+            "plan = { period_days = 0, period_start_unix = 1 }",
+            "r.toml:4: apps.plan.period_days: exp",
+        ),
+        (
+            "limits = { message_burst = 0 }",
+            "r.toml:4: apps.limits.message_burst: with message_rate",
+        ),
+        (
+            "turn = {}",
+            "r.toml:4: apps.turn: there must be at least one of urls",
+        ),
+        (
+            "turn = { urls = [\"x\"] }",
+            "r.toml:4: apps.turn.urls: expected a URL such as",
+        ),
+        (
+            "turn = { urls = [\"turn:t\"] }",
+            "r.toml:4: apps.turn.urls: a shared secret is missing",
+        ),
+        (
+            "turn = { url = 1, urls = [\"turn:t\"], secret_file = \"turn.secret\" }",
+            "r.toml:4: apps.turn.url: unk",
+        ),
+    ] {
+        check_refused(id, &format!("{id}\n{table}"), expected);
+    }
+}

@@ -1,0 +1,132 @@
+//! Structured logs on standard error: one line per event, as text or as JSON, in UTC.
+//!
+//! A shard must never wait for whoever reads the log. So events are formatted where they
+//! happen, put into a bounded queue, and written by a thread of their own; when that is stuck
+//! and the queue full, lines are dropped, counted, and the count is logged once it moves again.
+//!
+//! What goes into an event is up to the caller, and two rules hold everywhere: never a
+//! credential (token, API or signing secret, admin token) and never a query string, in no
+//! level; and text from a peer only in its `Debug` form (`?value`), which keeps it on one line.
+
+mod level;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+
+use self::level::LevelGate;
+use self::queue::{Backlog, Queue};
+use crate::config::{LogConfig, LogFormat};
+
+/// Lines that may wait for the writer. At some 200 bytes a line, under 1 MiB.
+const QUEUE_LINES_MAX: usize = 4_096;
+/// How long the end of the process waits for the last lines.
+const FLUSH_AT_END: Duration = Duration::from_secs(1);
+
+const DROPPED: &str = "log lines dropped: standard error was read too slowly";
+
+/// The running log. Dropping it waits a moment for the last lines.
+pub struct Log {
+    level: LevelGate,
+    backlog: Arc<Backlog>,
+}
+
+/// Starts the log of this process, with its thread. Call once, before any shard starts:
+/// threads started by a shard would share its core.
+///
+/// # Errors
+/// The thread cannot be started, or there is a log already.
+pub fn init(config: &LogConfig) -> io::Result<Log> {
+    let (subscriber, log) = build(config, io::stderr(), QUEUE_LINES_MAX)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    Ok(log)
+}
+
+impl Log {
+    /// Changes the least important level that is logged, for all threads.
+    pub fn set_level(&self, level: Level) {
+        self.level.set(level);
+    }
+
+    /// Waits until everything logged so far is written, but no longer than that. Answers
+    /// whether it is.
+    pub fn flush(&self, at_most: Duration) -> bool {
+        self.backlog.wait_until_empty(at_most)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush(FLUSH_AT_END);
+    }
+}
+
+fn build(
+    config: &LogConfig,
+    sink: impl Write + Send + 'static,
+    queue_lines_max: usize,
+) -> io::Result<(Box<dyn Subscriber + Send + Sync>, Log)> {
+    let (queue, backlog) = Queue::start(sink, queue_lines_max, dropped_line(config.format))?;
+    let level = LevelGate::new(config.level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(queue)
+        .with_timer(Utc)
+        .with_target(false)
+        .with_ansi(false);
+    let registry = tracing_subscriber::registry().with(level.clone());
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match config.format {
+        LogFormat::Text => Box::new(registry.with(lines)),
+        LogFormat::Json => {
+            let lines = lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false);
+            Box::new(registry.with(lines))
+        }
+    };
+    Ok((subscriber, Log { level, backlog }))
+}
+
+/// Makes the line that tells how many were dropped: the one event that does not go through the
+/// queue, as that was full.
+fn dropped_line(format: LogFormat) -> fn(u64) -> String {
+    match format {
+        LogFormat::Text => dropped_text,
+        LogFormat::Json => dropped_json,
+    }
+}
+
+fn dropped_text(lines: u64) -> String {
+    format!(
+        "{:.3}  WARN {DROPPED} lines={lines}\n",
+        jiff::Timestamp::now()
+    )
+}
+
+fn dropped_json(lines: u64) -> String {
+    let time = jiff::Timestamp::now();
+    let event = json!({
+        "timestamp": format!("{time:.3}"), "level": "WARN", "message": DROPPED, "lines": lines,
+    });
+    format!("{event}\n")
+}
+
+/// RFC 3339 with milliseconds, in UTC.
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        write!(line, "{:.3}", jiff::Timestamp::now())
+    }
+}

@@ -1,0 +1,311 @@
+//! What must be so before anything starts: io_uring works, enough memory may be locked, enough
+//! files may be open, and the cores asked for may be used.
+//!
+//! A shard that finds out by itself can only panic, or hang those that wait for it. So all of
+//! it is probed here first, on the main thread, and each failure is one line that names cause
+//! and remedy. Soft limits are raised to the hard ones on the way. Addresses are not bound
+//! here, and nothing is kept.
+
+mod error;
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use io_uring::{IoUring, Probe};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
+
+pub use error::PreflightError;
+
+/// Bytes of locked memory below which glommio refuses to start, whatever it will use.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
+/// Bytes of locked memory that one shard uses: the three rings of glommio with 64 KiB of
+/// registered buffer each, and the ring of its sockets. 324 KiB were measured for 16 shards on
+/// Linux 6.18; kernels before 6.14 count less.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 384 * 1_024;
+/// Open files below which the operator is warned: a connection is one.
+const OPEN_FILES_MIN: u64 = 1_024;
+/// Shards at most, as in the configuration.
+const SHARDS_MAX: usize = 1_024;
+/// Entries of the ring that is set up to see whether that works.
+const PROBE_ENTRIES: u32 = 8;
+
+/// What this machine lets the process have.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Ids of the cores for the shards, at least one. Shard `i` belongs on `i % cores.len()`.
+    pub cores: Vec<usize>,
+    /// Shards to start.
+    pub shard_count: u16,
+    /// Files that may be open at once; `None` is unlimited.
+    pub open_files_max: Option<u64>,
+    /// What the operator should know, and what works nevertheless.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that works, but worse than it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Shards will take turns on a core.
+    MoreShardsThanCores {
+        /// Shards to start.
+        shard_count: u16,
+        /// Cores for them.
+        core_count: usize,
+    },
+    /// Few connections are possible.
+    FewOpenFiles {
+        /// Files that may be open at once.
+        open_files_max: u64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MoreShardsThanCores {
+                shard_count,
+                core_count,
+            } => write!(
+                f,
+                "{shard_count} shards share {core_count} cores and will wait for each other; \
+                 set server.shards to {core_count} or less, or \"auto\""
+            ),
+            Self::FewOpenFiles { open_files_max } => write!(
+                f,
+                "only {open_files_max} files may be open, and each connection is one; raise the \
+                 limit with `ulimit -n 1048576`, or LimitNOFILE=1048576 in the systemd unit"
+            ),
+        }
+    }
+}
+
+/// Probes everything. `cores` and `shards` are what the configuration asks for; `None` is
+/// "auto".
+///
+/// # Errors
+/// The first thing without which no shard can start.
+pub fn probe(cores: Option<&[usize]>, shards: Option<u16>) -> Result<Machine, PreflightError> {
+    let cores = usable_cores(cores, &allowed_cores()?)?;
+    let shard_count = shards.unwrap_or_else(|| one_per_core(cores.len()));
+    memlock(shard_count)?;
+    io_uring()?;
+    let open_files_max = open_files();
+    let mut warnings = Vec::new();
+    if usize::from(shard_count) > cores.len() {
+        let core_count = cores.len();
+        warnings.push(Warning::MoreShardsThanCores {
+            shard_count,
+            core_count,
+        });
+    }
+    if let Some(open_files_max) = open_files_max.filter(|files| *files < OPEN_FILES_MIN) {
+        warnings.push(Warning::FewOpenFiles { open_files_max });
+    }
+    Ok(Machine {
+        cores,
+        shard_count,
+        open_files_max,
+        warnings,
+    })
+}
+
+/// The cores that this thread may run on, ascending: all of the machine, unless `taskset`, a
+/// container or a systemd unit says otherwise. Call from the main thread, before any pinning.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn allowed_cores() -> Result<Vec<usize>, PreflightError> {
+    let mask = sched_getaffinity(None).map_err(|errno| PreflightError::CoresUnknown {
+        cause: errno.into(),
+    })?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|core| mask.is_set(*core))
+        .collect())
+}
+
+/// The cores asked for, all of which must be allowed.
+fn usable_cores(asked: Option<&[usize]>, allowed: &[usize]) -> Result<Vec<usize>, PreflightError> {
+    let Some(asked) = asked else {
+        return Ok(allowed.to_vec());
+    };
+    let refused: Vec<_> = asked
+        .iter()
+        .copied()
+        .filter(|core| !allowed.contains(core))
+        .collect();
+    if refused.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    Err(PreflightError::CoresNotAllowed {
+        refused,
+        allowed: allowed.to_vec(),
+    })
+}
+
+fn one_per_core(core_count: usize) -> u16 {
+    u16::try_from(core_count.min(SHARDS_MAX)).unwrap_or(u16::MAX)
+}
+
+/// Raises the limit of locked memory as far as allowed, and checks that it suffices.
+///
+/// # Errors
+/// It does not.
+pub fn memlock(shard_count: u16) -> Result<(), PreflightError> {
+    // Who may lock memory at will is not counted; glommio wants its minimum all the same.
+    let is_counted =
+        !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    memlock_suffices(raise_soft_limit(Resource::Memlock), shard_count, is_counted)
+}
+
+fn memlock_suffices(
+    limit_bytes: Option<u64>,
+    shard_count: u16,
+    is_counted: bool,
+) -> Result<(), PreflightError> {
+    let of_shards = if is_counted {
+        u64::from(shard_count) * MEMLOCK_BYTES_PER_SHARD
+    } else {
+        0
+    };
+    let needed_bytes = of_shards.max(MEMLOCK_BYTES_MIN);
+    match limit_bytes {
+        Some(limit_bytes) if limit_bytes < needed_bytes => Err(PreflightError::MemlockTooLow {
+            limit_bytes,
+            needed_bytes,
+            shard_count,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Raises the limit of open files as far as allowed, and answers it; `None` is unlimited.
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    raise_soft_limit(Resource::Nofile)
+}
+
+/// Raises a soft limit to the hard one, which anybody may, and answers what holds then.
+fn raise_soft_limit(resource: Resource) -> Option<u64> {
+    let Rlimit { maximum, .. } = getrlimit(resource);
+    // Where even that is refused, what held before still holds.
+    let _ = setrlimit(
+        resource,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    getrlimit(resource).current
+}
+
+/// Sets up a ring as the shards will, enters the kernel through it once, and lets it go.
+///
+/// # Errors
+/// io_uring cannot be used here.
+pub fn io_uring() -> Result<(), PreflightError> {
+    let probe = || -> io::Result<usize> {
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .build(PROBE_ENTRIES)?;
+        ring.submitter().register_probe(&mut Probe::new())?;
+        ring.submit()
+    };
+    probe().map(drop).map_err(io_uring_failure)
+}
+
+/// What an error from setting up or entering a ring means on this machine. Also for rings that
+/// fail later, when the shards set up theirs.
+#[must_use]
+pub fn io_uring_failure(cause: io::Error) -> PreflightError {
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+    let disabled = disabled.and_then(|text| text.trim().parse().ok());
+    let system = rustix::system::uname();
+    error::of_io_uring(cause, disabled, &system.release().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_can_run_the_tests_and_the_server() {
+        let machine = probe(None, None).unwrap();
+        assert_eq!(machine.cores, allowed_cores().unwrap());
+        assert_eq!(usize::from(machine.shard_count), machine.cores.len());
+        assert_eq!(machine.open_files_max, getrlimit(Resource::Nofile).maximum);
+    }
+
+    #[test]
+    fn more_shards_than_cores_are_allowed_with_a_warning() {
+        let core = allowed_cores().unwrap()[0];
+        let machine = probe(Some(&[core]), Some(2)).unwrap();
+        assert_eq!((machine.cores, machine.shard_count), (vec![core], 2));
+        let warning = Warning::MoreShardsThanCores {
+            shard_count: 2,
+            core_count: 1,
+        };
+        assert!(machine.warnings.contains(&warning));
+        let text = warning.to_string();
+        assert!(text.starts_with("2 shards share 1 cores") && text.contains("server.shards"));
+    }
+
+    #[test]
+    fn cores_must_be_within_the_mask() {
+        assert_eq!(usable_cores(None, &[0, 2]).unwrap(), [0, 2]);
+        assert_eq!(usable_cores(Some(&[2]), &[0, 2]).unwrap(), [2]);
+        let error = usable_cores(Some(&[2, 1, 7]), &[0, 2, 3, 4]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(
+            error.to_string(),
+            "server.cores: this process may not run on 1, 7, only on 0, 2-4; name some of those, \
+             or widen the mask (taskset, cpuset, CPUAffinity=)"
+        );
+    }
+
+    #[test]
+    fn memlock_must_suffice_for_all_shards() {
+        const KIB: u64 = 1_024;
+        for (limit_kib, shard_count, is_counted, suffices) in [
+            (None, 1_024, true, true),
+            (Some(511), 1, true, false),
+            (Some(512), 1, true, true),
+            (Some(767), 2, true, false),
+            (Some(768), 2, true, true),
+            (Some(8_192), 21, true, true),
+            (Some(8_192), 22, true, false),
+            (Some(8_192), 1_024, false, true),
+            (Some(511), 1, false, false),
+        ] {
+            let limit_bytes = limit_kib.map(|kib| kib * KIB);
+            let verdict = memlock_suffices(limit_bytes, shard_count, is_counted);
+            assert_eq!(
+                verdict.is_ok(),
+                suffices,
+                "{limit_kib:?} KiB for {shard_count}"
+            );
+        }
+    }
+
+    #[test]
+    fn few_open_files_are_told_with_their_number() {
+        let text = Warning::FewOpenFiles {
+            open_files_max: 256,
+        }
+        .to_string();
+        assert!(
+            text.contains("only 256 files") && text.contains("LimitNOFILE"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn shards_are_bounded_on_any_machine() {
+        assert_eq!(one_per_core(1), 1);
+        assert_eq!(one_per_core(4_096), 1_024);
+    }
+}
