@@ -12,7 +12,7 @@ use super::given::Given;
 use super::overrides::Environment;
 use super::secret::{SecretBytes, secret};
 use super::section::Section;
-use super::settings::check_bucket;
+use super::settings::message_bucket;
 use crate::control::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
 };
@@ -216,14 +216,12 @@ fn message_limits(mut section: Section<'_>) -> Result<Option<MessageLimits>, Con
     if !section.is_present() {
         return Ok(None);
     }
-    let limits = MessageLimits {
-        message_rate: section.integer("message_rate", 100, 0..=1_000_000)?,
-        message_burst: section.integer("message_burst", 200, 0..=1_000_000)?,
-    };
-    let names = ["message_burst", "message_rate"];
-    check_bucket(&section, names, limits.message_rate, limits.message_burst)?;
+    let (message_rate, message_burst) = message_bucket(&mut section)?;
     section.finish();
-    Ok(Some(limits))
+    Ok(Some(MessageLimits {
+        message_rate,
+        message_burst,
+    }))
 }
 
 fn key(

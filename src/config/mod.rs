@@ -127,11 +127,11 @@ pub struct RestConfig {
     pub accept_bare_key_id: bool,
     /// Requests per second and key; 0 is unlimited.
     pub rate_per_key: u32,
-    /// Requests of one key at once.
+    /// Requests of one key at once; not 0 unless the rate is.
     pub burst_per_key: u32,
     /// Requests per second and address; 0 is unlimited.
     pub rate_per_address: u32,
-    /// Requests of one address at once.
+    /// Requests of one address at once; not 0 unless the rate is.
     pub burst_per_address: u32,
     /// How long an HTTP connection may be idle, in milliseconds.
     pub keep_alive_ms: u64,
@@ -146,7 +146,7 @@ pub struct LimitsConfig {
     pub channels_per_connection: u32,
     /// Messages per second and connection; 0 is unlimited.
     pub message_rate: u32,
-    /// Messages of one connection at once.
+    /// Messages of one connection at once; not 0 unless the rate is.
     pub message_burst: u32,
     /// Upgrade attempts per address and window; 0 is unlimited.
     pub connects_per_address: u32,

@@ -258,34 +258,27 @@ fn auth(mut section: Section<'_>) -> Result<AuthConfig, ConfigError> {
 }
 
 fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
+    let key_bucket = bucket(&mut section, ["rate_per_key", "burst_per_key"], [100, 200])?;
+    let address_bucket = bucket(
+        &mut section,
+        ["rate_per_address", "burst_per_address"],
+        [0, 0],
+    )?;
     let config = RestConfig {
         accept_bare_key_id: section.boolean("accept_bare_key_id", false)?,
-        rate_per_key: section.integer("rate_per_key", 100, RATES)?,
-        burst_per_key: section.integer("burst_per_key", 200, RATES)?,
-        rate_per_address: section.integer("rate_per_address", 0, RATES)?,
-        burst_per_address: section.integer("burst_per_address", 0, RATES)?,
+        rate_per_key: key_bucket.0,
+        burst_per_key: key_bucket.1,
+        rate_per_address: address_bucket.0,
+        burst_per_address: address_bucket.1,
         keep_alive_ms: section.integer("keep_alive_ms", 60_000, TIMEOUTS_MS)?,
     };
-    for (rate, burst, names) in [
-        (
-            config.rate_per_key,
-            config.burst_per_key,
-            ["burst_per_key", "rate_per_key"],
-        ),
-        (
-            config.rate_per_address,
-            config.burst_per_address,
-            ["burst_per_address", "rate_per_address"],
-        ),
-    ] {
-        check_bucket(&section, names, rate, burst)?;
-    }
     section.finish();
     Ok(config)
 }
 
 fn limits(mut section: Section<'_>, defaults: &Defaults) -> Result<LimitsConfig, ConfigError> {
     let connects = defaults.connects_per_address;
+    let (message_rate, message_burst) = message_bucket(&mut section)?;
     let config = LimitsConfig {
         message_bytes: section.integer(
             "message_bytes",
@@ -293,8 +286,8 @@ fn limits(mut section: Section<'_>, defaults: &Defaults) -> Result<LimitsConfig,
             256..=DATA_BYTES_MAX - ENVELOPE_BYTES_MAX,
         )?,
         channels_per_connection: section.integer("channels_per_connection", 100, 1..=100_000)?,
-        message_rate: section.integer("message_rate", 100, RATES)?,
-        message_burst: section.integer("message_burst", 200, RATES)?,
+        message_rate,
+        message_burst,
         connects_per_address: section.integer("connects_per_address", connects, RATES)?,
         connects_window_sec: section.integer("connects_window_sec", 60, 1..=86_400)?,
         outbound_queue_bytes: section.integer(
@@ -308,8 +301,6 @@ fn limits(mut section: Section<'_>, defaults: &Defaults) -> Result<LimitsConfig,
         ping_after_ms: section.integer("ping_after_ms", 30_000, TIMEOUTS_MS)?,
         drop_after_ms: section.integer("drop_after_ms", 75_000, TIMEOUTS_MS)?,
     };
-    let names = ["message_burst", "message_rate"];
-    check_bucket(&section, names, config.message_rate, config.message_burst)?;
     if config.drop_after_ms <= config.ping_after_ms {
         let text = format!(
             "silent connections would be dropped ({} ms) before they are pinged ({} ms); \
@@ -354,21 +345,21 @@ fn log(mut section: Section<'_>) -> Result<LogConfig, ConfigError> {
     Ok(config)
 }
 
-/// A token bucket with a rate but without room for one token would refuse everything.
-pub(super) fn check_bucket(
-    section: &Section<'_>,
-    [burst_key, rate_key]: [&str; 2],
-    rate: u32,
-    burst: u32,
-) -> Result<(), ConfigError> {
-    if rate == 0 || burst > 0 {
-        return Ok(());
-    }
-    let text = format!(
-        "with {rate_key} {rate} and {burst_key} 0 nothing would pass; \
-         make {burst_key} at least 1, or {rate_key} 0 for no limit"
-    );
-    Err(section.conflict(&[burst_key, rate_key], text))
+/// The message rate of one connection, for the server or for an app.
+pub(super) fn message_bucket(section: &mut Section<'_>) -> Result<(u32, u32), ConfigError> {
+    bucket(section, ["message_rate", "message_burst"], [100, 200])
+}
+
+/// Rate and burst of a token bucket. A burst of 0 would let nothing pass, so it stands for as
+/// many as the rate.
+fn bucket(
+    section: &mut Section<'_>,
+    [rate_key, burst_key]: [&'static str; 2],
+    [rate, burst]: [u32; 2],
+) -> Result<(u32, u32), ConfigError> {
+    let rate = section.integer(rate_key, rate, RATES)?;
+    let burst = section.integer(burst_key, burst, RATES)?;
+    Ok((rate, if burst == 0 { rate } else { burst }))
 }
 
 /// The first item that counts and stands in the list before.

@@ -123,7 +123,6 @@ fn tls_path(config: &Config, path: impl Fn(&TlsConfig) -> &PathBuf) -> String {
 fn companion(key: &str) -> &'static [(&'static str, &'static str)] {
     match key {
         "server.proxy_protocol" => &[("RINGMESH_SERVER__TRUSTED_PROXIES", "::1")],
-        "rest.rate_per_address" => &[("RINGMESH_REST__BURST_PER_ADDRESS", "1")],
         _ => &[],
     }
 }
@@ -313,14 +312,6 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
             "2: limits.outbound_queue_bytes: a single",
         ),
         (
-            "[limits]\nmessage_burst = 0",
-            "2: limits.message_burst: with message_rate 100",
-        ),
-        (
-            "[rest]\nrate_per_address = 5",
-            "2: rest.rate_per_address: with rate_per_address 5",
-        ),
-        (
             "[server]\nproxy_protocol = true",
             "2: server.proxy_protocol: no proxy",
         ),
@@ -351,6 +342,17 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_burst_of_nothing_is_as_many_as_the_rate() {
+    let limits = parse("[limits]\nmessage_rate = 7\nmessage_burst = 0", &[])
+        .unwrap()
+        .limits;
+    assert_eq!((limits.message_rate, limits.message_burst), (7, 7));
+    let rest = parse("[rest]\nrate_per_address = 5", &[]).unwrap().rest;
+    assert_eq!((rest.rate_per_address, rest.burst_per_address), (5, 5));
+    assert_eq!((rest.rate_per_key, rest.burst_per_key), (100, 200));
 }
 
 #[test]

@@ -313,8 +313,8 @@ fn plan_limits_and_turn_make_sense() {
             "r.toml:4: apps.plan.period_days: exp",
         ),
         (
-            "limits = { message_burst = 0 }",
-            "r.toml:4: apps.limits.message_burst: with message_rate",
+            "limits = { message_rate = -1 }",
+            "r.toml:4: apps.limits.message_rate: expected an",
         ),
         (
             "turn = {}",
