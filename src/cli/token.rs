@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::duration::duration_sec;
 use super::failure::Failure;
+use crate::config::Environment;
 use crate::limits::{TOKEN_LIFETIME_SEC_MAX, TOKEN_PERMISSIONS_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, Secret, mint};
@@ -64,11 +65,11 @@ pub struct MintArgs {
 }
 
 impl MintArgs {
-    /// Signs the token. `secret_variable` is what the environment has for `RINGMESH_SECRET`.
+    /// Signs the token.
     ///
     /// # Errors
     /// An argument that would make the token bad, or a secret that is missing or unreadable.
-    pub fn mint(&self, now_unix: u64, secret_variable: Option<String>) -> Result<String, Failure> {
+    pub fn mint(&self, now_unix: u64, environment: &Environment) -> Result<String, Failure> {
         if !self.key_id.starts_with(SECRET_KEY_PREFIX) {
             let text =
                 "only secret keys, whose ids begin with sk_id_, sign tokens; give such an id";
@@ -93,7 +94,7 @@ impl MintArgs {
             metadata: metadata.as_deref(),
             peer_metadata: peer_metadata.as_deref(),
         };
-        let secret = Secret::new(&self.secret(secret_variable)?);
+        let secret = Secret::new(&self.secret(environment)?);
         mint(&request, &secret).map_err(|error| {
             Failure::usage(format_args!(
                 "the server would refuse such a token: {error}"
@@ -123,7 +124,7 @@ impl MintArgs {
             .map_err(|error| bad("permissions", error))
     }
 
-    fn secret(&self, variable: Option<String>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    fn secret(&self, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let secret = if let Some(secret) = &self.secret {
             secret.clone().into_bytes()
         } else if let Some(path) = &self.secret_file {
@@ -133,8 +134,8 @@ impl MintArgs {
                     "--secret-file: {path} cannot be read: {cause}"
                 ))
             })?
-        } else if let Some(secret) = variable {
-            secret.into_bytes()
+        } else if let Some(secret) = environment.get(SECRET_VARIABLE) {
+            secret.as_encoded_bytes().to_vec()
         } else {
             let text = format_args!(
                 "the signing secret is missing; set {SECRET_VARIABLE}, or give \
@@ -191,11 +192,15 @@ mod tests {
     }
 
     fn run(line: &[&str], variable: Option<&str>) -> Result<String, String> {
+        let environment = variable
+            .map(|secret| (SECRET_VARIABLE, secret))
+            .into_iter()
+            .collect();
         match parse(line.iter().map(OsString::from)) {
             Ok(Cli {
                 command: Command::Token(TokenCommand::Mint(args)),
             }) => args
-                .mint(NOW_UNIX, variable.map(str::to_owned))
+                .mint(NOW_UNIX, &environment)
                 .map_err(|error| error.to_string()),
             Ok(_) => panic!("another command"),
             Err(NoCommand::BadUsage(failure)) => Err(failure.to_string()),
