@@ -4,7 +4,6 @@
 //! What a pattern, an action or an origin is, `proto` decides; here it is only asked.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::error::ConfigError;
@@ -16,6 +15,7 @@ use super::settings::message_bucket;
 use crate::control::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
 };
+use crate::control::{DeclaredApp, DeclaredKey};
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
@@ -29,46 +29,6 @@ const PUBLISHABLE_KEY_PREFIX: &str = "pk_live_";
 const API_SECRET_PREFIX: &str = "sk_live_";
 /// Numbers that nobody reaches, and that fit into any file format.
 const COUNTS: RangeInclusive<u64> = 0..=1_000_000_000_000_000;
-
-/// An app that the configuration declares. Its `Debug` shows no secret.
-#[derive(Clone)]
-pub struct DeclaredApp {
-    /// The app; `created_at` is 0, as it has no moment of creation.
-    pub record: AppRecord,
-    /// What signs its TURN credentials; present exactly when `record.turn` is.
-    pub turn_secret: Option<SecretBytes>,
-    /// Its keys, at most 50.
-    pub keys: Vec<DeclaredKey>,
-}
-
-/// A key of a declared app. Its `Debug` shows no secret.
-#[derive(Clone)]
-pub struct DeclaredKey {
-    /// The key; `created_at` is 0.
-    pub record: KeyRecord,
-    /// What its tokens are signed with; present exactly when it is a secret key.
-    pub signing_secret: Option<SecretBytes>,
-    /// `sk_live_…`, for REST; secret keys may have one.
-    pub api_secret: Option<SecretBytes>,
-}
-
-impl fmt::Debug for DeclaredApp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("DeclaredApp");
-        shown
-            .field("record", &self.record)
-            .field("keys", &self.keys)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DeclaredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeclaredKey")
-            .field("record", &self.record)
-            .finish_non_exhaustive()
-    }
-}
 
 pub(super) fn resolve(
     sections: Vec<Section<'_>>,

@@ -23,7 +23,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use apps::{DeclaredApp, DeclaredKey};
+pub use crate::control::{DeclaredApp, DeclaredKey};
 pub use cidr::{Cidr, CidrError};
 pub use error::{ConfigError, Fault, Place};
 pub use overrides::Environment;

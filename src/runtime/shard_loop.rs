@@ -21,7 +21,7 @@ use glommio::timer::Timer;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands};
+use crate::runtime::command::{Command, Commands, ShardStats};
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{Inbox, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
@@ -398,6 +398,17 @@ impl ShardLoop {
                         },
                         now,
                     );
+                }
+                Command::Stats(answer) => {
+                    // Whoever asked may have given up.
+                    let (connections, channels, peers) = self.shard.counts();
+                    let shard = self.shard.number();
+                    let _ = answer.send(ShardStats {
+                        shard,
+                        connections,
+                        channels,
+                        peers,
+                    });
                 }
                 Command::Stop => self.stopped = true,
             }
