@@ -192,7 +192,8 @@ fn ids_decide_what_a_key_is() {
 fn an_app_has_at_most_fifty_keys() {
     let key = |n| {
         format!(
-            "[[apps.keys]]\nid = \"pk_live_{n}\"\nchannel_patterns = [\"a\"]\nactions = [\"send\"]\n"
+            "[[apps.keys]]\nid = \"pk_live_{n}\"\nchannel_patterns = [\"a\"]\n\
+             actions = [\"send\"]\n"
         )
     };
     let declaration = |count| {
