@@ -27,9 +27,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => run_dev(&args.into(), &environment),
         Command::Serve(args) => serve(&args, &environment),
         Command::Token(TokenCommand::Mint(args)) => {
-            let secret = environment.get("RINGMESH_SECRET");
-            let secret = secret.map(|value| value.to_string_lossy().into_owned());
-            let token = args.mint(unix_ms() / 1_000, secret)?;
+            let token = args.mint(unix_ms() / 1_000, &environment)?;
             print(&format!("{token}\n"))
         }
     }
