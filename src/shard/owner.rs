@@ -264,7 +264,12 @@ impl Shard {
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token);
-            self.complete_joins(slot, effects);
+            if owned.has_ready() {
+                // A snapshot shows the batch's changes already: whoever gets it must not be
+                // told of them again.
+                self.announce(slot, effects);
+                self.complete_joins(slot, effects);
+            }
         }
         self.channels.release(slot);
     }
