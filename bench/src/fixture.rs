@@ -162,11 +162,20 @@ pub fn upgrade_request(query: &str) -> String {
 /// When the server's own minting fails: the benchmarks cannot run.
 #[must_use]
 pub fn token(sub: &str) -> String {
+    token_at(sub, UNIX_MS)
+}
+
+/// A connect token, valid for an hour from then on.
+///
+/// # Panics
+/// When the server's own minting fails: the benchmarks cannot run.
+#[must_use]
+pub fn token_at(sub: &str, unix_ms: u64) -> String {
     let request = MintRequest {
         key_id: SECRET_KEY,
         sub,
-        issued_at_unix: UNIX_MS / 1_000,
-        expires_at_unix: UNIX_MS / 1_000 + 3_600,
+        issued_at_unix: unix_ms / 1_000,
+        expires_at_unix: unix_ms / 1_000 + 3_600,
         channels: None,
         permissions: None,
         metadata: None,

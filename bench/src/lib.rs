@@ -6,4 +6,7 @@
 //! the kernel says about processes ([`machine`]).
 
 pub mod cases;
+pub mod client;
 pub mod fixture;
+pub mod machine;
+pub mod real;
