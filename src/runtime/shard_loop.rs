@@ -142,8 +142,11 @@ impl ShardLoop {
     /// # Errors
     /// When the ring can no longer be used.
     pub async fn run(mut self) -> io::Result<()> {
-        while !self.stopped {
+        loop {
             self.turn()?;
+            if self.stopped {
+                return Ok(());
+            }
             if !self.has_work() {
                 self.sleep().await;
             } else if self.multiple_shards || self.yield_is_due() {
@@ -151,7 +154,6 @@ impl ShardLoop {
                 glommio::executor().yield_task_queue_now().await;
             }
         }
-        Ok(())
     }
 
     /// A busy shard without a mesh lets commands in once in a millisecond.
