@@ -9,6 +9,9 @@ use crate::workload::connect::ConnectOptions;
 use crate::workload::direct::DirectOptions;
 use crate::workload::fanout_options::FanoutOptions;
 use crate::workload::idle::IdleOptions;
+use crate::workload::mixed::{MixedOptions, RoomsOptions, SoakOptions};
+use crate::workload::presence::PresenceOptions;
+use crate::workload::rest::RestOptions;
 
 /// Load harness for servers of the ringmesh protocol: open loop, every message verified.
 #[derive(Debug, Parser)]
@@ -80,9 +83,9 @@ pub struct Common {
     /// Process whose CPU and memory to measure
     #[arg(long, global = true, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Seconds measured
-    #[arg(long, global = true, default_value_t = 10.0, value_name = "S")]
-    pub duration: f64,
+    /// Seconds measured [default: 10; soak: 3600]
+    #[arg(long, global = true, value_name = "S")]
+    pub duration: Option<f64>,
     /// Seconds of load before the measurement
     #[arg(long, global = true, default_value_t = 2.0, value_name = "S")]
     pub warmup: f64,
@@ -116,6 +119,13 @@ pub enum Command {
                       --saturate --in-flight 16"
     )]
     Fanout(FanoutOptions),
+    /// Chat in many small rooms whose members keep changing
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --key pk_live_… rooms --rooms 100 --members 8 \
+                      --changes 20"
+    )]
+    Rooms(RoomsOptions),
     /// Ping-pong with direct messages between pairs of peers
     #[command(
         args_override_self = true,
@@ -136,6 +146,33 @@ pub enum Command {
                       --channels 100"
     )]
     Idle(IdleOptions),
+    /// Join and leave one large channel in storms, and measure when others see it
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --key pk_live_… presence --residents 1000 \
+                      --rate 50"
+    )]
+    Presence(PresenceOptions),
+    /// Make REST requests over kept-alive connections
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --api-secret sk_live_… --key pk_live_… rest \
+                      --rate 200 --subscribers 10"
+    )]
+    Rest(RestOptions),
+    /// A realistic day: connects, room changes, chat and signalling bursts
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --key pk_live_… mixed --users 1000 --chat 300"
+    )]
+    Mixed(MixedOptions),
+    /// The mixed day for a long time, with the trend of the server's memory
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --key pk_live_… --server-pid 4711 --duration \
+                      14400 soak --users 1000"
+    )]
+    Soak(SoakOptions),
     /// Put result files side by side
     #[command(after_help = "Example: ringmesh-loadtest compare before.json after.json")]
     Compare {
@@ -150,9 +187,14 @@ impl Command {
     pub fn plan(&self) -> Option<&dyn Plan> {
         match self {
             Command::Fanout(options) => Some(options),
+            Command::Rooms(options) => Some(options),
             Command::Direct(options) => Some(options),
             Command::Connect(options) => Some(options),
             Command::Idle(options) => Some(options),
+            Command::Presence(options) => Some(options),
+            Command::Rest(options) => Some(options),
+            Command::Mixed(options) => Some(options),
+            Command::Soak(options) => Some(options),
             Command::Compare { .. } => None,
         }
     }
@@ -161,9 +203,14 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Command::Fanout(_) => "fanout",
+            Command::Rooms(_) => "rooms",
             Command::Direct(_) => "direct",
             Command::Connect(_) => "connect",
             Command::Idle(_) => "idle",
+            Command::Presence(_) => "presence",
+            Command::Rest(_) => "rest",
+            Command::Mixed(_) => "mixed",
+            Command::Soak(_) => "soak",
             Command::Compare { .. } => "compare",
         }
     }
@@ -194,7 +241,7 @@ mod tests {
             .expect("valid");
         assert_eq!(
             (cli.common.duration, cli.common.url.as_str()),
-            (3.0, "ws://h")
+            (Some(3.0), "ws://h")
         );
         let twice = [
             "x",
@@ -208,7 +255,7 @@ mod tests {
         ];
         assert_eq!(
             Cli::try_parse_from(twice).expect("valid").common.duration,
-            4.0
+            Some(4.0)
         );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::thread::{ClockId as SleepClock, clock_nanosleep_absolute};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// One millisecond in nanoseconds.
@@ -18,12 +17,6 @@ pub fn now_ns() -> u64 {
 /// CPU time of the calling thread in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::ThreadCPUTime))
-}
-
-/// Sleeps until `CLOCK_MONOTONIC` reads `deadline_ns`, or a signal arrives.
-pub fn sleep_until(deadline_ns: u64) {
-    // An interrupted sleep returns early; every caller looks at the clock again.
-    let _interrupted = clock_nanosleep_absolute(SleepClock::Monotonic, &timespec(deadline_ns));
 }
 
 /// `ns` as a kernel time.

@@ -228,7 +228,7 @@ mod tests {
         };
         assert_eq!(
             (a.name.as_str(), a.common.repeat, a.common.duration),
-            ("a", 5, 3.0)
+            ("a", 5, Some(3.0))
         );
         assert_eq!((b.name.as_str(), b.common.repeat), ("b", 2));
         assert_eq!(b.common.key.as_deref(), Some("pk_live_x"));

@@ -115,7 +115,7 @@ fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
 
 fn check(common: &Common) -> Result<(), Failure> {
     let durations = [
-        ("--duration", common.duration),
+        ("--duration", common.duration.unwrap_or(0.0)),
         ("--warmup", common.warmup),
         ("--settle", common.settle),
     ];
@@ -169,7 +169,6 @@ fn target(common: &Common, plan: &dyn Plan) -> Result<Target, Failure> {
         url.host.clone()
     };
     Ok(Target {
-        url: common.url.clone(),
         address: url.resolve()?,
         host: format!("{bracketed}:{}", url.port),
         path: url.path,

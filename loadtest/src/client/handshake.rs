@@ -107,7 +107,6 @@ mod tests {
 
     fn target() -> Target {
         Target {
-            url: "ws://h".into(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             host: "h:1".into(),
             path: "/v1".into(),

@@ -29,8 +29,6 @@ pub struct Tls {
 
 /// A resolved server.
 pub struct Target {
-    /// As given with `--url`.
-    pub url: String,
     /// First address of the host.
     pub address: SocketAddr,
     /// For the `Host` header.

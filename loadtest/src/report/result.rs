@@ -249,7 +249,10 @@ impl RunResult {
             started_unix: label.started_unix,
             seconds: window_ns as f64 / SECOND as f64,
             unit: label.unit,
-            connections: outcome.open_after_setup,
+            // A storm has none before the load begins.
+            connections: outcome
+                .open_after_setup
+                .max(outcome.counters.connected as u32),
             sent: outcome.counters.sent,
             received,
             verified: outcome.verified.messages,

@@ -75,9 +75,7 @@ struct Shared {
 }
 
 enum Role {
-    Publisher {
-        stream: u32,
-    },
+    Publisher,
     Subscriber {
         channel: u32,
         ledger: Ledger,
@@ -125,7 +123,7 @@ impl Fanout {
                 .collect();
             for stream in &own {
                 publisher_of[*stream as usize] = clients.len() as u32;
-                clients.push(Role::Publisher { stream: *stream });
+                clients.push(Role::Publisher);
             }
             if group.in_flight > 0 {
                 own_saturated.extend_from_slice(&own);
@@ -264,7 +262,7 @@ impl Fanout {
         let published =
             |s: u32| u64::from(self.shared.published[s as usize].load(Ordering::Acquire));
         let of_client = |role: &Role| match role {
-            Role::Publisher { .. } => 0,
+            Role::Publisher => 0,
             Role::Subscriber { channel, .. } => self
                 .groups
                 .iter()
@@ -286,7 +284,7 @@ impl Workload for Fanout {
 
     fn on_welcome(&mut self, core: &mut Core, client: u32, _: &[u8]) -> Result<(), Failure> {
         match &self.clients[client as usize] {
-            Role::Publisher { .. } => {
+            Role::Publisher => {
                 self.waiting -= 1;
                 Ok(())
             }

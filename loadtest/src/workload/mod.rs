@@ -10,12 +10,17 @@ use crate::report::result::RunResult;
 
 pub mod acks;
 pub mod connect;
+pub mod day;
 pub mod direct;
 pub mod fanout;
 pub mod fanout_options;
 pub mod idle;
 pub mod ledger;
+pub mod mixed;
 pub mod pace;
+pub mod presence;
+pub mod rest;
+pub mod users;
 
 /// What a workload needs to know of the run it is part of.
 #[derive(Debug, Clone)]
@@ -54,8 +59,8 @@ pub trait Plan {
     }
 
     /// Seconds of warm-up and of measurement, from those asked for.
-    fn phases(&self, warmup: f64, duration: f64) -> (f64, f64) {
-        (warmup, duration)
+    fn phases(&self, warmup: f64, duration: Option<f64>) -> (f64, f64) {
+        (warmup, duration.unwrap_or(10.0))
     }
 
     /// Adds what only this workload can say about a result.
