@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use crate::clock::{SECOND, now_ns};
-use crate::driver::conductor::Interval;
+use crate::driver::gathered::Interval;
 use crate::measure::process::ProcessSample;
 use crate::report::units::{bytes, count, duration};
 

@@ -1,7 +1,6 @@
 //! Leads one run through its phases: starts the load cores, waits until they are ready, opens and
 //! closes the measured window, reads the server's CPU and memory at its edges, gathers the rest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,12 +12,13 @@ use hdrhistogram::Histogram;
 use crate::client::target::Target;
 use crate::clock::{MS, SECOND, now_ns};
 use crate::driver::core::Core;
+use crate::driver::gathered::{Gathered, Interval};
 use crate::driver::phase::Phase;
 use crate::driver::worker::Worker;
 use crate::failure::Failure;
 use crate::live::Live;
 use crate::measure::process::{ProcessProbe, ProcessSample};
-use crate::measure::recorder::{Counters, Part, Recorder, Window, histogram};
+use crate::measure::recorder::{Counters, Part, Recorder, Window};
 use crate::workload::{Plan, RunContext, Verified, Workload};
 
 /// Shortest interval of the time series, ns.
@@ -50,17 +50,6 @@ pub struct Job<'a> {
     pub duration_ns: u64,
     /// Part of channel names.
     pub tag: String,
-}
-
-/// One interval, all load cores together.
-#[derive(Debug, Clone, Default)]
-pub struct Interval {
-    /// Its place in the window; negative during warm-up.
-    pub index: i64,
-    /// What was counted.
-    pub counters: Counters,
-    /// Per series: count, p50, p99 and maximum, ns.
-    pub latencies: Vec<(u64, u64, u64, u64)>,
 }
 
 /// What a run yields, before anything is computed from it.
@@ -303,173 +292,4 @@ fn wait_for_setup(
         }
     }
     Ok(())
-}
-
-/// Parts of all cores, merged.
-struct Gathered {
-    core_count: usize,
-    pending: BTreeMap<i64, Vec<Part>>,
-    intervals: Vec<Interval>,
-    series: Vec<Histogram<u64>>,
-    lag: Histogram<u64>,
-    counters: Counters,
-    is_over: bool,
-}
-
-impl Gathered {
-    fn new(series_count: usize, core_count: usize) -> Gathered {
-        Gathered {
-            core_count,
-            pending: BTreeMap::new(),
-            intervals: Vec::new(),
-            series: (0..series_count).map(|_| histogram()).collect(),
-            lag: histogram(),
-            counters: Counters::default(),
-            is_over: false,
-        }
-    }
-
-    /// Takes parts until `deadline_ns`, or until all cores have ended.
-    fn until(
-        &mut self,
-        parts: &Receiver<Part>,
-        deadline_ns: u64,
-        phase: &Phase,
-        mut show: impl FnMut(&Interval),
-    ) -> Result<(), Failure> {
-        loop {
-            let wait_ns = deadline_ns.saturating_sub(now_ns());
-            if wait_ns == 0 {
-                return Ok(());
-            }
-            match parts.recv_timeout(Duration::from_nanos(wait_ns.min(50 * MS))) {
-                Ok(part) => {
-                    let index = part.index;
-                    self.pending.entry(index).or_default().push(part);
-                    if self.pending[&index].len() == self.core_count {
-                        show(self.merge(index));
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.is_over = true;
-                    return phase.failure().map_or(Ok(()), Err);
-                }
-            }
-            if phase.is_aborted() {
-                return Err(phase
-                    .failure()
-                    .unwrap_or(Failure::Timeout("aborted".into())));
-            }
-        }
-    }
-
-    fn merge(&mut self, index: i64) -> &Interval {
-        let mut interval = Interval {
-            index,
-            ..Interval::default()
-        };
-        let mut merged: Vec<Histogram<u64>> = self.series.iter().map(|_| histogram()).collect();
-        for part in self.pending.remove(&index).unwrap_or_default() {
-            interval.counters.add(&part.counters);
-            for (sum, one) in merged.iter_mut().zip(&part.series) {
-                add(sum, one);
-            }
-            add(&mut self.lag, &part.lag);
-        }
-        for (total, one) in self.series.iter_mut().zip(&merged) {
-            add(total, one);
-            let quantile = |q| one.value_at_quantile(q);
-            interval
-                .latencies
-                .push((one.len(), quantile(0.5), quantile(0.99), one.max()));
-        }
-        // A core whose loop was held up may hand an interval over after a later one.
-        let at = self.intervals.partition_point(|other| other.index <= index);
-        self.intervals.insert(at, interval);
-        &self.intervals[at]
-    }
-
-    /// Merges what is left and sums the window up.
-    fn finish(&mut self, window: &Window) {
-        while let Some(index) = self.pending.keys().next().copied() {
-            self.merge(index);
-        }
-        let last = window.interval_index(window.to_ns - 1);
-        for interval in &self.intervals {
-            if (0..=last).contains(&interval.index) {
-                self.counters.add(&interval.counters);
-            }
-        }
-        self.intervals.retain(|interval| interval.index <= last);
-    }
-}
-
-fn add(sum: &mut Histogram<u64>, one: &Histogram<u64>) {
-    // All histograms of this program have the same bounds, the only condition of `add`.
-    let _same_bounds = sum.add(one);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(index: i64, received: u64, latency_ns: u64) -> Part {
-        let mut series = histogram();
-        series.saturating_record(latency_ns);
-        let counters = Counters {
-            received,
-            ..Counters::default()
-        };
-        Part {
-            index,
-            counters,
-            series: vec![series],
-            lag: histogram(),
-        }
-    }
-
-    #[test]
-    fn parts_of_two_cores_become_intervals_of_the_window() {
-        let phase = Phase::new(2).expect("eventfds");
-        let (sender, parts) = channel();
-        for (index, received, latency_ns) in [
-            (-1, 100, 1_000),
-            (-1, 100, 1_000),
-            (0, 5, 2_000),
-            (1, 7, 8_000),
-            (0, 6, 4_000),
-            (1, 1, 9_000),
-            (2, 50, 10_000),
-        ] {
-            sender
-                .send(part(index, received, latency_ns))
-                .expect("receiver lives");
-        }
-        drop(sender);
-        let mut gathered = Gathered::new(1, 2);
-        let mut shown = Vec::new();
-        gathered
-            .until(&parts, u64::MAX, &phase, |interval| {
-                shown.push(interval.index)
-            })
-            .expect("no failure");
-        assert!(gathered.is_over);
-        assert_eq!(shown, [-1, 0, 1]);
-        let window = Window {
-            go_ns: 0,
-            from_ns: 1_000,
-            to_ns: 3_000,
-            interval_ns: 1_000,
-        };
-        gathered.finish(&window);
-        assert_eq!(gathered.counters.received, 5 + 7 + 6 + 1);
-        assert_eq!(
-            gathered.series[0].len(),
-            7,
-            "latencies are filtered by the recorders"
-        );
-        let indexes: Vec<i64> = gathered.intervals.iter().map(|i| i.index).collect();
-        assert_eq!(indexes, [-1, 0, 1]);
-    }
 }

@@ -4,6 +4,7 @@
 pub mod conductor;
 pub mod connection;
 pub mod core;
+pub mod gathered;
 pub mod phase;
 pub mod poller;
 pub mod worker;

@@ -33,6 +33,8 @@ pub struct Ready {
     pub token: Token,
     /// Data, end of stream or an error can be read.
     pub is_readable: bool,
+    /// The peer has ended the stream: it must be read to its end, because no further edge tells.
+    pub is_ending: bool,
     /// Bytes can be written, or a connect is decided.
     pub is_writable: bool,
 }
@@ -111,6 +113,7 @@ impl Poller {
                     generation: (data >> 32) as u32,
                 },
                 is_readable: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                is_ending: failed || flags.contains(EventFlags::RDHUP),
                 is_writable: failed || flags.contains(EventFlags::OUT),
             });
         }

@@ -175,12 +175,12 @@ impl Worker {
             }
         }
         if event.is_readable {
-            self.read(client)?;
+            self.read(client, event.is_ending)?;
         }
         Ok(())
     }
 
-    fn read(&mut self, client: u32) -> Result<(), Failure> {
+    fn read(&mut self, client: u32, is_ending: bool) -> Result<(), Failure> {
         loop {
             let connection = &mut self.core.connections[client as usize];
             let Some(transport) = &mut connection.transport else {
@@ -192,7 +192,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return self.ended(client, error),
             };
-            let is_drained = transport.is_drained_by(bytes, self.scratch.len());
+            let is_drained = !is_ending && transport.is_drained_by(bytes, self.scratch.len());
             self.core.now_ns = now_ns();
             self.core.recorder.counters.bytes += bytes as u64;
             feed(

@@ -284,7 +284,7 @@ fn per(value: f64, count: u64) -> Option<f64> {
 
 fn timeline(outcome: &Outcome) -> Vec<Point> {
     let interval_s = outcome.window.interval_ns as f64 / SECOND as f64;
-    let one = |interval: &crate::driver::conductor::Interval| {
+    let one = |interval: &crate::driver::gathered::Interval| {
         let server = usize::try_from(interval.index)
             .ok()
             .and_then(|at| Some((outcome.samples.get(at)?, outcome.samples.get(at + 1)?)));
