@@ -1,4 +1,5 @@
-//! The two clocks of a run: monotonic time, which all load cores share, and a thread's own CPU time.
+//! The two clocks of a run: monotonic time, which all load cores share, and a thread's own CPU
+//! time.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the system must allow before a run begins: file descriptors, locked memory, io_uring, cores.
+//! What the system must allow before a run begins: file descriptors, locked memory, io_uring,
+//! cores.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -14,7 +14,7 @@ pub enum Credential {
     /// A publishable key: the server names the peers.
     Key(String),
     /// A secret key: every connection gets its own signed token.
-    Tokens(TokenSigner),
+    Tokens(Box<TokenSigner>),
     /// None: only REST requests are made.
     None,
 }

@@ -105,7 +105,7 @@ impl Core {
 
     /// A number below `bound` (0 for 0), from a small generator that is good enough for load.
     pub fn random_below(&mut self, bound: u32) -> u32 {
-        (u64::from(self.random_u32()) * u64::from(bound) >> 32) as u32
+        ((u64::from(self.random_u32()) * u64::from(bound)) >> 32) as u32
     }
 
     /// A wait with an exponential distribution around `mean_ns`: a Poisson process.

@@ -27,7 +27,8 @@ pub fn of_run(run: &RunResult) -> String {
     put(
         &mut out,
         format_args!(
-            "  {} connections; sent {} ({}/s), received {} ({}/s); verified {}: each once, in order",
+            "  {} connections; sent {} ({}/s), received {} ({}/s); verified {}: each once, \
+             in order",
             count(f64::from(run.connections)),
             count(run.sent as f64),
             per_s(run.sent),
@@ -116,12 +117,15 @@ pub fn of_repetitions(runs: &[&RunResult]) -> String {
     out
 }
 
+/// Takes a figure from a run.
+type ValueOf = dyn Fn(&RunResult) -> Option<f64>;
+
 /// One comparable figure of a run.
 pub struct Figure {
     /// What it is.
     pub name: String,
     unit: Unit,
-    of: Box<dyn Fn(&RunResult) -> Option<f64>>,
+    of: Box<ValueOf>,
 }
 
 enum Unit {

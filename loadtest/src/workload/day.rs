@@ -276,6 +276,10 @@ impl Workload for Day {
         self.population.is_quiet()
     }
 
+    fn has_faults(&self) -> bool {
+        !self.population.faults.is_clean()
+    }
+
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
         self.population.finish();
         self.population.faults.verdict()?;

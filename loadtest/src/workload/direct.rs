@@ -231,6 +231,10 @@ impl Workload for Direct {
         self.completed >= begun
     }
 
+    fn has_faults(&self) -> bool {
+        !self.faults.is_clean()
+    }
+
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
         for client in 0..self.players.len() {
             let end = self.players[client ^ 1].sent;

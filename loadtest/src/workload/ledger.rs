@@ -187,6 +187,11 @@ impl Faults {
         }
     }
 
+    /// Whether nothing went wrong so far.
+    pub fn is_clean(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// The verdict.
     ///
     /// # Errors

@@ -145,6 +145,11 @@ pub trait Workload {
     /// Whether everything that was sent, by whatever core, has arrived here.
     fn is_drained(&self) -> bool;
 
+    /// Whether something has gone wrong already, so that complete arrival may never come.
+    fn has_faults(&self) -> bool {
+        false
+    }
+
     /// Judges the run.
     ///
     /// # Errors

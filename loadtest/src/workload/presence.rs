@@ -304,6 +304,10 @@ impl Workload for Presence {
             && self.observers.iter().all(|known| self.is_right(known))
     }
 
+    fn has_faults(&self) -> bool {
+        !self.faults.is_clean()
+    }
+
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
         let wrong = self
             .observers

@@ -334,6 +334,10 @@ impl Workload for Rest {
         self.clients.iter().all(is_answered) && self.delivered >= expected
     }
 
+    fn has_faults(&self) -> bool {
+        !self.faults.is_clean()
+    }
+
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
         let is_publish = self.options.operation == Operation::Publish;
         let mut ends = vec![0; self.options.clients as usize];
