@@ -74,7 +74,7 @@ pub struct Common {
     /// Accept any certificate
     #[arg(long, global = true)]
     pub insecure: bool,
-    /// Accept certificates signed by those in this PEM file
+    /// Accept the certificates in this PEM file, and those they signed
     #[arg(long, global = true, value_name = "FILE")]
     pub insecure_ca: Option<String>,
     /// Cores for the load, like 1 or 2-3,5; default: the last one allowed

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -22,7 +23,7 @@ const SYSTEM_ROOTS: [&str; 3] = [
 pub enum Trust<'a> {
     /// The system's roots.
     System,
-    /// The certificates in this PEM file, and nobody else.
+    /// The certificates in this PEM file, themselves or as issuers, and nobody else.
     File(&'a str),
     /// Any certificate.
     Anyone,
@@ -48,12 +49,27 @@ pub fn config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, Failure> {
                 .with_root_certificates(read_roots(path)?)
                 .with_no_client_auth()
         }
-        Trust::File(path) => builder
-            .with_root_certificates(read_roots(path)?)
-            .with_no_client_auth(),
+        Trust::File(path) => {
+            let pinned = read_certificates(path)?;
+            let roots = Arc::new(roots_of(path, &pinned)?);
+            let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .build()
+                .map_err(|error| Failure::Tls(error.to_string()))?;
+            let lenient = Lenient {
+                provider,
+                known: Some((pinned, chain)),
+            };
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(lenient))
+                .with_no_client_auth()
+        }
         Trust::Anyone => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider)))
+            .with_custom_certificate_verifier(Arc::new(Lenient {
+                provider,
+                known: None,
+            }))
             .with_no_client_auth(),
     };
     config.resumption = rustls::client::Resumption::disabled();
@@ -61,35 +77,59 @@ pub fn config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, Failure> {
 }
 
 fn read_roots(path: &str) -> Result<RootCertStore, Failure> {
+    roots_of(path, &read_certificates(path)?)
+}
+
+fn read_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let file = |cause: String| Failure::File {
         path: path.to_owned(),
         cause,
     };
-    let mut roots = RootCertStore::empty();
     let certificates =
         CertificateDer::pem_file_iter(path).map_err(|error| file(error.to_string()))?;
-    let parsed: Vec<_> = certificates.filter_map(Result::ok).collect();
-    let (added, _) = roots.add_parsable_certificates(parsed);
+    Ok(certificates.filter_map(Result::ok).collect())
+}
+
+fn roots_of(
+    path: &str,
+    certificates: &[CertificateDer<'static>],
+) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
     if added == 0 {
-        return Err(file("no certificate in PEM form".into()));
+        let cause = "no certificate in PEM form".into();
+        return Err(Failure::File {
+            path: path.to_owned(),
+            cause,
+        });
     }
     Ok(roots)
 }
 
-/// `--insecure`: signatures are still checked, identity is not.
+/// Signatures are always checked; identity less than usual.
 #[derive(Debug)]
-struct AcceptAnyone(Arc<CryptoProvider>);
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    /// Certificates taken as they are, or as issuers. `None`: any certificate will do.
+    known: Option<(Vec<CertificateDer<'static>>, Arc<WebPkiServerVerifier>)>,
+}
 
-impl ServerCertVerifier for AcceptAnyone {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.known {
+            // A self-signed certificate is mostly marked as a CA, which the chain would refuse.
+            Some((pinned, chain)) if !pinned.contains(end_entity) => {
+                chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -102,7 +142,7 @@ impl ServerCertVerifier for AcceptAnyone {
             message,
             cert,
             dss,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
@@ -116,12 +156,14 @@ impl ServerCertVerifier for AcceptAnyone {
             message,
             cert,
             dss,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

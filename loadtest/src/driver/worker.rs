@@ -226,6 +226,9 @@ impl Worker {
             Stage::Upgrading if error.kind() == io::ErrorKind::Other => {
                 Err(Failure::Tls(error.to_string()))
             }
+            Stage::Connecting | Stage::Upgrading => Err(Failure::Protocol(format!(
+                "it ended the connection during the handshake ({error})"
+            ))),
             _ => Err(gone(&error.to_string())),
         }
     }

@@ -174,7 +174,7 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
             Unit::Nanoseconds,
             |run| run.load.cpu_ns_per_unit,
         ),
-        figure(format!("{}s", example.unit), Unit::PerSecond, |run| {
+        figure("received".into(), Unit::PerSecond, |run| {
             (run.received > 0).then(|| run.received as f64 / run.seconds)
         }),
         figure("server memory per connection".into(), Unit::Bytes, |run| {
