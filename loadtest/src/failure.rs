@@ -144,7 +144,7 @@ fn write_rejected(f: &mut fmt::Formatter<'_>, status: u16, body: &str) -> fmt::R
         401 => "check --key, or --token-secret sk_id_…:sk_secret_…; REST needs --api-secret",
         403 => "the key's patterns or actions do not allow this run",
         404 => "check the path and port of --url",
-        429 => "raise limits.connects_per_address, rest.rate_per_key or the quota (0 = no limit)",
+        429 => "set limits.connects_per_address, rest.rate_per_key or the quota to 0 (no limit)",
         503 => "see the server's log",
         _ => "check --url",
     };
@@ -157,7 +157,7 @@ fn write_closed(f: &mut fmt::Formatter<'_>, code: Option<u16>, reason: &str) -> 
         Some(1001) => "the server is shutting down",
         Some(1013) => "a slow consumer: lower the rate or raise limits.outbound_queue_bytes",
         Some(4010) => "raise the app's maxConcurrentConnections",
-        Some(4011) => "raise limits.message_rate, or spread the load over more publishers",
+        Some(4011) => "set limits.message_rate = 0, or spread the load over more publishers",
         Some(4001 | 4002) => "check --key or --token-secret",
         Some(_) => "see the server's log",
     };

@@ -58,13 +58,22 @@ impl Live {
             rate(counters.sent),
             rate(counters.received)
         );
-        if let Some((_, p50, p99, max)) = self.summed.latencies.iter().find(|l| l.0 > 0) {
-            line.push_str(&format!(
-                "  p50 {}  p99 {}  max {}",
-                duration(*p50),
-                duration(*p99),
-                duration(*max)
-            ));
+        if let Some(latency) = self
+            .summed
+            .latencies
+            .iter()
+            .find(|latency| latency.count > 0)
+        {
+            let columns = [
+                ("p50", latency.p50),
+                ("p99", latency.p99),
+                ("p99.9", latency.p999),
+                ("p99.99", latency.p9999),
+                ("max", latency.max),
+            ];
+            for (name, ns) in columns {
+                line.push_str(&format!("  {name} {}", duration(ns)));
+            }
         }
         let load_cpu = counters.cpu_ns as f64 / SECOND as f64 / seconds;
         line.push_str(&format!("  load cpu {:.0}%", load_cpu * 100.0));

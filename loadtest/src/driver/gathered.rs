@@ -18,8 +18,39 @@ pub struct Interval {
     pub index: i64,
     /// What was counted.
     pub counters: Counters,
-    /// Per series: count, p50, p99 and maximum, ns.
-    pub latencies: Vec<(u64, u64, u64, u64)>,
+    /// One entry per series.
+    pub latencies: Vec<Quantiles>,
+}
+
+/// The latencies of one series in one interval, ns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quantiles {
+    /// Samples.
+    pub count: u64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// 99.99th percentile.
+    pub p9999: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl Quantiles {
+    fn of(histogram: &Histogram<u64>) -> Quantiles {
+        let quantile = |q| histogram.value_at_quantile(q);
+        Quantiles {
+            count: histogram.len(),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            p9999: quantile(0.9999),
+            max: histogram.max(),
+        }
+    }
 }
 
 /// Parts of all cores, merged.
@@ -106,10 +137,7 @@ impl Gathered {
         }
         for (total, one) in self.series.iter_mut().zip(&merged) {
             add(total, one);
-            let quantile = |q| one.value_at_quantile(q);
-            interval
-                .latencies
-                .push((one.len(), quantile(0.5), quantile(0.99), one.max()));
+            interval.latencies.push(Quantiles::of(one));
         }
         // A core whose loop was held up may hand an interval over after a later one.
         let at = self.intervals.partition_point(|other| other.index <= index);

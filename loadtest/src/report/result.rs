@@ -291,12 +291,12 @@ fn timeline(outcome: &Outcome) -> Vec<Point> {
         let cores = server.map(|(then, now)| {
             now.cpu_ns.saturating_sub(then.cpu_ns) as f64 / (now.at_ns - then.at_ns).max(1) as f64
         });
-        let latency = interval.latencies.iter().find(|latency| latency.0 > 0);
+        let latency = interval.latencies.iter().find(|latency| latency.count > 0);
         Point {
             at_s: (interval.index + 1) as f64 * interval_s,
             sent_per_s: interval.counters.sent as f64 / interval_s,
             received_per_s: interval.counters.received as f64 / interval_s,
-            latency_ns: latency.map(|(_, p50, p99, max)| (*p50, *p99, *max)),
+            latency_ns: latency.map(|latency| (latency.p50, latency.p99, latency.max)),
             load_cores: interval.counters.cpu_ns as f64 / interval_s / SECOND as f64,
             server_cores: cores,
             rss_bytes: server.map(|(_, now)| now.rss_bytes),

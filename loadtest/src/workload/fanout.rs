@@ -15,55 +15,10 @@ use crate::workload::acks::Acks;
 use crate::workload::fanout_options::{FanoutOptions, Group};
 use crate::workload::ledger::{Faults, Ledger};
 use crate::workload::pace::Pace;
-use crate::workload::{Plan, RunContext, Verified, Workload, unexpected};
-
-impl Plan for FanoutOptions {
-    fn check(&self) -> Result<(), Failure> {
-        FanoutOptions::check(self)
-    }
-
-    fn connection_count(&self) -> u64 {
-        let per_group = |g: &Group| u64::from(g.channels) * u64::from(g.publishers + g.subscribers);
-        self.groups().iter().map(per_group).sum()
-    }
-
-    fn series(&self) -> Vec<&'static str> {
-        vec!["delivery", "ack", "delivery beside"]
-    }
-
-    fn unit(&self) -> &'static str {
-        if self.subscribers == 0 {
-            "publication"
-        } else {
-            "delivery"
-        }
-    }
-
-    fn workloads(&self, run: &RunContext) -> Vec<Box<dyn Workload + Send>> {
-        let groups = self.groups();
-        let stream_count = groups
-            .iter()
-            .map(|g| g.channels * g.publishers)
-            .sum::<u32>() as usize;
-        let channel_count = groups.iter().map(|g| g.channels).sum::<u32>();
-        let shared = Arc::new(Shared {
-            published: (0..stream_count).map(|_| AtomicU32::new(0)).collect(),
-            delivered: (0..stream_count).map(|_| AtomicU64::new(0)).collect(),
-            order: Mutex::new(vec![None; channel_count as usize]),
-            names: (0..channel_count)
-                .map(|c| format!("load/{}/{c}", run.tag))
-                .collect(),
-        });
-        let cores = 0..run.core_count;
-        let one = |core| Fanout::new(self, &groups, Arc::clone(&shared), core, run.core_count);
-        cores
-            .map(|core| Box::new(one(core)) as Box<dyn Workload + Send>)
-            .collect()
-    }
-}
+use crate::workload::{Verified, Workload, unexpected};
 
 /// What the cores share: plain counts, each written by few and read at the end or when woken.
-struct Shared {
+pub struct Shared {
     /// Sequences taken by each stream. Raised before the message is sent, so that whoever sees a
     /// message also sees its count.
     published: Vec<AtomicU32>,
@@ -72,6 +27,23 @@ struct Shared {
     /// Digest of the order in which each channel's messages were seen.
     order: Mutex<Vec<Option<u64>>>,
     names: Vec<String>,
+}
+
+impl Shared {
+    /// For these groups, with channel names that contain `tag`.
+    pub fn new(groups: &[Group], tag: &str) -> Shared {
+        let streams: u32 = groups
+            .iter()
+            .map(|group| group.streams().len() as u32)
+            .sum();
+        let channels: u32 = groups.iter().map(|group| group.channels).sum();
+        Shared {
+            published: (0..streams).map(|_| AtomicU32::new(0)).collect(),
+            delivered: (0..streams).map(|_| AtomicU64::new(0)).collect(),
+            order: Mutex::new(vec![None; channels as usize]),
+            names: (0..channels).map(|c| format!("load/{tag}/{c}")).collect(),
+        }
+    }
 }
 
 enum Role {
@@ -83,7 +55,8 @@ enum Role {
     },
 }
 
-struct Fanout {
+/// One load core's publishers and subscribers.
+pub struct Fanout {
     groups: Vec<Group>,
     paces: Vec<(Pace, Vec<u32>)>,
     shared: Arc<Shared>,
@@ -105,7 +78,8 @@ struct Fanout {
 }
 
 impl Fanout {
-    fn new(
+    /// The share of load core `core`.
+    pub fn new(
         options: &FanoutOptions,
         groups: &[Group],
         shared: Arc<Shared>,

@@ -1,9 +1,13 @@
 //! Options of `fanout`, and the groups of channels they describe.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use crate::failure::Failure;
 use crate::stamp::PAYLOAD_BYTES_MIN;
+use crate::workload::fanout::{Fanout, Shared};
+use crate::workload::{Plan, RunContext, Workload};
 
 /// Options of `fanout`.
 #[derive(Debug, Clone, Args)]
@@ -104,27 +108,6 @@ impl Group {
 }
 
 impl FanoutOptions {
-    /// Refuses what cannot be run.
-    ///
-    /// # Errors
-    /// [`Failure::Usage`] naming the option.
-    pub fn check(&self) -> Result<(), Failure> {
-        let usage = |what: &str| Err(Failure::Usage(what.to_owned()));
-        if self.channels == 0 || self.publishers == 0 {
-            return usage("fanout needs at least one channel and one publisher");
-        }
-        if self.payload < PAYLOAD_BYTES_MIN {
-            return usage(&format!("--payload must be at least {PAYLOAD_BYTES_MIN}"));
-        }
-        if self.rate <= 0.0 || !self.rate.is_finite() {
-            return usage("--rate must be above 0");
-        }
-        if self.saturate && self.in_flight < self.channels * self.publishers {
-            return usage("--in-flight must give every publisher at least one");
-        }
-        Ok(())
-    }
-
     /// The groups of channels asked for: the first, and the one beside it.
     pub fn groups(&self) -> Vec<Group> {
         let streams = self.channels * self.publishers;
@@ -155,6 +138,52 @@ impl FanoutOptions {
             has_acks: false,
         });
         std::iter::once(main).chain(beside).collect()
+    }
+}
+
+impl Plan for FanoutOptions {
+    fn check(&self) -> Result<(), Failure> {
+        let usage = |what: &str| Err(Failure::Usage(what.to_owned()));
+        if self.channels == 0 || self.publishers == 0 {
+            return usage("fanout needs at least one channel and one publisher");
+        }
+        if self.payload < PAYLOAD_BYTES_MIN {
+            return usage(&format!("--payload must be at least {PAYLOAD_BYTES_MIN}"));
+        }
+        if self.rate <= 0.0 || !self.rate.is_finite() {
+            return usage("--rate must be above 0");
+        }
+        if self.saturate && self.in_flight < self.channels * self.publishers {
+            return usage("--in-flight must give every publisher at least one");
+        }
+        Ok(())
+    }
+
+    fn connection_count(&self) -> u64 {
+        let per_group = |g: &Group| u64::from(g.channels) * u64::from(g.publishers + g.subscribers);
+        self.groups().iter().map(per_group).sum()
+    }
+
+    fn series(&self) -> Vec<&'static str> {
+        vec!["delivery", "ack", "delivery beside"]
+    }
+
+    fn unit(&self) -> &'static str {
+        if self.subscribers == 0 {
+            "publication"
+        } else {
+            "delivery"
+        }
+    }
+
+    fn workloads(&self, run: &RunContext) -> Vec<Box<dyn Workload + Send>> {
+        let groups = self.groups();
+        let shared = Arc::new(Shared::new(&groups, &run.tag));
+        let one = |core| {
+            let fanout = Fanout::new(self, &groups, Arc::clone(&shared), core, run.core_count);
+            Box::new(fanout) as Box<dyn Workload + Send>
+        };
+        (0..run.core_count).map(one).collect()
     }
 }
 
