@@ -95,6 +95,10 @@ pub struct Common {
     /// Connects under way at once, per load core
     #[arg(long, global = true, default_value_t = 64, value_name = "N")]
     pub concurrency: usize,
+    /// Never sleep under load: keeps the wake-up of the load core out of latencies and out of the
+    /// server's sends, and makes the harness's own CPU figures meaningless
+    #[arg(long, global = true)]
+    pub spin: bool,
     /// Run each N times and report medians
     #[arg(long, global = true, default_value_t = 1, value_name = "N")]
     pub repeat: u32,

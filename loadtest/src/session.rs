@@ -90,6 +90,7 @@ fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
         probe: common.server_pid.map(ProcessProbe::new).transpose()?,
         cpus,
         concurrency: common.concurrency.max(1),
+        spins: common.spin,
         settle_ns: seconds_to_ns(common.settle),
         warmup_ns: seconds_to_ns(warmup),
         duration_ns: seconds_to_ns(duration),
@@ -107,6 +108,7 @@ fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
         unit: plan.unit().to_owned(),
         series: plan.series(),
         cores: job.cpus.clone(),
+        spins: common.spin,
     };
     let mut result = RunResult::new(label, &outcome?);
     plan.conclude(&mut result);

@@ -42,6 +42,8 @@ pub struct Job<'a> {
     pub cpus: Vec<usize>,
     /// Connects under way at once, per core.
     pub concurrency: usize,
+    /// Whether the load cores never sleep under load.
+    pub spins: bool,
     /// Between set-up and load, ns.
     pub settle_ns: u64,
     /// Load before the window, ns.
@@ -147,7 +149,7 @@ fn spawn(
     recorder: Recorder,
 ) -> Result<ExecutorJoinHandle<Option<Verified>>, Failure> {
     let target = Arc::clone(&job.target);
-    let concurrency = job.concurrency;
+    let (concurrency, spins) = (job.concurrency, job.spins);
     LocalExecutorBuilder::new(Placement::Fixed(job.cpus[index]))
         .name("load")
         .io_memory(0)
@@ -156,7 +158,7 @@ fn spawn(
             let _unsupported =
                 rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
             match Core::new(index, target, Arc::clone(&phase), recorder, concurrency) {
-                Ok(core) => Worker::new(core, workload).run().await,
+                Ok(core) => Worker::new(core, workload, spins).run().await,
                 Err(failure) => {
                     phase.fail(failure);
                     None

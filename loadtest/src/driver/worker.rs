@@ -51,11 +51,12 @@ pub struct Worker {
     step: Step,
     scratch: Vec<u8>,
     has_finished: bool,
+    spins: bool,
 }
 
 impl Worker {
-    /// Joins a core with its share of the workload.
-    pub fn new(core: Core, workload: Box<dyn Workload>) -> Worker {
+    /// Joins a core with its share of the workload; `spins`: it never sleeps under load.
+    pub fn new(core: Core, workload: Box<dyn Workload>, spins: bool) -> Worker {
         let scratch = vec![0; SCRATCH_BYTES];
         Worker {
             core,
@@ -63,6 +64,7 @@ impl Worker {
             step: Step::SettingUp,
             scratch,
             has_finished: false,
+            spins,
         }
     }
 
@@ -85,7 +87,13 @@ impl Worker {
         let mut ready = Vec::new();
         let mut due_ns = 0;
         loop {
-            let wait_ns = due_ns.min(self.core.now_ns + WAIT_NS_MAX);
+            let may_sleep = !(self.spins && self.step == Step::Loading);
+            let due_ns_max = if may_sleep {
+                self.core.now_ns + WAIT_NS_MAX
+            } else {
+                0
+            };
+            let wait_ns = due_ns.min(due_ns_max);
             let wait_ns = wait_ns.saturating_sub(self.core.now_ns);
             self.core
                 .poller

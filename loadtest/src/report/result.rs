@@ -180,6 +180,8 @@ pub struct Label {
     pub series: Vec<&'static str>,
     /// Load cores.
     pub cores: Vec<usize>,
+    /// Whether they never slept.
+    pub spins: bool,
 }
 
 impl ResultFile {
@@ -227,14 +229,14 @@ impl RunResult {
         let cpu_ns = outcome.counters.cpu_ns;
         let load = LoadFigures {
             cpu_ns,
-            cpu_ns_per_unit: per(cpu_ns as f64, received),
+            cpu_ns_per_unit: per(cpu_ns as f64, received).filter(|_| !label.spins),
             busy: cpu_ns as f64 / (window_ns as f64 * label.cores.len().max(1) as f64),
             lag_p99_ns: outcome.lag.value_at_quantile(0.99),
             lag_max_ns: outcome.lag.max(),
             cores: label.cores,
         };
         let mut notes = outcome.verified.notes.clone();
-        if load.busy > 0.85 {
+        if load.busy > 0.85 && !label.spins {
             notes.push(format!(
                 "the load cores were {:.0}% busy: latencies include the harness; use more --cores",
                 load.busy * 100.0
