@@ -20,7 +20,7 @@ use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connections, Held};
+use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
@@ -115,7 +115,7 @@ pub struct Shard {
     links: Vec<Link>,
     /// Connections whose input waits for links.
     held_by_links: Vec<ConnectionId>,
-    /// The command being handled has fed a link that is over its limit.
+    /// A link over its limit has been fed since `watch_links`.
     fed_blocked_link: bool,
 }
 
@@ -295,16 +295,23 @@ impl Shard {
         }
     }
 
-    /// Holds a connection's input back if its last command fed a link over its limit.
-    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) -> bool {
-        if !std::mem::take(&mut self.fed_blocked_link) {
-            return false;
-        }
-        if let Some(connection) = self.connections.get_mut(id) {
+    /// From here on, what is sent is one connection's doing: whatever was fed before, by other
+    /// shards or by the end of other connections, is not.
+    pub(in crate::shard) fn watch_links(&mut self) {
+        self.fed_blocked_link = false;
+    }
+
+    /// Holds a connection's input back if a link over its limit was fed since
+    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
+    /// there, by `Throttle`.
+    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
+        if self.fed_blocked_link
+            && let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);
         }
-        true
     }
 
     fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
@@ -380,8 +387,6 @@ impl Shard {
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
-        // What relaying feeds is held back through `Throttle`, not at a connection here.
-        self.fed_blocked_link = false;
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
