@@ -111,6 +111,8 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    /// How many turns have ended, wrapping.
+    turn: u32,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -158,6 +160,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -201,11 +204,12 @@ impl Shard {
             .is_some_and(|connection| !connection.held.any())
     }
 
-    /// Begins a connection's flush: call once in a turn before [`pending`](Self::pending).
+    /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
+    /// connection was dirty or its socket is writable again.
     pub fn begin_flush(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.dirty = false;
-            connection.outbox.begin_turn();
+            connection.outbox.begin_turn(self.turn);
         }
     }
 
@@ -390,6 +394,7 @@ impl Shard {
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
+        self.turn = self.turn.wrapping_add(1);
         self.announce_batches(effects);
         self.settle(now, effects);
         for id in std::mem::take(&mut self.resumable) {
