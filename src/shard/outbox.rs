@@ -84,6 +84,8 @@ pub struct Outbox {
     finish: Finish,
     /// The last write of this turn ended at a fence.
     at_fence: bool,
+    /// The turn of the present flush.
+    turn: u32,
 }
 
 #[derive(Debug, Default)]
@@ -212,9 +214,12 @@ impl Outbox {
         self.written as usize == self.bytes.len() && self.control.is_none()
     }
 
-    /// Lets bytes behind a reached fence leave.
-    pub fn begin_turn(&mut self) {
-        self.at_fence = false;
+    /// Lets bytes behind a fence leave that was reached in another turn than this one.
+    pub fn begin_turn(&mut self, turn: u32) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.at_fence = false;
+        }
     }
 
     /// The next bytes to write in this turn; empty when there are none.
@@ -328,7 +333,7 @@ mod tests {
         let mut turns = Vec::new();
         while !outbox.is_empty() {
             let mut turn = Vec::new();
-            outbox.begin_turn();
+            outbox.begin_turn(turns.len() as u32 + 1);
             while !outbox.pending().is_empty() {
                 let count = outbox.pending().len().min(step);
                 turn.extend_from_slice(&outbox.pending()[..count]);
@@ -367,6 +372,21 @@ mod tests {
             outbox.push(Class::Delivery, &next, &mut pool);
             assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
         }
+    }
+
+    #[test]
+    fn a_second_flush_in_a_turn_does_not_pass_the_fence() {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (ack, snapshot) = (frame(10, 1), frame(20, 2));
+        outbox.push(Class::Reply, &ack, &mut pool);
+        outbox.fence();
+        outbox.push(Class::Reply, &snapshot, &mut pool);
+        outbox.begin_turn(7);
+        outbox.advance(ack.len(), &mut pool);
+        outbox.begin_turn(7);
+        assert_eq!(outbox.pending(), b"");
+        outbox.begin_turn(8);
+        assert_eq!(outbox.pending(), snapshot);
     }
 
     #[test]
