@@ -311,8 +311,10 @@ impl ShardLoop {
         if socket.closing {
             if last {
                 self.sockets.close(id);
+                return Ok(());
             }
-            return Ok(());
+            // The shutdown woke the poll while it was to be removed, which then fails.
+            return self.ring.unwatch(id);
         }
         if readable && !socket.queued_to_read {
             socket.queued_to_read = true;
