@@ -14,4 +14,7 @@ mod support;
 mod commands_refused;
 mod connect;
 mod credentials;
+mod direct;
 mod frames;
+mod presence;
+mod publish;
