@@ -11,10 +11,16 @@
 
 mod support;
 
+mod commands;
 mod commands_refused;
 mod connect;
 mod credentials;
 mod direct;
+mod drain;
 mod frames;
+mod liveness;
+mod logs;
 mod presence;
 mod publish;
+mod slow_consumer;
+mod startup;

@@ -47,11 +47,11 @@ impl Lines {
             }
             seen = written.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !written.ended && !left.is_zero(),
-                "no line with {what}:\n{}",
-                written.lines.join("\n")
-            );
+            if written.ended || left.is_zero() {
+                let all = written.lines.join("\n");
+                drop(written);
+                panic!("no line with {what}:\n{all}");
+            }
             written = changed.wait_timeout(written, left).unwrap().0;
         }
     }

@@ -105,11 +105,20 @@ impl Raw {
         std::mem::take(&mut self.unread)
     }
 
-    /// The payloads of the server's next frames, with their opcodes, up to a close.
+    /// The server's next frame: opcode and payload.
     #[track_caller]
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
+        self.frame_or_end().expect("the stream ends before a frame")
+    }
+
+    /// The server's next frame, unless it ends the stream before one.
+    #[track_caller]
+    pub fn frame_or_end(&mut self) -> Option<(u8, Vec<u8>)> {
         while self.unread.len() < 2 {
-            assert!(self.more(), "the stream ends before a frame");
+            if !self.more() {
+                assert!(self.unread.is_empty(), "the stream ends in a frame");
+                return None;
+            }
         }
         assert_eq!(self.unread[1] & 0x80, 0, "a server does not mask");
         let (start, length) = match self.unread[1] {
@@ -117,18 +126,21 @@ impl Raw {
             127 => (10, None),
             short => (2, Some(usize::from(short))),
         };
-        while self.unread.len() < start {
-            assert!(self.more(), "the stream ends in a frame header");
-        }
+        self.fill(start);
         let length = length.unwrap_or_else(|| {
             let long = self.unread[2..start].iter();
-            long.fold(0, |length, byte| length << 8 | usize::from(*byte))
+            long.fold(0, |length, byte| (length << 8) | usize::from(*byte))
         });
-        while self.unread.len() < start + length {
+        self.fill(start + length);
+        let frame: Vec<u8> = self.unread.drain(..start + length).collect();
+        Some((frame[0] & 0x0F, frame[start..].to_vec()))
+    }
+
+    #[track_caller]
+    fn fill(&mut self, bytes: usize) {
+        while self.unread.len() < bytes {
             assert!(self.more(), "the stream ends in a frame");
         }
-        let frame: Vec<u8> = self.unread.drain(..start + length).collect();
-        (frame[0] & 0x0F, frame[start..].to_vec())
     }
 
     /// The server ends the stream and sends nothing before that.

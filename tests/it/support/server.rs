@@ -131,6 +131,11 @@ impl Server {
         self.setup = Some(setup);
     }
 
+    /// What it was started with, to start another in the same directory; ends this one.
+    pub fn into_setup(mut self) -> Setup {
+        self.setup.take().unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
