@@ -1,85 +1,77 @@
-//! The `ringmesh` executable.
-use ringmesh::domain::rights::*;
-use ringmesh::domain::token_bucket::BucketLimits;
-use ringmesh::ids::AppIndex;
-use ringmesh::proto::{actions::Actions, claims::Secret, pattern::Pattern};
-use ringmesh::runtime::{boot::*, clock::Clock};
-use ringmesh::shard::state::ShardLimits;
-use std::sync::Arc;
-fn main() {
-    let mut rights = Rights::new(1);
-    let app = Arc::new(App {
-        index: AppIndex(0),
-        id: "app_dev".into(),
-        suspended: false,
-        connections_max: None,
-        overages: false,
-        direct_needs_shared_channel: false,
-        turn: None,
-        message_limits: Some(BucketLimits {
-            rate_per_sec: 0,
-            burst: 0,
-        }),
-        gauges: Default::default(),
-    });
-    rights.insert_app(app.clone());
-    let all = Actions::parse(["publish", "subscribe", "presence", "send"]).unwrap();
-    rights.insert_key(Arc::new(Key {
-        id: "pk_live_dev".into(),
-        app: app.clone(),
-        patterns: Box::new([Pattern::parse("**").unwrap()]),
-        actions: all,
-        auto_inject_turn: false,
-        kind: KeyKind::Publishable {
-            allowed_origins: Box::new([]),
-        },
-    }));
-    rights.insert_key(Arc::new(Key {
-        id: "sk_id_dev".into(),
-        app,
-        patterns: Box::new([Pattern::parse("**").unwrap()]),
-        actions: all,
-        auto_inject_turn: false,
-        kind: KeyKind::Secret(SigningMaterial::Ready {
-            current: Arc::new(Secret::new(b"secret")),
-            previous: None,
-        }),
-    }));
-    let n: u16 = std::env::args()
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
-    let port: u16 = std::env::args()
-        .nth(2)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(8080);
-    let shards = Shards::start(Options {
-        listen: vec![([127, 0, 0, 1], port).into()],
-        shard_count: n,
-        cores: vec![0, 1],
-        limits: ShardLimits {
-            message_bytes_max: 65536,
-            channels_per_connection: 100,
-            message_rate: BucketLimits {
-                rate_per_sec: 100,
-                burst: 200,
-            },
-            outbound_queue_bytes: 1 << 20,
-            head_bytes_max: 24 * 1024,
-            head_timeout_ms: 5000,
-            keep_alive_ms: 60000,
-            ping_after_ms: 30000,
-            drop_after_ms: 75000,
-        },
-        reject_with_close: false,
-        connect_rates: Arc::new(ringmesh::domain::connect_rate::ConnectRates::new(0, 60000)),
-        rights: Arc::new(rights),
-        clock: Clock::start(),
-    })
-    .map_err(|e| e.to_string())
-    .unwrap();
-    println!("{:?}", shards.addresses());
-    loop {
-        std::thread::park();
+//! The `ringmesh` executable: what was typed, what it means, and the exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ringmesh::cli::admin::AdminCommand;
+use ringmesh::cli::{self, Cli, Command, Failure, NoCommand, ServeArgs, TokenCommand, operate};
+use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
+use ringmesh::dev;
+use ringmesh::runtime::clock::unix_ms;
+use ringmesh::runtime::server::{Server, ServerError};
+
+fn main() -> ExitCode {
+    let outcome = match cli::parse(std::env::args_os()) {
+        Ok(cli) => run(cli),
+        Err(NoCommand::Shown(text)) => print(&text),
+        Err(NoCommand::BadUsage(failure)) => Err(failure),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    match cli.command {
+        Command::Dev(args) => run_dev(&args.into(), &environment),
+        Command::Serve(args) => serve(&args, &environment),
+        Command::Token(TokenCommand::Mint(args)) => {
+            let token = args.mint(unix_ms() / 1_000, &environment)?;
+            print(&format!("{token}\n"))
+        }
+        Command::Operate(AdminCommand::App(args)) => print(&operate::app(args)?),
+        Command::Operate(AdminCommand::Key(args)) => print(&operate::key(args)?),
+        Command::Operate(AdminCommand::Stats(args)) => {
+            operate::stats(&args, &mut io::stdout().lock())
+        }
+    }
+}
+
+fn serve(args: &ServeArgs, environment: &Environment) -> Result<(), Failure> {
+    let load = || Config::load(&args.config, environment);
+    let server = Server::start(&load().map_err(Failure::usage)?).map_err(failure)?;
+    let reload = || {
+        load()
+            .map(Some)
+            .map_err(|error: ConfigError| error.to_string())
+    };
+    server.run(reload).map_err(failure)
+}
+
+fn run_dev(options: &DevOptions, environment: &Environment) -> Result<(), Failure> {
+    let config = Config::for_dev(options, environment).map_err(Failure::usage)?;
+    let server = Server::start(&config).map_err(failure)?;
+    let keys = dev::keys(&config.store.data_dir, server.control()).map_err(Failure::failed)?;
+    if let Some(address) = server.addresses().first() {
+        print(&dev::welcome(*address, server.admin_address(), &keys))?;
+    }
+    server.run(|| Ok(None)).map_err(failure)
+}
+
+fn failure(error: ServerError) -> Failure {
+    Failure {
+        exit_code: error.exit_code,
+        message: error.message,
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read us has had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(Failure::failed),
     }
 }

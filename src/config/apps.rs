@@ -1,10 +1,11 @@
 //! `[[apps]]`: apps and keys that the configuration declares, in the words of the admin API
 //! written in snake_case, and the secrets they name by file or variable.
 //!
-//! What a pattern, an action or an origin is, `proto` decides; here it is only asked.
+//! What a pattern, an action or an origin is, `proto` decides; here it is only asked. Bounds
+//! are those of the admin API.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::error::ConfigError;
@@ -16,59 +17,39 @@ use super::settings::message_bucket;
 use crate::control::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
 };
+use crate::control::{DeclaredApp, DeclaredKey};
+use crate::limits::{TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
 
 /// Characters of an app's or a key's id.
 const ID_CHARS: RangeInclusive<usize> = 1..=64;
-/// Keys of one app, as in the admin API.
+/// Bytes of a name.
+const NAME_BYTES_MAX: usize = 256;
+/// Keys of one app.
 const KEYS_PER_APP_MAX: usize = 50;
+/// Channel patterns of a key.
+const PATTERNS: RangeInclusive<usize> = 1..=TOKEN_PATTERNS_MAX;
+/// Actions of a key.
+const ACTIONS: RangeInclusive<usize> = 1..=TOKEN_PERMISSIONS_MAX;
+/// Origins of a key.
+const ORIGINS: RangeInclusive<usize> = 0..=100;
+/// TURN URLs of an app.
+const TURN_URLS: RangeInclusive<usize> = 1..=16;
+/// Bytes of a TURN URL.
+const TURN_URL_BYTES_MAX: usize = 512;
+/// Life of a TURN credential, in seconds, up to 30 days.
+const TURN_TTL_SEC: RangeInclusive<u64> = 1..=30 * 86_400;
+/// Starts of a period, Unix time, before the year 9999.
+const PERIOD_STARTS_UNIX: RangeInclusive<u64> = 0..=253_370_764_800;
+/// Lengths of a period, in days.
+const PERIOD_DAYS: RangeInclusive<u32> = 1..=3_660;
 const SECRET_KEY_PREFIX: &str = "sk_id_";
 const PUBLISHABLE_KEY_PREFIX: &str = "pk_live_";
 const API_SECRET_PREFIX: &str = "sk_live_";
 /// Numbers that nobody reaches, and that fit into any file format.
 const COUNTS: RangeInclusive<u64> = 0..=1_000_000_000_000_000;
-
-/// An app that the configuration declares. Its `Debug` shows no secret.
-#[derive(Clone)]
-pub struct DeclaredApp {
-    /// The app; `created_at` is 0, as it has no moment of creation.
-    pub record: AppRecord,
-    /// What signs its TURN credentials; present exactly when `record.turn` is.
-    pub turn_secret: Option<SecretBytes>,
-    /// Its keys, at most 50.
-    pub keys: Vec<DeclaredKey>,
-}
-
-/// A key of a declared app. Its `Debug` shows no secret.
-#[derive(Clone)]
-pub struct DeclaredKey {
-    /// The key; `created_at` is 0.
-    pub record: KeyRecord,
-    /// What its tokens are signed with; present exactly when it is a secret key.
-    pub signing_secret: Option<SecretBytes>,
-    /// `sk_live_…`, for REST; secret keys may have one.
-    pub api_secret: Option<SecretBytes>,
-}
-
-impl fmt::Debug for DeclaredApp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("DeclaredApp");
-        shown
-            .field("record", &self.record)
-            .field("keys", &self.keys)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DeclaredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeclaredKey")
-            .field("record", &self.record)
-            .finish_non_exhaustive()
-    }
-}
 
 pub(super) fn resolve(
     sections: Vec<Section<'_>>,
@@ -110,7 +91,7 @@ fn app(
     let turn = turn(section.section("turn")?, environment)?;
     let (turn, turn_secret) = turn.unzip();
     let record = AppRecord {
-        name: name(section)?,
+        name: name(section)?.unwrap_or_default(),
         status: section.choice("status", AppStatus::Active, &statuses)?,
         plan: plan(section.section("plan")?)?,
         direct_scope: section.choice("direct_scope", DirectScope::App, &scopes)?,
@@ -147,29 +128,24 @@ fn plan(mut section: Section<'_>) -> Result<PlanRecord, ConfigError> {
             .integer(key, 0, COUNTS)
             .map(|limit| Some(limit).filter(|limit| *limit > 0))
     };
-    let text = |given: Given<'_>| given.text().map(str::to_owned);
+    let start = |given: Given<'_>| {
+        given
+            .integer()
+            .filter(|time| PERIOD_STARTS_UNIX.contains(time))
+    };
+    let days = |given: Given<'_>| {
+        let days = u32::try_from(given.integer()?).ok()?;
+        PERIOD_DAYS.contains(&days).then_some(days)
+    };
+    let days_expected = format!("an integer from 1 to {}", PERIOD_DAYS.end());
     let plan = PlanRecord {
-        name: section.value("name", "a text", None, text)?,
+        name: name(&mut section)?,
         max_concurrent_connections: limit(&mut section, "max_concurrent_connections")?,
         max_messages_per_period: limit(&mut section, "max_messages_per_period")?,
         overages_allowed: section.boolean("overages_allowed", false)?,
         overages_enabled: section.boolean("overages_enabled", false)?,
-        period_start_unix: section.value(
-            "period_start_unix",
-            "a Unix time in seconds",
-            None,
-            |given| given.integer().filter(|time| COUNTS.contains(time)),
-        )?,
-        period_days: section.value(
-            "period_days",
-            "a number of days from 1 to 3660",
-            None,
-            |given| {
-                u32::try_from(given.integer()?)
-                    .ok()
-                    .filter(|days| (1..=3_660).contains(days))
-            },
-        )?,
+        period_start_unix: section.value("period_start_unix", "a Unix time", None, start)?,
+        period_days: section.value("period_days", &days_expected, None, days)?,
     };
     if plan.period_start_unix.is_some() != plan.period_days.is_some() {
         let text = "period_start_unix and period_days go together; give both, or neither for \
@@ -187,29 +163,26 @@ fn turn(
     if !section.is_present() {
         return Ok(None);
     }
-    let url = |given: Given<'_>| {
-        let url = given.text()?;
-        let (scheme, rest) = url.split_once(':')?;
-        (["turn", "turns"].contains(&scheme) && !rest.is_empty()).then(|| url.to_owned())
-    };
-    let urls = section.list(
-        "urls",
-        "a URL such as \"turn:turn.example:3478\"",
-        "[]",
-        url,
-    )?;
-    let urls = urls.unwrap_or_default();
-    if urls.is_empty() {
-        let text = "there must be at least one of urls; remove the section for no TURN".to_owned();
-        return Err(section.conflict(&["urls"], text));
-    }
-    let ttl_sec = section.integer("ttl_sec", 86_400, 60..=31_536_000)?;
+    let expected = "a turn:, turns:, stun: or stuns: URL such as \"turn:turn.example:3478\"";
+    let urls = section
+        .list("urls", expected, None, turn_url)?
+        .unwrap_or_default();
+    check_count(&section, "urls", urls.len(), TURN_URLS)?;
+    let ttl_sec = section.integer("ttl_sec", 86_400, TURN_TTL_SEC)?;
     let Some(secret) = secret(&mut section, ["secret_file", "secret_env"], environment)? else {
         let text = "a shared secret is missing; give secret_file or secret_env".to_owned();
         return Err(section.conflict(&["urls"], text));
     };
     section.finish();
     Ok(Some((TurnRecord { urls, ttl_sec }, secret)))
+}
+
+fn turn_url(given: Given<'_>) -> Option<String> {
+    let url = given.text()?;
+    let (scheme, rest) = url.split_once(':')?;
+    let known = ["turn", "turns", "stun", "stuns"].contains(&scheme) && !rest.is_empty();
+    let printable = url.bytes().all(|b| b.is_ascii_graphic());
+    (known && printable && url.len() <= TURN_URL_BYTES_MAX).then(|| url.to_owned())
 }
 
 fn message_limits(mut section: Section<'_>) -> Result<Option<MessageLimits>, ConfigError> {
@@ -240,25 +213,19 @@ fn key(
         let text = format!("{key_id} is of the other type by its prefix; remove this line");
         return Err(section.conflict(&["type"], text));
     }
-    let origins = section.list("allowed_origins", "an origin", "[]", |given| given.text())?;
-    let origins = origins.unwrap_or_default();
     let record = KeyRecord {
         key_id,
         app_id: app_id.to_owned(),
         key_type,
-        name: name(section)?,
-        channel_patterns: required_texts(section, "channel_patterns", |pattern| {
-            Pattern::parse(pattern).err().map(|error| error.to_string())
+        name: name(section)?.unwrap_or_default(),
+        channel_patterns: texts(section, "channel_patterns", PATTERNS, |pattern| {
+            Pattern::parse(pattern).map(drop)
         })?,
-        actions: required_texts(section, "actions", |action| {
-            Actions::parse([action])
-                .err()
-                .map(|error| error.to_string())
+        actions: texts(section, "actions", ACTIONS, |action| {
+            Actions::parse([action]).map(drop)
         })?,
-        allowed_origins: checked(section, "allowed_origins", &origins, |origin| {
-            OriginPattern::parse(origin)
-                .err()
-                .map(|error| error.to_string())
+        allowed_origins: texts(section, "allowed_origins", ORIGINS, |origin| {
+            OriginPattern::parse(origin).map(drop)
         })?,
         auto_inject_turn: section.boolean("auto_inject_turn", true)?,
         created_at: 0,
@@ -317,9 +284,14 @@ fn check_secrets(
     Err(section.conflict(keys, text.to_owned()))
 }
 
-fn name(section: &mut Section<'_>) -> Result<String, ConfigError> {
-    let name = section.value("name", "a text", Some("\"\""), |given| given.text())?;
-    Ok(name.unwrap_or_default().to_owned())
+/// For people; `None` when it is not given.
+fn name(section: &mut Section<'_>) -> Result<Option<String>, ConfigError> {
+    let expected = format!("at most {NAME_BYTES_MAX} bytes without control characters");
+    section.value("name", &expected, None, |given| {
+        let name = given.text()?;
+        let fits = name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+        fits.then(|| name.to_owned())
+    })
 }
 
 /// An id of an app or a key.
@@ -341,34 +313,46 @@ fn key_id(given: Given<'_>) -> Option<(String, KeyType)> {
     }
 }
 
-/// A list of texts that must be there, each without a fault.
-fn required_texts(
+/// A list of so many texts, each without a fault. It may be left out where none are enough.
+fn texts<E: Display>(
     section: &mut Section<'_>,
     key: &'static str,
-    fault: impl Fn(&str) -> Option<String>,
+    counts: RangeInclusive<usize>,
+    check: impl Fn(&str) -> Result<(), E>,
 ) -> Result<Vec<String>, ConfigError> {
     let expected = "a list of texts";
-    let texts = section.required(key, expected, |given| {
-        given
+    let read = |given: Given<'_>| {
+        let texts = given
             .items()?
             .into_iter()
-            .map(Given::text)
-            .collect::<Option<Vec<_>>>()
-    })?;
-    checked(section, key, &texts, fault)
+            .map(|item| item.text().map(str::to_owned));
+        texts.collect::<Option<Vec<_>>>()
+    };
+    let texts = if counts.contains(&0) {
+        section
+            .value(key, expected, Some("[]"), read)?
+            .unwrap_or_default()
+    } else {
+        section.required(key, expected, read)?
+    };
+    check_count(section, key, texts.len(), counts)?;
+    let fault = |text: &String| check(text).err().map(|cause| format!("{text:?}: {cause}"));
+    match texts.iter().find_map(fault) {
+        Some(text) => Err(section.conflict(&[key], text)),
+        None => Ok(texts),
+    }
 }
 
-fn checked(
+fn check_count(
     section: &Section<'_>,
-    key: &'static str,
-    texts: &[&str],
-    fault: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<String>, ConfigError> {
-    match texts
-        .iter()
-        .find_map(|text| fault(text).map(|cause| format!("{text:?}: {cause}")))
-    {
-        Some(text) => Err(section.conflict(&[key], text)),
-        None => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
+    key: &str,
+    count: usize,
+    counts: RangeInclusive<usize>,
+) -> Result<(), ConfigError> {
+    if counts.contains(&count) {
+        return Ok(());
     }
+    let (min, max) = counts.into_inner();
+    let text = format!("{count} entries are given; give {min} to {max}");
+    Err(section.conflict(&[key], text))
 }

@@ -23,15 +23,15 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use apps::{DeclaredApp, DeclaredKey};
 pub use cidr::{Cidr, CidrError};
 pub use error::{ConfigError, Fault, Place};
 pub use overrides::Environment;
-pub use secret::SecretBytes;
 
 use document::Document;
 use overrides::Overrides;
 use settings::Defaults;
+
+use crate::control::DeclaredApp;
 
 /// Everything an operator can decide, checked. Sections and keys are named as in the file.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::section::Section;
 const SECRET_BYTES_MAX: usize = 4_096;
 
 /// A secret, wiped from memory when dropped.
-pub type SecretBytes = Zeroizing<Vec<u8>>;
+pub(super) type SecretBytes = Zeroizing<Vec<u8>>;
 
 /// A secret from the file or the variable that is named; `None` when neither is.
 pub(super) fn secret(

@@ -131,15 +131,15 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         expected: &str,
-        default: &str,
+        default: Option<&str>,
         read: impl Fn(Given<'d>) -> Option<T>,
     ) -> Result<Option<Vec<T>>, ConfigError> {
         let of_these = format!("a list, each item {expected}");
-        let Some(items) = self.value(key, &of_these, Some(default), Given::items)? else {
+        let Some(items) = self.value(key, &of_these, default, Given::items)? else {
             return Ok(None);
         };
         let read_item = |item: Given<'d>| {
-            read(item).ok_or_else(|| self.unexpected(key, item, expected, Some(default)))
+            read(item).ok_or_else(|| self.unexpected(key, item, expected, default))
         };
         items
             .into_iter()

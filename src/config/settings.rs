@@ -105,7 +105,7 @@ fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig,
     let trusted_proxies = section.list(
         "trusted_proxies",
         "a block of addresses such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix",
-        "[]",
+        Some("[]"),
         |given| given.text()?.parse::<Cidr>().ok(),
     )?;
     let config = ServerConfig {
@@ -130,7 +130,9 @@ fn listeners(
     const KEY: &str = "listen";
     let expected = format!("an address such as {default} or [::]:8080");
     let shown = format!("[\"{default}\"]");
-    let listen = section.list(KEY, &expected, &shown, |given| given.text()?.parse().ok())?;
+    let listen = section.list(KEY, &expected, Some(&shown), |given| {
+        given.text()?.parse().ok()
+    })?;
     let listen = listen.unwrap_or_else(|| vec![default]);
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
         let text = format!("there must be 1 to {LISTENERS_MAX} addresses; the default is {shown}");

@@ -18,7 +18,7 @@ use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands, Done};
+use crate::runtime::command::{Command, Commands, Done, ShardStats};
 use crate::runtime::listener::bind_all;
 use crate::runtime::mesh::{Inbox, connect, link_all};
 use crate::runtime::shard_loop::{Parts, ShardLoop};
@@ -107,12 +107,22 @@ pub struct ShardsHandle {
 impl ShardsHandle {
     /// Hands a rights snapshot to every shard. The receiver hears once from each that switched.
     #[must_use]
-    pub fn switch_rights(&self, rights: &Arc<Rights>) -> (flume::Receiver<()>, usize) {
+    pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<()> {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
             let _ = commands.send(Command::Rights(rights.clone(), done.clone()));
         }
-        (heard, self.commands.len())
+        heard
+    }
+
+    /// Asks every shard what it has. The receiver hears once from each.
+    #[must_use]
+    pub fn stats(&self) -> flume::Receiver<ShardStats> {
+        let (sender, receiver) = flume::unbounded();
+        for commands in &self.commands {
+            let _ = commands.send(Command::Stats(sender.clone()));
+        }
+        receiver
     }
 }
 
@@ -208,7 +218,7 @@ impl Shards {
     }
 
     /// Stops accepting, says goodbye to all clients and closes them over the window; returns
-    /// when the last connection has ended, or should have.
+    /// when the last connection has ended, or should have, or when somebody is in a hurry.
     pub fn drain(&self, window_ms: u64, retry_after_ms: u64) {
         for commands in &self.commands {
             let _ = commands.send(Command::Drain {

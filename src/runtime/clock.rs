@@ -22,12 +22,18 @@ impl Clock {
     /// Both clocks, in milliseconds.
     #[must_use]
     pub fn now(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Now {
             mono_ms: self.origin.elapsed().as_millis() as u64,
-            unix_ms: unix.as_millis() as u64,
+            unix_ms: unix_ms(),
         }
     }
+}
+
+/// Unix time in milliseconds; 0 on a machine whose clock stands before 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
 }

@@ -3,10 +3,12 @@
 pub mod boot;
 pub mod clock;
 pub mod command;
+pub mod control_link;
 mod listener;
 mod mesh;
 pub mod preflight;
 mod ring;
+pub mod server;
 mod shard_loop;
 mod sockets;
 mod wake;

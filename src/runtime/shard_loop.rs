@@ -21,7 +21,7 @@ use glommio::timer::Timer;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands};
+use crate::runtime::command::{Command, Commands, ShardStats};
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{Inbox, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
@@ -142,8 +142,11 @@ impl ShardLoop {
     /// # Errors
     /// When the ring can no longer be used.
     pub async fn run(mut self) -> io::Result<()> {
-        while !self.stopped {
+        loop {
             self.turn()?;
+            if self.stopped {
+                return Ok(());
+            }
             if !self.has_work() {
                 self.sleep().await;
             } else if self.multiple_shards || self.yield_is_due() {
@@ -151,7 +154,6 @@ impl ShardLoop {
                 glommio::executor().yield_task_queue_now().await;
             }
         }
-        Ok(())
     }
 
     /// A busy shard without a mesh lets commands in once in a millisecond.
@@ -309,8 +311,10 @@ impl ShardLoop {
         if socket.closing {
             if last {
                 self.sockets.close(id);
+                return Ok(());
             }
-            return Ok(());
+            // The shutdown woke the poll while it was to be removed, which then fails.
+            return self.ring.unwatch(id);
         }
         if readable && !socket.queued_to_read {
             socket.queued_to_read = true;
@@ -398,6 +402,17 @@ impl ShardLoop {
                         },
                         now,
                     );
+                }
+                Command::Stats(answer) => {
+                    // Whoever asked may have given up.
+                    let (connections, channels, peers) = self.shard.counts();
+                    let shard = self.shard.number();
+                    let _ = answer.send(ShardStats {
+                        shard,
+                        connections,
+                        channels,
+                        peers,
+                    });
                 }
                 Command::Stop => self.stopped = true,
             }

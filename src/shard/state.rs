@@ -241,10 +241,14 @@ impl Shard {
         self.config.shard.0
     }
 
-    /// How many connections there are, in whatever stage.
+    /// How many connections there are in whatever stage, how many channels and peers are owned.
     #[must_use]
-    pub fn connection_count(&self) -> usize {
-        self.connections.len()
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.connections.len(),
+            self.channels.owned_count(),
+            self.peers.len(),
+        )
     }
 
     pub(in crate::shard) fn id(&self) -> ShardId {

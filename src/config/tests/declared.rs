@@ -156,6 +156,12 @@ fn ids_decide_what_a_key_is() {
         "\"sk_live_a\"",
         "r.toml:6: apps.keys.id: expected an id that",
     );
+    let name = "\"pk_live_shop\"\nname = \"a\\u0007\"";
+    check_refused(
+        "\"pk_live_shop\"",
+        name,
+        "r.toml:7: apps.keys.name: expected at most 256",
+    );
     let long = format!("\"pk_live_{}\"", "x".repeat(57));
     check_refused(
         "\"pk_live_shop\"",
@@ -168,8 +174,8 @@ fn ids_decide_what_a_key_is() {
         other,
         "r.toml:7: apps.keys.type: pk_live_shop is of the",
     );
-    let again = "\"sk_id_shop\"\nsigning_secret_env = \"SHOP_SIGNING\"\nactions = []\n\
-        channel_patterns = []\n[[apps.keys]]\nid = \"sk_id_shop\"";
+    let again = "\"sk_id_shop\"\nsigning_secret_env = \"SHOP_SIGNING\"\nactions = [\"send\"]\n\
+        channel_patterns = [\"a\"]\n[[apps.keys]]\nid = \"sk_id_shop\"";
     check_refused(
         "\"sk_id_shop\"",
         again,
@@ -184,8 +190,12 @@ fn ids_decide_what_a_key_is() {
 
 #[test]
 fn an_app_has_at_most_fifty_keys() {
-    let key =
-        |n| format!("[[apps.keys]]\nid = \"pk_live_{n}\"\nchannel_patterns = []\nactions = []\n");
+    let key = |n| {
+        format!(
+            "[[apps.keys]]\nid = \"pk_live_{n}\"\nchannel_patterns = [\"a\"]\n\
+             actions = [\"send\"]\n"
+        )
+    };
     let declaration = |count| {
         format!(
             "[[apps]]\nid = \"a\"\n{}",
@@ -228,6 +238,17 @@ fn patterns_actions_and_origins_are_checked() {
         "[\"subscribe\"]",
         origins,
         "r.toml:9: apps.keys.allowed_origins: \"nonsense\": ",
+    );
+    check_refused(
+        "[\"shop/*\"]",
+        "[]",
+        &format!("{patterns}0 entries are given; give 1 to 100"),
+    );
+    let many = format!("[{}]", "\"a\", ".repeat(101));
+    check_refused(
+        "[\"shop/*\"]",
+        &many,
+        &format!("{patterns}101 entries are given"),
     );
     let origins = "[\"publish\"]\nallowed_origins = [\"https://a.example\"]";
     check_refused(
@@ -318,11 +339,11 @@ fn plan_limits_and_turn_make_sense() {
         ),
         (
             "turn = {}",
-            "r.toml:4: apps.turn: there must be at least one of urls",
+            "r.toml:4: apps.turn: 0 entries are given; give 1 to 16",
         ),
         (
             "turn = { urls = [\"x\"] }",
-            "r.toml:4: apps.turn.urls: expected a URL such as",
+            "r.toml:4: apps.turn.urls: expected a turn:, turns:",
         ),
         (
             "turn = { urls = [\"turn:t\"] }",

@@ -1,0 +1,287 @@
+//! The whole server: what is started in which order, what signals do, and the orderly end.
+//!
+//! Everything that can fail for a foreseeable reason comes first and ends in one line. The
+//! threads that are not shards are started from here, so that they do not inherit a shard's
+//! core, and are kept off the shards' cores where there are cores to spare.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Config, RejectWith};
+use crate::control::{
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
+};
+use crate::domain::connect_rate::ConnectRates;
+use crate::domain::token_bucket::BucketLimits;
+use crate::log::Log;
+use crate::runtime::boot::{Options, Shards, StartError};
+use crate::runtime::clock::{Clock, unix_ms};
+use crate::runtime::control_link::ControlLink;
+use crate::runtime::preflight::{self, Machine, PreflightError};
+use crate::shard::state::ShardLimits;
+
+/// Longest wait for the log's writer at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// Why the server did not start, or did not run to its orderly end.
+#[derive(Debug)]
+pub struct ServerError {
+    /// 2 for a configuration that this machine cannot satisfy, 1 otherwise.
+    pub exit_code: u8,
+    /// Cause and remedy, on one line.
+    pub message: String,
+}
+
+impl ServerError {
+    fn failed(cause: impl fmt::Display) -> Self {
+        Self {
+            exit_code: 1,
+            message: cause.to_string(),
+        }
+    }
+}
+
+impl From<PreflightError> for ServerError {
+    fn from(error: PreflightError) -> Self {
+        Self {
+            exit_code: error.exit_code(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<StartError> for ServerError {
+    fn from(error: StartError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// A server at work.
+pub struct Server {
+    shards: Shards,
+    control: RunningControlPlane,
+    handle: ControlHandle,
+    admin: Option<SocketAddr>,
+    draining: Arc<AtomicBool>,
+    signals: Signals,
+    log: Log,
+    drain_ms: u64,
+    retry_after_ms: u64,
+}
+
+impl Server {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way, with its remedy.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        if config.tls.is_some() {
+            return Err(ServerError {
+                exit_code: 2,
+                message: "[tls]: this build does not speak TLS yet; remove the section and \
+                          terminate TLS in front of ringmesh"
+                    .into(),
+            });
+        }
+        let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
+        keep_off_shard_cores(&machine);
+        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServerError::failed)?;
+        let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
+        for warning in &machine.warnings {
+            tracing::warn!("{warning}");
+        }
+        let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
+        let (admin, handle) = (control.admin_address(), control.handle());
+        let shards = Shards::start(options(config, &machine, &control))?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let link = ControlLink::new(shards.handle(), draining.clone());
+        let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
+        tracing::info!(
+            addresses = %Addresses(shards.addresses()),
+            admin = %Addresses(admin.as_slice()),
+            shards = machine.shard_count,
+            "listening"
+        );
+        Ok(Self {
+            shards,
+            control,
+            handle,
+            admin,
+            draining,
+            signals,
+            log,
+            drain_ms: config.shutdown.drain_ms,
+            retry_after_ms: config.shutdown.retry_after_ms,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.shards.addresses()
+    }
+
+    /// Where the admin API is.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The control plane, to make changes as the admin API does.
+    #[must_use]
+    pub fn control(&self) -> &ControlHandle {
+        &self.handle
+    }
+
+    /// Serves until a signal ends it, then drains. `reload` reads the configuration again.
+    ///
+    /// # Errors
+    /// A shard had failed.
+    pub fn run(
+        self,
+        reload: impl Fn() -> Result<Option<Config>, String>,
+    ) -> Result<(), ServerError> {
+        let Self {
+            mut signals,
+            shards,
+            control,
+            handle,
+            draining,
+            log,
+            ..
+        } = self;
+        for signal in signals.forever() {
+            if signal != SIGHUP {
+                break;
+            }
+            match reload() {
+                Ok(Some(config)) => apply(&config, &handle, &log),
+                Ok(None) => tracing::info!("nothing to reload: there is no configuration file"),
+                Err(error) => tracing::error!("nothing was reloaded: {error}"),
+            }
+        }
+        draining.store(true, Ordering::Release);
+        tracing::info!(window_ms = self.drain_ms, "draining");
+        exit_at_next_signal(signals);
+        shards.drain(self.drain_ms, self.retry_after_ms);
+        let outcome = shards.stop();
+        control.shutdown();
+        tracing::info!("stopped");
+        log.flush(LOG_FLUSH);
+        Ok(outcome?)
+    }
+}
+
+fn apply(config: &Config, control: &ControlHandle, log: &Log) {
+    match control.reload_declared(declared(config)).wait() {
+        Ok(()) => {
+            log.set_level(config.log.level);
+            tracing::info!("reloaded");
+        }
+        Err(error) => tracing::error!("nothing was reloaded: {error}"),
+    }
+}
+
+/// From here on a signal means: now.
+fn exit_at_next_signal(mut signals: Signals) {
+    let ending = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if signal != SIGHUP {
+                    std::process::exit(0);
+                }
+            }
+        });
+    if let Err(error) = ending {
+        tracing::warn!("a second signal will not end the drain early: {error}");
+    }
+}
+
+/// Pins the calling thread, and so all it starts that is not a shard, to a core that no shard
+/// has, if there is one.
+fn keep_off_shard_cores(machine: &Machine) {
+    let shard_cores = &machine.cores[..machine.cores.len().min(machine.shard_count.into())];
+    let allowed = preflight::allowed_cores().unwrap_or_default();
+    let spare = allowed
+        .into_iter()
+        .rev()
+        .find(|core| !shard_cores.contains(core));
+    if let Some(id) = spare {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+}
+
+fn declared(config: &Config) -> Declared {
+    let file = config
+        .file
+        .as_deref()
+        .unwrap_or(Path::new("the configuration"));
+    Declared {
+        file: file.into(),
+        apps: config.apps.clone(),
+    }
+}
+
+fn control_options(config: &Config) -> ControlOptions {
+    ControlOptions {
+        data_dir: config.store.data_dir.clone(),
+        master_key_file: config.store.master_key_file.clone(),
+        admin: config.admin.listen.map(|listen| AdminOptions {
+            listen,
+            token_file: config.admin.token_file.clone(),
+            protect_metrics: config.admin.protect_metrics,
+        }),
+        declared: declared(config),
+        clock: unix_ms,
+    }
+}
+
+fn options(config: &Config, machine: &Machine, control: &ControlPlane) -> Options {
+    let limits = &config.limits;
+    let window_ms = limits.connects_window_sec * 1_000;
+    Options {
+        listen: config.server.listen.clone(),
+        shard_count: machine.shard_count,
+        cores: machine.cores.clone(),
+        limits: ShardLimits {
+            message_bytes_max: limits.message_bytes,
+            channels_per_connection: limits.channels_per_connection as usize,
+            message_rate: BucketLimits {
+                rate_per_sec: limits.message_rate,
+                burst: limits.message_burst,
+            },
+            outbound_queue_bytes: limits.outbound_queue_bytes,
+            head_bytes_max: limits.head_bytes,
+            head_timeout_ms: limits.head_timeout_ms,
+            keep_alive_ms: config.rest.keep_alive_ms,
+            ping_after_ms: limits.ping_after_ms,
+            drop_after_ms: limits.drop_after_ms,
+        },
+        reject_with_close: config.auth.reject_with == RejectWith::Close,
+        connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
+        rights: control.rights(),
+        clock: Clock::start(),
+    }
+}
+
+/// Addresses as a list for people.
+struct Addresses<'a>(&'a [SocketAddr]);
+
+impl fmt::Display for Addresses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            write!(f, "{comma}{address}")?;
+        }
+        Ok(())
+    }
+}
