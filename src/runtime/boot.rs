@@ -13,6 +13,7 @@ use ahash::RandomState;
 use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
@@ -50,6 +51,8 @@ pub struct Options {
     pub reject_with_close: bool,
     /// Connects per address, shared by all shards.
     pub connect_rates: Arc<ConnectRates>,
+    /// Where the shards report what apps use.
+    pub control: ControlHandle,
     /// Apps and keys to begin with.
     pub rights: Arc<Rights>,
     /// The process's clocks.
@@ -190,6 +193,7 @@ impl Shards {
                         mesh_out,
                         mesh_in,
                         commands: Commands::receive(shard, from, drained, wake.clone()),
+                        control: options.control.clone(),
                         wake,
                     };
                     let l = ShardLoop::new(parts)?;

@@ -268,6 +268,7 @@ fn options(config: &Config, machine: &Machine, control: &ControlPlane) -> Option
         },
         reject_with_close: config.auth.reject_with == RejectWith::Close,
         connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
+        control: control.handle(),
         rights: control.rights(),
         clock: Clock::start(),
     }

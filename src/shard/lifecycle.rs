@@ -288,6 +288,13 @@ impl Shard {
     }
 
     pub(in crate::shard) fn time(&mut self, now: Now, effects: &mut Effects) {
+        if self
+            .usage
+            .due_ms()
+            .is_some_and(|due_ms| due_ms <= now.mono_ms)
+        {
+            self.usage.report(&mut effects.usage);
+        }
         let mut due = Vec::new();
         self.timers.expire(now.mono_ms, |id| due.push(id));
         for id in due {
@@ -386,6 +393,8 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.rights = rights;
+        // Leases were taken under the limits that held until now.
+        self.usage.report(&mut effects.usage);
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else {
                 continue;

@@ -18,3 +18,5 @@ pub mod outbox;
 mod owner;
 mod receive;
 pub mod state;
+mod turn;
+mod usage;

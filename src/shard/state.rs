@@ -26,6 +26,7 @@ use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish};
+use crate::shard::usage::Usage;
 
 /// Randomness for peer ids, given to the shard from outside.
 pub trait Entropy {
@@ -111,6 +112,7 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    pub(in crate::shard) usage: Usage,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -158,6 +160,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            usage: Usage::default(),
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -181,6 +184,7 @@ impl Shard {
             } => {
                 self.drain(window_ms, retry_after_ms, now, effects);
             }
+            Input::Usage => self.usage.report(&mut effects.usage),
             Input::Time => self.time(now, effects),
             Input::EndOfTurn => self.end_of_turn(now, effects),
         }
@@ -190,7 +194,8 @@ impl Shard {
     /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.timers.next_deadline()
+        let deadlines = [self.timers.next_deadline(), self.usage.due_ms()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the runtime may read from that connection's socket.
