@@ -134,6 +134,7 @@ impl Shard {
             sender_info: peer.metadata.is_some().then_some(peer),
             sender: Some(self.here(id)),
             request_id: request_id.map(Box::from),
+            request: None,
         };
         self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
         Ok(())
@@ -296,7 +297,12 @@ impl Shard {
     }
 
     /// The key of a channel: this shard's own, if it knows the channel.
-    fn channel_key(&self, app: AppIndex, hash: u64, name: &str) -> SharedChannel {
+    pub(in crate::shard) fn channel_key(
+        &self,
+        app: AppIndex,
+        hash: u64,
+        name: &str,
+    ) -> SharedChannel {
         let known = self
             .channels
             .find(hash, app, name)

@@ -110,7 +110,7 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.refuse_request(id, 0, error, now, effects);
+                self.refuse_request(id, error, now, effects);
                 return;
             }
         };

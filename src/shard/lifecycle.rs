@@ -29,11 +29,7 @@ impl Shard {
             remote,
             input: Vec::new(),
             outbox: Outbox::default(),
-            stage: Stage::Http(Http {
-                scanned: 0,
-                deadline_ms,
-                reused: false,
-            }),
+            stage: Stage::Http(Http::awaiting_request(deadline_ms, false)),
             received_ms: now.mono_ms,
             timer_ms: u64::MAX,
             held: Held::default(),
@@ -47,6 +43,13 @@ impl Shard {
         self.end_session(id, effects);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.input = Vec::new();
+            if let Stage::Http(http) = &mut connection.stage
+                && connection.held.has(Held::REQUEST)
+            {
+                // Some clients end their side of the stream behind their request.
+                http.ended = true;
+                return;
+            }
             connection.stage = Stage::Lingering { until_ms: 0 };
             connection.outbox.finish(Finish::Close);
             connection.mark_dirty(effects);

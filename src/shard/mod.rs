@@ -17,6 +17,9 @@ pub mod mesh_message;
 pub mod outbox;
 mod owner;
 mod receive;
+pub mod rest;
 pub mod state;
+#[cfg(test)]
+mod testing;
 mod turn;
 mod usage;

@@ -14,6 +14,7 @@ use ahash::{AHashMap, RandomState};
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::peers::Peers;
+use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
@@ -26,6 +27,7 @@ use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish};
+use crate::shard::rest::Rest;
 use crate::shard::usage::Usage;
 
 /// Randomness for peer ids, given to the shard from outside.
@@ -45,6 +47,10 @@ pub struct ShardConfig {
     pub hasher: RandomState,
     /// Refuse bad credentials with a close frame behind the handshake, not with an HTTP status.
     pub reject_with_close: bool,
+    /// Take a key id alone for a REST credential, although every token shows it.
+    pub accept_bare_key_id: bool,
+    /// REST requests by key and address, counted over all shards.
+    pub request_rates: Arc<RequestRates>,
     /// See [`ShardLimits`].
     pub limits: ShardLimits,
 }
@@ -62,7 +68,9 @@ pub struct ShardLimits {
     pub outbound_queue_bytes: usize,
     /// Request head.
     pub head_bytes_max: usize,
-    /// Time to send the request head.
+    /// Body of a REST request.
+    pub rest_body_bytes_max: usize,
+    /// Time to send the request head, and again for the body.
     pub head_timeout_ms: u64,
     /// An idle HTTP connection is closed after that.
     pub keep_alive_ms: u64,
@@ -113,6 +121,7 @@ pub struct Shard {
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
     pub(in crate::shard) usage: Usage,
+    pub(in crate::shard) rest: Rest,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -161,6 +170,7 @@ impl Shard {
             next_operation: 0,
             draining: false,
             usage: Usage::default(),
+            rest: Rest::default(),
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -383,6 +393,13 @@ impl Shard {
             MeshMessage::DirectResult(result) => self.direct_result(result, effects),
             MeshMessage::Scope(scope) => self.home_scope(&scope, effects),
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
+            MeshMessage::ListPeers(list) => self.owner_list_peers(&list, effects),
+            MeshMessage::Kick(kick) => self.owner_kick(&kick, effects),
+            MeshMessage::KickHere(kick) => self.home_kick(from, &kick, now, effects),
+            MeshMessage::Kicked(kicked) => self.owner_kicked(kicked, effects),
+            MeshMessage::Reach(number) => self.reach(from, number, effects),
+            MeshMessage::Reached(number) => self.home_reached(number, effects),
+            MeshMessage::RestResult(result) => self.rest_answer(*result, now, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
         // What relaying feeds is held back through `Throttle`, not at a connection here.
