@@ -247,6 +247,14 @@ impl Channel {
         }
     }
 
+    /// Whether joins may be complete: what they wait for has been put into all outboxes.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.waiting
+            .front()
+            .is_some_and(|waiting| waiting.homes_missing == 0)
+    }
+
     /// The next joiner whose join is complete: it counts as a member from now on, and must be
     /// acked, and given its snapshot, before anything else is put into the channel's order.
     pub fn next_ready(&mut self) -> Option<Joiner> {

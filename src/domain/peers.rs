@@ -88,6 +88,14 @@ impl Peers {
             .map_or(&[], |entry| &entry.connections)
     }
 
+    /// Every connection of every peer, with the peer's id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, ConnectionRef)> {
+        self.entries.iter().flat_map(|entry| {
+            let connections = entry.connections.iter();
+            connections.map(|connection| (entry.peer.id.as_str(), *connection))
+        })
+    }
+
     /// How many peers are connected.
     #[must_use]
     pub fn len(&self) -> usize {

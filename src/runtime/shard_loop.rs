@@ -147,8 +147,11 @@ impl ShardLoop {
     /// # Errors
     /// When the ring can no longer be used.
     pub async fn run(mut self) -> io::Result<()> {
-        while !self.stopped {
+        loop {
             self.turn()?;
+            if self.stopped {
+                return Ok(());
+            }
             if !self.has_work() {
                 self.sleep().await;
             } else if self.multiple_shards || self.yield_is_due() {
@@ -156,7 +159,6 @@ impl ShardLoop {
                 glommio::executor().yield_task_queue_now().await;
             }
         }
-        Ok(())
     }
 
     /// A busy shard without a mesh lets commands in once in a millisecond.
@@ -315,8 +317,10 @@ impl ShardLoop {
         if socket.closing {
             if last {
                 self.sockets.close(id);
+                return Ok(());
             }
-            return Ok(());
+            // The shutdown woke the poll while it was to be removed, which then fails.
+            return self.ring.unwatch(id);
         }
         if readable && !socket.queued_to_read {
             socket.queued_to_read = true;

@@ -12,6 +12,7 @@ mod encode;
 mod home;
 mod http;
 pub mod input;
+mod invariants;
 mod lifecycle;
 pub mod mesh_message;
 pub mod outbox;

@@ -85,6 +85,7 @@ impl Shard {
         self.batch(slot);
     }
 
+    /// A local member must be out before the next thing is put into the order, see `joined`.
     fn answer_leave(
         &mut self,
         channel: SharedChannel,
@@ -98,7 +99,11 @@ impl Shard {
                 connection: connection.connection,
                 cause,
             };
-            self.send(connection.shard, MeshMessage::Left(Box::new(left)), effects);
+            if connection.shard == self.id() {
+                self.home_left(left, effects);
+            } else {
+                self.send(connection.shard, MeshMessage::Left(Box::new(left)), effects);
+            }
         }
     }
 
@@ -268,7 +273,12 @@ impl Shard {
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token);
-            self.complete_joins(slot, effects);
+            if owned.has_ready() {
+                // A snapshot shows the batch's changes already: whoever gets it must not be
+                // told of them again.
+                self.announce(slot, effects);
+                self.complete_joins(slot, effects);
+            }
         }
         self.channels.release(slot);
     }

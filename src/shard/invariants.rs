@@ -1,0 +1,117 @@
+//! What always holds of a shard, and of all shards together once nothing is on its way.
+//!
+//! For simulations: the checks read everything and panic with what they found; no running
+//! server calls them.
+
+use std::collections::BTreeSet;
+
+use crate::ids::{ConnectionId, ConnectionRef};
+use crate::shard::channels::LocalChannel;
+use crate::shard::connections::{Connection, Session, Stage};
+use crate::shard::outbox::Outbox;
+use crate::shard::state::Shard;
+
+impl Shard {
+    /// What waits to be written to a connection.
+    #[must_use]
+    pub fn outbox(&self, connection: ConnectionId) -> Option<&Outbox> {
+        self.connections.get(connection).map(|it| &it.outbox)
+    }
+
+    /// Panics unless members and memberships name each other, between any two inputs.
+    pub fn check_invariants(&self) {
+        for (slot, channel) in self.channels.iter() {
+            for (position, member) in channel.members.iter().enumerate() {
+                let found = self.sessions().any(|(connection, session)| {
+                    connection.id.slot == member.connection_slot
+                        && session.memberships.iter().any(|membership| {
+                            membership.channel == slot && membership.position as usize == position
+                        })
+                });
+                assert!(
+                    found,
+                    "a member of {:?} has no membership",
+                    channel.key.name.as_str()
+                );
+            }
+            if let Some(owned) = &channel.owned {
+                owned.check_invariants();
+            }
+        }
+        for (connection, session) in self.sessions() {
+            for membership in &session.memberships {
+                let channel = self.channels.get(membership.channel);
+                let member = channel.and_then(|it| it.members.get(membership.position as usize));
+                assert_eq!(
+                    member.map(|member| member.connection_slot),
+                    Some(connection.id.slot),
+                    "a membership's place is not its own"
+                );
+            }
+        }
+    }
+
+    /// Panics unless all shards agree, once every input has been handled and every mesh message
+    /// delivered: the rosters with the members, the peer registries with the sessions, and
+    /// nobody waits for anything.
+    pub fn check_quiet(shards: &[&Shard]) {
+        let mut sessions = BTreeSet::new();
+        let mut registered = BTreeSet::new();
+        let mut members = BTreeSet::new();
+        let mut rostered = BTreeSet::new();
+        for shard in shards {
+            assert!(shard.sends.is_empty(), "a `send` waits for results");
+            assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
+            assert!(shard.batched.is_empty(), "a batch waits for its turn");
+            for (connection, session) in shard.sessions() {
+                assert!(session.joining.is_none(), "a join is not complete");
+                assert!(!connection.held.any(), "input is held back");
+                sessions.insert((session.peer.id.as_str(), shard.here(connection.id)));
+            }
+            registered.extend(shard.peers.iter());
+            for (_, channel) in shard.channels.iter() {
+                let name = (channel.key.app, channel.key.name.as_str());
+                members.extend(shard.members(channel).map(|member| (name, member)));
+                let owned = channel.owned.as_ref();
+                rostered.extend(owned.into_iter().flat_map(|owned| {
+                    let memberships = owned.roster().connections();
+                    memberships.map(move |it| {
+                        assert!(it.interest.is_some(), "a joiner was forgotten in {name:?}");
+                        (name, it.connection)
+                    })
+                }));
+            }
+        }
+        assert_eq!(registered, sessions, "registered peers, and sessions");
+        assert_eq!(rostered, members, "rosters, and members on home shards");
+    }
+
+    /// Panics unless the shard is as it was before its first connection.
+    pub fn check_vacant(&self) {
+        assert!(self.connections.is_empty(), "connections are left");
+        assert_eq!(self.channels.iter().count(), 0, "channels are left");
+        assert!(self.peers.is_empty(), "peers are left");
+        assert!(self.sends.is_empty() && self.scopes.is_empty());
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = (&Connection, &Session)> {
+        self.connections.iter().filter_map(|connection| {
+            let (Stage::Open(session) | Stage::Registering(session)) = &connection.stage else {
+                return None;
+            };
+            Some((connection, &**session))
+        })
+    }
+
+    fn members(&self, channel: &LocalChannel) -> impl Iterator<Item = ConnectionRef> {
+        let slots: BTreeSet<u32> = channel
+            .members
+            .iter()
+            .map(|it| it.connection_slot)
+            .collect();
+        let members = self.connections.iter();
+        members
+            .filter(move |it| slots.contains(&it.id.slot))
+            .map(|it| self.here(it.id))
+    }
+}
