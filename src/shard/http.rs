@@ -287,12 +287,16 @@ impl Shard {
             return;
         };
         context.keep_alive &= !self.draining && !ended;
+        let dated = ResponseContext {
+            date: self.http_date.at(now),
+            ..context
+        };
         let mut response = std::mem::take(&mut self.encoded);
         response.clear();
         match status {
-            Ok(status) => append_response(&mut response, &context, status, headers, json),
+            Ok(status) => append_response(&mut response, &dated, status, headers, json),
             Err((error, message)) => {
-                append_error(&mut response, &context, error, message, headers);
+                append_error(&mut response, &dated, error, message, headers);
             }
         }
         self.write_http(id, &response, effects);
@@ -333,7 +337,11 @@ impl Shard {
     ) {
         let mut response = Vec::with_capacity(256);
         // The bytes behind a faulty head cannot be trusted to be another request.
-        let _ = append_request_error(&mut response, &ResponseContext::UNREADABLE, error);
+        let context = ResponseContext {
+            date: self.http_date.at(now),
+            ..ResponseContext::UNREADABLE
+        };
+        let _ = append_request_error(&mut response, &context, error);
         self.write_http(id, &response, effects);
         self.linger(id, now, effects);
     }
@@ -360,18 +368,16 @@ impl Shard {
             connection.mark_dirty(effects);
             return;
         }
-        let mut response = Vec::with_capacity(256);
-        let message = "the request did not arrive in time";
-        let error = ApiError::RequestTimeout;
-        append_error(
-            &mut response,
-            &ResponseContext::UNREADABLE,
-            error,
-            message,
-            &[],
-        );
-        self.write_http(id, &response, effects);
-        self.linger(id, now, effects);
+        let answer = Answer {
+            context: ResponseContext::UNREADABLE,
+            status: Err((
+                ApiError::RequestTimeout,
+                "the request did not arrive in time",
+            )),
+            headers: &[],
+            json: b"",
+        };
+        self.answer(id, &answer, now, effects);
     }
 
     /// The server is shutting down: idle connections end now, others behind their answer.

@@ -11,6 +11,7 @@ pub mod effect;
 mod encode;
 mod home;
 mod http;
+mod http_date;
 pub mod input;
 mod invariants;
 mod lifecycle;

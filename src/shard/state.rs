@@ -24,6 +24,7 @@ use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connections, Held};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
+use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish};
@@ -122,6 +123,7 @@ pub struct Shard {
     pub(in crate::shard) draining: bool,
     pub(in crate::shard) usage: Usage,
     pub(in crate::shard) rest: Rest,
+    pub(in crate::shard) http_date: HttpDate,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -171,6 +173,7 @@ impl Shard {
             draining: false,
             usage: Usage::default(),
             rest: Rest::default(),
+            http_date: HttpDate::default(),
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,

@@ -23,6 +23,11 @@ fn check(request: &[u8], status: u16, code: &str) {
         let length = format!("Content-Length: {}", response.body.len());
         assert!(response.head.contains(&length));
         assert!(response.head.contains("Content-Type: application/json"));
+        assert!(
+            response
+                .head
+                .contains("Date: Tue, 14 Nov 2023 22:13:20 GMT")
+        );
     }
 }
 
