@@ -9,8 +9,9 @@ import { createInterface } from "node:readline";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { signallingClient } from "./harness/clients.js";
 import { REPOSITORY, Server } from "./harness/server.js";
-import { within } from "./harness/wait.js";
+import { next, within } from "./harness/wait.js";
 
 /** The program whose first line is a comment with its file name. */
 async function readmeProgram(name) {
@@ -41,18 +42,19 @@ class Program {
     this.child.stdin.write(`${line}\n`);
   }
 
-  /** Waits for a line that matches. */
+  /** Waits for a line that matches; answers the match. */
   async says(pattern) {
     const said = new Promise((resolve) => {
       const look = () => {
-        if (!this.#lines.some((line) => pattern.test(line))) return;
+        const match = this.#lines.map((line) => pattern.exec(line)).find(Boolean);
+        if (!match) return;
         this.#waiting.delete(look);
-        resolve();
+        resolve(match);
       };
       this.#waiting.add(look);
       look();
     });
-    await within(`a line like ${pattern}`, said).catch((error) => {
+    return within(`a line like ${pattern}`, said).catch((error) => {
       throw new Error(`${error.message}; it said:\n${this.#lines.join("\n")}`);
     });
   }
@@ -90,5 +92,30 @@ describe("README", () => {
     await terminals[1].says(/^[0-9a-f-]{36}: hello$/);
     terminals[1].type("hello yourself");
     await terminals[0].says(/^[0-9a-f-]{36}: hello yourself$/);
+  });
+
+  it("a backend mints, publishes, lists and kicks", async (t) => {
+    const apiKey = await server.prints(/pk_live_\w+/);
+    const guest = signallingClient(t, server, { apiKey });
+    const connected = next(guest, "connected");
+    await guest.connect();
+    const { peerId } = await connected;
+    await guest.subscribe("room-42");
+    const message = next(guest, "message");
+    const end = next(guest, "disconnected");
+
+    const file = await written("backend.mjs");
+    const backend = new Program(t, file, await server.prints(/sk_live_\w+/), peerId);
+    assert.equal((await message).data, "hello from the backend");
+    await backend.says(new RegExp(`^In room-42: .*${peerId}`));
+    await backend.says(new RegExp(`^Closed 1 of ${peerId}$`));
+    assert.equal((await end).code, 4020);
+
+    const [, token] = await backend.says(/^Alice connects with (\S+)$/);
+    const alice = signallingClient(t, server, { tokenProvider: async () => token });
+    const welcome = next(alice, "connected");
+    await alice.connect();
+    assert.equal((await welcome).peerId, "alice");
+    await assert.rejects(alice.subscribe("room-43"), { name: "channel_not_authorized" });
   });
 });
