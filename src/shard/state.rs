@@ -111,6 +111,8 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    /// What `going_away` says, once draining.
+    pub(in crate::shard) retry_after_ms: u64,
     /// How many turns have ended, wrapping.
     turn: u32,
     loopback: VecDeque<MeshMessage>,
@@ -160,6 +162,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            retry_after_ms: 0,
             turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
