@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use walk::Walk;
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 160;
 const STEPS: u64 = 2_500;
 /// Seeds that once failed, with the number of steps that it took.
 const FAILED: &[(u64, u64)] = &[

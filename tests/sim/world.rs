@@ -98,7 +98,7 @@ impl World {
                 shard: ShardId(at),
                 shard_count,
                 hasher: RandomState::with_seeds(seed, 2, 3, 4),
-                reject_with_close: seed % 2 == 0,
+                reject_with_close: seed.is_multiple_of(2),
                 limits: ShardLimits {
                     message_bytes_max: 65_536,
                     channels_per_connection,
