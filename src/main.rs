@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringmesh::cli::{self, Cli, Command, Failure, NoCommand, ServeArgs, TokenCommand};
+use ringmesh::cli::admin::AdminCommand;
+use ringmesh::cli::{self, Cli, Command, Failure, NoCommand, ServeArgs, TokenCommand, operate};
 use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
 use ringmesh::dev;
 use ringmesh::runtime::clock::unix_ms;
@@ -29,6 +30,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(TokenCommand::Mint(args)) => {
             let token = args.mint(unix_ms() / 1_000, &environment)?;
             print(&format!("{token}\n"))
+        }
+        Command::Operate(AdminCommand::App(args)) => print(&operate::app(args)?),
+        Command::Operate(AdminCommand::Key(args)) => print(&operate::key(args)?),
+        Command::Operate(AdminCommand::Stats(args)) => {
+            operate::stats(&args, &mut io::stdout().lock())
         }
     }
 }

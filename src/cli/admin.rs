@@ -24,12 +24,6 @@ pub enum AdminCommand {
     /// Show what a running server is doing.
     #[command(after_help = "Example:\n  ringmesh stats --watch")]
     Stats(StatsArgs),
-    /// Print the OpenAPI document of the REST API.
-    #[command(after_help = "Example:\n  ringmesh openapi > openapi.json")]
-    Openapi,
-    /// Check whether this machine is fit to run the server.
-    #[command(after_help = "Example:\n  ringmesh doctor --config /etc/ringmesh.toml")]
-    Doctor(DoctorArgs),
 }
 
 /// How to reach the admin API. Not `Debug`: one of them is a secret.
@@ -263,14 +257,6 @@ pub struct StatsArgs {
     /// Show it again every second
     #[arg(long)]
     pub watch: bool,
-}
-
-/// Arguments of `ringmesh doctor`.
-#[derive(Args)]
-pub struct DoctorArgs {
-    /// The configuration to check too, TOML
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod admin;
 mod duration;
 mod failure;
 mod one_line;
+pub mod operate;
 pub mod token;
 
 use std::ffi::OsString;
@@ -48,6 +49,9 @@ pub enum Command {
     /// Connect tokens.
     #[command(subcommand, arg_required_else_help = false)]
     Token(TokenCommand),
+    /// Commands for operators.
+    #[command(flatten)]
+    Operate(admin::AdminCommand),
 }
 
 /// Arguments of `ringmesh dev`. Their values are checked with the configuration.
@@ -183,7 +187,7 @@ mod tests {
         check_refused(
             "ringmesh",
             "'ringmesh' requires a subcommand but one was not provided; \
-             [subcommands: dev, serve, token]; see 'ringmesh --help'",
+             [subcommands: dev, serve, token, app, key, stats]; see 'ringmesh --help'",
         );
         check_refused(
             "ringmesh sevre",

@@ -67,7 +67,7 @@ pub enum RingEvent {
 /// See the top of this file.
 pub struct SocketRing {
     ring: IoUring,
-    eventfd: OwnedFd,
+    _eventfd: OwnedFd,
 }
 
 impl SocketRing {
@@ -85,13 +85,10 @@ impl SocketRing {
             .dontfork()
             .build(SUBMISSION_ENTRIES)?;
         ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        Ok(Self { ring, eventfd })
-    }
-
-    /// Becomes readable when there is something to [`reap`](Self::reap).
-    #[must_use]
-    pub fn eventfd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
+        Ok(Self {
+            ring,
+            _eventfd: eventfd,
+        })
     }
 
     /// Lets the eventfd tell what happens from now on. Answers whether something has happened

@@ -14,6 +14,7 @@ use ahash::{AHashMap, RandomState};
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::peers::Peers;
+use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
@@ -23,9 +24,12 @@ use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
+use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish};
+use crate::shard::rest::Rest;
+use crate::shard::usage::Usage;
 
 /// Randomness for peer ids, given to the shard from outside.
 pub trait Entropy {
@@ -44,6 +48,10 @@ pub struct ShardConfig {
     pub hasher: RandomState,
     /// Refuse bad credentials with a close frame behind the handshake, not with an HTTP status.
     pub reject_with_close: bool,
+    /// Take a key id alone for a REST credential, although every token shows it.
+    pub accept_bare_key_id: bool,
+    /// REST requests by key and address, counted over all shards.
+    pub request_rates: Arc<RequestRates>,
     /// See [`ShardLimits`].
     pub limits: ShardLimits,
 }
@@ -61,7 +69,9 @@ pub struct ShardLimits {
     pub outbound_queue_bytes: usize,
     /// Request head.
     pub head_bytes_max: usize,
-    /// Time to send the request head.
+    /// Body of a REST request.
+    pub rest_body_bytes_max: usize,
+    /// Time to send the request head, and again for the body.
     pub head_timeout_ms: u64,
     /// An idle HTTP connection is closed after that.
     pub keep_alive_ms: u64,
@@ -113,6 +123,9 @@ pub struct Shard {
     pub(in crate::shard) draining: bool,
     /// What `going_away` says, once draining.
     pub(in crate::shard) retry_after_ms: u64,
+    pub(in crate::shard) usage: Usage,
+    pub(in crate::shard) rest: Rest,
+    pub(in crate::shard) http_date: HttpDate,
     /// How many turns have ended, wrapping.
     turn: u32,
     loopback: VecDeque<MeshMessage>,
@@ -163,6 +176,9 @@ impl Shard {
             next_operation: 0,
             draining: false,
             retry_after_ms: 0,
+            usage: Usage::default(),
+            rest: Rest::default(),
+            http_date: HttpDate::default(),
             turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
@@ -187,6 +203,7 @@ impl Shard {
             } => {
                 self.drain(window_ms, retry_after_ms, now, effects);
             }
+            Input::Usage => self.usage.report(&mut effects.usage),
             Input::Time => self.time(now, effects),
             Input::EndOfTurn => self.end_of_turn(now, effects),
         }
@@ -196,7 +213,8 @@ impl Shard {
     /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.timers.next_deadline()
+        let deadlines = [self.timers.next_deadline(), self.usage.due_ms()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the runtime may read from that connection's socket.
@@ -392,6 +410,13 @@ impl Shard {
             MeshMessage::DirectResult(result) => self.direct_result(result, effects),
             MeshMessage::Scope(scope) => self.home_scope(&scope, effects),
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
+            MeshMessage::ListPeers(list) => self.owner_list_peers(&list, effects),
+            MeshMessage::Kick(kick) => self.owner_kick(&kick, effects),
+            MeshMessage::KickHere(kick) => self.home_kick(from, &kick, now, effects),
+            MeshMessage::Kicked(kicked) => self.owner_kicked(kicked, effects),
+            MeshMessage::Reach(number) => self.reach(from, number, effects),
+            MeshMessage::Reached(number) => self.home_reached(number, effects),
+            MeshMessage::RestResult(result) => self.rest_answer(*result, now, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
     }

@@ -1,0 +1,262 @@
+//! The operations that are timed and counted, by name.
+//!
+//! Each case prepares its own state and answers a closure that performs the operation once.
+//! The closure leaves the state as it found it, so that it can be called any number of times.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use ringmesh::domain::peer::{ChannelKey, JsonName};
+use ringmesh::ids::{AppIndex, ConnectionId};
+use ringmesh::proto::wire::command::Request;
+use ringmesh::proto::wire::event::Event;
+use ringmesh::proto::wire::string::JsonStr;
+use ringmesh::proto::ws::message::{Decoder, MessageLimits};
+use ringmesh::shard::channels::{Channels, channel_hash};
+use ringmesh::shard::outbox::{BufferPool, Class, Outbox};
+
+use crate::fixture::{Fixture, PUBLISHABLE_KEY, publish_json, text_frame, token, upgrade_request};
+
+/// One operation, ready to be performed again and again.
+pub type Operation = Box<dyn FnMut()>;
+
+/// A named operation.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Stable: the committed figures go by it.
+    pub name: &'static str,
+    /// Prepares the operation.
+    pub prepare: fn() -> Operation,
+}
+
+/// Size of the usual message, in bytes of JSON.
+const USUAL_BYTES: usize = 150;
+
+/// All cases, from the smallest part to the whole shard.
+pub const CASES: &[Case] = &[
+    case("frame_decode_150", frame_decode),
+    case("parse_publish_150", || parse_publish(USUAL_BYTES)),
+    case("parse_publish_1024", || parse_publish(1_024)),
+    case("parse_publish_16384", || parse_publish(16_384)),
+    case("channel_lookup", channel_lookup),
+    case("event_encode_150", event_encode),
+    case("outbox_push_advance", outbox),
+    case("shard_publish_150", || publish(USUAL_BYTES)),
+    case("shard_publish_1024", || publish(1_024)),
+    case("shard_fan_out_1000", || fan_out(1_000, 1)),
+    case("shard_fan_out_1000_x16", || fan_out(1_000, 16)),
+    case("shard_fan_out_10", || fan_out(10, 1)),
+    case("shard_direct_round_trip", direct),
+    case("shard_subscribe_unsubscribe", subscribe),
+    case("shard_connect_key", connect_key),
+    case("shard_connect_token", connect_token),
+];
+
+const fn case(name: &'static str, prepare: fn() -> Operation) -> Case {
+    Case { name, prepare }
+}
+
+fn frame_decode() -> Operation {
+    let frame = text_frame(&publish_json("room-1", USUAL_BYTES));
+    let limits = MessageLimits {
+        message_bytes_max: 66_560,
+    };
+    let mut scratch = frame.clone();
+    let mut decoder = Decoder::server();
+    Box::new(move || {
+        scratch.copy_from_slice(&frame);
+        let _ = black_box(decoder.decode(black_box(&mut scratch), &limits));
+    })
+}
+
+fn parse_publish(json_bytes: usize) -> Operation {
+    let json = publish_json("room-1", json_bytes);
+    Box::new(move || {
+        let _ = black_box(Request::parse(black_box(&json)));
+    })
+}
+
+fn channel_lookup() -> Operation {
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    let app = AppIndex(0);
+    let mut channels = Channels::default();
+    for number in 0..1_000 {
+        let name = format!("room-{number}");
+        channels.find_or_insert(&Arc::new(ChannelKey {
+            app,
+            hash: channel_hash(&hasher, app, &name),
+            name: JsonName::new(&name),
+        }));
+    }
+    Box::new(move || {
+        let name = black_box("room-500");
+        black_box(channels.find(channel_hash(&hasher, app, name), app, name));
+    })
+}
+
+fn event_encode() -> Operation {
+    let data = publish_json("room-1", USUAL_BYTES);
+    let mut out = Vec::new();
+    Box::new(move || {
+        out.clear();
+        let event = Event::Message {
+            channel: JsonStr::from_escaped("\"room-1\""),
+            from: JsonStr::from_escaped("\"2f1e6b3c-5a57-4d6e-9a0c-1b2c3d4e5f60\""),
+            data: black_box(data.as_bytes()),
+            from_metadata: None,
+        };
+        event.append_to(black_box(&mut out));
+    })
+}
+
+fn outbox() -> Operation {
+    let mut frame = Vec::new();
+    ringmesh::proto::ws::frame::append_frame(
+        &mut frame,
+        ringmesh::proto::ws::frame::Opcode::Text,
+        &[b'x'; USUAL_BYTES],
+    );
+    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    Box::new(move || {
+        outbox.push(Class::Delivery, black_box(&frame), &mut pool);
+        outbox.begin_turn();
+        let count = black_box(outbox.pending()).len();
+        outbox.advance(count, &mut pool);
+    })
+}
+
+/// The whole inbound path: the channel exists, and its only member is the publisher.
+fn publish(json_bytes: usize) -> Operation {
+    let mut fixture = Fixture::new();
+    let publisher = fixture.connect();
+    fixture.subscribe(publisher, "room-1");
+    let frame = text_frame(&publish_json("room-1", json_bytes));
+    let mut scratch = frame.clone();
+    Box::new(move || {
+        scratch.copy_from_slice(&frame);
+        fixture.receive(publisher, &mut scratch);
+    })
+}
+
+fn fan_out(subscribers: usize, in_flight: usize) -> Operation {
+    let mut fixture = Fixture::new();
+    for _ in 0..subscribers {
+        let subscriber = fixture.connect();
+        fixture.subscribe(subscriber, "room-1");
+    }
+    let publisher = fixture.connect();
+    let frames = text_frame(&publish_json("room-1", USUAL_BYTES)).repeat(in_flight);
+    let mut scratch = frames.clone();
+    Box::new(move || {
+        scratch.copy_from_slice(&frames);
+        fixture.receive(publisher, &mut scratch);
+        fixture.end_turn();
+    })
+}
+
+fn direct() -> Operation {
+    let mut fixture = Fixture::new();
+    let (ann, ben) = (fixture.connect_as("ann"), fixture.connect_as("ben"));
+    let frame = |to: &str| {
+        let data = "x".repeat(100);
+        text_frame(&format!(r#"{{"type":"send","to":"{to}","data":"{data}"}}"#))
+    };
+    let (there, back) = (frame("ben"), frame("ann"));
+    let mut scratch = there.clone();
+    Box::new(move || {
+        for (connection, frame) in [(ann, &there), (ben, &back)] {
+            scratch.copy_from_slice(frame);
+            fixture.receive(connection, &mut scratch);
+            fixture.end_turn();
+        }
+    })
+}
+
+fn subscribe() -> Operation {
+    let mut fixture = Fixture::new();
+    let connection = fixture.connect();
+    let frames = [
+        text_frame(r#"{"type":"subscribe","channel":"room-1"}"#),
+        text_frame(r#"{"type":"unsubscribe","channel":"room-1"}"#),
+    ];
+    Box::new(move || {
+        for frame in &frames {
+            fixture.receive(connection, &mut frame.clone());
+            fixture.end_turn();
+        }
+    })
+}
+
+fn connect_key() -> Operation {
+    connect(upgrade_request(&format!("key={PUBLISHABLE_KEY}")))
+}
+
+fn connect_token() -> Operation {
+    connect(upgrade_request(&format!("token={}", token("ann"))))
+}
+
+/// From accept to `welcome`, and the end of the socket.
+fn connect(request: String) -> Operation {
+    let mut fixture = Fixture::new();
+    let mut scratch = request.clone().into_bytes();
+    let mut generation = 0;
+    Box::new(move || {
+        generation += 1;
+        let connection = ConnectionId {
+            slot: 0,
+            generation,
+        };
+        scratch.copy_from_slice(request.as_bytes());
+        fixture.tick();
+        fixture.accept_as(connection);
+        fixture.receive(connection, &mut scratch);
+        fixture.end_turn();
+        fixture.close(connection);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A case that fails silently would be a fast one.
+    #[test]
+    fn fan_out_reaches_every_subscriber_and_connects_get_their_welcome() {
+        let mut fixture = Fixture::new();
+        let publisher = fixture.connect();
+        assert!(fixture.written_bytes > 200, "101 and welcome");
+        for _ in 0..10 {
+            let subscriber = fixture.connect();
+            fixture.subscribe(subscriber, "room-1");
+        }
+        let before = fixture.written_bytes;
+        let json = publish_json("room-1", USUAL_BYTES);
+        assert_eq!(json.len(), USUAL_BYTES);
+        fixture.say(publisher, &json);
+        let from = r#","from":"","#.len() + 36;
+        let each = fixture.written_bytes - before;
+        assert_eq!(each % 10, 0);
+        assert!(
+            each / 10 > USUAL_BYTES + from - 20,
+            "{each} bytes to ten subscribers"
+        );
+    }
+
+    #[test]
+    fn every_case_can_be_performed_again() {
+        for case in CASES {
+            let mut operation = (case.prepare)();
+            for _ in 0..3 {
+                operation();
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_connect_is_welcomed() {
+        let mut fixture = Fixture::new();
+        fixture.connect_as("ann");
+        assert!(fixture.written_bytes > 200, "101 and welcome");
+    }
+}

@@ -1,0 +1,127 @@
+//! The simplest client that can load a server: non-blocking sockets and one `epoll`.
+//!
+//! It speaks just enough of the protocol to get going, then it only counts bytes: in a
+//! measurement every frame has the same length. Setting up is blocking and not measured.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+
+use crate::fixture::{text_frame, upgrade_request};
+
+/// What must answer while a connection is being set up does so within this time.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a plain TCP connection.
+///
+/// # Errors
+/// Those of `connect(2)`.
+pub fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(SETUP_TIMEOUT))?;
+    Ok(socket)
+}
+
+/// Opens a WebSocket connection with that credential and waits for `welcome`.
+///
+/// # Errors
+/// Those of the socket, or a refusal.
+pub fn open_websocket(address: SocketAddr, query: &str) -> io::Result<TcpStream> {
+    let mut socket = open(address)?;
+    socket.write_all(upgrade_request(query).as_bytes())?;
+    read_until(&mut socket, b"\"maxMessageSize\":65536}")?;
+    Ok(socket)
+}
+
+/// Subscribes and waits for the ack.
+///
+/// # Errors
+/// Those of the socket.
+pub fn subscribe(socket: &mut TcpStream, channel: &str) -> io::Result<()> {
+    let json = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"1"}}"#);
+    socket.write_all(&text_frame(&json))?;
+    read_until(socket, br#"{"type":"ack","requestId":"1"}"#)
+}
+
+/// Reads until what came ends with these bytes.
+fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<()> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4_096];
+    while !seen.ends_with(end) {
+        let count = socket.read(&mut buffer)?;
+        seen.extend_from_slice(&buffer[..count]);
+        if count == 0 {
+            let text = String::from_utf8_lossy(&seen);
+            return Err(io::Error::other(format!("refused: {text}")));
+        }
+    }
+    Ok(())
+}
+
+/// Sockets that are read as bytes come.
+pub struct Readers {
+    epoll: std::os::fd::OwnedFd,
+    sockets: Vec<TcpStream>,
+    events: Vec<epoll::Event>,
+    scratch: Box<[u8]>,
+}
+
+impl Readers {
+    /// Takes sockets over; they are known by their index from here on.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn new(sockets: Vec<TcpStream>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (at, socket) in sockets.iter().enumerate() {
+            socket.set_nonblocking(true)?;
+            let data = epoll::EventData::new_u64(at as u64);
+            epoll::add(&epoll, socket, data, epoll::EventFlags::IN)?;
+        }
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(1_024),
+            sockets,
+            scratch: vec![0; 64 * 1_024].into_boxed_slice(),
+        })
+    }
+
+    /// Waits for bytes, and tells for each socket that has some how many there are.
+    ///
+    /// # Errors
+    /// Those of the sockets, and a closed one.
+    pub fn wait(
+        &mut self,
+        timeout: Duration,
+        mut received: impl FnMut(usize, usize),
+    ) -> io::Result<()> {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        self.events.clear();
+        let spare = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, spare, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.events {
+            let at = event.data.u64() as usize;
+            match (&self.sockets[at]).read(&mut self.scratch) {
+                Ok(0) => return Err(io::Error::other("the server closed a connection")),
+                Ok(count) => received(at, count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to one of the sockets.
+    ///
+    /// # Errors
+    /// Those of the socket, a full one included.
+    pub fn send(&self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        (&self.sockets[at]).write_all(bytes)
+    }
+}

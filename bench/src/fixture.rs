@@ -1,0 +1,326 @@
+//! A shard value with clients, and nothing around it: bytes in, effects out.
+//!
+//! The fixture does what the runtime's loop does, in the same order, but a "socket" is a
+//! counter of the bytes that would have been written. Hash keys and peer ids are fixed, so that
+//! two runs execute the same instructions.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
+use ringmesh::domain::time::Now;
+use ringmesh::domain::token_bucket::BucketLimits;
+use ringmesh::domain::usage::PlanView;
+use ringmesh::ids::{AppIndex, ConnectionId, ShardId};
+use ringmesh::proto::actions::Actions;
+use ringmesh::proto::claims::{MintRequest, Secret, mint};
+use ringmesh::proto::pattern::Pattern;
+use ringmesh::proto::ws::frame::{Opcode, append_masked_frame};
+use ringmesh::shard::effect::Effects;
+use ringmesh::shard::input::Input;
+use ringmesh::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
+
+/// The publishable key of the benchmark's app: `publish`, `subscribe` and `send` everywhere, no
+/// presence, so that a thousand joins do not announce each other.
+pub const PUBLISHABLE_KEY: &str = "pk_live_bench";
+/// Its secret key.
+pub const SECRET_KEY: &str = "sk_id_bench";
+
+const SIGNING_SECRET: &[u8] = b"a signing secret of 32 bytes....";
+const UNIX_MS: u64 = 1_800_000_000_000;
+
+/// See the top of this file.
+pub struct Fixture {
+    shard: Shard,
+    effects: Effects,
+    now: Now,
+    slots_used: u32,
+    /// Bytes that were handed to sockets.
+    pub written_bytes: usize,
+}
+
+/// Counts instead of drawing: the ids differ from each other and are the same in every run.
+struct Counter(u64);
+
+impl Entropy for Counter {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// The app of all benchmarks, without rate limits.
+#[must_use]
+pub fn rights() -> Rights {
+    let mut rights = Rights::new(1);
+    let app = Arc::new(App {
+        index: AppIndex(0),
+        id: "app_bench".into(),
+        suspended: false,
+        connections_max: None,
+        messages_max: None,
+        overages: true,
+        plan: PlanView::default(),
+        direct_needs_shared_channel: false,
+        turn: None,
+        message_limits: Some(BucketLimits {
+            rate_per_sec: 0,
+            burst: 0,
+        }),
+        gauges: Arc::default(),
+        quota: Arc::default(),
+    });
+    rights.insert_app(app.clone());
+    let kinds = [
+        (
+            PUBLISHABLE_KEY,
+            KeyKind::Publishable {
+                allowed_origins: Box::default(),
+            },
+        ),
+        (
+            SECRET_KEY,
+            KeyKind::Secret(SigningMaterial::Ready {
+                current: Arc::new(Secret::new(SIGNING_SECRET)),
+                previous: None,
+            }),
+        ),
+    ];
+    for (id, kind) in kinds {
+        rights.insert_key(Arc::new(Key {
+            id: id.into(),
+            app: app.clone(),
+            patterns: Pattern::parse("**").into_iter().collect(),
+            actions: Actions::parse(["publish", "subscribe", "send"]).unwrap_or_default(),
+            auto_inject_turn: false,
+            kind,
+        }));
+    }
+    rights
+}
+
+/// The bounds that `ringmesh serve` has by default.
+#[must_use]
+pub fn shard_limits() -> ShardLimits {
+    ShardLimits {
+        message_bytes_max: 65_536,
+        channels_per_connection: 100,
+        message_rate: BucketLimits {
+            rate_per_sec: 0,
+            burst: 0,
+        },
+        outbound_queue_bytes: 1 << 20,
+        head_bytes_max: 24 * 1_024,
+        head_timeout_ms: 5_000,
+        keep_alive_ms: 60_000,
+        ping_after_ms: 30_000,
+        drop_after_ms: 75_000,
+    }
+}
+
+/// A client's masked text frame.
+#[must_use]
+pub fn text_frame(json: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    append_masked_frame(
+        &mut frame,
+        Opcode::Text,
+        [0x37, 0xfa, 0x21, 0x3d],
+        json.as_bytes(),
+    );
+    frame
+}
+
+/// A `publish` whose JSON is `json_bytes` long, as far as its fixed part allows.
+#[must_use]
+pub fn publish_json(channel: &str, json_bytes: usize) -> String {
+    let envelope = format!(r#"{{"type":"publish","channel":"{channel}","data":{{"text":""}}}}"#);
+    let text = "x".repeat(json_bytes.saturating_sub(envelope.len()));
+    format!(r#"{{"type":"publish","channel":"{channel}","data":{{"text":"{text}"}}}}"#)
+}
+
+/// An upgrade request with a credential, given as a query.
+#[must_use]
+pub fn upgrade_request(query: &str) -> String {
+    format!(
+        "GET /v1?{query} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A connect token, valid for an hour of the fixture's time.
+///
+/// # Panics
+/// When the server's own minting fails: the benchmarks cannot run.
+#[must_use]
+pub fn token(sub: &str) -> String {
+    token_at(sub, UNIX_MS)
+}
+
+/// A connect token, valid for an hour from then on.
+///
+/// # Panics
+/// When the server's own minting fails: the benchmarks cannot run.
+#[must_use]
+pub fn token_at(sub: &str, unix_ms: u64) -> String {
+    let request = MintRequest {
+        key_id: SECRET_KEY,
+        sub,
+        issued_at_unix: unix_ms / 1_000,
+        expires_at_unix: unix_ms / 1_000 + 3_600,
+        channels: None,
+        permissions: None,
+        metadata: None,
+        peer_metadata: None,
+    };
+    match mint(&request, &Secret::new(SIGNING_SECRET)) {
+        Ok(token) => token,
+        Err(error) => panic!("cannot mint a token: {error}"),
+    }
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fixture {
+    /// A shard that is alone in its process.
+    #[must_use]
+    pub fn new() -> Self {
+        let config = ShardConfig {
+            shard: ShardId(0),
+            shard_count: 1,
+            hasher: RandomState::with_seeds(1, 2, 3, 4),
+            reject_with_close: false,
+            limits: shard_limits(),
+        };
+        let now = Now {
+            mono_ms: 1,
+            unix_ms: UNIX_MS,
+        };
+        let rates = Arc::new(ConnectRates::new(0, 60_000));
+        Self {
+            shard: Shard::new(config, Arc::new(rights()), rates, Box::new(Counter(7)), now),
+            effects: Effects::new(1),
+            now,
+            slots_used: 0,
+            written_bytes: 0,
+        }
+    }
+
+    /// Lets a millisecond pass, and the deadlines that fall into it.
+    pub fn tick(&mut self) {
+        self.now.mono_ms += 1;
+        self.now.unix_ms += 1;
+        let due = self.shard.next_deadline_ms();
+        if due.is_some_and(|at| at <= self.now.mono_ms) {
+            self.handle(Input::Time);
+        }
+    }
+
+    /// Accepts a connection in a new slot.
+    pub fn accept(&mut self) -> ConnectionId {
+        let connection = ConnectionId {
+            slot: self.slots_used,
+            generation: 1,
+        };
+        self.slots_used += 1;
+        self.accept_as(connection);
+        connection
+    }
+
+    /// Accepts a connection under a number that is free.
+    pub fn accept_as(&mut self, connection: ConnectionId) {
+        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.handle(Input::Accepted { connection, remote });
+    }
+
+    /// Hands bytes of a connection in; they are used up.
+    pub fn receive(&mut self, connection: ConnectionId, bytes: &mut [u8]) {
+        self.handle(Input::Received { connection, bytes });
+    }
+
+    /// Ends the turn: everything pending is written, and what is to be closed is closed.
+    pub fn end_turn(&mut self) {
+        self.handle(Input::EndOfTurn);
+        let mut dirty = std::mem::take(&mut self.effects.dirty);
+        for connection in dirty.drain(..) {
+            self.flush(connection);
+        }
+        dirty.append(&mut self.effects.dirty);
+        self.effects.dirty = dirty;
+        self.effects.readable.clear();
+    }
+
+    /// Whether another turn has something to write.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.effects.dirty.is_empty()
+    }
+
+    fn flush(&mut self, connection: ConnectionId) {
+        self.shard.begin_flush(connection);
+        loop {
+            let count = self.shard.pending(connection).len();
+            if count == 0 {
+                break;
+            }
+            self.written_bytes += count;
+            self.handle(Input::Written { connection, count });
+        }
+    }
+
+    /// Tells the shard that a socket is gone.
+    pub fn close(&mut self, connection: ConnectionId) {
+        self.handle(Input::Closed { connection });
+    }
+
+    /// A connection with the publishable key, `welcome` written.
+    pub fn connect(&mut self) -> ConnectionId {
+        let connection = self.accept();
+        let mut request = upgrade_request(&format!("key={PUBLISHABLE_KEY}")).into_bytes();
+        self.receive(connection, &mut request);
+        self.end_turn();
+        connection
+    }
+
+    /// A connection of a peer of that id.
+    pub fn connect_as(&mut self, peer: &str) -> ConnectionId {
+        let connection = self.accept();
+        let mut request = upgrade_request(&format!("token={}", token(peer))).into_bytes();
+        self.receive(connection, &mut request);
+        self.end_turn();
+        connection
+    }
+
+    /// Sends one message of a client and ends the turn.
+    pub fn say(&mut self, connection: ConnectionId, json: &str) {
+        self.receive(connection, &mut text_frame(json));
+        while {
+            self.end_turn();
+            self.is_dirty()
+        } {}
+    }
+
+    /// Subscribes a connection.
+    pub fn subscribe(&mut self, connection: ConnectionId, channel: &str) {
+        self.say(
+            connection,
+            &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#),
+        );
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.shard.handle(input, self.now, &mut self.effects);
+    }
+}

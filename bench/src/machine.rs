@@ -1,0 +1,85 @@
+//! What the kernel says about processes: CPU time and memory, read from `/proc`.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The wall clock, in milliseconds.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
+/// CPU time of all threads of a process that are alive.
+#[must_use]
+pub fn process_cpu(pid: u32) -> Duration {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| schedstat(&task.path().join("schedstat").to_string_lossy()))
+        .sum()
+}
+
+/// CPU time of a core's `ksoftirqd`: where the kernel goes on when a core has too much network
+/// work for the moment. Zero where the thread cannot be seen.
+#[must_use]
+pub fn ksoftirqd_cpu(core: usize) -> Duration {
+    let name = format!("ksoftirqd/{core}\n");
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Duration::ZERO;
+    };
+    // Kernel threads have low numbers, and one of them is what we look for.
+    let mut pids: Vec<u32> = processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids.iter()
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it == name))
+        .and_then(|pid| schedstat(&format!("/proc/{pid}/schedstat")))
+        .unwrap_or_default()
+}
+
+/// Resident memory of a process, in bytes.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> u64 {
+    kilobytes(&format!("/proc/{pid}/status"), "VmRSS:") * 1_024
+}
+
+/// Slab memory of the kernel that it cannot give back: sockets and descriptors among others,
+/// in bytes.
+#[must_use]
+pub fn unreclaimable_slab_bytes() -> u64 {
+    kilobytes("/proc/meminfo", "SUnreclaim:") * 1_024
+}
+
+/// The median of some figures; zero of none.
+#[must_use]
+pub fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures {
+        [] => 0.0,
+        _ => (figures[(figures.len() - 1) / 2] + figures[figures.len() / 2]) / 2.0,
+    }
+}
+
+fn schedstat(file: &str) -> Option<Duration> {
+    let text = fs::read_to_string(file).ok()?;
+    let on_cpu_ns = text.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(on_cpu_ns))
+}
+
+fn kilobytes(file: &str, name: &str) -> u64 {
+    fs::read_to_string(file)
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name))?
+                .trim();
+            line.split(' ').next()?.parse().ok()
+        })
+        .unwrap_or_default()
+}

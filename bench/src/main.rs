@@ -1,2 +1,0 @@
-//! Placeholder for the skeleton.
-fn main() {}

@@ -1,0 +1,93 @@
+//! The real server, as a process of its own: the shards of the library with their runtime,
+//! without the command line and the control plane, which idle while connections are served.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::{env, thread};
+
+use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::runtime::boot::{Options, Shards};
+use ringmesh::runtime::clock::Clock;
+
+use crate::fixture::{rights, shard_limits};
+
+/// A server that was started for a measurement; it ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts this program again with these arguments and waits for the address that it prints
+    /// once it listens.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends before it listens.
+    pub fn start(arguments: &[String]) -> io::Result<Self> {
+        let mut child = Command::new(env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        match line.trim().parse() {
+            Ok(address) => Ok(Self { child, address }),
+            Err(_) => {
+                child.kill()?;
+                child.wait()?;
+                Err(io::Error::other("the server ended before it listened"))
+            }
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended by itself if this fails.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs ringmesh's shards on these cores, on a port of the kernel's choice, until killed.
+/// Prints the address.
+///
+/// # Errors
+/// The cause as text when the shards cannot start.
+#[expect(
+    clippy::print_stdout,
+    reason = "tells the parent process where it listens"
+)]
+pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
+    let clock = Clock::start();
+    let shards = Shards::start(Options {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        shard_count,
+        cores,
+        limits: shard_limits(),
+        reject_with_close: false,
+        connect_rates: Arc::new(ConnectRates::new(0, 60_000)),
+        rights: Arc::new(rights()),
+        clock,
+    })
+    .map_err(|error| error.to_string())?;
+    for address in shards.addresses() {
+        println!("{address}");
+    }
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,85 @@
+//! Connect tokens, signed by the harness itself with a secret key of the app.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Seconds for which a token is valid: one day, the protocol's maximum.
+const LIFETIME_SEC: u64 = 86_400;
+
+/// Signs one token per connection.
+pub struct TokenSigner {
+    header: Header,
+    key: EncodingKey,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+}
+
+impl TokenSigner {
+    /// From `sk_id_…:sk_secret_…`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when it is not two parts joined by a colon.
+    pub fn new(id_and_secret: &str) -> Result<TokenSigner, Failure> {
+        let Some((id, secret)) = id_and_secret
+            .split_once(':')
+            .filter(|(id, secret)| !id.is_empty() && !secret.is_empty())
+        else {
+            return Err(Failure::Usage(
+                "--token-secret takes key id and signing secret as sk_id_…:sk_secret_…".into(),
+            ));
+        };
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(id.to_owned());
+        Ok(TokenSigner {
+            header,
+            key: EncodingKey::from_secret(secret.as_bytes()),
+        })
+    }
+
+    /// A token for `peer_id`, valid from `unix_sec` on.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when signing fails, with the library's reason.
+    pub fn mint(&self, peer_id: &str, unix_sec: u64) -> Result<String, Failure> {
+        let claims = Claims {
+            sub: peer_id,
+            iat: unix_sec,
+            exp: unix_sec + LIFETIME_SEC,
+        };
+        encode(&self.header, &claims, &self.key)
+            .map_err(|error| Failure::Usage(format!("cannot sign a token: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{DecodingKey, Validation, decode};
+
+    #[test]
+    fn a_token_names_key_and_peer() {
+        let now = jsonwebtoken::get_current_timestamp();
+        let signer = TokenSigner::new("sk_id_a:sk_secret_b").expect("two parts");
+        let token = signer.mint("peer-1", now).expect("signs");
+        let key = DecodingKey::from_secret(b"sk_secret_b");
+        let data = decode::<serde_json::Value>(&token, &key, &Validation::new(Algorithm::HS256))
+            .expect("verifies");
+        assert_eq!(data.header.kid.as_deref(), Some("sk_id_a"));
+        assert_eq!(data.claims["sub"], "peer-1");
+        assert_eq!(data.claims["exp"], now + LIFETIME_SEC);
+    }
+
+    #[test]
+    fn half_a_secret_is_refused() {
+        for half in ["sk_id_a", "sk_id_a:", ":sk_secret_b"] {
+            assert!(TokenSigner::new(half).is_err(), "{half}");
+        }
+    }
+}

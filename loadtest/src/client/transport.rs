@@ -1,0 +1,204 @@
+//! A non-blocking byte stream to the server: TCP, with or without TLS.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send,
+    socket_with, sockopt,
+};
+use rustls::ClientConnection;
+
+use crate::client::target::Target;
+use crate::failure::Failure;
+
+/// Connections from one loopback address before the next is used: below the usual number of
+/// ephemeral ports (28,232).
+const CONNECTIONS_PER_SOURCE: u32 = 25_000;
+
+/// A connected or connecting stream.
+pub enum Transport {
+    /// TCP.
+    Plain(OwnedFd),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
+}
+
+/// TLS state beside its socket.
+pub struct TlsStream {
+    socket: OwnedFd,
+    session: ClientConnection,
+}
+
+impl Transport {
+    /// Begins to connect. `number` counts the connections of the whole run, to spread very many
+    /// over several loopback source addresses.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] with the system's reason, [`Failure::Tls`].
+    pub fn connect(target: &Target, number: u32) -> Result<Transport, Failure> {
+        let unreachable = |error: rustix::io::Errno| Failure::Unreachable {
+            address: target.address.to_string(),
+            cause: io::Error::from(error).to_string(),
+        };
+        let family = match target.address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(unreachable)?;
+        sockopt::set_tcp_nodelay(&socket, true).map_err(unreachable)?;
+        if let Some(source) = source_address(target.address.ip(), number) {
+            bind(&socket, &source).map_err(unreachable)?;
+        }
+        match connect(&socket, &target.address) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(unreachable(error)),
+        }
+        let Some(tls) = &target.tls else {
+            return Ok(Transport::Plain(socket));
+        };
+        let session = ClientConnection::new(tls.config.clone(), tls.server_name.clone())
+            .map_err(|error| Failure::Tls(error.to_string()))?;
+        let mut stream = Box::new(TlsStream { socket, session });
+        stream.session.set_buffer_limit(None);
+        Ok(Transport::Tls(stream))
+    }
+
+    /// Reads plaintext into `scratch`; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; anything else ends the connection.
+    pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(socket) => {
+                Ok(recv(&*socket, scratch, RecvFlags::empty()).map(|(bytes, _)| bytes)?)
+            }
+            Transport::Tls(stream) => stream.read(scratch),
+        }
+    }
+
+    /// True when a read of `bytes` into `capacity` has certainly emptied the socket.
+    pub fn is_drained_by(&self, bytes: usize, capacity: usize) -> bool {
+        matches!(self, Transport::Plain(_)) && bytes < capacity
+    }
+
+    /// Writes some of `bytes`. TLS takes all of them and keeps what the socket refuses.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits; anything else ends the connection.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(socket) => Ok(send(&*socket, bytes, SendFlags::NOSIGNAL)?),
+            Transport::Tls(stream) => {
+                stream.session.writer().write_all(bytes)?;
+                stream.flush()?;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    /// Sends what TLS still holds.
+    ///
+    /// # Errors
+    /// Whatever ends the connection; a full socket is no error.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(_) => Ok(()),
+            Transport::Tls(stream) => stream.flush(),
+        }
+    }
+
+    /// The result of a non-blocking connect, once the socket is writable.
+    ///
+    /// # Errors
+    /// Why the connect failed.
+    pub fn connect_result(&self) -> io::Result<()> {
+        Ok(sockopt::socket_error(self.as_fd())??)
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Transport::Plain(socket) => socket.as_fd(),
+            Transport::Tls(stream) => stream.socket.as_fd(),
+        }
+    }
+}
+
+impl TlsStream {
+    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if self.session.read_tls(&mut SocketIo(self.socket.as_fd()))? == 0 {
+                return Ok(0);
+            }
+            let processed = self.session.process_new_packets();
+            // Sends handshake answers, or the alert that explains an error.
+            self.flush()?;
+            processed.map_err(io::Error::other)?;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut SocketIo(self.socket.as_fd())) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct SocketIo<'a>(BorrowedFd<'a>);
+
+impl Read for SocketIo<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)?)
+    }
+}
+
+impl Write for SocketIo<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// 127.0.0.2 and on, for connections that no longer find a port on 127.0.0.1.
+fn source_address(target: IpAddr, number: u32) -> Option<SocketAddr> {
+    let group = number / CONNECTIONS_PER_SOURCE;
+    let is_loopback = matches!(target, IpAddr::V4(v4) if v4.is_loopback());
+    if group == 0 || !is_loopback {
+        return None;
+    }
+    let [.., third, fourth] = (group + 1).to_be_bytes();
+    Some(SocketAddr::from((Ipv4Addr::new(127, 0, third, fourth), 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn very_many_loopback_connections_use_more_addresses() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(source_address(loopback, 24_999), None);
+        let second = source_address(loopback, 25_000).expect("another source");
+        assert_eq!(second.ip(), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(
+            source_address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 25_000),
+            None
+        );
+    }
+}

@@ -1,0 +1,347 @@
+//! The report: one HTML page without any outside request.
+
+use std::fmt::Write;
+
+use crate::report::result::{Point, ResultFile, RunResult};
+use crate::report::summary::{COLUMNS, figures, title};
+use crate::report::svg::{Axis, Line, chart, escape};
+use crate::report::units::{bytes, count, duration};
+
+const STYLE: &str = "\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;\
+color:#1c2024;background:#fff}\
+h1{font-size:1.6rem}h2{font-size:1.25rem;border-top:1px solid #d5d9de;padding-top:1.2rem;\
+margin-top:2.5rem}\
+table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}\
+th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e6e9ec}\
+th:first-child,td:first-child{text-align:left}\
+code{background:#f2f4f6;padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}\
+figure{margin:1.2rem 0;max-width:720px}figcaption{font-weight:600}\
+svg text{font-size:11px;fill:#57606a}svg text.y{text-anchor:end}svg text.x{text-anchor:middle}\
+svg .grid{stroke:#e6e9ec}.legend span{margin-right:1rem;white-space:nowrap}\
+.note{background:#fff7e0;padding:.4rem .8rem;border-left:3px solid #d4a72c}\
+@media(prefers-color-scheme:dark){body{color:#e6e9ec;background:#15181c}\
+code{background:#262b31}th,td,svg .grid{border-color:#333a42;stroke:#333a42}\
+th,td{stroke:none}svg text{fill:#aab2bb}.note{background:#3a3115}}";
+
+/// The page of a result file.
+pub fn page(file: &ResultFile) -> String {
+    let mut out = String::new();
+    put(
+        &mut out,
+        format_args!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>ringmesh load report</title><style>{STYLE}</style></head><body>\
+             <h1>Load report</h1><p>{} · kernel {} · {} cores · harness {}</p>",
+            escape(&file.machine.processor),
+            escape(&file.machine.kernel),
+            file.machine.cores,
+            escape(&file.harness)
+        ),
+    );
+    put(
+        &mut out,
+        format_args!(
+            "<p>Latencies count from the time at which each message should have been sent. Every \
+             message was checked to arrive exactly once and in order.</p>"
+        ),
+    );
+    overview(&mut out, file);
+    for run in &file.runs {
+        section(&mut out, run);
+    }
+    out.push_str("</body></html>\n");
+    out
+}
+
+fn overview(out: &mut String, file: &ResultFile) {
+    out.push_str(
+        "<table><tr><th>run</th><th>received/s</th><th>server CPU each</th><th>p50</th>\
+         <th>p99</th><th>p99.9</th></tr>",
+    );
+    for run in &file.runs {
+        let latency = |p: f64| run.series.first().map_or("–".into(), |s| duration(s.at(p)));
+        let cpu = run
+            .server
+            .as_ref()
+            .and_then(|server| server.cpu_ns_per_unit);
+        put(
+            out,
+            format_args!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape(&title(run)),
+                count(run.received as f64 / run.seconds),
+                cpu.map_or("–".into(), |ns| duration(ns as u64)),
+                latency(50.0),
+                latency(99.0),
+                latency(99.9)
+            ),
+        );
+    }
+    out.push_str("</table>");
+}
+
+fn section(out: &mut String, run: &RunResult) {
+    put(
+        out,
+        format_args!(
+            "<h2>{}</h2><p><code>{}</code></p><p>{} · {:.1} s measured · {} connections · {} sent \
+             · {} received · {} verified · Unix time {}</p>",
+            escape(&title(run)),
+            escape(&run.command),
+            escape(&run.url),
+            run.seconds,
+            count(f64::from(run.connections)),
+            count(run.sent as f64),
+            count(run.received as f64),
+            count(run.verified as f64),
+            run.started_unix
+        ),
+    );
+    for note in &run.notes {
+        put(out, format_args!("<p class=\"note\">{}</p>", escape(note)));
+    }
+    latency_table(out, run);
+    figure_table(out, run);
+    out.push_str(&percentile_chart(run));
+    let time = time_axis(&run.timeline);
+    out.push_str(&time_chart(
+        "Latency over time",
+        run,
+        &time,
+        duration_axis,
+        |point| {
+            let (p50, p99, max) = point.latency_ns?;
+            Some(vec![
+                ("p50", p50 as f64),
+                ("p99", p99 as f64),
+                ("max", max as f64),
+            ])
+        },
+    ));
+    out.push_str(&time_chart(
+        "Messages per second",
+        run,
+        &time,
+        count_axis,
+        |point| {
+            Some(vec![
+                ("received", point.received_per_s),
+                ("sent", point.sent_per_s),
+            ])
+        },
+    ));
+    out.push_str(&time_chart(
+        "CPU, in cores",
+        run,
+        &time,
+        cores_axis,
+        |point| {
+            let mut values = vec![("load", point.load_cores)];
+            values.extend(point.server_cores.map(|cores| ("server", cores)));
+            Some(values)
+        },
+    ));
+    out.push_str(&time_chart(
+        "Server memory",
+        run,
+        &time,
+        bytes_axis,
+        |point| Some(vec![("resident", point.rss_bytes? as f64)]),
+    ));
+}
+
+fn latency_table(out: &mut String, run: &RunResult) {
+    if run.series.is_empty() {
+        return;
+    }
+    out.push_str("<table><tr><th>latency</th><th>samples</th>");
+    for (name, _) in COLUMNS {
+        put(out, format_args!("<th>{name}</th>"));
+    }
+    out.push_str("</tr>");
+    for series in &run.series {
+        let name = escape(&series.name);
+        put(
+            out,
+            format_args!("<tr><td>{name}</td><td>{}</td>", count(series.count as f64)),
+        );
+        for (_, percentile) in COLUMNS {
+            put(
+                out,
+                format_args!("<td>{}</td>", duration(series.at(percentile))),
+            );
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</table>");
+}
+
+fn figure_table(out: &mut String, run: &RunResult) {
+    out.push_str("<table><tr><th>figure</th><th></th></tr>");
+    let is_latency = |name: &str| run.series.iter().any(|s| name.starts_with(&s.name));
+    for figure in figures(run) {
+        let Some(value) = figure.value(run).filter(|_| !is_latency(&figure.name)) else {
+            continue;
+        };
+        let (name, text) = (escape(&figure.name), figure.text(value));
+        put(out, format_args!("<tr><td>{name}</td><td>{text}</td></tr>"));
+    }
+    if let Some(server) = &run.server {
+        let rows = [
+            (
+                "server CPU, share of a core",
+                format!("{:.1}%", server.cores * 100.0),
+            ),
+            ("ksoftirqd CPU in the window", duration(server.ksoftirqd_ns)),
+            (
+                "server memory before",
+                bytes(server.rss_before_bytes as f64),
+            ),
+            ("server memory ready", bytes(server.rss_ready_bytes as f64)),
+            (
+                "server memory at the end",
+                bytes(server.rss_end_bytes as f64),
+            ),
+        ];
+        for (name, text) in rows {
+            put(out, format_args!("<tr><td>{name}</td><td>{text}</td></tr>"));
+        }
+    }
+    put(
+        out,
+        format_args!(
+            "<tr><td>harness CPU, share of its cores</td><td>{:.1}%</td></tr>\
+             <tr><td>harness sent late by (p99)</td><td>{}</td></tr></table>",
+            run.load.busy * 100.0,
+            duration(run.load.lag_p99_ns)
+        ),
+    );
+}
+
+/// Latency by percentile, on the scale on which each further nine takes the same room.
+fn percentile_chart(run: &RunResult) -> String {
+    let nines = |percentile: f64| -((100.0 - percentile) / 100.0).log10();
+    let places = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
+    let x = Axis {
+        ticks: places
+            .iter()
+            .map(|p| (nines(*p), format!("{p}%")))
+            .collect(),
+        range: (0.0, 5.0),
+    };
+    let of_series = |series: &crate::report::result::Series| Line {
+        name: series.name.clone(),
+        points: series
+            .percentiles
+            .iter()
+            // Beyond one sample in the tail there is nothing to draw.
+            .filter(|(p, _)| *p < 100.0 && series.count as f64 * (100.0 - p) >= 100.0)
+            .map(|(p, ns)| (nines(*p), *ns as f64))
+            .collect(),
+    };
+    let lines: Vec<Line> = run.series.iter().map(of_series).collect();
+    chart(
+        "Latency by percentile",
+        &lines,
+        &x,
+        &duration_axis(highest(&lines)),
+    )
+}
+
+fn time_chart(
+    title: &str,
+    run: &RunResult,
+    x: &Axis,
+    y: impl Fn(f64) -> Axis,
+    values: impl Fn(&Point) -> Option<Vec<(&'static str, f64)>>,
+) -> String {
+    let mut lines: Vec<Line> = Vec::new();
+    for point in &run.timeline {
+        for (name, value) in values(point).unwrap_or_default() {
+            match lines.iter_mut().find(|line| line.name == name) {
+                Some(line) => line.points.push((point.at_s, value)),
+                None => lines.push(Line {
+                    name: name.into(),
+                    points: vec![(point.at_s, value)],
+                }),
+            }
+        }
+    }
+    chart(title, &lines, x, &y(highest(&lines)))
+}
+
+fn highest(lines: &[Line]) -> f64 {
+    lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .map(|point| point.1)
+        .fold(0.0, f64::max)
+}
+
+fn time_axis(timeline: &[Point]) -> Axis {
+    let ends = (
+        timeline.first().map_or(0.0, |p| p.at_s),
+        timeline.last().map_or(1.0, |p| p.at_s),
+    );
+    Axis::spanning(ends, |s| format!("{s} s"))
+}
+
+fn duration_axis(max: f64) -> Axis {
+    Axis::linear(max, |ns| duration(ns as u64))
+}
+
+fn count_axis(max: f64) -> Axis {
+    Axis::linear(max, count)
+}
+
+fn cores_axis(max: f64) -> Axis {
+    Axis::linear(max, |cores| format!("{cores:.2}"))
+}
+
+fn bytes_axis(max: f64) -> Axis {
+    Axis::linear(max, bytes)
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    let _infallible = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::summary::example;
+
+    #[test]
+    fn the_page_needs_nothing_from_outside_and_says_what_was_run() {
+        let mut run = example(1, 2_990.0);
+        run.name = "<b>&".into();
+        let point = |at_s: f64| Point {
+            at_s,
+            received_per_s: 80_000.0,
+            latency_ns: Some((2_000_000, 4_800_000, 6_000_000)),
+            server_cores: Some(0.5),
+            rss_bytes: Some(64 << 20),
+            ..Point::default()
+        };
+        run.timeline = vec![point(-0.25), point(0.0), point(0.25)];
+        let page = page(&ResultFile::new(vec![run]));
+        for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"));
+        let charts = [
+            "Latency by percentile",
+            "Latency over time",
+            "Server memory",
+        ];
+        for part in charts
+            .iter()
+            .chain(&["2.99 µs", "<code>fanout</code>", "p99.99"])
+        {
+            assert!(page.contains(part), "{part}");
+        }
+    }
+}
