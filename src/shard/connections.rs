@@ -128,6 +128,8 @@ impl Held {
     pub const LINK: Held = Held(2);
     /// A request is being answered (HTTP), or the upgrade is.
     pub const REQUEST: Held = Held(4);
+    /// All of them: for a connection that is closed, whose peer's answer must be read.
+    pub const ALL: Held = Held(7);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {

@@ -173,8 +173,8 @@ impl Shard {
             decoder: Decoder::server(),
             until_ms,
         };
-        connection.held = Held::default();
         connection.mark_dirty(effects);
+        self.release_input(id, Held::ALL);
         self.arm(id);
     }
 
@@ -198,12 +198,12 @@ impl Shard {
             return;
         };
         connection.input = Vec::new();
-        connection.held = Held::default();
         connection.stage = Stage::Lingering {
             until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS,
         };
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(effects);
+        self.release_input(id, Held::ALL);
         self.arm(id);
     }
 

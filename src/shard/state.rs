@@ -21,7 +21,7 @@ use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connections, Held};
+use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
@@ -124,11 +124,13 @@ pub struct Shard {
     pub(in crate::shard) usage: Usage,
     pub(in crate::shard) rest: Rest,
     pub(in crate::shard) http_date: HttpDate,
+    /// How many turns have ended, wrapping.
+    turn: u32,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
     held_by_links: Vec<ConnectionId>,
-    /// The command being handled has fed a link that is over its limit.
+    /// A link over its limit has been fed since `watch_links`.
     fed_blocked_link: bool,
 }
 
@@ -174,6 +176,7 @@ impl Shard {
             usage: Usage::default(),
             rest: Rest::default(),
             http_date: HttpDate::default(),
+            turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -219,11 +222,12 @@ impl Shard {
             .is_some_and(|connection| !connection.held.any())
     }
 
-    /// Begins a connection's flush: call once in a turn before [`pending`](Self::pending).
+    /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
+    /// connection was dirty or its socket is writable again.
     pub fn begin_flush(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.dirty = false;
-            connection.outbox.begin_turn();
+            connection.outbox.begin_turn(self.turn);
         }
     }
 
@@ -313,16 +317,23 @@ impl Shard {
         }
     }
 
-    /// Holds a connection's input back if its last command fed a link over its limit.
-    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) -> bool {
-        if !std::mem::take(&mut self.fed_blocked_link) {
-            return false;
-        }
-        if let Some(connection) = self.connections.get_mut(id) {
+    /// From here on, what is sent is one connection's doing: whatever was fed before, by other
+    /// shards or by the end of other connections, is not.
+    pub(in crate::shard) fn watch_links(&mut self) {
+        self.fed_blocked_link = false;
+    }
+
+    /// Holds a connection's input back if a link over its limit was fed since
+    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
+    /// there, by `Throttle`.
+    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
+        if self.fed_blocked_link
+            && let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);
         }
-        true
     }
 
     fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
@@ -405,11 +416,10 @@ impl Shard {
             MeshMessage::RestResult(result) => self.rest_answer(*result, now, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
-        // What relaying feeds is held back through `Throttle`, not at a connection here.
-        self.fed_blocked_link = false;
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
+        self.turn = self.turn.wrapping_add(1);
         self.announce_batches(effects);
         self.settle(now, effects);
         for id in std::mem::take(&mut self.resumable) {
