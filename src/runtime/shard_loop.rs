@@ -57,7 +57,7 @@ pub struct ShardLoop {
     mesh_out: MeshOut,
     mesh_in: Inbox,
     commands: Commands,
-    control: ControlHandle,
+    control: Option<ControlHandle>,
     wake: Rc<Wake>,
     sleep: Rc<Wake>,
     scratch: Box<[u8]>,
@@ -91,7 +91,7 @@ pub struct Parts {
     /// Where commands come from.
     pub commands: Commands,
     /// Where usage is reported.
-    pub control: ControlHandle,
+    pub control: Option<ControlHandle>,
     /// Wakes the loop.
     pub wake: Rc<Wake>,
 }
@@ -548,7 +548,8 @@ impl ShardLoop {
     fn report_usage(&mut self) {
         if !self.effects.usage.is_empty() {
             let deltas = std::mem::take(&mut self.effects.usage);
-            if let Err(deltas) = self.control.report_usage(deltas) {
+            let Some(control) = &self.control else { return };
+            if let Err(deltas) = control.report_usage(deltas) {
                 self.effects.usage = deltas;
             }
         }

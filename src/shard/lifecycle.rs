@@ -365,6 +365,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.draining = true;
+        self.retry_after_ms = retry_after_ms;
         let mut frame = Vec::new();
         encode::going_away(&mut frame, retry_after_ms);
         let ids = self.connections.ids();
@@ -382,6 +383,7 @@ impl Shard {
                     self.arm(id);
                 }
                 Stage::Http(_) => self.drain_http(id, now, effects),
+                // Hears of it behind its `welcome`.
                 Stage::Registering(session) => session.drain_ms = Some(close_ms),
                 Stage::Closing { .. } | Stage::Lingering { .. } => {}
             }

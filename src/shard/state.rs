@@ -121,6 +121,8 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    /// What `going_away` says, once draining.
+    pub(in crate::shard) retry_after_ms: u64,
     pub(in crate::shard) usage: Usage,
     pub(in crate::shard) rest: Rest,
     pub(in crate::shard) http_date: HttpDate,
@@ -173,6 +175,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            retry_after_ms: 0,
             usage: Usage::default(),
             rest: Rest::default(),
             http_date: HttpDate::default(),
