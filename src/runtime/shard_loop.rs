@@ -7,6 +7,8 @@
 //! its whole length. With nothing to do the loop sleeps until the ring's eventfd, the mesh, a
 //! command or a deadline wakes it.
 
+mod fan_out;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -62,6 +64,8 @@ pub struct ShardLoop {
     events: Vec<RingEvent>,
     to_read: VecDeque<ConnectionId>,
     to_flush: VecDeque<ConnectionId>,
+    /// Connections that are being flushed together; empty between turns.
+    batch: Vec<ConnectionId>,
     /// Listeners that stopped, and when to start them again.
     paused_listeners: Vec<(u32, u64)>,
     accepting: bool,
@@ -128,6 +132,7 @@ impl ShardLoop {
             events: Vec::new(),
             to_read: VecDeque::new(),
             to_flush: VecDeque::new(),
+            batch: Vec::new(),
             paused_listeners: Vec::new(),
             accepting: true,
             draining: false,
@@ -266,6 +271,8 @@ impl ShardLoop {
                 writable,
                 last,
             } => self.ready(connection, readable, writable, last),
+            // Dealt with where the batch was sent.
+            RingEvent::SentShort { .. } => Ok(()),
         }
     }
 
@@ -437,11 +444,16 @@ impl ShardLoop {
 
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.to_flush.extend(self.effects.dirty.drain(..));
-        for _ in 0..FLUSHES_PER_TURN_MAX.min(self.to_flush.len()) {
-            let Some(id) = self.to_flush.pop_front() else {
-                break;
-            };
-            self.flush_one(id, now)?;
+        let count = FLUSHES_PER_TURN_MAX.min(self.to_flush.len());
+        if count >= fan_out::BATCH_MIN {
+            self.flush_batch(count, now)?;
+        } else {
+            for _ in 0..count {
+                let Some(id) = self.to_flush.pop_front() else {
+                    break;
+                };
+                self.flush_one(id, now)?;
+            }
         }
         for id in std::mem::take(&mut self.effects.readable) {
             if let Some(socket) = self.sockets.get_mut(id)
@@ -461,10 +473,15 @@ impl ShardLoop {
         let Some(socket) = self.sockets.get_mut(id) else {
             return Ok(());
         };
-        if socket.closing || socket.write_blocked {
+        if !socket.takes_bytes() {
             return Ok(());
         }
         self.shard.begin_flush(id);
+        self.flush_pending(id, now)
+    }
+
+    /// Goes on with a flush that has begun.
+    fn flush_pending(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
         loop {
             let pending = self.shard.pending(id);
             if pending.is_empty() {
