@@ -15,6 +15,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -115,6 +116,17 @@ impl SocketRing {
     /// The loop is awake: it looks for itself, the eventfd need not be told.
     pub fn awake(&mut self) {
         self.ring.completion().disable_eventfd();
+    }
+
+    /// Blocks the thread until something happens or the time is over. Answers whether there may
+    /// be something to [`reap`](Self::reap).
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        let timeout = types::Timespec::from(timeout);
+        let arguments = types::SubmitArgs::new().timespec(&timeout);
+        match self.ring.submitter().submit_with_args(1, &arguments) {
+            Ok(_) => true,
+            Err(error) => error.raw_os_error() != Some(libc::ETIME),
+        }
     }
 
     /// Starts accepting on a listener; every socket comes as a [`RingEvent::Accepted`].

@@ -44,6 +44,11 @@ const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Pause before accepting again when descriptors or memory have run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// How long a shard without a mesh waits for its sockets alone before it goes to sleep in
+/// glommio, which costs 14 calls of the kernel.
+const LINGER: Duration = Duration::from_millis(2);
+/// How long a command may wait while a shard without a mesh is busy.
+const COMMANDS_WAIT_MS: u64 = 4;
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
 
@@ -152,19 +157,22 @@ impl ShardLoop {
             if self.stopped {
                 return Ok(());
             }
-            if !self.has_work() {
-                self.sleep().await;
-            } else if self.multiple_shards || self.yield_is_due() {
+            let others_ran = !self.has_work() && self.sleep().await;
+            if !others_ran && (self.multiple_shards || self.yield_is_due()) {
                 // glommio looks at the mesh and at timers only when its task queue yields.
                 glommio::executor().yield_task_queue_now().await;
             }
         }
     }
 
-    /// A busy shard without a mesh lets commands in once in a millisecond.
+    /// A busy shard without a mesh lets commands in from time to time.
     fn yield_is_due(&mut self) -> bool {
         let now_ms = self.clock.now().mono_ms;
-        std::mem::replace(&mut self.yielded_ms, now_ms) != now_ms
+        let due = now_ms >= self.yielded_ms + COMMANDS_WAIT_MS;
+        if due {
+            self.yielded_ms = now_ms;
+        }
+        due
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -207,11 +215,9 @@ impl ShardLoop {
             || !self.mesh_in.borrow().is_empty()
     }
 
-    async fn sleep(&mut self) {
-        if self.ring.prepare_to_sleep() {
-            self.ring.awake();
-            return;
-        }
+    /// Sleeps until there is something to do. Answers whether glommio's other tasks have had
+    /// their turn.
+    async fn sleep(&mut self) -> bool {
         let now = self.clock.now();
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
         let deadline_ms = self
@@ -225,6 +231,14 @@ impl ShardLoop {
         if self.mesh_out.has_backlog() {
             timeout = Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
         }
+        // A mesh cannot wake a thread that the ring blocks.
+        if !self.multiple_shards && self.ring.wait(timeout.map_or(LINGER, |it| it.min(LINGER))) {
+            return false;
+        }
+        if self.ring.prepare_to_sleep() {
+            self.ring.awake();
+            return false;
+        }
         self.sleep.wake();
         match timeout {
             None => self.wake.wait().await,
@@ -236,6 +250,7 @@ impl ShardLoop {
             }
         }
         self.ring.awake();
+        true
     }
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
