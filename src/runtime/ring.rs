@@ -62,6 +62,8 @@ pub enum RingEvent {
         readable: bool,
         /// There may be room to write.
         writable: bool,
+        /// The stream ends behind what is still to be read.
+        ends: bool,
         /// The poll has ended.
         last: bool,
     },
@@ -283,6 +285,7 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
                 connection: connection_of(token),
                 readable: mask & (i32::from(libc::POLLIN) | broken) != 0,
                 writable: mask & (i32::from(libc::POLLOUT) | broken) != 0,
+                ends: mask & broken != 0,
                 last,
             })
         }

@@ -290,8 +290,9 @@ impl ShardLoop {
                 connection,
                 readable,
                 writable,
+                ends,
                 last,
-            } => self.ready(connection, readable, writable, last),
+            } => self.ready(connection, readable, writable, ends, last),
             // Dealt with where the batch was sent.
             RingEvent::SentShort { .. } => Ok(()),
         }
@@ -331,6 +332,7 @@ impl ShardLoop {
         id: ConnectionId,
         readable: bool,
         writable: bool,
+        ends: bool,
         last: bool,
     ) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(id) else {
@@ -344,6 +346,7 @@ impl ShardLoop {
             // The shutdown woke the poll while it was to be removed, which then fails.
             return self.ring.unwatch(id);
         }
+        socket.ends |= ends;
         if readable && !socket.queued_to_read {
             socket.queued_to_read = true;
             self.to_read.push_back(id);
@@ -376,7 +379,8 @@ impl ShardLoop {
             match socket.receive(&mut self.scratch) {
                 Transfer::Bytes(count) => {
                     // A short read has emptied the socket; the ring reports what comes later.
-                    let more = count == self.scratch.len();
+                    // But of an end behind these bytes it has told already.
+                    let more = count == self.scratch.len() || socket.ends;
                     socket.queued_to_read = more;
                     if more {
                         self.to_read.push_back(id);

@@ -15,6 +15,8 @@ pub struct Socket {
     pub write_blocked: bool,
     /// It stands on the list of sockets to be read.
     pub queued_to_read: bool,
+    /// The ring has told of the stream's end, and will not tell again: read up to it.
+    pub ends: bool,
     /// It is shut down and waits for its poll to end.
     pub closing: bool,
 }
@@ -162,6 +164,7 @@ impl Sockets {
             fd,
             write_blocked: false,
             queued_to_read: false,
+            ends: false,
             closing: false,
         });
         self.count += 1;

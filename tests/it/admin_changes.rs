@@ -161,7 +161,10 @@ fn changed_patterns_and_actions_hold_for_the_next_command() {
         let server = Setup::new(shards).start();
         let made = make(&server);
         let permissions = json!(["publish", "subscribe", "send"]);
-        let claims = |id: &str| json!({"sub": id, "channels": ["room-*", "chat"], "permissions": permissions});
+        let claims = |id: &str| {
+            let channels = ["room-*", "chat"];
+            json!({"sub": id, "channels": channels, "permissions": permissions})
+        };
         let mut clients: Vec<Client> = (0..4)
             .map(|number| made.peer(&server, claims(&format!("p{number}"))))
             .collect();

@@ -78,8 +78,8 @@ fn a_configuration_is_refused_with_file_line_and_key() {
         ),
         ("[server]\nlisten = [\n", ":", &["not TOML"]),
         (
-            "[[apps]]\nid = \"a\"\n[[apps.keys]]\nid = \"pk_live_x\"\nchannel_patterns = [\"a\\\\\"]\n\
-             actions = []\n",
+            "[[apps]]\nid = \"a\"\n[[apps.keys]]\nid = \"pk_live_x\"\n\
+             channel_patterns = [\"a\\\\\"]\nactions = []\n",
             ":5: apps.keys.channel_patterns: ",
             &[],
         ),
