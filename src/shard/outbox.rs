@@ -4,7 +4,8 @@
 //! write. Buffers come from the shard's [`BufferPool`] and go back when they are empty: an idle
 //! connection owns none.
 //!
-//! Always true: the queue begins at the first byte not yet written; `runs` adds up to the
+//! Always true: the queue begins at the first byte not yet written, and less than as much again
+//! as is queued (or a constant) stands before it; `runs` adds up to the
 //! queue's length; control frames overtake data frames, but never in the middle of one; bytes
 //! behind a fence are not offered before [`Outbox::begin_turn`] after the fence was reached.
 
@@ -17,6 +18,8 @@ const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
 /// Buffers that wait in the pool. One turn of a wide fan-out uses as many as it has subscribers
 /// in flight before the flush; beyond this the allocator serves as well.
 const POOLED_COUNT_MAX: usize = 256;
+/// Written bytes at the front of a queue that are worth moving the rest over.
+const WRITTEN_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
 const BUFFER_CAPACITY_MIN: usize = 512;
 
@@ -155,7 +158,7 @@ impl Outbox {
 
     /// Drops everything that has not begun to leave, keeping a frame that has.
     pub fn discard_unstarted(&mut self) {
-        let keep = if self.written > self.frame_start {
+        let keep = if self.written > self.frame_start || self.frame_start < self.raw_end {
             self.frame_end()
         } else {
             self.written
@@ -258,6 +261,23 @@ impl Outbox {
             while self.frame_end() <= self.written {
                 self.frame_start = self.frame_end();
             }
+            self.compact();
+        }
+    }
+
+    /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
+    /// just as fast as it is sent to would make it grow for ever. Moves each byte once at most.
+    fn compact(&mut self) {
+        let start = self.frame_start;
+        if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {
+            return;
+        }
+        self.bytes.drain(..start as usize);
+        self.written -= start;
+        self.frame_start = 0;
+        self.raw_end = self.raw_end.saturating_sub(start);
+        for fence in &mut self.fences {
+            *fence -= start;
         }
     }
 
@@ -420,6 +440,45 @@ mod tests {
             let rest = drain(&mut outbox, &mut pool, 100).concat();
             assert_eq!(rest, all[begun..keep], "{begun} bytes written before");
         }
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
+        for step in [1_000, 1_013, 70_000] {
+            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+            let (mut sent, mut expected) = (Vec::new(), Vec::new());
+            for round in 0..400 {
+                let next = frame(1_000, round as u8);
+                expected.extend_from_slice(&next);
+                outbox.push(Class::Delivery, &next, &mut pool);
+                if round % 50 == 49 {
+                    outbox.fence();
+                }
+                outbox.begin_turn();
+                while outbox.delivery_bytes() > 3_000 && !outbox.pending().is_empty() {
+                    let count = outbox.pending().len().min(step).min(1_004);
+                    sent.extend_from_slice(&outbox.pending()[..count]);
+                    outbox.advance(count, &mut pool);
+                }
+                let kept = outbox.bytes.len() - outbox.delivery_bytes();
+                assert!(
+                    kept <= WRITTEN_BYTES_MAX + 1_004,
+                    "{kept} bytes are written"
+                );
+            }
+            sent.extend(drain(&mut outbox, &mut pool, step).concat());
+            assert!(sent == expected, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn discarding_keeps_an_http_response() {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        outbox.push_http(b"HTTP/1.1 101 \r\n\r\n", &mut pool);
+        outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
+        outbox.discard_unstarted();
+        let rest = drain(&mut outbox, &mut pool, 100).concat();
+        assert_eq!(rest, b"HTTP/1.1 101 \r\n\r\n");
     }
 
     #[test]
