@@ -147,9 +147,13 @@ impl ShardLoop {
             if self.stopped {
                 return Ok(());
             }
-            if !self.has_work() {
+            if !self.has_work() && !self.ring.prepare_to_sleep() {
                 self.sleep().await;
-            } else if self.multiple_shards || self.yield_is_due() {
+                self.ring.awake();
+                continue;
+            }
+            self.ring.awake();
+            if self.multiple_shards || self.yield_is_due() {
                 // glommio looks at the mesh and at timers only when its task queue yields.
                 glommio::executor().yield_task_queue_now().await;
             }
@@ -203,10 +207,6 @@ impl ShardLoop {
     }
 
     async fn sleep(&mut self) {
-        if self.ring.prepare_to_sleep() {
-            self.ring.awake();
-            return;
-        }
         let now = self.clock.now();
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
         let deadline_ms = self
@@ -230,7 +230,6 @@ impl ShardLoop {
                 .await;
             }
         }
-        self.ring.awake();
     }
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
@@ -264,8 +263,14 @@ impl ShardLoop {
                 connection,
                 readable,
                 writable,
+                hung_up,
                 last,
-            } => self.ready(connection, readable, writable, last),
+            } => {
+                if let Some(socket) = self.sockets.get_mut(connection) {
+                    socket.hung_up |= hung_up;
+                }
+                self.ready(connection, readable, writable, last)
+            }
         }
     }
 
@@ -347,8 +352,7 @@ impl ShardLoop {
             }
             match socket.receive(&mut self.scratch) {
                 Transfer::Bytes(count) => {
-                    // A short read has emptied the socket; the ring reports what comes later.
-                    let more = count == self.scratch.len();
+                    let more = socket.has_more(count, self.scratch.len());
                     socket.queued_to_read = more;
                     if more {
                         self.to_read.push_back(id);
@@ -490,6 +494,7 @@ impl ShardLoop {
                 }
                 Transfer::WouldBlock => {
                     socket.write_blocked = true;
+                    self.shard.delay_flush(id);
                     return Ok(());
                 }
                 Transfer::Ended => {

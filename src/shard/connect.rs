@@ -330,6 +330,7 @@ impl Shard {
             .and_then(|grant| grant.metadata.take());
         let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
         let peer = session.peer.clone();
+        let is_draining = session.drain_ms.is_some();
         connection.stage = Stage::Open(session);
         let mut frame = std::mem::take(&mut self.encoded);
         frame.clear();
@@ -345,6 +346,11 @@ impl Shard {
         );
         self.reply(id, &frame, effects);
         self.encoded = frame;
+        if is_draining {
+            let going_away = std::mem::take(&mut self.going_away);
+            self.reply(id, &going_away, effects);
+            self.going_away = going_away;
+        }
         self.release_input(id, Held::REQUEST);
         self.arm(id);
     }

@@ -88,6 +88,8 @@ impl Held {
     pub const LINK: Held = Held(2);
     /// A request is being answered (HTTP), or the upgrade is.
     pub const REQUEST: Held = Held(4);
+    /// Many joins are under way.
+    pub const JOINS: Held = Held(8);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {

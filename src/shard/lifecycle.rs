@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::peer::SharedChannel;
 use crate::domain::peers::peer_hash;
 use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
@@ -132,7 +133,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         session: &Session,
-        channel: crate::domain::peer::SharedChannel,
+        channel: SharedChannel,
         effects: &mut Effects,
     ) {
         let owner = owner_shard(channel.hash, self.config.shard_count);
@@ -170,8 +171,8 @@ impl Shard {
             decoder: Decoder::server(),
             until_ms,
         };
-        connection.held = Held::default();
         connection.mark_dirty(effects);
+        self.release_all_input(id);
         self.arm(id);
     }
 
@@ -195,12 +196,12 @@ impl Shard {
             return;
         };
         connection.input = Vec::new();
-        connection.held = Held::default();
         connection.stage = Stage::Lingering {
             until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS,
         };
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(effects);
+        self.release_all_input(id);
         self.arm(id);
     }
 
@@ -357,6 +358,7 @@ impl Shard {
         self.draining = true;
         let mut frame = Vec::new();
         encode::going_away(&mut frame, retry_after_ms);
+        self.going_away = frame.clone();
         let ids = self.connections.ids();
         let count = ids.len() as u64;
         for (at, id) in ids.into_iter().enumerate() {

@@ -20,7 +20,7 @@ use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connections, Held};
+use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
@@ -111,6 +111,8 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    /// The `going_away` frame, once the drain has begun.
+    pub(in crate::shard) going_away: Vec<u8>,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -158,6 +160,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            going_away: Vec::new(),
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -206,6 +209,14 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.dirty = false;
             connection.outbox.begin_turn();
+        }
+    }
+
+    /// Notes that the rest of a flush waits for room in the socket: the runtime comes back to
+    /// it by itself, and need not be told that there is something to write.
+    pub fn delay_flush(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.dirty = true;
         }
     }
 
@@ -295,16 +306,26 @@ impl Shard {
         }
     }
 
-    /// Holds a connection's input back if its last command fed a link over its limit.
-    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) -> bool {
-        if !std::mem::take(&mut self.fed_blocked_link) {
-            return false;
-        }
-        if let Some(connection) = self.connections.get_mut(id) {
+    /// A command begins: what was sent before it is not its doing. What relaying for other
+    /// shards feeds is held back there, through `Throttle`.
+    pub(in crate::shard) fn begin_command(&mut self) {
+        self.fed_blocked_link = false;
+    }
+
+    /// Holds a connection's input back if its command, settled, fed a link over its limit.
+    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
+        if std::mem::take(&mut self.fed_blocked_link)
+            && self.links.iter().any(|link| link.blocked())
+            && let Some(connection) = self.connections.get_mut(id)
+            && !matches!(
+                connection.stage,
+                Stage::Closing { .. } | Stage::Lingering { .. }
+            )
+            && !connection.held.has(Held::LINK)
+        {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);
         }
-        true
     }
 
     fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
@@ -354,6 +375,16 @@ impl Shard {
         }
     }
 
+    /// Removes every reason for holding input back: whatever comes now is read to its end.
+    pub(in crate::shard) fn release_all_input(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.held.any()
+        {
+            connection.held = Held::default();
+            self.resumable.push(id);
+        }
+    }
+
     fn mesh(&mut self, from: ShardId, message: MeshMessage, now: Now, effects: &mut Effects) {
         match message {
             MeshMessage::Join(join) => self.owner_join(*join, effects),
@@ -380,8 +411,6 @@ impl Shard {
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
-        // What relaying feeds is held back through `Throttle`, not at a connection here.
-        self.fed_blocked_link = false;
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
