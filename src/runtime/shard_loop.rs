@@ -18,6 +18,7 @@ use futures_lite::future::or;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 
+use crate::control::ControlHandle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
@@ -56,6 +57,7 @@ pub struct ShardLoop {
     mesh_out: MeshOut,
     mesh_in: Inbox,
     commands: Commands,
+    control: ControlHandle,
     wake: Rc<Wake>,
     sleep: Rc<Wake>,
     scratch: Box<[u8]>,
@@ -88,6 +90,8 @@ pub struct Parts {
     pub mesh_in: Inbox,
     /// Where commands come from.
     pub commands: Commands,
+    /// Where usage is reported.
+    pub control: ControlHandle,
     /// Wakes the loop.
     pub wake: Rc<Wake>,
 }
@@ -122,6 +126,7 @@ impl ShardLoop {
             mesh_out: parts.mesh_out,
             mesh_in: parts.mesh_in,
             commands: parts.commands,
+            control: parts.control,
             wake: parts.wake,
             sleep,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -188,6 +193,7 @@ impl ShardLoop {
         self.handle(Input::EndOfTurn, now);
         self.flush(now)?;
         self.send_mesh(now);
+        self.report_usage();
         self.report_drained();
         Ok(())
     }
@@ -418,7 +424,10 @@ impl ShardLoop {
                         peers,
                     });
                 }
-                Command::Stop => self.stopped = true,
+                Command::Stop => {
+                    self.handle(Input::Usage, now);
+                    self.stopped = true;
+                }
             }
         }
         Ok(())
@@ -494,7 +503,6 @@ impl ShardLoop {
                 }
                 Transfer::WouldBlock => {
                     socket.write_blocked = true;
-                    self.shard.delay_flush(id);
                     return Ok(());
                 }
                 Transfer::Ended => {
@@ -537,6 +545,16 @@ impl ShardLoop {
             });
         for (to, over_limit) in changed {
             self.handle(Input::Link { to, over_limit }, now);
+        }
+    }
+
+    /// What the control plane cannot take now goes with the next turn's.
+    fn report_usage(&mut self) {
+        if !self.effects.usage.is_empty() {
+            let deltas = std::mem::take(&mut self.effects.usage);
+            if let Err(deltas) = self.control.report_usage(deltas) {
+                self.effects.usage = deltas;
+            }
         }
     }
 

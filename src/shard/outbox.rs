@@ -15,9 +15,10 @@ use smallvec::SmallVec;
 
 /// Buffers above this many bytes of capacity are given back to the allocator, not to the pool.
 const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
-/// Buffers that wait in the pool. One turn of a wide fan-out uses as many as it has subscribers
-/// in flight before the flush; beyond this the allocator serves as well.
-const POOLED_COUNT_MAX: usize = 256;
+/// Bytes of capacity that wait in the pool: enough for a fan-out of a few kilobytes to a thousand
+/// subscribers, whose buffers are all in use before the first is flushed. Beyond this the
+/// allocator serves as well.
+const POOLED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Written bytes at the front of a queue that are worth moving the rest over.
 const WRITTEN_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
@@ -27,17 +28,22 @@ const BUFFER_CAPACITY_MIN: usize = 512;
 #[derive(Debug, Default)]
 pub struct BufferPool {
     free: Vec<Vec<u8>>,
+    /// Capacity of all of `free`.
+    free_bytes: usize,
 }
 
 impl BufferPool {
     fn take(&mut self, capacity: usize) -> Vec<u8> {
         let mut buffer = self.free.pop().unwrap_or_default();
+        self.free_bytes -= buffer.capacity();
         buffer.reserve(capacity.max(BUFFER_CAPACITY_MIN));
         buffer
     }
 
     fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_CAPACITY_MAX && self.free.len() < POOLED_COUNT_MAX {
+        let capacity = buffer.capacity();
+        if capacity <= POOLED_CAPACITY_MAX && self.free_bytes + capacity <= POOLED_BYTES_MAX {
+            self.free_bytes += capacity;
             buffer.clear();
             self.free.push(buffer);
         }
@@ -87,6 +93,8 @@ pub struct Outbox {
     finish: Finish,
     /// The last write of this turn ended at a fence.
     at_fence: bool,
+    /// The turn of the present flush.
+    turn: u32,
 }
 
 #[derive(Debug, Default)]
@@ -215,9 +223,12 @@ impl Outbox {
         self.written as usize == self.bytes.len() && self.control.is_none()
     }
 
-    /// Lets bytes behind a reached fence leave.
-    pub fn begin_turn(&mut self) {
-        self.at_fence = false;
+    /// Lets bytes behind a fence leave that was reached in another turn than this one.
+    pub fn begin_turn(&mut self, turn: u32) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.at_fence = false;
+        }
     }
 
     /// The next bytes to write in this turn; empty when there are none.
@@ -266,7 +277,7 @@ impl Outbox {
     }
 
     /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
-    /// just as fast as it is sent to would make it grow for ever. Moves each byte once at most.
+    /// just as fast as it is sent to would make it grow for ever. Moves no more bytes than it frees.
     fn compact(&mut self) {
         let start = self.frame_start;
         if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {
@@ -323,170 +334,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(len: usize, fill: u8) -> Vec<u8> {
-        let mut bytes = vec![0x81];
-        match len {
-            0..=125 => bytes.push(len as u8),
-            126..=65_535 => {
-                bytes.push(126);
-                bytes.extend_from_slice(&(len as u16).to_be_bytes());
-            }
-            _ => {
-                bytes.push(127);
-                bytes.extend_from_slice(&(len as u64).to_be_bytes());
-            }
-        }
-        bytes.resize(bytes.len() + len, fill);
-        bytes
-    }
-
-    /// Writes in steps of `step` bytes, a turn each time nothing is pending.
-    fn drain(outbox: &mut Outbox, pool: &mut BufferPool, step: usize) -> Vec<Vec<u8>> {
-        let mut turns = Vec::new();
-        while !outbox.is_empty() {
-            let mut turn = Vec::new();
-            outbox.begin_turn();
-            while !outbox.pending().is_empty() {
-                let count = outbox.pending().len().min(step);
-                turn.extend_from_slice(&outbox.pending()[..count]);
-                outbox.advance(count, pool);
-            }
-            turns.push(turn);
-        }
-        turns
-    }
-
-    #[test]
-    fn everything_due_leaves_in_one_turn_and_in_order() {
-        for step in 1..40 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b) = (frame(10, 1), frame(200, 2));
-            outbox.push(Class::Delivery, &a, &mut pool);
-            outbox.push(Class::Reply, &b, &mut pool);
-            assert_eq!(
-                (outbox.delivery_bytes(), outbox.reply_bytes()),
-                (a.len(), b.len())
-            );
-            assert_eq!(drain(&mut outbox, &mut pool, step), [[a, b].concat()]);
-            assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (0, 0));
-        }
-    }
-
-    #[test]
-    fn a_fence_ends_the_turn() {
-        for step in [1, 7, 1_000] {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (ack, snapshot, next) = (frame(10, 1), frame(20, 2), frame(30, 3));
-            outbox.push(Class::Reply, &ack, &mut pool);
-            outbox.fence();
-            outbox.push(Class::Reply, &snapshot, &mut pool);
-            outbox.fence();
-            outbox.push(Class::Delivery, &next, &mut pool);
-            assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
-        }
-    }
-
-    #[test]
-    fn control_frames_overtake_but_never_inside_a_frame() {
-        for begun in 0..15 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b, pong) = (frame(10, 1), frame(70_000, 2), vec![0x8A, 0]);
-            outbox.push(Class::Delivery, &a, &mut pool);
-            outbox.push(Class::Delivery, &b, &mut pool);
-            outbox.advance(begun, &mut pool);
-            outbox.push_control(&pong);
-            let rest = drain(&mut outbox, &mut pool, 9).concat();
-            let expected = match begun {
-                0 => [&pong[..], &a, &b].concat(),
-                1..=12 => [&a[begun..], &pong, &b].concat(),
-                _ => [&b[begun - 12..], &pong].concat(),
-            };
-            assert_eq!(rest, expected, "{begun} bytes written before the pong");
-        }
-    }
-
-    #[test]
-    fn control_frames_wait_for_the_end_of_the_http_response() {
-        for begun in 0..40 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (http, welcome, ping) = (vec![b'H'; 40], frame(10, 1), vec![0x89, 0]);
-            outbox.push_http(&http, &mut pool);
-            outbox.push(Class::Reply, &welcome, &mut pool);
-            outbox.advance(begun, &mut pool);
-            if begun > 0 {
-                outbox.push_control(&ping);
-                let rest = drain(&mut outbox, &mut pool, 9).concat();
-                assert_eq!(rest, [&http[begun..], &ping, &welcome].concat());
-            }
-        }
-    }
-
-    #[test]
-    fn discarding_keeps_only_the_frame_that_has_begun() {
-        for begun in 0..30 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b, c) = (frame(10, 1), frame(10, 2), frame(10, 3));
-            for part in [&a, &b, &c] {
-                outbox.push(Class::Delivery, part, &mut pool);
-            }
-            outbox.advance(begun, &mut pool);
-            outbox.discard_unstarted();
-            let all = [a, b, c].concat();
-            let keep = begun.div_ceil(12) * 12;
-            assert_eq!(outbox.delivery_bytes(), keep - begun);
-            let rest = drain(&mut outbox, &mut pool, 100).concat();
-            assert_eq!(rest, all[begun..keep], "{begun} bytes written before");
-        }
-    }
-
-    #[test]
-    fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
-        for step in [1_000, 1_013, 70_000] {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (mut sent, mut expected) = (Vec::new(), Vec::new());
-            for round in 0..400 {
-                let next = frame(1_000, round as u8);
-                expected.extend_from_slice(&next);
-                outbox.push(Class::Delivery, &next, &mut pool);
-                if round % 50 == 49 {
-                    outbox.fence();
-                }
-                outbox.begin_turn();
-                while outbox.delivery_bytes() > 3_000 && !outbox.pending().is_empty() {
-                    let count = outbox.pending().len().min(step).min(1_004);
-                    sent.extend_from_slice(&outbox.pending()[..count]);
-                    outbox.advance(count, &mut pool);
-                }
-                let kept = outbox.bytes.len() - outbox.delivery_bytes();
-                assert!(
-                    kept <= WRITTEN_BYTES_MAX + 1_004,
-                    "{kept} bytes are written"
-                );
-            }
-            sent.extend(drain(&mut outbox, &mut pool, step).concat());
-            assert!(sent == expected, "in steps of {step}");
-        }
-    }
-
-    #[test]
-    fn discarding_keeps_an_http_response() {
-        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-        outbox.push_http(b"HTTP/1.1 101 \r\n\r\n", &mut pool);
-        outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
-        outbox.discard_unstarted();
-        let rest = drain(&mut outbox, &mut pool, 100).concat();
-        assert_eq!(rest, b"HTTP/1.1 101 \r\n\r\n");
-    }
-
-    #[test]
-    fn an_empty_outbox_owns_no_buffer() {
-        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-        outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
-        drain(&mut outbox, &mut pool, 100);
-        assert_eq!(outbox.bytes.capacity(), 0);
-        assert_eq!(pool.free.len(), 1);
-    }
-}
+mod tests;

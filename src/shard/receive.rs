@@ -135,6 +135,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) -> Option<usize> {
+        self.watch_links();
         let limits = self.message_limits();
         let whole = bytes.len();
         let session = self.connections.session_mut(id)?;
@@ -146,7 +147,6 @@ impl Shard {
                 return Some(whole);
             }
         };
-        self.begin_command();
         match item {
             Item::Text(text) => self.message(id, &text, now, effects),
             Item::Ping(payload) => {
