@@ -334,7 +334,6 @@ impl Shard {
             .and_then(|grant| grant.metadata.take());
         let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
         let peer = session.peer.clone();
-        let is_draining = session.drain_ms.is_some();
         let metadata = turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, now);
         connection.stage = Stage::Open(session);
         let mut frame = std::mem::take(&mut self.encoded);
@@ -349,13 +348,11 @@ impl Shard {
                 metadata: metadata.as_deref().map(str::as_bytes),
             }),
         );
+        if self.draining {
+            encode::going_away(&mut frame, self.retry_after_ms);
+        }
         self.reply(id, &frame, effects);
         self.encoded = frame;
-        if is_draining {
-            let going_away = std::mem::take(&mut self.going_away);
-            self.reply(id, &going_away, effects);
-            self.going_away = going_away;
-        }
         self.release_input(id, Held::REQUEST);
         self.arm(id);
     }

@@ -366,9 +366,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.draining = true;
+        self.retry_after_ms = retry_after_ms;
         let mut frame = Vec::new();
         encode::going_away(&mut frame, retry_after_ms);
-        self.going_away = frame.clone();
         let ids = self.connections.ids();
         let count = ids.len() as u64;
         for (at, id) in ids.into_iter().enumerate() {
@@ -384,6 +384,7 @@ impl Shard {
                     self.arm(id);
                 }
                 Stage::Http(_) => self.drain_http(id, now, effects),
+                // Hears of it behind its `welcome`.
                 Stage::Registering(session) => session.drain_ms = Some(close_ms),
                 Stage::Closing { .. } | Stage::Lingering { .. } => {}
             }
