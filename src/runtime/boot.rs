@@ -57,7 +57,7 @@ pub struct Options {
     /// Connects per address, shared by all shards.
     pub connect_rates: Arc<ConnectRates>,
     /// Where the shards report what apps use.
-    pub control: ControlHandle,
+    pub control: Option<ControlHandle>,
     /// Apps and keys to begin with.
     pub rights: Arc<Rights>,
     /// The process's clocks.

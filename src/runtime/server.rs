@@ -282,7 +282,7 @@ fn options(config: &Config, machine: &Machine, control: &ControlPlane) -> Option
         accept_bare_key_id: rest.accept_bare_key_id,
         request_rates: Arc::new(RequestRates::new(per_key, per_address)),
         connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
-        control: control.handle(),
+        control: Some(control.handle()),
         rights: control.rights(),
         clock: Clock::start(),
     }

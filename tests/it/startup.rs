@@ -80,7 +80,7 @@ fn a_configuration_is_refused_with_file_line_and_key() {
         (
             "[[apps]]\nid = \"a\"\n[[apps.keys]]\nid = \"pk_live_x\"\nchannel_patterns = [\"a\\\\\"]\n\
              actions = []\n",
-            ":5: apps[0].keys[0].channel_patterns: ",
+            ":5: apps.keys.channel_patterns: ",
             &[],
         ),
     ] {
