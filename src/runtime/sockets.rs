@@ -39,6 +39,12 @@ impl Socket {
         self.fd.as_raw_fd()
     }
 
+    /// Whether an outbox may be written to it as it is.
+    #[must_use]
+    pub fn takes_bytes(&self) -> bool {
+        !self.closing && !self.write_blocked
+    }
+
     /// Reads what is there, without waiting.
     pub fn receive(&self, into: &mut [u8]) -> Transfer {
         loop {
