@@ -62,8 +62,8 @@ pub enum RingEvent {
         readable: bool,
         /// There may be room to write.
         writable: bool,
-        /// The stream ends behind what is still to be read.
-        ends: bool,
+        /// The peer has ended the stream, or the socket is broken: reading comes to an end.
+        hung_up: bool,
         /// The poll has ended.
         last: bool,
     },
@@ -243,9 +243,11 @@ impl SocketRing {
         };
         match entered {
             Ok(_) => Ok(()),
-            // Interrupted, or the kernel has no room at the moment: the next turn tries again.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or the kernel has no room at the moment: the next turn tries again.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
         }
     }
 
@@ -285,7 +287,7 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
                 connection: connection_of(token),
                 readable: mask & (i32::from(libc::POLLIN) | broken) != 0,
                 writable: mask & (i32::from(libc::POLLOUT) | broken) != 0,
-                ends: mask & broken != 0,
+                hung_up: mask & broken != 0,
                 last,
             })
         }

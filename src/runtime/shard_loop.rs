@@ -290,9 +290,14 @@ impl ShardLoop {
                 connection,
                 readable,
                 writable,
-                ends,
+                hung_up,
                 last,
-            } => self.ready(connection, readable, writable, ends, last),
+            } => {
+                if let Some(socket) = self.sockets.get_mut(connection) {
+                    socket.hung_up |= hung_up;
+                }
+                self.ready(connection, readable, writable, last)
+            }
             // Dealt with where the batch was sent.
             RingEvent::SentShort { .. } => Ok(()),
         }
@@ -332,7 +337,6 @@ impl ShardLoop {
         id: ConnectionId,
         readable: bool,
         writable: bool,
-        ends: bool,
         last: bool,
     ) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(id) else {
@@ -346,7 +350,6 @@ impl ShardLoop {
             // The shutdown woke the poll while it was to be removed, which then fails.
             return self.ring.unwatch(id);
         }
-        socket.ends |= ends;
         if readable && !socket.queued_to_read {
             socket.queued_to_read = true;
             self.to_read.push_back(id);
@@ -378,9 +381,7 @@ impl ShardLoop {
             }
             match socket.receive(&mut self.scratch) {
                 Transfer::Bytes(count) => {
-                    // A short read has emptied the socket; the ring reports what comes later.
-                    // But of an end behind these bytes it has told already.
-                    let more = count == self.scratch.len() || socket.ends;
+                    let more = socket.has_more(count, self.scratch.len());
                     socket.queued_to_read = more;
                     if more {
                         self.to_read.push_back(id);

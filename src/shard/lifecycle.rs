@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::peer::SharedChannel;
 use crate::domain::peers::peer_hash;
 use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
@@ -135,7 +136,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         session: &Session,
-        channel: crate::domain::peer::SharedChannel,
+        channel: SharedChannel,
         effects: &mut Effects,
     ) {
         let owner = owner_shard(channel.hash, self.config.shard_count);

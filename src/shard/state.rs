@@ -332,7 +332,7 @@ impl Shard {
     pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
         if self.fed_blocked_link
             && let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Open(_) | Stage::Http(_) = connection.stage
+            && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
         {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);
