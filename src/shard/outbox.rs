@@ -277,7 +277,7 @@ impl Outbox {
     }
 
     /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
-    /// just as fast as it is sent to would make it grow for ever. Moves no more bytes than it frees.
+    /// just as fast as it is sent to would make it grow for ever. Moves no more than it frees.
     fn compact(&mut self) {
         let start = self.frame_start;
         if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {
