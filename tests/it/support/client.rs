@@ -1,6 +1,6 @@
 //! A WebSocket client: tungstenite, which shares no code with the server.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ impl Client {
     #[track_caller]
     pub fn next(&mut self) -> String {
         loop {
-            match self.socket.read() {
+            match read(&mut self.socket) {
                 Ok(Message::Text(text)) => return text.as_str().into(),
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 other => panic!("{}: a message was due, not {other:?}", self.peer_id),
@@ -78,9 +78,7 @@ impl Client {
     /// The next message of any kind.
     #[track_caller]
     pub fn next_message(&mut self) -> Message {
-        self.socket
-            .read()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.peer_id))
+        read(&mut self.socket).unwrap_or_else(|error| panic!("{}: {error}", self.peer_id))
     }
 
     /// The next text message is exactly this.
@@ -175,7 +173,7 @@ impl Client {
     pub fn read_until_close(&mut self, code: u16) -> Vec<String> {
         let mut messages = Vec::new();
         loop {
-            match self.socket.read() {
+            match read(&mut self.socket) {
                 Ok(Message::Text(text)) => messages.push(text.as_str().into()),
                 Ok(Message::Close(Some(close))) => {
                     assert_eq!(u16::from(close.code), code, "{close:?}");
@@ -197,7 +195,7 @@ impl Client {
         self.socket.close(frame).unwrap();
         let mut answer = None;
         loop {
-            match self.socket.read() {
+            match read(&mut self.socket) {
                 Ok(Message::Close(close)) => answer = close,
                 Ok(_) => {}
                 Err(tungstenite::Error::ConnectionClosed) => break,
@@ -213,11 +211,22 @@ impl Client {
     }
 }
 
+/// The next message. With a timeout on the socket, the system does not restart a read that a
+/// signal or a debugger has interrupted.
+pub fn read(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<Message> {
+    loop {
+        match socket.read() {
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The server's next frame is a close with this code and a short ASCII reason, and once that is
 /// answered it ends the stream. Answers the reason.
 #[track_caller]
 pub fn expect_close(socket: &mut WebSocket<TcpStream>, code: u16, peer: &str) -> String {
-    let reason = match socket.read() {
+    let reason = match read(socket) {
         Ok(Message::Close(Some(close))) => {
             assert_eq!(u16::from(close.code), code, "{peer}: {close:?}");
             close.reason.as_str().to_owned()
@@ -228,7 +237,7 @@ pub fn expect_close(socket: &mut WebSocket<TcpStream>, code: u16, peer: &str) ->
         reason.is_ascii() && (1..=64).contains(&reason.len()),
         "{code} {reason:?}"
     );
-    match socket.read() {
+    match read(socket) {
         Err(tungstenite::Error::ConnectionClosed) => {}
         other => panic!("{peer}: the stream was to end, not {other:?}"),
     }

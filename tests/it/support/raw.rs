@@ -175,6 +175,8 @@ impl Raw {
                 count > 0
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // With a timeout on the socket, the system does not restart it.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.more(),
             Err(error) => panic!("{error}, with {:?} read", self.text()),
         }
     }
