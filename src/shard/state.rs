@@ -19,6 +19,7 @@ use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connections, Held};
 use crate::shard::direct::{PendingScope, PendingSend};
@@ -44,6 +45,8 @@ pub struct ShardConfig {
     pub hasher: RandomState,
     /// Refuse bad credentials with a close frame behind the handshake, not with an HTTP status.
     pub reject_with_close: bool,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// See [`ShardLimits`].
     pub limits: ShardLimits,
 }
@@ -168,6 +171,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
         match input {
             Input::Accepted { connection, remote } => self.accepted(connection, remote, now),
+            Input::Proxied { connection, client } => self.proxied(connection, client),
             Input::Received { connection, bytes } => self.received(connection, bytes, now, effects),
             Input::Ended { connection } => self.peer_ended(connection, effects),
             Input::Written { connection, count } => self.written(connection, count, effects),
