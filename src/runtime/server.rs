@@ -91,11 +91,11 @@ impl Server {
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServerError::failed)?;
+        let (files, tls) = open_certificate(config)?.unzip();
         let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
         for warning in &machine.warnings {
             tracing::warn!("{warning}");
         }
-        let (files, tls) = open_certificate(config)?.unzip();
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
         let shards = Shards::start(options(config, &machine, &control, tls))?;
