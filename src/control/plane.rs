@@ -105,7 +105,7 @@ pub struct RunningControlPlane {
 }
 
 /// How the rest of the process talks to the control thread. Cheap to clone; from any thread.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ControlHandle {
     reports: mpsc::Sender<Vec<UsageDelta>>,
     requests: mpsc::UnboundedSender<Request>,

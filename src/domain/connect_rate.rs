@@ -54,7 +54,7 @@ pub struct ConnectRates {
 
 /// What counts as one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Address {
+pub(in crate::domain) enum Address {
     V4(u32),
     /// The first 64 bits: a site gets at least that many to itself (RFC 6177, section 2).
     V6Network(u64),
@@ -116,7 +116,7 @@ impl ConnectRates {
 }
 
 impl Address {
-    fn of(ip: IpAddr) -> Self {
+    pub(in crate::domain) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
             IpAddr::V6(v6) => Self::V6Network((v6.to_bits() >> 64) as u64),

@@ -5,6 +5,7 @@ pub mod connect_rate;
 pub mod peer;
 pub mod peers;
 pub mod quota;
+pub mod request_rate;
 pub mod rights;
 pub mod roster;
 pub mod time;

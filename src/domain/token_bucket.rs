@@ -66,6 +66,12 @@ impl TokenBucket {
         }
     }
 
+    /// Whether nothing is missing at `now_ms`: such a bucket is as good as a new one.
+    #[must_use]
+    pub fn is_full(&self, now_ms: u64, limits: &BucketLimits) -> bool {
+        self.spent_at(now_ms, *limits) == 0
+    }
+
     fn spent_at(&self, now_ms: u64, limits: BucketLimits) -> u64 {
         let elapsed_ms = now_ms.saturating_sub(self.as_of_ms);
         let refilled = elapsed_ms.saturating_mul(u64::from(limits.rate_per_sec));
@@ -104,6 +110,7 @@ mod tests {
         assert_eq!(taken(&mut bucket, limits, &[5_009]), 0);
         assert_eq!(bucket.retry_after_ms(5_009, &limits), 1);
         assert_eq!(bucket.retry_after_ms(5_010, &limits), 0);
+        assert!(!bucket.is_full(6_999, &limits) && bucket.is_full(7_000, &limits));
         assert_eq!(taken(&mut bucket, limits, &[5_010, 5_010]), 1);
         assert_eq!(taken(&mut bucket, limits, &[6_010; 300]), 100);
         assert_eq!(taken(&mut bucket, limits, &[u64::MAX; 300]), 200);

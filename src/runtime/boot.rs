@@ -13,7 +13,9 @@ use ahash::RandomState;
 use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
+use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
@@ -57,8 +59,14 @@ pub struct Options {
     pub limits: ShardLimits,
     /// See [`ShardConfig::reject_with_close`].
     pub reject_with_close: bool,
+    /// See [`ShardConfig::accept_bare_key_id`].
+    pub accept_bare_key_id: bool,
+    /// REST requests by key and address, shared by all shards.
+    pub request_rates: Arc<RequestRates>,
     /// Connects per address, shared by all shards.
     pub connect_rates: Arc<ConnectRates>,
+    /// Where the shards report what apps use.
+    pub control: ControlHandle,
     /// Apps and keys to begin with.
     pub rights: Arc<Rights>,
     /// The process's clocks.
@@ -187,6 +195,8 @@ impl Shards {
                 hasher: hasher.clone(),
                 reject_with_close: options.reject_with_close,
                 trusted_proxies: options.trusted_proxies.clone(),
+                accept_bare_key_id: options.accept_bare_key_id,
+                request_rates: options.request_rates.clone(),
                 limits: options.limits.clone(),
             };
             let core = options.cores[number % options.cores.len()];
@@ -208,6 +218,7 @@ impl Shards {
                         mesh_out,
                         mesh_in,
                         commands: Commands::receive(shard, from, drained, wake.clone()),
+                        control: options.control.clone(),
                         wake,
                     };
                     let l = ShardLoop::new(parts)?;

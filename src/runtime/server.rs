@@ -20,6 +20,7 @@ use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
 use crate::domain::connect_rate::ConnectRates;
+use crate::domain::request_rate::RequestRates;
 use crate::domain::token_bucket::BucketLimits;
 use crate::log::Log;
 use crate::proto::forwarded::TrustedProxies;
@@ -95,6 +96,12 @@ impl Server {
         let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
         for warning in &machine.warnings {
             tracing::warn!("{warning}");
+        }
+        if config.rest.accept_bare_key_id {
+            tracing::warn!(
+                "rest.accept_bare_key_id is on: whoever has seen a token of a key can mint \
+                 others and disconnect peers; turn it off and use API secrets"
+            );
         }
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
@@ -271,6 +278,13 @@ fn options(
 ) -> Options {
     let limits = &config.limits;
     let window_ms = limits.connects_window_sec * 1_000;
+    let bucket = |rate_per_sec, burst| BucketLimits {
+        rate_per_sec,
+        burst,
+    };
+    let rest = &config.rest;
+    let per_key = bucket(rest.rate_per_key, rest.burst_per_key);
+    let per_address = bucket(rest.rate_per_address, rest.burst_per_address);
     Options {
         listen: config.server.listen.clone(),
         tls,
@@ -281,19 +295,20 @@ fn options(
         limits: ShardLimits {
             message_bytes_max: limits.message_bytes,
             channels_per_connection: limits.channels_per_connection as usize,
-            message_rate: BucketLimits {
-                rate_per_sec: limits.message_rate,
-                burst: limits.message_burst,
-            },
+            message_rate: bucket(limits.message_rate, limits.message_burst),
             outbound_queue_bytes: limits.outbound_queue_bytes,
             head_bytes_max: limits.head_bytes,
+            rest_body_bytes_max: limits.rest_body_bytes,
             head_timeout_ms: limits.head_timeout_ms,
-            keep_alive_ms: config.rest.keep_alive_ms,
+            keep_alive_ms: rest.keep_alive_ms,
             ping_after_ms: limits.ping_after_ms,
             drop_after_ms: limits.drop_after_ms,
         },
         reject_with_close: config.auth.reject_with == RejectWith::Close,
+        accept_bare_key_id: rest.accept_bare_key_id,
+        request_rates: Arc::new(RequestRates::new(per_key, per_address)),
         connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
+        control: control.handle(),
         rights: control.rights(),
         clock: Clock::start(),
     }

@@ -7,11 +7,11 @@
 //! its whole length. With nothing to do the loop sleeps until the ring's eventfd, the mesh, a
 //! command or a deadline wakes it.
 
+mod accept;
 mod transported;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 
+use crate::control::ControlHandle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
@@ -61,6 +62,7 @@ pub struct ShardLoop {
     mesh_out: MeshOut,
     mesh_in: Inbox,
     commands: Commands,
+    control: ControlHandle,
     wake: Rc<Wake>,
     sleep: Rc<Wake>,
     scratch: Box<[u8]>,
@@ -96,6 +98,8 @@ pub struct Parts {
     pub mesh_in: Inbox,
     /// Where commands come from.
     pub commands: Commands,
+    /// Where usage is reported.
+    pub control: ControlHandle,
     /// Wakes the loop.
     pub wake: Rc<Wake>,
 }
@@ -131,6 +135,7 @@ impl ShardLoop {
             mesh_out: parts.mesh_out,
             mesh_in: parts.mesh_in,
             commands: parts.commands,
+            control: parts.control,
             wake: parts.wake,
             sleep,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -195,6 +200,7 @@ impl ShardLoop {
         self.handle(Input::EndOfTurn, now);
         self.flush(now)?;
         self.send_mesh(now);
+        self.report_usage();
         self.report_drained();
         Ok(())
     }
@@ -279,38 +285,6 @@ impl ShardLoop {
                 last,
             } => self.ready(connection, readable, writable, last),
         }
-    }
-
-    fn accepted(&mut self, fd: OwnedFd, remote: IpAddr, now: Now) -> io::Result<()> {
-        if self.draining {
-            return Ok(());
-        }
-        let raw = fd.as_raw_fd();
-        let Ok(transport) = self.transports.accept(remote) else {
-            return Ok(());
-        };
-        let Some(connection) = self.sockets.insert(fd, transport) else {
-            return Ok(());
-        };
-        self.ring.watch(connection, raw)?;
-        self.handle(Input::Accepted { connection, remote }, now);
-        Ok(())
-    }
-
-    fn resume_listeners(&mut self, now: Now) -> io::Result<()> {
-        let mut at = 0;
-        while let Some((listener, resume_ms)) = self.paused_listeners.get(at).copied() {
-            if resume_ms > now.mono_ms {
-                at += 1;
-                continue;
-            }
-            self.paused_listeners.swap_remove(at);
-            if self.accepting {
-                let fd = self.listeners[listener as usize].as_raw_fd();
-                self.ring.accept(listener, fd)?;
-            }
-        }
-        Ok(())
     }
 
     fn ready(
@@ -450,23 +424,11 @@ impl ShardLoop {
                     });
                 }
                 Command::Tls(config) => self.transports.switch_tls(config),
-                Command::Stop => self.stopped = true,
+                Command::Stop => {
+                    self.handle(Input::Usage, now);
+                    self.stopped = true;
+                }
             }
-        }
-        Ok(())
-    }
-
-    fn stop_accepting(&mut self) -> io::Result<()> {
-        if self.accepting {
-            self.accepting = false;
-            for listener in 0..self.listeners.len() {
-                self.ring.stop_accepting(listener as u32)?;
-            }
-            self.events.clear();
-            let mut events = Vec::new();
-            self.ring.reap(&mut events)?;
-            self.events = events;
-            self.listeners.clear();
         }
         Ok(())
     }
@@ -572,6 +534,16 @@ impl ShardLoop {
             });
         for (to, over_limit) in changed {
             self.handle(Input::Link { to, over_limit }, now);
+        }
+    }
+
+    /// What the control plane cannot take now goes with the next turn's.
+    fn report_usage(&mut self) {
+        if !self.effects.usage.is_empty() {
+            let deltas = std::mem::take(&mut self.effects.usage);
+            if let Err(deltas) = self.control.report_usage(deltas) {
+                self.effects.usage = deltas;
+            }
         }
     }
 

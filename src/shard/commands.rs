@@ -1,7 +1,7 @@
 //! Messages of an open connection: what each asks for, and who may.
 //!
 //! The order of the checks is the order of the error codes: syntax (decided by `proto::wire`),
-//! action, channel, limits.
+//! action, channel, limits, quota.
 
 use std::sync::Arc;
 
@@ -62,9 +62,11 @@ impl Shard {
         let request_id = request.request_id.map(JsonStr::as_str);
         let done = match request.command {
             Command::Publish { channel, data } => {
-                self.publish(id, &channel, data, request_id, effects)
+                self.publish(id, (&channel, data), request_id, now, effects)
             }
-            Command::Send { to, data } => self.direct_send(id, &to, data, request_id, effects),
+            Command::Send { to, data } => {
+                self.direct_send(id, (&to, data), request_id, now, effects)
+            }
             Command::Subscribe {
                 channel,
                 include_sender_metadata,
@@ -86,9 +88,9 @@ impl Shard {
     fn publish(
         &mut self,
         id: ConnectionId,
-        channel: &str,
-        data: &str,
+        (channel, data): (&str, &str),
         request_id: Option<&str>,
+        now: Now,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let session = self
@@ -96,6 +98,10 @@ impl Shard {
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Publish, Some(channel))?;
+        let shard_count = self.config.shard_count;
+        if !self.usage.message(&session.key.app, shard_count, now) {
+            return Err(ErrorCode::OverMessageQuota);
+        }
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let hash = channel_hash(&self.config.hasher, app, channel);
         let known = self.channels.find(hash, app, channel);
@@ -128,6 +134,7 @@ impl Shard {
             sender_info: peer.metadata.is_some().then_some(peer),
             sender: Some(self.here(id)),
             request_id: request_id.map(Box::from),
+            request: None,
         };
         self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
         Ok(())
@@ -136,9 +143,9 @@ impl Shard {
     fn direct_send(
         &mut self,
         id: ConnectionId,
-        to: &str,
-        data: &str,
+        (to, data): (&str, &str),
         request_id: Option<&str>,
+        now: Now,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let session = self
@@ -146,6 +153,10 @@ impl Shard {
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Send, None)?;
+        let shard_count = self.config.shard_count;
+        if !self.usage.message(&session.key.app, shard_count, now) {
+            return Err(ErrorCode::OverMessageQuota);
+        }
         let app = session.key.app.index;
         let scope = session
             .key
@@ -286,7 +297,12 @@ impl Shard {
     }
 
     /// The key of a channel: this shard's own, if it knows the channel.
-    fn channel_key(&self, app: AppIndex, hash: u64, name: &str) -> SharedChannel {
+    pub(in crate::shard) fn channel_key(
+        &self,
+        app: AppIndex,
+        hash: u64,
+        name: &str,
+    ) -> SharedChannel {
         let known = self
             .channels
             .find(hash, app, name)

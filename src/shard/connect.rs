@@ -32,6 +32,7 @@ use crate::shard::encode;
 use crate::shard::http::Answer;
 use crate::shard::mesh_message::{MeshMessage, Register};
 use crate::shard::state::Shard;
+use crate::shard::turn;
 
 /// Candidates drawn for a random peer id, so that its owner is this shard and its direct
 /// messages need no detour. With more shards than this the last one is taken as it is.
@@ -111,7 +112,7 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.refuse_request(id, 0, error, now, effects);
+                self.refuse_request(id, error, now, effects);
                 return;
             }
         };
@@ -273,8 +274,11 @@ impl Shard {
             return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED, now, effects);
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
-        if app.gauges.connect(connections_max).is_none() {
+        let Some(connections) = app.gauges.connect(connections_max) else {
             return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT, now, effects);
+        };
+        if app.connections_max.is_some_and(|max| connections > max) {
+            self.usage.overage_connection(&app, now);
         }
         let Credential {
             key: rights,
@@ -343,6 +347,7 @@ impl Shard {
             .and_then(|grant| grant.metadata.take());
         let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
         let peer = session.peer.clone();
+        let metadata = turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, now);
         connection.stage = Stage::Open(session);
         let mut frame = std::mem::take(&mut self.encoded);
         frame.clear();

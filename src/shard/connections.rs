@@ -13,11 +13,13 @@ use crate::domain::rights::Key;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::actions::{Action, Actions};
+use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channels::ChannelSlot;
 use crate::shard::mesh_message::Frame;
 use crate::shard::outbox::Outbox;
+use crate::shard::rest::refusal::Refusal;
 
 /// One connection, from accept to the end of its socket.
 #[derive(Debug)]
@@ -71,10 +73,48 @@ pub enum Stage {
 pub struct Http {
     /// How many bytes of the input are known not to hold the end of the head.
     pub scanned: u32,
-    /// When the head or body must be complete, or the idle connection is closed.
+    /// When the head or body must be complete, or the idle connection is closed; never while
+    /// an answer is awaited.
     pub deadline_ms: u64,
     /// Whether a request has been answered on this connection.
     pub reused: bool,
+    /// The request whose body is being read.
+    pub body: Option<Box<PartialRequest>>,
+    /// The peer has ended the stream: the answer under way is the last one.
+    pub ended: bool,
+}
+
+/// A request whose body is still being read.
+#[derive(Debug)]
+pub struct PartialRequest {
+    /// The head as it was sent, then as much of the body's content as has come.
+    pub bytes: Vec<u8>,
+    /// Where the content begins.
+    pub head_bytes: usize,
+    /// Finds the end of the body.
+    pub decoder: BodyDecoder,
+    /// Whether the head was found good; content of a refused request is not kept.
+    pub(in crate::shard) verdict: Result<(), Refusal>,
+}
+
+impl Http {
+    /// A connection that awaits a request until the deadline: its first, or another.
+    #[must_use]
+    pub fn awaiting_request(deadline_ms: u64, reused: bool) -> Self {
+        Self {
+            scanned: 0,
+            deadline_ms,
+            reused,
+            body: None,
+            ended: false,
+        }
+    }
+
+    /// Whether no byte of a request has come since the last one was answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.scanned == 0 && self.body.is_none()
+    }
 }
 
 /// Why input is held back: it stays in `input` and the socket is not read.
@@ -88,6 +128,8 @@ impl Held {
     pub const LINK: Held = Held(2);
     /// A request is being answered (HTTP), or the upgrade is.
     pub const REQUEST: Held = Held(4);
+    /// All of them: for a connection that is closed, whose peer's answer must be read.
+    pub const ALL: Held = Held(7);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {
@@ -172,6 +214,13 @@ pub struct Joining {
 }
 
 impl Connection {
+    /// The present request waits for other shards: no deadline counts until it is answered.
+    pub(in crate::shard) fn await_answer(&mut self) {
+        if let Stage::Http(http) = &mut self.stage {
+            http.deadline_ms = u64::MAX;
+        }
+    }
+
     /// A member took another's place in a channel's array.
     pub(in crate::shard) fn move_membership(&mut self, channel: ChannelSlot, position: u32) {
         if let Stage::Open(session) = &mut self.stage

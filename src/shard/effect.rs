@@ -3,6 +3,7 @@
 //! Not an enum but one list for each kind: the runtime handles each kind at its own point of
 //! the turn, and a fan-out to a thousand connections appends a thousand small ids.
 
+use crate::domain::usage::UsageDelta;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::mesh_message::MeshMessage;
 
@@ -17,6 +18,8 @@ pub struct Effects {
     pub abort: Vec<ConnectionId>,
     /// Messages for each other shard, in order.
     pub mesh: Vec<Vec<MeshMessage>>,
+    /// What apps have used, for the control plane: about once a second, and when asked for.
+    pub usage: Vec<UsageDelta>,
 }
 
 impl Effects {
@@ -28,6 +31,7 @@ impl Effects {
             readable: Vec::new(),
             abort: Vec::new(),
             mesh: (0..shard_count).map(|_| Vec::new()).collect(),
+            usage: Vec::new(),
         }
     }
 

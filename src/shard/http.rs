@@ -1,33 +1,63 @@
-//! Connections that speak HTTP: requests answered here, and those that become WebSockets.
+//! Connections that speak HTTP: reading requests, writing answers.
+//!
+//! A request is decided by its head, served when its body is there, and answered before the next
+//! one is looked at. What is refused for its head alone is read to its end all the same, so that
+//! the connection can go on, unless that end cannot be trusted or is too far. What a request
+//! asks for is the business of `shard/rest`, and of `shard/connect.rs` for handshakes.
 
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
-use crate::proto::http::body::BodyFraming;
+use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{RequestHead, find_head_end, parse_head};
 use crate::proto::http::response::{
-    ResponseContext, ResponseHeader, Status, append_error, append_request_error, append_response,
+    CONTINUE, ResponseContext, ResponseHeader, Status, append_error, append_request_error,
+    append_response,
 };
 use crate::proto::http::target::Target;
-use crate::shard::connections::{Http, Stage};
+use crate::shard::connections::{Held, Http, PartialRequest, Stage};
 use crate::shard::effect::Effects;
 use crate::shard::outbox::Finish;
+use crate::shard::rest::Admitted;
+use crate::shard::rest::refusal::Refusal;
 use crate::shard::state::Shard;
 
 /// An answer to a request that was read whole.
 pub(in crate::shard) struct Answer<'a> {
-    pub context: ResponseContext<'a>,
+    pub context: ResponseContext<'static>,
     pub status: Result<Status, (ApiError, &'a str)>,
     pub headers: &'a [ResponseHeader],
     pub json: &'a [u8],
 }
 
 impl Shard {
-    /// One request head, once it is complete.
+    /// One step of reading a request: its head, or some of its body.
     pub(in crate::shard) fn http_step(
         &mut self,
         id: ConnectionId,
-        bytes: &[u8],
+        bytes: &mut [u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<usize> {
+        let connection = self.connections.get_mut(id)?;
+        let Stage::Http(http) = &mut connection.stage else {
+            return None;
+        };
+        let used = match http.body.take() {
+            Some(partial) => self.body_step(id, partial, bytes, now, effects),
+            None => self.head_step(id, bytes, now, effects)?,
+        };
+        self.hold_if_link_blocked(id);
+        self.settle(now, effects);
+        self.hold_if_unread(id);
+        Some(used)
+    }
+
+    /// A request head, once it is complete, with what is there of the body.
+    fn head_step(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut [u8],
         now: Now,
         effects: &mut Effects,
     ) -> Option<usize> {
@@ -48,63 +78,192 @@ impl Shard {
                 self.arm(id);
                 return None;
             }
-            Err(error) => return self.refuse_request(id, bytes.len(), error, now, effects),
+            Err(error) => {
+                self.refuse_request(id, error, now, effects);
+                return Some(bytes.len());
+            }
         };
         http.scanned = 0;
-        match parse_head(&bytes[..end]) {
-            Ok(head) => self.request(id, &head, bytes.len(), end, now, effects),
-            Err(error) => self.refuse_request(id, bytes.len(), error, now, effects),
+        let (head_bytes, behind) = bytes.split_at_mut(end);
+        let of_body = match parse_head(head_bytes) {
+            Ok(head) => self.request(id, (head_bytes, &head), behind, now, effects),
+            Err(error) => Err(error),
+        };
+        match of_body {
+            Ok(of_body) => Some(end + of_body),
+            Err(error) => {
+                self.refuse_request(id, error, now, effects);
+                Some(end)
+            }
         }
     }
 
+    /// A request by its head, and by what is there of its body. Answers how many bytes belonged
+    /// to the body.
     fn request(
         &mut self,
         id: ConnectionId,
-        head: &RequestHead<'_>,
-        whole: usize,
-        end: usize,
+        (head_bytes, head): (&[u8], &RequestHead<'_>),
+        behind: &mut [u8],
         now: Now,
         effects: &mut Effects,
-    ) -> Option<usize> {
-        let target = match Target::parse(head.target) {
-            Ok(target) => target,
-            Err(error) => return self.refuse_request(id, whole, error, now, effects),
-        };
+    ) -> Result<usize, RequestError> {
+        let target = Target::parse(head.target)?;
         if target.path == "/v1" {
             self.connect(id, head, &target, now, effects);
-            return Some(end);
+            return Ok(0);
         }
-        let framing = match BodyFraming::of(head, u64::MAX) {
-            Ok(framing) => framing,
-            Err(error) => return self.refuse_request(id, whole, error, now, effects),
+        let framing = BodyFraming::of(head, u64::MAX)?;
+        let expects_continue = expects_continue(head)?;
+        let Some(remote) = self.client_address(id, head) else {
+            return Ok(0);
         };
-        // A body is not read here, so what follows the head is not another request.
-        let keep_alive = head.keep_alive() && framing == BodyFraming::None && !self.draining;
-        let context = ResponseContext {
-            keep_alive,
-            ..ResponseContext::of(head)
+        let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
+        let admitted = self.admit_request(remote, head, &target, framing, now);
+        let too_long = matches!(framing, BodyFraming::Length(length) if length > body_bytes_max);
+        if let Err(refusal) = &admitted
+            && (too_long || expects_continue)
+        {
+            // The body is not waited for, so nobody knows where the next request begins.
+            self.refuse(id, head, refusal, false, now, effects);
+            return Ok(0);
+        }
+        let mut decoder = BodyDecoder::new(framing, body_bytes_max);
+        let progress = match (decoder.decode(behind), admitted.as_ref()) {
+            (Ok(progress), _) => progress,
+            (Err(error), Ok(_)) => return Err(error),
+            (Err(_), Err(refusal)) => {
+                self.refuse(id, head, refusal, false, now, effects);
+                return Ok(0);
+            }
         };
-        let (status, headers, json): (_, &[_], &[u8]) = match (target.path, head.method) {
-            ("/healthz", "GET" | "HEAD") => (Ok(Status::Ok), &[], br#"{"status":"ok"}"#),
-            ("/healthz", _) => (
-                Err((ApiError::MethodNotAllowed, "this path answers GET and HEAD")),
-                &[ResponseHeader::Allow("GET, HEAD")],
-                b"",
-            ),
-            _ => (Err((ApiError::NotFound, "no such path")), &[], b""),
+        let content = behind.get(..progress.written).unwrap_or_default();
+        if progress.done {
+            self.complete(id, head, admitted, content, now, effects);
+            return Ok(progress.consumed);
+        }
+        if expects_continue && progress.consumed == 0 {
+            self.write_http(id, CONTINUE, effects);
+        }
+        let mut bytes = head_bytes.to_vec();
+        if admitted.is_ok() {
+            bytes.extend_from_slice(content);
+        }
+        let partial = PartialRequest {
+            bytes,
+            head_bytes: head_bytes.len(),
+            decoder,
+            verdict: admitted.map(|_| ()),
         };
-        self.answer(
-            id,
-            &Answer {
-                context,
-                status,
-                headers,
-                json,
+        let deadline_ms = now.mono_ms + self.config.limits.head_timeout_ms;
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Http(http) = &mut connection.stage
+        {
+            http.body = Some(Box::new(partial));
+            http.deadline_ms = deadline_ms;
+            self.arm(id);
+        }
+        Ok(progress.consumed)
+    }
+
+    /// More of a body. Answers how many bytes belonged to it.
+    fn body_step(
+        &mut self,
+        id: ConnectionId,
+        mut partial: Box<PartialRequest>,
+        bytes: &mut [u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> usize {
+        let decoded = partial.decoder.decode(bytes);
+        let is_admitted = partial.verdict.is_ok();
+        if let (Ok(progress), true) = (&decoded, is_admitted) {
+            let content = bytes.get(..progress.written).unwrap_or_default();
+            partial.bytes.extend_from_slice(content);
+        }
+        if let Ok(progress) = decoded
+            && !progress.done
+        {
+            if let Some(connection) = self.connections.get_mut(id)
+                && let Stage::Http(http) = &mut connection.stage
+            {
+                http.body = Some(partial);
+            }
+            return progress.consumed;
+        }
+        let (head_bytes, content) = partial.bytes.split_at(partial.head_bytes);
+        // Both have been parsed before, when the head was complete.
+        let parsed =
+            parse_head(head_bytes).and_then(|head| Ok((Target::parse(head.target)?, head)));
+        let (target, head) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.refuse_request(id, error, now, effects);
+                return bytes.len();
+            }
+        };
+        match (decoded, &partial.verdict) {
+            (Ok(progress), Ok(())) => {
+                let admitted = self.admit_request_again(&head, &target, now);
+                self.complete(id, &head, admitted, content, now, effects);
+                progress.consumed
+            }
+            (Ok(progress), Err(refusal)) => {
+                self.refuse(id, &head, refusal, true, now, effects);
+                progress.consumed
+            }
+            (Err(_), Err(refusal)) => {
+                self.refuse(id, &head, refusal, false, now, effects);
+                bytes.len()
+            }
+            (Err(error), Ok(())) => {
+                self.refuse_request(id, error, now, effects);
+                bytes.len()
+            }
+        }
+    }
+
+    /// A request has arrived whole.
+    fn complete(
+        &mut self,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        admitted: Result<Admitted<'_>, Refusal>,
+        body: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let context = ResponseContext::of(head);
+        let served =
+            admitted.and_then(|admitted| self.serve(id, context, admitted, body, now, effects));
+        if let Err(refusal) = served {
+            self.refuse(id, head, &refusal, true, now, effects);
+        }
+    }
+
+    /// Answers a request that is not served. `is_whole`: the next one begins behind it.
+    fn refuse(
+        &mut self,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        refusal: &Refusal,
+        is_whole: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let context = ResponseContext::of(head);
+        // A proxy that took a handshake for accepted would pass a stranger's bytes on to here.
+        let upgrades = head.list_contains("upgrade", "websocket");
+        let answer = Answer {
+            context: ResponseContext {
+                keep_alive: context.keep_alive && is_whole && !upgrades,
+                ..context
             },
-            now,
-            effects,
-        );
-        Some(if keep_alive { end } else { whole })
+            status: Err((refusal.error, refusal.message)),
+            headers: refusal.header.as_slice(),
+            json: b"",
+        };
+        self.answer(id, &answer, now, effects);
     }
 
     /// Writes an answer; the connection goes on or ends as its context says.
@@ -116,33 +275,43 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Answer {
-            context,
+            mut context,
             status,
             headers,
             json,
-        } = answer;
+        } = *answer;
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Stage::Http(Http { ended, .. }) = connection.stage else {
+            return;
+        };
+        context.keep_alive &= !self.draining && !ended;
+        let dated = ResponseContext {
+            date: self.http_date.at(now),
+            ..context
+        };
         let mut response = std::mem::take(&mut self.encoded);
         response.clear();
         match status {
-            Ok(status) => append_response(&mut response, context, *status, headers, json),
+            Ok(status) => append_response(&mut response, &dated, status, headers, json),
             Err((error, message)) => {
-                append_error(&mut response, context, *error, message, headers);
+                append_error(&mut response, &dated, error, message, headers);
             }
         }
         self.write_http(id, &response, effects);
         self.encoded = response;
         let keep_alive_ms = self.config.limits.keep_alive_ms;
-        if !context.keep_alive {
+        if context.keep_alive {
+            if let Some(connection) = self.connections.get_mut(id) {
+                let deadline_ms = now.mono_ms + keep_alive_ms;
+                connection.stage = Stage::Http(Http::awaiting_request(deadline_ms, true));
+                self.arm(id);
+            }
+        } else if ended {
+            self.peer_ended(id, effects);
+        } else {
             self.linger(id, now, effects);
-        } else if let Some(connection) = self.connections.get_mut(id) {
-            let deadline_ms = now.mono_ms + keep_alive_ms;
-            connection.stage = Stage::Http(Http {
-                scanned: 0,
-                deadline_ms,
-                reused: true,
-            });
-            self.arm(id);
-            self.hold_if_unread(id);
         }
     }
 
@@ -162,17 +331,19 @@ impl Shard {
     pub(in crate::shard) fn refuse_request(
         &mut self,
         id: ConnectionId,
-        whole: usize,
         error: RequestError,
         now: Now,
         effects: &mut Effects,
-    ) -> Option<usize> {
+    ) {
         let mut response = Vec::with_capacity(256);
         // The bytes behind a faulty head cannot be trusted to be another request.
-        let _ = append_request_error(&mut response, &ResponseContext::UNREADABLE, error);
+        let context = ResponseContext {
+            date: self.http_date.at(now),
+            ..ResponseContext::UNREADABLE
+        };
+        let _ = append_request_error(&mut response, &context, error);
         self.write_http(id, &response, effects);
         self.linger(id, now, effects);
-        Some(whole)
     }
 
     /// A request did not arrive in time, or none came.
@@ -188,7 +359,7 @@ impl Shard {
         let Stage::Http(http) = &connection.stage else {
             return;
         };
-        if http.reused && http.scanned == 0 {
+        if http.reused && http.is_idle() {
             // Idle between requests: nothing was asked, nothing is answered.
             connection.outbox.finish(Finish::Close);
             connection.stage = Stage::Lingering {
@@ -197,18 +368,16 @@ impl Shard {
             connection.mark_dirty(effects);
             return;
         }
-        let mut response = Vec::with_capacity(256);
-        let message = "the request head did not arrive in time";
-        let error = ApiError::RequestTimeout;
-        append_error(
-            &mut response,
-            &ResponseContext::UNREADABLE,
-            error,
-            message,
-            &[],
-        );
-        self.write_http(id, &response, effects);
-        self.linger(id, now, effects);
+        let answer = Answer {
+            context: ResponseContext::UNREADABLE,
+            status: Err((
+                ApiError::RequestTimeout,
+                "the request did not arrive in time",
+            )),
+            headers: &[],
+            json: b"",
+        };
+        self.answer(id, &answer, now, effects);
     }
 
     /// The server is shutting down: idle connections end now, others behind their answer.
@@ -222,7 +391,8 @@ impl Shard {
             return;
         };
         if let Stage::Http(http) = &connection.stage
-            && http.scanned == 0
+            && http.is_idle()
+            && !connection.held.has(Held::REQUEST)
         {
             connection.outbox.finish(Finish::Close);
             connection.stage = Stage::Lingering {

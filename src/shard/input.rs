@@ -71,6 +71,8 @@ pub enum Input<'a> {
         /// What clients are told to wait before they return, in milliseconds.
         retry_after_ms: u64,
     },
+    /// Hand out what apps have used, however little time has passed: the shard is to end.
+    Usage,
     /// Deadlines may be due.
     Time,
     /// All input of this loop turn has been handled; writing comes next.

@@ -29,11 +29,7 @@ impl Shard {
             remote,
             input: Vec::new(),
             outbox: Outbox::default(),
-            stage: Stage::Http(Http {
-                scanned: 0,
-                deadline_ms,
-                reused: false,
-            }),
+            stage: Stage::Http(Http::awaiting_request(deadline_ms, false)),
             received_ms: now.mono_ms,
             timer_ms: u64::MAX,
             held: Held::default(),
@@ -54,6 +50,13 @@ impl Shard {
         self.end_session(id, effects);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.input = Vec::new();
+            if let Stage::Http(http) = &mut connection.stage
+                && connection.held.has(Held::REQUEST)
+            {
+                // Some clients end their side of the stream behind their request.
+                http.ended = true;
+                return;
+            }
             connection.stage = Stage::Lingering { until_ms: 0 };
             connection.outbox.finish(Finish::Close);
             connection.mark_dirty(effects);
@@ -177,8 +180,8 @@ impl Shard {
             decoder: Decoder::server(),
             until_ms,
         };
-        connection.held = Held::default();
         connection.mark_dirty(effects);
+        self.release_input(id, Held::ALL);
         self.arm(id);
     }
 
@@ -202,12 +205,12 @@ impl Shard {
             return;
         };
         connection.input = Vec::new();
-        connection.held = Held::default();
         connection.stage = Stage::Lingering {
             until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS,
         };
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(effects);
+        self.release_input(id, Held::ALL);
         self.arm(id);
     }
 
@@ -295,6 +298,13 @@ impl Shard {
     }
 
     pub(in crate::shard) fn time(&mut self, now: Now, effects: &mut Effects) {
+        if self
+            .usage
+            .due_ms()
+            .is_some_and(|due_ms| due_ms <= now.mono_ms)
+        {
+            self.usage.report(&mut effects.usage);
+        }
         let mut due = Vec::new();
         self.timers.expire(now.mono_ms, |id| due.push(id));
         for id in due {
@@ -393,6 +403,8 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.rights = rights;
+        // Leases were taken under the limits that held until now.
+        self.usage.report(&mut effects.usage);
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else {
                 continue;

@@ -54,6 +54,20 @@ pub enum MeshMessage {
     Scope(Box<Scope>),
     /// The answer to `Scope`.
     ScopeResult(ScopeResult),
+    /// Home of a REST request to channel owner: who is there?
+    ListPeers(Box<ListPeers>),
+    /// Home of a REST request to peer owner: close all connections of a peer.
+    Kick(Box<Kick>),
+    /// Peer owner to each home where the peer has connections: close these.
+    KickHere(Box<KickHere>),
+    /// The answer to `KickHere`, once every owner knows that the connections are gone.
+    Kicked(Kicked),
+    /// To be answered with `Reached`: all that was sent on this link before has been handled.
+    Reach(u64),
+    /// The answer to `Reach`.
+    Reached(u64),
+    /// Owner to the home of a REST request: what was awaited.
+    RestResult(Box<RestResult>),
     /// The sender's outgoing links are over their limit, or no longer: hold back what feeds it.
     Throttle(bool),
 }
@@ -113,6 +127,8 @@ pub struct Publish {
     pub sender: Option<ConnectionRef>,
     /// Whether the sender wants an ack.
     pub request_id: RequestId,
+    /// The REST request that waits for the number of deliveries.
+    pub request: Option<RestRequest>,
 }
 
 /// A join is complete: the connection is a member from here on in the link's order.
@@ -260,4 +276,69 @@ pub struct ScopeResult {
     pub question: u64,
     /// Whether there is a common channel.
     pub shared: bool,
+}
+
+/// A REST request that waits on the shard of its connection.
+#[derive(Clone, Copy, Debug)]
+pub struct RestRequest {
+    /// That shard.
+    pub home: ShardId,
+    /// Names the request there.
+    pub number: u64,
+}
+
+/// Asks for the peers of a channel.
+#[derive(Debug)]
+pub struct ListPeers {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// Who asks.
+    pub request: RestRequest,
+}
+
+/// Asks for the end of all connections of a peer.
+#[derive(Debug)]
+pub struct Kick {
+    /// The app.
+    pub app: AppIndex,
+    /// The peer.
+    pub peer: Box<str>,
+    /// Who asks.
+    pub request: RestRequest,
+}
+
+/// Asks a home shard to close connections of a peer.
+#[derive(Debug)]
+pub struct KickHere {
+    /// Names the kick at the sender, the peer's owner.
+    pub kick: u64,
+    /// Connections on the receiving shard.
+    pub connections: SmallVec<[ConnectionId; 1]>,
+}
+
+/// See [`MeshMessage::Kicked`].
+#[derive(Clone, Copy, Debug)]
+pub struct Kicked {
+    /// From `KickHere`.
+    pub kick: u64,
+    /// How many connections were closed.
+    pub closed: u32,
+}
+
+/// What a REST request was waiting for.
+#[derive(Debug)]
+pub struct RestResult {
+    /// Names the request on the receiving shard.
+    pub number: u64,
+    /// The answer.
+    pub value: RestValue,
+}
+
+/// See [`RestResult`].
+#[derive(Debug)]
+pub enum RestValue {
+    /// Deliveries, or closed connections.
+    Count(u64),
+    /// The peers of a channel, as a JSON array.
+    Peers(Vec<u8>),
 }

@@ -11,6 +11,7 @@ pub mod effect;
 mod encode;
 mod home;
 mod http;
+mod http_date;
 pub mod input;
 mod invariants;
 mod lifecycle;
@@ -18,4 +19,9 @@ pub mod mesh_message;
 pub mod outbox;
 mod owner;
 mod receive;
+pub mod rest;
 pub mod state;
+#[cfg(test)]
+mod testing;
+mod turn;
+mod usage;

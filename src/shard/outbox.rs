@@ -14,9 +14,10 @@ use smallvec::SmallVec;
 
 /// Buffers above this many bytes of capacity are given back to the allocator, not to the pool.
 const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
-/// Buffers that wait in the pool. One turn of a wide fan-out uses as many as it has subscribers
-/// in flight before the flush; beyond this the allocator serves as well.
-const POOLED_COUNT_MAX: usize = 256;
+/// Bytes of capacity that wait in the pool: enough for a fan-out of a few kilobytes to a thousand
+/// subscribers, whose buffers are all in use before the first is flushed. Beyond this the
+/// allocator serves as well.
+const POOLED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
 const BUFFER_CAPACITY_MIN: usize = 512;
 
@@ -24,17 +25,22 @@ const BUFFER_CAPACITY_MIN: usize = 512;
 #[derive(Debug, Default)]
 pub struct BufferPool {
     free: Vec<Vec<u8>>,
+    /// Capacity of all of `free`.
+    free_bytes: usize,
 }
 
 impl BufferPool {
     fn take(&mut self, capacity: usize) -> Vec<u8> {
         let mut buffer = self.free.pop().unwrap_or_default();
+        self.free_bytes -= buffer.capacity();
         buffer.reserve(capacity.max(BUFFER_CAPACITY_MIN));
         buffer
     }
 
     fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_CAPACITY_MAX && self.free.len() < POOLED_COUNT_MAX {
+        let capacity = buffer.capacity();
+        if capacity <= POOLED_CAPACITY_MAX && self.free_bytes + capacity <= POOLED_BYTES_MAX {
+            self.free_bytes += capacity;
             buffer.clear();
             self.free.push(buffer);
         }
@@ -84,6 +90,8 @@ pub struct Outbox {
     finish: Finish,
     /// The last write of this turn ended at a fence.
     at_fence: bool,
+    /// The turn of the present flush.
+    turn: u32,
 }
 
 #[derive(Debug, Default)]
@@ -212,9 +220,12 @@ impl Outbox {
         self.written as usize == self.bytes.len() && self.control.is_none()
     }
 
-    /// Lets bytes behind a reached fence leave.
-    pub fn begin_turn(&mut self) {
-        self.at_fence = false;
+    /// Lets bytes behind a fence leave that was reached in another turn than this one.
+    pub fn begin_turn(&mut self, turn: u32) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.at_fence = false;
+        }
     }
 
     /// The next bytes to write in this turn; empty when there are none.
@@ -328,7 +339,7 @@ mod tests {
         let mut turns = Vec::new();
         while !outbox.is_empty() {
             let mut turn = Vec::new();
-            outbox.begin_turn();
+            outbox.begin_turn(turns.len() as u32 + 1);
             while !outbox.pending().is_empty() {
                 let count = outbox.pending().len().min(step);
                 turn.extend_from_slice(&outbox.pending()[..count]);
@@ -367,6 +378,21 @@ mod tests {
             outbox.push(Class::Delivery, &next, &mut pool);
             assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
         }
+    }
+
+    #[test]
+    fn a_second_flush_in_a_turn_does_not_pass_the_fence() {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (ack, snapshot) = (frame(10, 1), frame(20, 2));
+        outbox.push(Class::Reply, &ack, &mut pool);
+        outbox.fence();
+        outbox.push(Class::Reply, &snapshot, &mut pool);
+        outbox.begin_turn(7);
+        outbox.advance(ack.len(), &mut pool);
+        outbox.begin_turn(7);
+        assert_eq!(outbox.pending(), b"");
+        outbox.begin_turn(8);
+        assert_eq!(outbox.pending(), snapshot);
     }
 
     #[test]

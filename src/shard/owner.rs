@@ -16,7 +16,7 @@ use crate::shard::effect::Effects;
 use crate::shard::encode;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
-    Publish, Published,
+    Publish, Published, RestValue,
 };
 use crate::shard::state::Shard;
 
@@ -118,8 +118,12 @@ impl Shard {
                 .and_then(|peer| peer.metadata.as_deref()),
             except: publish.sender,
         };
-        if let Some(slot) = self.channels.find_key(&publish.channel) {
-            self.sequence(slot, publication, effects);
+        let delivered = match self.channels.find_key(&publish.channel) {
+            Some(slot) => self.sequence(slot, publication, effects),
+            None => 0,
+        };
+        if let Some(request) = publish.request {
+            self.rest_result(request, RestValue::Count(delivered), effects);
         }
         if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
             let published = Published {
@@ -340,7 +344,7 @@ impl Shard {
         }
     }
 
-    fn owned(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
+    pub(in crate::shard) fn owned(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
         self.channels.get_mut(slot)?.owned.as_deref_mut()
     }
 }

@@ -116,6 +116,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) -> Option<usize> {
+        self.watch_links();
         let limits = self.message_limits();
         let whole = bytes.len();
         let session = self.connections.session_mut(id)?;
@@ -140,8 +141,8 @@ impl Shard {
             Item::Close(close) => self.answer_close(id, close.as_ref(), effects),
             Item::Pong | Item::Continuation => {}
         }
-        self.hold_if_link_blocked(id);
         self.settle(now, effects);
+        self.hold_if_link_blocked(id);
         self.hold_if_unread(id);
         Some(consumed)
     }

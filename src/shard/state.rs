@@ -14,6 +14,7 @@ use ahash::{AHashMap, RandomState};
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::peers::Peers;
+use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
@@ -21,12 +22,15 @@ use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connections, Held};
+use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
+use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish};
+use crate::shard::rest::Rest;
+use crate::shard::usage::Usage;
 
 /// Randomness for peer ids, given to the shard from outside.
 pub trait Entropy {
@@ -47,6 +51,10 @@ pub struct ShardConfig {
     pub reject_with_close: bool,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Take a key id alone for a REST credential, although every token shows it.
+    pub accept_bare_key_id: bool,
+    /// REST requests by key and address, counted over all shards.
+    pub request_rates: Arc<RequestRates>,
     /// See [`ShardLimits`].
     pub limits: ShardLimits,
 }
@@ -64,7 +72,9 @@ pub struct ShardLimits {
     pub outbound_queue_bytes: usize,
     /// Request head.
     pub head_bytes_max: usize,
-    /// Time to send the request head.
+    /// Body of a REST request.
+    pub rest_body_bytes_max: usize,
+    /// Time to send the request head, and again for the body.
     pub head_timeout_ms: u64,
     /// An idle HTTP connection is closed after that.
     pub keep_alive_ms: u64,
@@ -114,11 +124,16 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    pub(in crate::shard) usage: Usage,
+    pub(in crate::shard) rest: Rest,
+    pub(in crate::shard) http_date: HttpDate,
+    /// How many turns have ended, wrapping.
+    turn: u32,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
     held_by_links: Vec<ConnectionId>,
-    /// The command being handled has fed a link that is over its limit.
+    /// A link over its limit has been fed since `watch_links`.
     fed_blocked_link: bool,
 }
 
@@ -161,6 +176,10 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            usage: Usage::default(),
+            rest: Rest::default(),
+            http_date: HttpDate::default(),
+            turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -185,6 +204,7 @@ impl Shard {
             } => {
                 self.drain(window_ms, retry_after_ms, now, effects);
             }
+            Input::Usage => self.usage.report(&mut effects.usage),
             Input::Time => self.time(now, effects),
             Input::EndOfTurn => self.end_of_turn(now, effects),
         }
@@ -194,7 +214,8 @@ impl Shard {
     /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.timers.next_deadline()
+        let deadlines = [self.timers.next_deadline(), self.usage.due_ms()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the runtime may read from that connection's socket.
@@ -205,11 +226,12 @@ impl Shard {
             .is_some_and(|connection| !connection.held.any())
     }
 
-    /// Begins a connection's flush: call once in a turn before [`pending`](Self::pending).
+    /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
+    /// connection was dirty or its socket is writable again.
     pub fn begin_flush(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.dirty = false;
-            connection.outbox.begin_turn();
+            connection.outbox.begin_turn(self.turn);
         }
     }
 
@@ -299,16 +321,23 @@ impl Shard {
         }
     }
 
-    /// Holds a connection's input back if its last command fed a link over its limit.
-    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) -> bool {
-        if !std::mem::take(&mut self.fed_blocked_link) {
-            return false;
-        }
-        if let Some(connection) = self.connections.get_mut(id) {
+    /// From here on, what is sent is one connection's doing: whatever was fed before, by other
+    /// shards or by the end of other connections, is not.
+    pub(in crate::shard) fn watch_links(&mut self) {
+        self.fed_blocked_link = false;
+    }
+
+    /// Holds a connection's input back if a link over its limit was fed since
+    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
+    /// there, by `Throttle`.
+    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
+        if self.fed_blocked_link
+            && let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);
         }
-        true
     }
 
     fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
@@ -382,13 +411,19 @@ impl Shard {
             MeshMessage::DirectResult(result) => self.direct_result(result, effects),
             MeshMessage::Scope(scope) => self.home_scope(&scope, effects),
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
+            MeshMessage::ListPeers(list) => self.owner_list_peers(&list, effects),
+            MeshMessage::Kick(kick) => self.owner_kick(&kick, effects),
+            MeshMessage::KickHere(kick) => self.home_kick(from, &kick, now, effects),
+            MeshMessage::Kicked(kicked) => self.owner_kicked(kicked, effects),
+            MeshMessage::Reach(number) => self.reach(from, number, effects),
+            MeshMessage::Reached(number) => self.home_reached(number, effects),
+            MeshMessage::RestResult(result) => self.rest_answer(*result, now, effects),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
-        // What relaying feeds is held back through `Throttle`, not at a connection here.
-        self.fed_blocked_link = false;
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
+        self.turn = self.turn.wrapping_add(1);
         self.announce_batches(effects);
         self.settle(now, effects);
         for id in std::mem::take(&mut self.resumable) {

@@ -131,7 +131,8 @@ fn update(counted: &Figures) -> Result<(), String> {
     let mut text = String::from(
         "# Instructions of one performance of each case, counted by callgrind in a release\n\
          # build on x86-64. Compared by `cargo run --release -p ringmesh-bench --bin gate`,\n\
-         # written by the same with `-- --update`: commit them with the change that moved them.\n\n",
+         # written by the same with `-- --update`: commit them with the change \
+         that moved them.\n\n",
     );
     for case in CASES {
         let count = counted.get(case.name).copied().unwrap_or_default();

@@ -1,3 +1,5 @@
+//! The admin API as its clients see it: over HTTP, on a listener of its own.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;

@@ -1,3 +1,5 @@
+//! The operators' client against a running admin API.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bodies of admin requests: what is taken, and what each mistake is answered.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The control plane on a real store: what is acknowledged is on disk and with the shards.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The store on disk: permissions, versions, sealed secrets, and damage that is refused.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Request targets: path and query, percent-decoding, and the REST paths that carry a name.
+//! Request targets: path and query, and percent-decoding.
 //!
-//! It stands between the raw target of a request head and the routes. Names are cut out of the
-//! raw path and decoded afterwards, so that an encoded slash is part of a name wherever a plain
-//! one is: `app_abc%2Froom-1` and `app_abc/room-1` are the same channel.
+//! It stands between the raw target of a request head and the routes. They cut names out of the
+//! raw path and decode them afterwards, so that an encoded slash is part of a name wherever a
+//! plain one is: `app_abc%2Froom-1` and `app_abc/room-1` are the same channel.
 //!
 //! It does not normalise: `.` and `..`, empty segments and case mean themselves. Nothing here
 //! maps a path to a file.
@@ -22,15 +22,6 @@ pub struct Target<'b> {
     pub path: &'b str,
     /// What stands behind the first `?`; empty without one.
     pub query: &'b str,
-}
-
-/// What is asked of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ChannelResource {
-    /// `/v1/channels/:id/peers`.
-    Peers,
-    /// `/v1/channels/:id/publish`.
-    Publish,
 }
 
 impl<'b> Target<'b> {
@@ -78,24 +69,6 @@ impl<'b> Target<'b> {
             }
         }
         found.map(percent_decode).transpose()
-    }
-
-    /// The raw channel name in `/v1/channels/:id/peers` and `/v1/channels/:id/publish`, which
-    /// reaches to the last of these endings and may hold slashes or be empty.
-    #[must_use]
-    pub fn channel_route(&self) -> Option<(&'b str, ChannelResource)> {
-        let rest = self.path.strip_prefix("/v1/channels/")?;
-        if let Some(raw_channel) = rest.strip_suffix("/peers") {
-            return Some((raw_channel, ChannelResource::Peers));
-        }
-        rest.strip_suffix("/publish")
-            .map(|raw_channel| (raw_channel, ChannelResource::Publish))
-    }
-
-    /// The raw peer id in `/v1/peers/:id`: the whole rest of the path. May be empty.
-    #[must_use]
-    pub fn peer_route(&self) -> Option<&'b str> {
-        self.path.strip_prefix("/v1/peers/")
     }
 }
 
@@ -245,42 +218,6 @@ mod tests {
     }
 
     #[test]
-    fn channel_routes() {
-        use ChannelResource::{Peers, Publish};
-        for (path, expected) in [
-            ("/v1/channels/room/peers", Some(("room", Peers))),
-            ("/v1/channels/room/publish", Some(("room", Publish))),
-            ("/v1/channels/app%2Froom/peers", Some(("app%2Froom", Peers))),
-            ("/v1/channels/app/room/peers", Some(("app/room", Peers))),
-            ("/v1/channels/a/peers/peers", Some(("a/peers", Peers))),
-            ("/v1/channels/a/peers/publish", Some(("a/peers", Publish))),
-            ("/v1/channels/a/publish/peers", Some(("a/publish", Peers))),
-            ("/v1/channels/../publish", Some(("..", Publish))),
-            ("/v1/channels//peers", Some(("", Peers))),
-            ("/v1/channels/peers", None),
-            ("/v1/channels/room/peers/", None),
-            ("/v1/channels/room/peers/x", None),
-            ("/v1/channels/room%2Fpeers", None),
-            ("/v1/channels/room/Peers", None),
-            ("/v1/channels", None),
-            ("/v2/channels/room/peers", None),
-        ] {
-            let target = Target::parse(path).unwrap();
-            assert_eq!(target.channel_route(), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn peer_routes() {
-        let id = |path| Target::parse(path).unwrap().peer_route();
-        assert_eq!(id("/v1/peers/a"), Some("a"));
-        assert_eq!(id("/v1/peers/a/b%2Fc?x"), Some("a/b%2Fc"));
-        assert_eq!(id("/v1/peers/"), Some(""));
-        assert_eq!(id("/v1/peers"), None);
-        assert_eq!(id("/v1/peersa"), None);
-    }
-
-    #[test]
     fn percent_decoding_is_strict() {
         assert!(matches!(
             percent_decode("a+b/c"),
@@ -339,7 +276,6 @@ mod tests {
                 prop_assert!(parsed.path.starts_with('/'));
                 let _ = parsed.query_value("key");
                 let _ = percent_decode(parsed.path);
-                let _ = (parsed.channel_route(), parsed.peer_route());
             }
         }
     }

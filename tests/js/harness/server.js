@@ -56,6 +56,7 @@ export class Server {
   #directory;
   #process = null;
   #log = [];
+  #printed = "";
 
   /**
    * Starts `ringmesh serve`. `shards` is their number, `sections` change the configuration,
@@ -71,7 +72,7 @@ export class Server {
     return server;
   }
 
-  /** Starts `ringmesh dev`, which makes its own keys and prints them: see `printed`. */
+  /** Starts `ringmesh dev`, which makes its own keys and prints them: see `prints`. */
   static async dev() {
     const server = new Server();
     server.#directory = await mkdtemp(join(tmpdir(), "ringmesh-js-"));
@@ -89,8 +90,18 @@ export class Server {
     return `ws://${this.address}`;
   }
 
-  /** Everything it printed on standard output so far. */
-  printed = "";
+  /** Waits until standard output has something that matches; answers it. */
+  async prints(pattern) {
+    const found = new Promise((resolve) => {
+      const look = () => {
+        const match = pattern.exec(this.#printed);
+        if (match) resolve(match[0]);
+      };
+      this.#process.stdout.on("data", look);
+      look();
+    });
+    return within(`${pattern} on standard output`, found);
+  }
 
   /** Ends it with `signal`, and starts another one on the same port and store. */
   async restart(signal, whileDown = async () => {}) {
@@ -139,7 +150,7 @@ export class Server {
       process.off("exit", reap);
       return { code, signal };
     });
-    child.stdout.setEncoding("utf8").on("data", (text) => (this.printed += text));
+    child.stdout.setEncoding("utf8").on("data", (text) => (this.#printed += text));
     const listening = new Promise((resolve) => {
       createInterface({ input: child.stderr }).on("line", (line) => {
         this.#log.push(line);

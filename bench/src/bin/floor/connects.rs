@@ -13,6 +13,8 @@ use crate::{Contender, Meter, Outcome, Runs, compare};
 
 /// The switching-protocols response and a `welcome`, roughly; it decides nothing.
 const ANSWER_BYTES: usize = 129 + 151;
+/// So many bytes are an answer: no refusal is as long.
+const ANSWER_BYTES_MIN: usize = 230;
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -63,7 +65,7 @@ fn measure(arguments: &Arguments, server: &Server, request: &[u8]) -> io::Result
         }
         let mut answered = vec![0; sockets.len()];
         let mut readers = Readers::new(sockets)?;
-        while answered.iter().any(|bytes| *bytes < ANSWER_BYTES - 40) {
+        while answered.iter().any(|bytes| *bytes < ANSWER_BYTES_MIN) {
             readers.wait(Duration::from_secs(5), |at, count| answered[at] += count)?;
         }
         connects += arguments.parallel as u64;

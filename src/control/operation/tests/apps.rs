@@ -1,3 +1,5 @@
+//! Apps: shown as documented, changed, suspended, deleted.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Keys: shown as documented, changed, rotated, revoked.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Secrets whose master key is missing or another, and which nobody can read any more.
+
 use super::*;
 
 #[test]

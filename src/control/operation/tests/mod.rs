@@ -1,3 +1,5 @@
+//! Operations on a registry and its rows in memory; `World` is both.
+
 mod apps;
 mod keys;
 mod material;

@@ -1,0 +1,291 @@
+//! REST requests by key and by address: token buckets, exact across all shards.
+//!
+//! Stands between a request and the work that it would cause. Shared by all shards, which lock
+//! one stripe of the table for the time of one look-up: once for each request, never for a
+//! message. A bucket per shard would save the lock, but would multiply every limit by the number
+//! of shards, or divide it for a backend that keeps one connection. Reads no clock.
+//!
+//! Memory is bounded: a bucket that is full again is as good as none and is forgotten, a few at
+//! each request; and when [`SUBJECTS_MAX`] are known, a new one takes the place of the one that
+//! was looked at longest ago.
+
+use std::borrow::Borrow;
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use ahash::{AHashMap, RandomState};
+
+use crate::domain::connect_rate::{Address, Verdict};
+use crate::domain::token_bucket::{BucketLimits, TokenBucket};
+
+/// Buckets of one kind that are kept at the same time.
+pub const SUBJECTS_MAX: usize = 65_536;
+
+/// Parts of a table with a lock each: many times the shards that serve a request at one moment.
+const STRIPES: usize = 16;
+
+/// Buckets that a request looks at to forget them: more than the one it may add.
+const FORGET_PER_REQUEST: usize = 2;
+
+/// The requests of all keys and addresses.
+#[derive(Debug)]
+pub struct RequestRates {
+    keys: Table<Box<str>>,
+    addresses: Table<Address>,
+}
+
+impl RequestRates {
+    /// With these limits for each key and for each address; a rate of 0 is unlimited.
+    #[must_use]
+    pub fn new(per_key: BucketLimits, per_address: BucketLimits) -> Self {
+        Self {
+            keys: Table::new(per_key),
+            addresses: Table::new(per_address),
+        }
+    }
+
+    /// Judges a request made with the key of that id, and counts it if it is allowed.
+    #[must_use]
+    pub fn of_key(&self, key_id: &str, now_ms: u64) -> Verdict {
+        self.keys.request(key_id, now_ms)
+    }
+
+    /// Judges a request from that address, and counts it if it is allowed.
+    #[must_use]
+    pub fn of_address(&self, ip: IpAddr, now_ms: u64) -> Verdict {
+        // Without a limit nothing is hashed.
+        match self.addresses.limits.rate_per_sec {
+            0 => Verdict::Allowed,
+            _ => self.addresses.request(&Address::of(ip), now_ms),
+        }
+    }
+}
+
+/// The buckets of one kind of subject.
+#[derive(Debug)]
+struct Table<K> {
+    limits: BucketLimits,
+    stripes: [Mutex<Stripe<K>>; STRIPES],
+    stripe_hash: RandomState,
+}
+
+/// The buckets of one lock.
+///
+/// Invariant: each subject of `buckets` is in `oldest_first` once, and no other is.
+#[derive(Debug)]
+struct Stripe<K> {
+    buckets: AHashMap<K, TokenBucket>,
+    oldest_first: VecDeque<K>,
+}
+
+impl<K> Default for Stripe<K> {
+    fn default() -> Self {
+        Self {
+            buckets: AHashMap::new(),
+            oldest_first: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Table<K> {
+    fn new(limits: BucketLimits) -> Self {
+        Self {
+            limits,
+            stripes: Default::default(),
+            stripe_hash: RandomState::new(),
+        }
+    }
+
+    fn request<Q>(&self, subject: &Q, now_ms: u64) -> Verdict
+    where
+        Q: Hash + Eq + ToOwned + ?Sized,
+        Q::Owned: Into<K>,
+        K: Borrow<Q>,
+    {
+        if self.limits.rate_per_sec == 0 {
+            return Verdict::Allowed;
+        }
+        let stripe = self.stripe_hash.hash_one(subject) as usize % STRIPES;
+        // The remainder is below the length. What a panic under the lock could leave behind is
+        // at worst a bucket that is never forgotten: no reason to stop serving.
+        let mut stripe = self.stripes[stripe]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stripe.forget_full(now_ms, &self.limits);
+        let bucket = match stripe.buckets.get_mut(subject) {
+            Some(bucket) => bucket,
+            None => stripe.add(subject.to_owned().into()),
+        };
+        if bucket.try_take(now_ms, &self.limits) {
+            return Verdict::Allowed;
+        }
+        Verdict::Limited {
+            retry_after_ms: bucket.retry_after_ms(now_ms, &self.limits).max(1),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Stripe<K> {
+    fn add(&mut self, subject: K) -> &mut TokenBucket {
+        if self.buckets.len() >= SUBJECTS_MAX / STRIPES
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.buckets.remove(&oldest);
+        }
+        self.oldest_first.push_back(subject.clone());
+        self.buckets.entry(subject).or_default()
+    }
+
+    /// Forgets buckets that are full again, looking at a few in turn.
+    fn forget_full(&mut self, now_ms: u64, limits: &BucketLimits) {
+        for _ in 0..FORGET_PER_REQUEST.min(self.oldest_first.len()) {
+            let Some(subject) = self.oldest_first.pop_front() else {
+                return;
+            };
+            let full = self
+                .buckets
+                .get(&subject)
+                .is_none_or(|bucket| bucket.is_full(now_ms, limits));
+            if full {
+                self.buckets.remove(&subject);
+            } else {
+                self.oldest_first.push_back(subject);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const UNLIMITED: BucketLimits = BucketLimits {
+        rate_per_sec: 0,
+        burst: 0,
+    };
+
+    fn limits(rate_per_sec: u32, burst: u32) -> BucketLimits {
+        BucketLimits {
+            rate_per_sec,
+            burst,
+        }
+    }
+
+    /// Requests of one key at the given times; `None` is allowed, else the time to wait.
+    #[track_caller]
+    fn check(limits: BucketLimits, requests: &[(u64, Option<u64>)]) {
+        let rates = RequestRates::new(limits, UNLIMITED);
+        for (at, &(now_ms, wait_ms)) in requests.iter().enumerate() {
+            let expected = wait_ms.map_or(Verdict::Allowed, |ms| Verdict::Limited {
+                retry_after_ms: ms,
+            });
+            assert_eq!(rates.of_key("sk_id_a", now_ms), expected, "request {at}");
+        }
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        check(
+            limits(10, 2),
+            &[
+                (0, None),
+                (0, None),
+                (0, Some(100)),
+                (99, Some(1)),
+                (100, None),
+                (100, Some(100)),
+            ],
+        );
+    }
+
+    #[test]
+    fn keys_and_addresses_have_buckets_of_their_own() {
+        let rates = RequestRates::new(limits(1, 1), limits(1, 1));
+        let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        assert_eq!(rates.of_key("a", 0), Verdict::Allowed);
+        assert_eq!(rates.of_key("b", 0), Verdict::Allowed);
+        assert_eq!(rates.of_address(one, 0), Verdict::Allowed);
+        assert_eq!(rates.of_address(other, 0), Verdict::Allowed);
+        for verdict in [rates.of_key("a", 0), rates.of_address(one, 0)] {
+            assert_ne!(verdict, Verdict::Allowed);
+        }
+    }
+
+    #[test]
+    fn without_a_rate_nothing_is_kept() {
+        let rates = RequestRates::new(UNLIMITED, UNLIMITED);
+        for _ in 0..1_000 {
+            assert_eq!(rates.of_key("a", 0), Verdict::Allowed);
+            assert_eq!(
+                rates.of_address(Ipv4Addr::LOCALHOST.into(), 0),
+                Verdict::Allowed
+            );
+        }
+        assert_eq!(known(&rates), 0);
+    }
+
+    #[test]
+    fn full_buckets_are_forgotten_and_used_ones_kept() {
+        let rates = RequestRates::new(UNLIMITED, limits(1, 1));
+        for number in 0..5_000 {
+            let _ = rates.of_address(Ipv4Addr::from_bits(number).into(), 0);
+        }
+        assert_eq!(known(&rates), 5_000);
+        let busy = Ipv4Addr::from_bits(77).into();
+        for now_ms in 1_000..11_000 {
+            let _ = rates.of_address(busy, now_ms);
+            let _ = rates.of_address(Ipv4Addr::from_bits(now_ms as u32 % 999).into(), now_ms);
+        }
+        assert!(known(&rates) <= 1_000, "{}", known(&rates));
+        assert_ne!(rates.of_address(busy, 10_999), Verdict::Allowed);
+    }
+
+    #[test]
+    fn a_full_table_stays_full() {
+        let rates = RequestRates::new(UNLIMITED, limits(1, 1));
+        for number in 0..SUBJECTS_MAX as u32 * 3 / 2 {
+            let address = Ipv4Addr::from_bits(number).into();
+            assert_eq!(rates.of_address(address, 0), Verdict::Allowed);
+        }
+        assert_eq!(known(&rates), SUBJECTS_MAX);
+    }
+
+    #[test]
+    fn the_limit_is_exact_across_threads() {
+        let rates = RequestRates::new(limits(1, 200), UNLIMITED);
+        let allowed = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let verdict = rates.of_key("a", 0);
+                        allowed
+                            .fetch_add(usize::from(verdict == Verdict::Allowed), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(allowed.into_inner(), 200);
+    }
+
+    fn known(rates: &RequestRates) -> usize {
+        let stripes = rates.addresses.stripes.iter();
+        let known = stripes.map(|stripe| {
+            let stripe = stripe.lock().unwrap();
+            assert_eq!(stripe.buckets.len(), stripe.oldest_first.len());
+            stripe.buckets.len()
+        });
+        known.sum::<usize>()
+            + rates
+                .keys
+                .stripes
+                .iter()
+                .map(|stripe| stripe.lock().unwrap().buckets.len())
+                .sum::<usize>()
+    }
+}

@@ -1,0 +1,199 @@
+//! `/v1/channels/:id/…`: publishing into a channel's order, and listing who is there.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::domain::peer::{JsonName, PeerInfo, SharedChannel, SharedPeer};
+use crate::domain::rights::Key;
+use crate::domain::time::Now;
+use crate::proto::actions::Action;
+use crate::proto::http::error::ApiError;
+use crate::proto::http::target::percent_decode;
+use crate::proto::pattern::any_matches;
+use crate::proto::wire::error::ErrorCode;
+use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
+use crate::shard::channels::{ChannelSlot, channel_hash};
+use crate::shard::connections::owner_shard;
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, Publish, RestValue};
+use crate::shard::owner::Publication;
+use crate::shard::rest::Served;
+use crate::shard::rest::answer::{PublishAnswer, append_begin, append_json};
+use crate::shard::rest::body::PublishBody;
+use crate::shard::rest::refusal::Refusal;
+use crate::shard::state::Shard;
+
+/// Who a publication is from when the backend does not say.
+const FROM_DEFAULT: &str = "server";
+
+impl Shard {
+    pub(super) fn publish_rest(
+        &mut self,
+        key: &Key,
+        raw_name: &str,
+        body: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Served, Refusal> {
+        let name = channel_name(raw_name)?;
+        let publication = PublishBody::parse(body)?;
+        permit(key, Action::Publish, &name)?;
+        let shard_count = self.config.shard_count;
+        if !self.usage.message(&key.app, shard_count, now) {
+            let message = ErrorCode::OverMessageQuota.message();
+            return Err(Refusal::new(ApiError::OverMessageQuota, message));
+        }
+        let app = key.app.index;
+        let hash = channel_hash(&self.config.hasher, app, &name);
+        let owner = owner_shard(hash, shard_count);
+        if owner == self.id() {
+            let known = self.channels.find(hash, app, &name);
+            let delivered = known.map_or(0, |slot| self.publish_owned(slot, &publication, effects));
+            let answer = PublishAnswer {
+                channel: &name,
+                delivered,
+            };
+            append_json(&mut self.rest.json, &answer);
+            return Ok(Served::Now);
+        }
+        let channel = self.channel_key(app, hash, &name);
+        let from = sender(&publication);
+        self.encoded.clear();
+        let data = publication.data;
+        encode::message(&mut self.encoded, channel.name.json(), &from, data);
+        let request = self.rest_request();
+        let publish = Publish {
+            channel,
+            frame: Frame::from(&self.encoded[..]),
+            sender_info: from.metadata.is_some().then_some(from),
+            sender: None,
+            request_id: None,
+            request: Some(request),
+        };
+        self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
+        append_begin(&mut self.rest.json, ("channel", &name), "delivered");
+        Ok(Served::Later(request.number))
+    }
+
+    /// Publishes into a channel of this shard's; answers the number of its members.
+    fn publish_owned(
+        &mut self,
+        slot: ChannelSlot,
+        publication: &PublishBody<'_>,
+        effects: &mut Effects,
+    ) -> u64 {
+        let Some(channel) = self.channels.get(slot) else {
+            return 0;
+        };
+        let from = sender(publication);
+        let mut plain = std::mem::take(&mut self.encoded);
+        plain.clear();
+        encode::message(&mut plain, channel.key.name.json(), &from, publication.data);
+        let publication = Publication {
+            plain: &plain,
+            shared: None,
+            metadata: publication.peer_metadata,
+            except: None,
+        };
+        let delivered = self.sequence(slot, publication, effects);
+        self.encoded = plain;
+        delivered
+    }
+
+    pub(super) fn list_peers(
+        &mut self,
+        key: &Key,
+        raw_name: &str,
+        effects: &mut Effects,
+    ) -> Result<Served, Refusal> {
+        let name = channel_name(raw_name)?;
+        permit(key, Action::Presence, &name)?;
+        let app = key.app.index;
+        let hash = channel_hash(&self.config.hasher, app, &name);
+        let channel = self.channel_key(app, hash, &name);
+        let owner = owner_shard(hash, self.config.shard_count);
+        append_begin(&mut self.rest.json, ("channel", &name), "peers");
+        if owner == self.id() {
+            let peers = self.peers_json(&channel);
+            self.rest.json.extend_from_slice(&peers);
+            self.rest.json.push(b'}');
+            return Ok(Served::Now);
+        }
+        let request = self.rest_request();
+        let list = ListPeers { channel, request };
+        self.send(owner, MeshMessage::ListPeers(Box::new(list)), effects);
+        Ok(Served::Later(request.number))
+    }
+
+    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers, effects: &mut Effects) {
+        let peers = RestValue::Peers(self.peers_json(&list.channel));
+        self.rest_result(list.request, peers, effects);
+    }
+
+    /// The peers of a channel that this shard owns, sorted by id.
+    fn peers_json(&mut self, channel: &SharedChannel) -> Vec<u8> {
+        let slot = self.channels.find_key(channel);
+        let mut peers: Vec<&SharedPeer> = slot
+            .and_then(|slot| self.channels.get(slot)?.owned.as_deref())
+            .map(|owned| owned.roster().peers().collect())
+            .unwrap_or_default();
+        peers.sort_unstable_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        let mut json = vec![b'['];
+        for (at, peer) in peers.iter().enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(br#"{"peerId":"#);
+            json.extend_from_slice(peer.id.json().as_bytes());
+            if let Some(metadata) = &peer.metadata {
+                json.extend_from_slice(br#","metadata":"#);
+                json.extend_from_slice(metadata.as_bytes());
+            }
+            json.push(b'}');
+        }
+        json.push(b']');
+        json
+    }
+}
+
+/// What subscribers see of whoever publishes.
+fn sender(publication: &PublishBody<'_>) -> SharedPeer {
+    let from = publication.from.as_deref().unwrap_or(FROM_DEFAULT);
+    Arc::new(PeerInfo {
+        id: JsonName::new(from),
+        metadata: publication.peer_metadata.map(Box::from),
+    })
+}
+
+/// The channel that a path names.
+fn channel_name(raw_name: &str) -> Result<Cow<'_, str>, Refusal> {
+    let name = percent_decode(raw_name)?;
+    if validate_channel_name(&name).is_err() {
+        return Err(Refusal::invalid(
+            "the channel in the path must have 1 to 256 bytes and no control characters",
+        ));
+    }
+    if is_reserved_channel(&name) {
+        let message = ErrorCode::ChannelReserved.message();
+        return Err(Refusal::new(ApiError::ChannelReserved, message));
+    }
+    Ok(name)
+}
+
+/// Whether the key may do that, to that channel.
+fn permit(key: &Key, action: Action, channel: &str) -> Result<(), Refusal> {
+    if !key.actions.contains(action) {
+        return Err(Refusal::new(
+            ApiError::ActionNotPermitted,
+            "the key does not permit this action",
+        ));
+    }
+    if !any_matches(&key.patterns, channel) {
+        return Err(Refusal::new(
+            ApiError::ChannelNotAuthorized,
+            "no channel pattern of the key matches the channel",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! `DELETE /v1/peers/:id`: every connection of a peer, wherever it is, and nothing of it left.
+//!
+//! The peer's owner asks every home where the peer has connections to close them. A home tells
+//! the owners of their channels by the ordinary messages and then asks each of these owners
+//! whether it got there; links are FIFO, so when all have said yes the peer is out of every
+//! roster. What the home then tells the peer's owner arrives behind the news that the
+//! connections are gone, so the peer is out of the registry too before the request is answered.
+
+use smallvec::SmallVec;
+
+use crate::domain::rights::Key;
+use crate::domain::time::Now;
+use crate::ids::{ConnectionId, ShardId};
+use crate::proto::http::target::percent_decode;
+use crate::proto::wire::name::validate_peer_id;
+use crate::proto::ws::close::CloseCode;
+use crate::shard::connections::{Stage, owner_shard};
+use crate::shard::effect::Effects;
+use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
+use crate::shard::rest::Served;
+use crate::shard::rest::answer::append_begin;
+use crate::shard::rest::refusal::Refusal;
+use crate::shard::state::Shard;
+
+/// A kick on the shard that owns the peer.
+#[derive(Debug)]
+pub(super) struct KickAtOwner {
+    request: RestRequest,
+    homes_missing: u16,
+    closed: u64,
+}
+
+/// A kick on a shard that had connections of the peer, while channel owners are being told.
+#[derive(Debug)]
+pub(super) struct KickAtHome {
+    peer_owner: ShardId,
+    kicked: Kicked,
+    owners_missing: u16,
+}
+
+type Shards = SmallVec<[ShardId; 8]>;
+
+impl Shard {
+    pub(super) fn kick_peer(
+        &mut self,
+        key: &Key,
+        raw_id: &str,
+        effects: &mut Effects,
+    ) -> Result<Served, Refusal> {
+        let peer = percent_decode(raw_id)?;
+        if validate_peer_id(&peer).is_err() {
+            return Err(Refusal::invalid(
+                "the peer id in the path must be 1 to 128 printable ASCII characters",
+            ));
+        }
+        append_begin(&mut self.rest.json, ("peerId", &peer), "closed");
+        let app = key.app.index;
+        let owner = self.peer_owner(app, &peer);
+        let request = self.rest_request();
+        let peer = peer.into();
+        let kick = Kick { app, peer, request };
+        self.send(owner, MeshMessage::Kick(Box::new(kick)), effects);
+        Ok(Served::Later(request.number))
+    }
+
+    pub(in crate::shard) fn owner_kick(&mut self, kick: &Kick, effects: &mut Effects) {
+        let mut homes: SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]> = SmallVec::new();
+        for connection in self.peers.connections(kick.app, &kick.peer) {
+            let home = connection.shard;
+            match homes.iter_mut().find(|(known, _)| *known == home) {
+                Some((_, connections)) => connections.push(connection.connection),
+                None => homes.push((home, SmallVec::from_buf([connection.connection]))),
+            }
+        }
+        if homes.is_empty() {
+            return self.rest_result(kick.request, RestValue::Count(0), effects);
+        }
+        let number = self.operation();
+        let at_owner = KickAtOwner {
+            request: kick.request,
+            // There are no more homes than shards.
+            homes_missing: homes.len() as u16,
+            closed: 0,
+        };
+        self.rest.kicks.insert(number, at_owner);
+        for (home, connections) in homes {
+            let here = KickHere {
+                kick: number,
+                connections,
+            };
+            self.send(home, MeshMessage::KickHere(Box::new(here)), effects);
+        }
+    }
+
+    pub(in crate::shard) fn home_kick(
+        &mut self,
+        peer_owner: ShardId,
+        kick: &KickHere,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut owners = Shards::new();
+        let mut closed = 0;
+        for id in &kick.connections {
+            if self.collect_channel_owners(*id, &mut owners) {
+                closed += 1;
+                let code = CloseCode::KICKED;
+                self.close(*id, code, code.reason(), now, effects);
+            }
+        }
+        let kicked = Kicked {
+            kick: kick.kick,
+            closed,
+        };
+        if owners.is_empty() {
+            return self.send(peer_owner, MeshMessage::Kicked(kicked), effects);
+        }
+        let number = self.operation();
+        let at_home = KickAtHome {
+            peer_owner,
+            kicked,
+            owners_missing: owners.len() as u16,
+        };
+        self.rest.kicked_here.insert(number, at_home);
+        for owner in owners {
+            self.send(owner, MeshMessage::Reach(number), effects);
+        }
+    }
+
+    /// Adds the owners of a connection's channels. `false` if its session has ended.
+    fn collect_channel_owners(&self, id: ConnectionId, owners: &mut Shards) -> bool {
+        let session = self.connections.get(id).and_then(|it| match &it.stage {
+            Stage::Open(session) | Stage::Registering(session) => Some(session),
+            _ => None,
+        });
+        let Some(session) = session else {
+            return false;
+        };
+        let joined = session
+            .memberships
+            .iter()
+            .filter_map(|membership| self.channels.get(membership.channel))
+            .map(|channel| channel.key.hash);
+        let joining = session
+            .joining
+            .iter()
+            .flat_map(|joining| &joining.channels)
+            .map(|channel| channel.hash);
+        for hash in joined.chain(joining) {
+            let owner = owner_shard(hash, self.config.shard_count);
+            if !owners.contains(&owner) {
+                owners.push(owner);
+            }
+        }
+        true
+    }
+
+    /// Everything that came before this on the link has been handled; what it changed for
+    /// others is on its way to them, too, before the answer.
+    pub(in crate::shard) fn reach(&mut self, from: ShardId, number: u64, effects: &mut Effects) {
+        self.announce_batches(effects);
+        self.send(from, MeshMessage::Reached(number), effects);
+    }
+
+    pub(in crate::shard) fn home_reached(&mut self, number: u64, effects: &mut Effects) {
+        let Some(at_home) = self.rest.kicked_here.get_mut(&number) else {
+            return;
+        };
+        at_home.owners_missing -= 1;
+        if at_home.owners_missing == 0
+            && let Some(done) = self.rest.kicked_here.remove(&number)
+        {
+            self.send(done.peer_owner, MeshMessage::Kicked(done.kicked), effects);
+        }
+    }
+
+    pub(in crate::shard) fn owner_kicked(&mut self, kicked: Kicked, effects: &mut Effects) {
+        let Some(at_owner) = self.rest.kicks.get_mut(&kicked.kick) else {
+            return;
+        };
+        at_owner.closed += u64::from(kicked.closed);
+        at_owner.homes_missing -= 1;
+        if at_owner.homes_missing == 0
+            && let Some(done) = self.rest.kicks.remove(&kicked.kick)
+        {
+            self.rest_result(done.request, RestValue::Count(done.closed), effects);
+        }
+    }
+}

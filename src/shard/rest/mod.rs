@@ -1,0 +1,285 @@
+//! The REST control plane, on any shard.
+//!
+//! Stands between a request that `shard/http.rs` has read and the owners of channels and peers.
+//! [`Shard::admit_request`] decides, in the order of the error table and from the head alone, whether a
+//! request is served at all; [`Shard::serve`] does what it asks for. A request that other shards
+//! must be asked for holds its connection's input until the answer is there, so answers leave in
+//! the order of their requests. This directory knows nothing of how requests are framed.
+
+mod answer;
+mod body;
+mod channels;
+mod credential;
+mod kick;
+pub mod openapi;
+pub(in crate::shard) mod refusal;
+mod route;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use crate::domain::connect_rate::Verdict;
+use crate::domain::rights::Key;
+use crate::domain::time::Now;
+use crate::domain::usage::UsageReport;
+use crate::ids::ConnectionId;
+use crate::proto::http::body::BodyFraming;
+use crate::proto::http::error::ApiError;
+use crate::proto::http::head::RequestHead;
+use crate::proto::http::response::{ResponseContext, Status};
+use crate::proto::http::target::Target;
+use crate::shard::connections::Held;
+use crate::shard::effect::Effects;
+use crate::shard::http::Answer;
+use crate::shard::mesh_message::{MeshMessage, RestRequest, RestResult, RestValue};
+use crate::shard::rest::answer::append_json;
+use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
+use crate::shard::rest::refusal::Refusal;
+use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
+use crate::shard::state::Shard;
+
+/// Requests under way.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Rest {
+    /// Requests of connections here whose answers are awaited.
+    waiting: AHashMap<u64, Waiting>,
+    /// Kicks of peers that this shard owns.
+    kicks: AHashMap<u64, KickAtOwner>,
+    /// Kicked connections of this shard, whose owners are being told.
+    kicked_here: AHashMap<u64, KickAtHome>,
+    /// Answers are put together here.
+    json: Vec<u8>,
+}
+
+/// A request whose answer is awaited from an owner.
+#[derive(Debug)]
+struct Waiting {
+    connection: ConnectionId,
+    context: ResponseContext<'static>,
+    /// The answer up to the value that is awaited; a brace follows it.
+    json: Vec<u8>,
+}
+
+/// A request that may be served.
+pub(in crate::shard) enum Admitted<'h> {
+    /// By anybody.
+    Open(OpenRoute),
+    /// By the holder of a key.
+    Key {
+        route: KeyRoute,
+        /// The name in the path, as it was sent.
+        name: &'h str,
+        key: Arc<Key>,
+    },
+}
+
+/// What became of a request that is served.
+enum Served {
+    /// The answer is in `Rest::json`.
+    Now,
+    /// An owner was asked under this number; `Rest::json` holds the answer's beginning.
+    Later(u64),
+}
+
+impl Shard {
+    /// Decides about a request by its head: who asks, how often, for what, with what body.
+    pub(in crate::shard) fn admit_request<'h>(
+        &self,
+        remote: IpAddr,
+        head: &RequestHead<'h>,
+        target: &Target<'h>,
+        framing: BodyFraming,
+        now: Now,
+    ) -> Result<Admitted<'h>, Refusal> {
+        let is_api = target.path.starts_with("/v1/");
+        if is_api
+            && let Verdict::Limited { retry_after_ms } =
+                self.config.request_rates.of_address(remote, now.mono_ms)
+        {
+            let message = "too many requests from this address";
+            return Err(Refusal::rate_limited(message, retry_after_ms));
+        }
+        let admitted = self.identify(head, target, now, |key| {
+            let rates = &self.config.request_rates;
+            match rates.of_key(&key.id, now.mono_ms) {
+                Verdict::Allowed => Ok(()),
+                Verdict::Limited { retry_after_ms } => Err(Refusal::rate_limited(
+                    "too many requests with this key",
+                    retry_after_ms,
+                )),
+            }
+        })?;
+        let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
+        if let BodyFraming::Length(length) = framing
+            && length > body_bytes_max
+        {
+            return Err(Refusal::from(
+                crate::proto::http::RequestError::BodyTooLarge,
+            ));
+        }
+        if framing != BodyFraming::None && !body::is_json(head) {
+            let message = "the body must be JSON, and its Content-Type application/json";
+            return Err(Refusal::new(ApiError::UnsupportedMediaType, message));
+        }
+        Ok(admitted)
+    }
+
+    /// Who asks for what, without counting it as a request again.
+    pub(in crate::shard) fn admit_request_again<'h>(
+        &self,
+        head: &RequestHead<'h>,
+        target: &Target<'h>,
+        now: Now,
+    ) -> Result<Admitted<'h>, Refusal> {
+        self.identify(head, target, now, |_| Ok(()))
+    }
+
+    /// Nothing is told about what lies behind a guarded path before the credential is good.
+    fn identify<'h>(
+        &self,
+        head: &RequestHead<'h>,
+        target: &Target<'h>,
+        now: Now,
+        count: impl FnOnce(&Key) -> Result<(), Refusal>,
+    ) -> Result<Admitted<'h>, Refusal> {
+        if !route::is_guarded(target.path) {
+            return match route::find(head.method, target.path)?.0 {
+                Access::Open(route) => Ok(Admitted::Open(route)),
+                // Every path with a key is guarded; a table that says otherwise opens nothing.
+                Access::Key(_) => Err(Refusal::UNAUTHORIZED),
+            };
+        }
+        let accept_bare_key_id = self.config.accept_bare_key_id;
+        let authorization = head.authorization();
+        let key = credential::prove(&self.rights, authorization, accept_bare_key_id, now)?;
+        count(&key)?;
+        let (access, name) = route::find(head.method, target.path)?;
+        match access {
+            Access::Open(route) => Ok(Admitted::Open(route)),
+            Access::Key(_) if self.draining => Err(Refusal::new(
+                ApiError::InternalError,
+                "the server is shutting down",
+            )),
+            Access::Key(route) => Ok(Admitted::Key { route, name, key }),
+        }
+    }
+
+    /// Serves a request that has arrived whole: answers it, or holds its connection until an
+    /// owner has.
+    pub(in crate::shard) fn serve(
+        &mut self,
+        id: ConnectionId,
+        context: ResponseContext<'static>,
+        admitted: Admitted<'_>,
+        body: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        self.rest.json.clear();
+        let served = match admitted {
+            Admitted::Open(OpenRoute::Health) => {
+                self.rest.json.extend_from_slice(br#"{"status":"ok"}"#);
+                Served::Now
+            }
+            Admitted::Open(OpenRoute::OpenApi) => {
+                let document = openapi::document().as_bytes();
+                self.rest.json.extend_from_slice(document);
+                Served::Now
+            }
+            Admitted::Key { route, name, key } => match route {
+                KeyRoute::MintToken => self.mint_token(&key, body, now)?,
+                KeyRoute::ListPeers => self.list_peers(&key, name, effects)?,
+                KeyRoute::Publish => self.publish_rest(&key, name, body, now, effects)?,
+                KeyRoute::KickPeer => self.kick_peer(&key, name, effects)?,
+                KeyRoute::ReadUsage => {
+                    append_json(&mut self.rest.json, &UsageReport::of(&key.app));
+                    Served::Now
+                }
+            },
+        };
+        match served {
+            Served::Now => self.answer_json(id, context, now, effects),
+            Served::Later(number) => self.wait(id, context, number),
+        }
+        Ok(())
+    }
+
+    /// Answers with what is in `Rest::json`.
+    fn answer_json(
+        &mut self,
+        id: ConnectionId,
+        context: ResponseContext<'static>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let json = std::mem::take(&mut self.rest.json);
+        let answer = Answer {
+            context,
+            status: Ok(Status::Ok),
+            headers: &[],
+            json: &json,
+        };
+        self.answer(id, &answer, now, effects);
+        self.rest.json = json;
+    }
+
+    fn wait(&mut self, id: ConnectionId, context: ResponseContext<'static>, number: u64) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.held.add(Held::REQUEST);
+            connection.await_answer();
+            let waiting = Waiting {
+                connection: id,
+                context,
+                json: self.rest.json.as_slice().into(),
+            };
+            self.rest.waiting.insert(number, waiting);
+        }
+    }
+
+    /// The name of a request that is about to wait.
+    fn rest_request(&mut self) -> RestRequest {
+        RestRequest {
+            home: self.id(),
+            number: self.operation(),
+        }
+    }
+
+    /// Tells the home of a request what it waits for.
+    pub(in crate::shard) fn rest_result(
+        &mut self,
+        request: RestRequest,
+        value: RestValue,
+        effects: &mut Effects,
+    ) {
+        let RestRequest { home, number } = request;
+        let result = Box::new(RestResult { number, value });
+        self.send(home, MeshMessage::RestResult(result), effects);
+    }
+
+    /// What a request waited for is there.
+    pub(in crate::shard) fn rest_answer(
+        &mut self,
+        result: RestResult,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Some(waiting) = self.rest.waiting.remove(&result.number) else {
+            return;
+        };
+        self.rest.json.clear();
+        self.rest.json.extend_from_slice(&waiting.json);
+        match &result.value {
+            RestValue::Count(count) => append_json(&mut self.rest.json, count),
+            RestValue::Peers(peers) => self.rest.json.extend_from_slice(peers),
+        }
+        self.rest.json.push(b'}');
+        self.release_input(waiting.connection, Held::REQUEST);
+        self.answer_json(waiting.connection, waiting.context, now, effects);
+    }
+}

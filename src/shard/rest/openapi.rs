@@ -1,0 +1,333 @@
+//! This API as OpenAPI 3.1, made from the table that routes it.
+//!
+//! Every operation of the table has a description here, or this file does not compile; the tests
+//! hold request schemas against the fields that are parsed and response schemas against answers
+//! that were served. So the document cannot say what the server does not do.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+
+use crate::limits::{
+    CHANNEL_NAME_BYTES_MAX, PATTERN_BYTES_MAX, PEER_ID_BYTES_MAX, TOKEN_LIFETIME_SEC_MAX,
+    TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX,
+};
+use crate::proto::actions::Action;
+use crate::shard::rest::body::TOKEN_LIFETIME_SEC_DEFAULT;
+use crate::shard::rest::route::{Access, KeyRoute, OPERATIONS, OpenRoute};
+
+/// Answers that any operation may get.
+const ERRORS: [(u16, &str); 6] = [
+    (
+        400,
+        "Malformed HTTP or JSON, or a value that is not allowed.",
+    ),
+    (408, "The request did not arrive in time."),
+    (413, "The body is too long."),
+    (
+        415,
+        "The body has a content type that is given and is not JSON.",
+    ),
+    (417, "An expectation other than `100-continue`."),
+    (431, "The request head is too long."),
+];
+
+/// Answers that an operation with a key may get too.
+const KEY_ERRORS: [(u16, &str); 3] = [
+    (401, "The credential is missing or not good."),
+    (
+        429,
+        "Too many requests (`rate_limited`, with `Retry-After`), or `over_message_quota`.",
+    ),
+    (503, "The server cannot decide now, or is shutting down."),
+];
+
+const FORBIDDEN: (u16, &str) = (
+    403,
+    "Outside the key's channel patterns (`channel_not_authorized`) or actions \
+     (`action_not_permitted`).",
+);
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
+
+/// The document, as JSON.
+#[must_use]
+pub fn document() -> &'static str {
+    &DOCUMENT
+}
+
+fn build() -> Value {
+    let mut paths = Map::new();
+    for operation in &OPERATIONS {
+        let described = describe(operation.access);
+        let method = operation.method.lower_case();
+        paths.insert(operation.path.into(), json!({ method: described }));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ringmesh REST control plane",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "For backends: mint connect tokens, publish, list and disconnect \
+                            peers, read usage. Any shard of a server answers for all of them.",
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "secretKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`sk_live_…`, or `sk_id_…:sk_secret_…`.",
+                },
+            },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn describe(access: Access) -> Value {
+    match access {
+        Access::Open(OpenRoute::Health) => open(
+            "health",
+            "200 while the process serves",
+            reference("Health"),
+        ),
+        Access::Open(OpenRoute::OpenApi) => {
+            open("openapi", "This document", json!({"type": "object"}))
+        }
+        Access::Key(KeyRoute::MintToken) => with_body(
+            with_key("mintToken", "Mint a connect token", "Token", true),
+            "MintToken",
+        ),
+        Access::Key(KeyRoute::Publish) => with_name(
+            with_body(
+                with_key(
+                    "publish",
+                    "Publish to a channel without a WebSocket",
+                    "Published",
+                    true,
+                ),
+                "Publish",
+            ),
+            &channel_name(),
+        ),
+        Access::Key(KeyRoute::ListPeers) => with_name(
+            with_key("listPeers", "Who is in a channel", "Peers", true),
+            &channel_name(),
+        ),
+        Access::Key(KeyRoute::KickPeer) => with_name(
+            with_key(
+                "kickPeer",
+                "Close every connection of a peer with 4020",
+                "Kicked",
+                false,
+            ),
+            &peer_id(),
+        ),
+        Access::Key(KeyRoute::ReadUsage) => {
+            with_key("readUsage", "Live and period usage", "Usage", false)
+        }
+    }
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn response(description: &str, schema: Value) -> Value {
+    json!({
+        "description": description,
+        "content": {"application/json": {"schema": schema}},
+    })
+}
+
+fn open(id: &str, summary: &str, answer: Value) -> Value {
+    let mut responses = Map::new();
+    responses.insert("200".into(), response(summary, answer));
+    add_errors(&mut responses, &ERRORS);
+    json!({"operationId": id, "summary": summary, "security": [], "responses": responses})
+}
+
+/// `is_scoped`: the key's patterns and actions decide.
+fn with_key(id: &str, summary: &str, answer: &str, is_scoped: bool) -> Value {
+    let mut responses = Map::new();
+    responses.insert("200".into(), response(summary, reference(answer)));
+    add_errors(&mut responses, &ERRORS);
+    add_errors(&mut responses, &KEY_ERRORS);
+    if is_scoped {
+        add_errors(&mut responses, &[FORBIDDEN]);
+    }
+    json!({
+        "operationId": id,
+        "summary": summary,
+        "security": [{"secretKey": []}],
+        "responses": responses,
+    })
+}
+
+fn add_errors(responses: &mut Map<String, Value>, errors: &[(u16, &str)]) {
+    for (status, description) in errors {
+        responses.insert(
+            status.to_string(),
+            response(description, reference("Error")),
+        );
+    }
+}
+
+fn with_body(mut operation: Value, schema: &str) -> Value {
+    operation["requestBody"] = json!({
+        "required": true,
+        "content": {"application/json": {"schema": reference(schema)}},
+    });
+    operation
+}
+
+fn with_name(mut operation: Value, schema: &Value) -> Value {
+    operation["parameters"] = json!([{
+        "name": "id",
+        "in": "path",
+        "required": true,
+        "description": "Percent-encoded; a slash may stand as it is.",
+        "schema": schema,
+    }]);
+    operation
+}
+
+fn peer_id() -> Value {
+    json!({"type": "string", "pattern": format!("^[ -~]{{1,{PEER_ID_BYTES_MAX}}}$")})
+}
+
+fn channel_name() -> Value {
+    json!({
+        "type": "string",
+        "description": format!(
+            "1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control characters; names \
+             below `_metered/`, `_internal/` and `_system/` are reserved."
+        ),
+        "minLength": 1,
+        "maxLength": CHANNEL_NAME_BYTES_MAX,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    })
+}
+
+fn metadata(bytes_max: &str) -> Value {
+    json!({"type": "object", "description": format!("At most {bytes_max} as it is written.")})
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn schemas() -> Value {
+    json!({
+        "Error": object(&["error", "message"], json!({
+            "error": {"type": "string", "description": "The code; stable."},
+            "message": {"type": "string", "description": "For people."},
+        })),
+        "Health": object(&["status"], json!({"status": {"const": "ok"}})),
+        "MintToken": mint_token(),
+        "Token": object(&["token", "expiresAt"], json!({
+            "token": {"type": "string", "description": "A JWT for the `token` of a connect."},
+            "expiresAt": {"type": "integer", "description": "Unix seconds."},
+        })),
+        "Publish": object(&["data"], json!({
+            "data": {"description": "Any JSON value; passed on byte for byte."},
+            "from": peer_id(),
+            "peerMetadata": metadata("4 KB"),
+        })),
+        "Published": object(&["channel", "delivered"], json!({
+            "channel": {"type": "string"},
+            "delivered": {
+                "type": "integer",
+                "description": "Connections that it was queued to.",
+            },
+        })),
+        "Peers": object(&["channel", "peers"], json!({
+            "channel": {"type": "string"},
+            "peers": {"type": "array", "items": object(&["peerId"], json!({
+                "peerId": {"type": "string"},
+                "metadata": {"type": "object"},
+            }))},
+        })),
+        "Kicked": object(&["peerId", "closed"], json!({
+            "peerId": {"type": "string"},
+            "closed": {"type": "integer", "description": "Connections; 0 is no error."},
+        })),
+        "Usage": usage(),
+    })
+}
+
+fn mint_token() -> Value {
+    let actions = Action::ALL.map(Action::name);
+    object(
+        &["peerId"],
+        json!({
+            "peerId": peer_id(),
+            "channels": {
+                "type": "array",
+                "maxItems": TOKEN_PATTERNS_MAX,
+                "description": "Each contained in one of the key's patterns; absent: those.",
+                "items": {"type": "string", "minLength": 1, "maxLength": PATTERN_BYTES_MAX},
+            },
+            "permissions": {
+                "type": "array",
+                "maxItems": TOKEN_PERMISSIONS_MAX,
+                "description": "Each one of the key's actions; absent: those.",
+                "items": {"enum": actions},
+            },
+            "expiresInSec": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": TOKEN_LIFETIME_SEC_MAX,
+                "default": TOKEN_LIFETIME_SEC_DEFAULT,
+            },
+            "metadata": metadata("8 KB"),
+            "peerMetadata": metadata("4 KB"),
+        }),
+    )
+}
+
+fn usage() -> Value {
+    let count = || json!({"type": "integer", "minimum": 0});
+    let limit = || json!({"type": ["integer", "null"], "description": "null is unlimited."});
+    let plan = object(
+        &[
+            "name",
+            "maxConcurrentConnections",
+            "maxMessagesPerPeriod",
+            "overagesAllowed",
+            "overagesEnabled",
+        ],
+        json!({
+            "name": {"type": ["string", "null"]},
+            "maxConcurrentConnections": limit(),
+            "maxMessagesPerPeriod": limit(),
+            "overagesAllowed": {"type": "boolean"},
+            "overagesEnabled": {"type": "boolean"},
+        }),
+    );
+    object(
+        &[
+            "appId",
+            "periodStartUnix",
+            "periodEndUnix",
+            "concurrentNow",
+            "peakConcurrent",
+            "messagesUsed",
+            "overageMessages",
+            "overageConnections",
+            "plan",
+        ],
+        json!({
+            "appId": {"type": "string"},
+            "periodStartUnix": {"type": ["integer", "null"]},
+            "periodEndUnix": {"type": ["integer", "null"]},
+            "concurrentNow": count(),
+            "peakConcurrent": count(),
+            "messagesUsed": count(),
+            "overageMessages": count(),
+            "overageConnections": count(),
+            "plan": plan,
+        }),
+    )
+}

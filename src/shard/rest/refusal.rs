@@ -1,0 +1,47 @@
+//! A refused request: a row of the error table and what to tell the client.
+
+use crate::proto::http::error::{ApiError, RequestError};
+use crate::proto::http::response::ResponseHeader;
+
+/// Why a request gets no success. All texts are static: nothing that a peer sent is echoed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Refusal {
+    /// The row of the error table.
+    pub error: ApiError,
+    /// For humans; names the field, where it is about one.
+    pub message: &'static str,
+    /// What goes with it.
+    pub header: Option<ResponseHeader>,
+}
+
+impl Refusal {
+    /// The one answer to every credential that is not good.
+    pub(in crate::shard) const UNAUTHORIZED: Self =
+        Self::new(ApiError::Unauthorized, "missing or invalid credential");
+
+    pub(in crate::shard) const fn new(error: ApiError, message: &'static str) -> Self {
+        Self {
+            error,
+            message,
+            header: None,
+        }
+    }
+
+    pub(in crate::shard) const fn invalid(message: &'static str) -> Self {
+        Self::new(ApiError::InvalidRequest, message)
+    }
+
+    pub(in crate::shard) fn rate_limited(message: &'static str, retry_after_ms: u64) -> Self {
+        let seconds = retry_after_ms.div_ceil(1_000);
+        Self {
+            header: Some(ResponseHeader::RetryAfterSec(seconds)),
+            ..Self::new(ApiError::RateLimited, message)
+        }
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self::new(error.api_error(), error.message())
+    }
+}

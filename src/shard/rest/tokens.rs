@@ -1,0 +1,67 @@
+//! `POST /v1/tokens`: a backend's key signs a connect token.
+
+use crate::domain::rights::{Key, KeyKind, SigningMaterial};
+use crate::domain::time::Now;
+use crate::proto::actions::Actions;
+use crate::proto::claims::{MintRequest, mint};
+use crate::proto::http::error::ApiError;
+use crate::proto::pattern::all_contained;
+use crate::shard::rest::Served;
+use crate::shard::rest::answer::{TokenAnswer, append_json};
+use crate::shard::rest::body::MintBody;
+use crate::shard::rest::refusal::Refusal;
+use crate::shard::state::Shard;
+
+impl Shard {
+    pub(super) fn mint_token(
+        &mut self,
+        key: &Key,
+        body: &[u8],
+        now: Now,
+    ) -> Result<Served, Refusal> {
+        let request = MintBody::parse(body)?;
+        let granted = |channels: &Vec<_>| all_contained(channels, &key.patterns);
+        if !request.channels.as_ref().is_none_or(granted) {
+            return Err(Refusal::new(
+                ApiError::ChannelNotAuthorized,
+                "'channels' has a pattern that is not contained in one of the key's patterns",
+            ));
+        }
+        let permissions = request.permissions.map(Actions::parse).transpose().ok();
+        let Some(permissions) =
+            permissions.filter(|asked| asked.is_none_or(|asked| key.actions.contains_all(asked)))
+        else {
+            return Err(Refusal::new(
+                ApiError::ActionNotPermitted,
+                "'permissions' has an action that is not one of the key's",
+            ));
+        };
+        let KeyKind::Secret(SigningMaterial::Ready { current, .. }) = &key.kind else {
+            return Err(Refusal::new(
+                ApiError::InternalError,
+                "the key's signing secret cannot be read at the moment",
+            ));
+        };
+        let expires_at = now.unix_sec() + request.expires_in_sec;
+        let token = mint(
+            &MintRequest {
+                key_id: &key.id,
+                sub: &request.peer_id,
+                issued_at_unix: now.unix_sec(),
+                expires_at_unix: expires_at,
+                channels: request.channels.as_deref(),
+                permissions,
+                metadata: request.metadata,
+                peer_metadata: request.peer_metadata,
+            },
+            current,
+        )
+        .map_err(|_| Refusal::invalid("the token would not be valid"))?;
+        let answer = TokenAnswer {
+            token: &token,
+            expires_at,
+        };
+        append_json(&mut self.rest.json, &answer);
+        Ok(Served::Now)
+    }
+}

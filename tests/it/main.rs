@@ -1,0 +1,26 @@
+//! The server from outside: the real executable, started as an operator starts it, and spoken to
+//! by clients that share no code with it.
+//!
+//! Each file is named after the property that it shows. Nothing here waits for time to pass:
+//! tests wait for what must come, and give up after [`support::PATIENCE`].
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test's support cannot do fails the test"
+)]
+
+mod support;
+
+mod commands;
+mod commands_refused;
+mod connect;
+mod credentials;
+mod direct;
+mod drain;
+mod frames;
+mod liveness;
+mod logs;
+mod presence;
+mod publish;
+mod slow_consumer;
+mod startup;

@@ -1,0 +1,437 @@
+//! What a client makes of each frame, and what must be true of the frame at that moment.
+
+use std::collections::BTreeMap;
+
+use ringmesh::proto::actions::Action;
+use ringmesh::proto::ws::close::CloseCode;
+use ringmesh::proto::ws::frame::Opcode;
+use serde_json::Value;
+
+use crate::client::{Arrival, Obligation, Phase, Request};
+use crate::ledger::{Epoch, Item, Suspicion};
+use crate::walk::Walk;
+
+impl Walk {
+    /// A client takes all that has come. Answers whether there was anything.
+    pub fn receive(&mut self, client: usize) -> bool {
+        let socket = self.clients[client].socket;
+        let mut any = false;
+        while let Some((turn, bytes)) = self.world.take(socket) {
+            any = true;
+            self.clients[client].feed(turn, &bytes);
+        }
+        while let Some(arrival) = self.clients[client].next_arrival() {
+            self.arrived(client, arrival);
+            self.check_obligations(client);
+        }
+        if self.world.sockets[socket].server_ended && !self.clients[client].is_over() {
+            let ended = "the stream ended without a close frame";
+            assert!(self.clients[client].phase != Phase::Open, "{ended}");
+            self.over(client, None);
+        }
+        any
+    }
+
+    fn arrived(&mut self, client: usize, arrival: Arrival) {
+        match arrival {
+            Arrival::Http(head) => {
+                let it = &mut self.clients[client];
+                if head.starts_with("HTTP/1.1 101 ") {
+                    it.phase = Phase::Greeting;
+                } else {
+                    assert!(head.starts_with("HTTP/1.1 401 ") || head.starts_with("HTTP/1.1 503 "));
+                    let expires = it.credential.expires_unix.is_some();
+                    let may_be = self.changes.revoked || self.draining || expires;
+                    assert!(may_be || self.exceeds_key(client), "{head}");
+                    self.over(client, None);
+                }
+            }
+            Arrival::Ping(payload) => self.send_frame(client, Opcode::Pong, &payload),
+            Arrival::Close(code) => self.closed(client, code),
+            Arrival::Text {
+                text,
+                first_turn,
+                last_turn,
+            } => {
+                self.check_apart(client, &text, first_turn, last_turn);
+                let message = serde_json::from_str(&text).expect("JSON");
+                self.message(client, &text, &message, last_turn);
+            }
+        }
+    }
+
+    /// Whether a client's token grants more than its key may by now.
+    fn exceeds_key(&self, client: usize) -> bool {
+        let credential = &self.clients[client].credential;
+        let key = self.tenants.actions(credential.app, self.changes);
+        credential.sub.is_some() && !key.contains_all(credential.permissions)
+    }
+
+    fn closed(&mut self, client: usize, code: Option<u16>) {
+        let now = self.world.now().unix_ms;
+        let it = &self.clients[client];
+        if it.phase == Phase::Leaving && code == Some(1000) {
+            return self.over(client, code);
+        }
+        let allowed = match code {
+            Some(1001) => self.draining && it.going_away,
+            Some(1013) => it.ever_stalled,
+            Some(4001) => self.changes.revoked || self.exceeds_key(client),
+            Some(4002) => it
+                .credential
+                .expires_unix
+                .is_some_and(|at| at * 1_000 - 250 <= now),
+            Some(4012) => it.credential.app == 1,
+            _ => false,
+        };
+        assert!(
+            allowed,
+            "closed with {code:?} in {:?}: {:?} at {now}",
+            it.phase, it.credential
+        );
+        if it.phase != Phase::Leaving {
+            self.send_close(client, code.and_then(CloseCode::from_wire));
+        }
+        self.over(client, code);
+    }
+
+    /// A snapshot stands behind its ack and has its turn for itself.
+    fn check_apart(&mut self, client: usize, text: &str, first_turn: u64, last_turn: u64) {
+        let it = &mut self.clients[client];
+        if let Some(closed) = it.closed_turn.take() {
+            assert!(
+                first_turn > closed,
+                "a snapshot shares its write with {text}"
+            );
+        }
+        if let Some((channel, ack_turn)) = it.snapshot_due {
+            let start = format!(r#"{{"type":"presence","channel":"room-{channel}","#);
+            assert!(text.starts_with(&start), "instead of a snapshot: {text}");
+            assert!(
+                first_turn > ack_turn,
+                "a snapshot shares its write with the ack"
+            );
+            it.closed_turn = Some(last_turn);
+        }
+    }
+
+    fn message(&mut self, client: usize, text: &str, message: &Value, turn: u64) {
+        let kind = message["type"].as_str().unwrap();
+        if self.clients[client].phase == Phase::Greeting || kind == "welcome" {
+            return self.welcome(client, kind, message);
+        }
+        match kind {
+            "ack" | "pong" | "error" => self.answer(client, kind, message, turn),
+            "message" => self.publication(client, message),
+            "direct" => self.direct(client, message),
+            "presence" => self.presence(client, text, message),
+            "going_away" => self.clients[client].going_away = true,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn welcome(&mut self, client: usize, kind: &str, message: &Value) {
+        let step = self.step;
+        let it = &mut self.clients[client];
+        assert_eq!(kind, "welcome", "the first frame");
+        assert!(it.peer.is_empty(), "a second welcome");
+        it.peer = message["peerId"].as_str().unwrap().to_owned();
+        if let Some(sub) = &it.credential.sub {
+            assert_eq!(&it.peer, sub);
+        }
+        it.welcome_step = step;
+        if it.phase == Phase::Greeting {
+            it.phase = Phase::Open;
+        }
+    }
+
+    fn answer(&mut self, client: usize, kind: &str, message: &Value, turn: u64) {
+        if message["requestId"].is_null() {
+            // Only a `publish` goes without, and is answered only where it is refused.
+            assert_eq!(message["code"], "action_not_permitted");
+            return assert!(!self.clients[client].actions.contains(Action::Publish));
+        }
+        let number: u64 = message["requestId"].as_str().unwrap().parse().unwrap();
+        let request = self.clients[client].requests.remove(&number);
+        let request = request.unwrap_or_else(|| panic!("a second answer: {message}"));
+        let code = message["code"].as_str();
+        let actions = self.clients[client].actions;
+        let refused = |action| match actions.contains(action) {
+            true => None,
+            false => Some("action_not_permitted"),
+        };
+        match request {
+            Request::Ping => assert_eq!(kind, "pong"),
+            Request::Bad(expected) if code == Some("action_not_permitted") => {
+                assert!(expected == "missing_data" || expected == "channel_not_authorized");
+            }
+            Request::Bad(expected) => assert_eq!(code, Some(expected)),
+            Request::Publish(publication) => {
+                assert_eq!(code, refused(Action::Publish));
+                let publication = self.ledger.publications.get_mut(&publication);
+                publication.unwrap().accepted = Some(code.is_none());
+            }
+            Request::Send(direct) => {
+                let direct = self.ledger.directs.get_mut(&direct).unwrap();
+                match refused(Action::Send) {
+                    None => assert!(matches!(code, None | Some("peer_not_found"))),
+                    refused => assert_eq!(code, refused),
+                }
+                direct.accepted = Some(code.is_none());
+            }
+            Request::Unsubscribe { channel } => {
+                assert_eq!(code, None);
+                let it = self.clients[client].channels.get_mut(&channel).unwrap();
+                it.unsubscribes_out -= 1;
+                it.open = false;
+                it.roster = None;
+            }
+            Request::Subscribe {
+                channel,
+                metadata,
+                step,
+            } => {
+                let it = self.clients[client].channels.get_mut(&channel).unwrap();
+                it.subscribes_out -= 1;
+                if code == Some("channel_limit_exceeded") {
+                    let asked = self.clients[client].ever_asked.len();
+                    return assert!(
+                        asked > self.channels_per_connection && !self.is_in(client, channel)
+                    );
+                }
+                assert_eq!(code, refused(Action::Subscribe));
+                if code.is_none() {
+                    self.subscribed(client, channel, metadata, step, turn);
+                }
+            }
+        }
+    }
+
+    fn is_in(&self, client: usize, channel: usize) -> bool {
+        self.clients[client].settled(channel).is_some()
+    }
+
+    fn subscribed(&mut self, client: usize, channel: usize, metadata: bool, asked: u64, turn: u64) {
+        let presence = self.clients[client].actions.contains(Action::Presence);
+        if presence {
+            self.clients[client].snapshot_due = Some((channel, turn));
+        }
+        let leaving = self.clients[client].phase == Phase::Leaving;
+        let app = self.clients[client].credential.app;
+        let it = self.clients[client].channels.get_mut(&channel).unwrap();
+        it.open = true;
+        it.metadata = metadata;
+        if !presence {
+            it.roster = None;
+        }
+        if let Some(epoch) = it.epoch {
+            self.ledger.epochs[epoch].presence &= presence;
+        } else if it.unsubscribes_out == 0 && !leaving {
+            it.epoch = Some(self.ledger.epochs.len());
+            self.ledger.epochs.push(Epoch {
+                client,
+                app,
+                channel,
+                since_step: self.step,
+                over: false,
+                presence,
+                items: Vec::new(),
+            });
+            self.oblige_members(client, channel, asked);
+        }
+    }
+
+    /// All who were members with presence before this one asked have it announced in what is
+    /// queued for them by now.
+    fn oblige_members(&mut self, joiner: usize, channel: usize, asked: u64) {
+        let Some(peer_epoch) = self.clients[joiner].settled(channel) else {
+            return;
+        };
+        let (peer, app) = (
+            self.clients[joiner].peer.clone(),
+            self.clients[joiner].credential.app,
+        );
+        for at in 0..self.clients.len() {
+            let it = &self.clients[at];
+            let Some(epoch) = it.settled(channel) else {
+                continue;
+            };
+            let known = &self.ledger.epochs[epoch];
+            let concerned = it.credential.app == app
+                && it.peer != peer
+                && known.presence
+                && known.since_step < asked
+                && it.channels[&channel].roster.is_some();
+            if concerned {
+                let data_bytes = self.world.data_queued(it.socket);
+                let peer = peer.clone();
+                let obligation = Obligation {
+                    data_bytes,
+                    channel,
+                    peer,
+                    peer_epoch,
+                    epoch,
+                };
+                self.clients[at].obligations.push(obligation);
+                self.check_obligations(at);
+            }
+        }
+    }
+
+    fn check_obligations(&mut self, client: usize) {
+        let it = &mut self.clients[client];
+        let read = it.data_bytes;
+        let due = it
+            .obligations
+            .extract_if(.., |obligation| obligation.data_bytes <= read);
+        for Obligation {
+            channel,
+            peer,
+            peer_epoch,
+            epoch,
+            ..
+        } in due.collect::<Vec<_>>()
+        {
+            let subscription = &self.clients[client].channels[&channel];
+            let roster = subscription.roster.as_ref();
+            if subscription.epoch == Some(epoch) && roster.is_some_and(|it| !it.contains_key(&peer))
+            {
+                let text = format!("{peer} was acked before it was announced in room-{channel}");
+                self.ledger.suspicions.push(Suspicion {
+                    epoch: peer_epoch,
+                    text,
+                });
+            }
+        }
+    }
+
+    fn publication(&mut self, client: usize, message: &Value) {
+        let number = message["data"]["n"].as_u64().unwrap();
+        let publication = &self.ledger.publications[&number];
+        let (from, channel) = (publication.client, publication.channel);
+        let it = &mut self.clients[client];
+        assert_ne!(from, client, "a publisher got its own message");
+        assert_eq!(
+            publication.app, it.credential.app,
+            "a message of another app"
+        );
+        assert_eq!(message["channel"], format!("room-{channel}").as_str());
+        assert!(it.seen.insert(number), "twice: {message}");
+        let subscription = it.channels.get(&channel).filter(|it| it.open);
+        let subscription = subscription.expect("a message of a channel that was not subscribed");
+        let last = it.last_of.insert((channel, from), number);
+        assert!(
+            last < Some(number),
+            "messages of one publisher out of order"
+        );
+        let settled = subscription.subscribes_out == 0;
+        let wanted = subscription.metadata;
+        if let Some(epoch) = subscription.epoch {
+            let item = Item::Publication(number);
+            self.ledger.epochs[epoch].items.push(item);
+        }
+        let sender_epoch = publication.epoch.map(|epoch| (channel, epoch));
+        self.check_sender(client, from, message, settled.then_some(wanted));
+        self.check_announced(client, from, sender_epoch.as_slice());
+    }
+
+    fn check_sender(&self, client: usize, from: usize, message: &Value, metadata: Option<bool>) {
+        let sender = &self.clients[from];
+        assert_eq!(message["from"], sender.peer.as_str());
+        let sent = message.get("fromMetadata").map(Value::to_string);
+        if let Some(wanted) = metadata {
+            let expected = sender.credential.metadata.clone().filter(|_| wanted);
+            assert_eq!(
+                sent, expected,
+                "fromMetadata for {}",
+                self.clients[client].peer
+            );
+        }
+    }
+
+    fn direct(&mut self, client: usize, message: &Value) {
+        let number = message["data"]["n"].as_u64().unwrap();
+        let it = &mut self.clients[client];
+        assert!(it.seen.insert(number), "twice: {message}");
+        let direct = self.ledger.directs.get_mut(&number).unwrap();
+        let (from, epochs) = (direct.client, direct.epochs.clone());
+        assert_ne!(from, client, "a sender got its own message");
+        assert_eq!((direct.app, &direct.to), (it.credential.app, &it.peer));
+        assert_ne!(
+            direct.accepted,
+            Some(false),
+            "delivered, and peer_not_found"
+        );
+        direct.receivers.push(client);
+        self.check_sender(client, from, message, Some(true));
+        self.check_announced(client, from, &epochs);
+    }
+
+    /// Whoever was acked in a channel before it said this, and is still there, is known to
+    /// those who know the channel.
+    fn check_announced(&mut self, client: usize, from: usize, epochs: &[(usize, usize)]) {
+        let sender = self.clients[from].peer.clone();
+        for (channel, sender_epoch) in epochs {
+            let it = &self.clients[client];
+            let known = it.channels.get(channel).filter(|it| it.open);
+            let roster = known.and_then(|it| it.roster.as_ref());
+            let unknown = roster.is_some_and(|it| !it.contains_key(&sender));
+            let settled = known.is_some_and(|it| it.unsubscribes_out == 0);
+            if unknown && settled && sender != it.peer && !self.ledger.epochs[*sender_epoch].over {
+                let text = format!("a message of {sender}, not announced in room-{channel}");
+                let epoch = *sender_epoch;
+                self.ledger.suspicions.push(Suspicion { epoch, text });
+            }
+        }
+    }
+
+    fn presence(&mut self, client: usize, text: &str, message: &Value) {
+        let it = &mut self.clients[client];
+        let channel = message["channel"].as_str().unwrap();
+        let channel: usize = channel.strip_prefix("room-").unwrap().parse().unwrap();
+        let peer = it.peer.clone();
+        let subscription = it.channels.get_mut(&channel).filter(|it| it.open);
+        let subscription = subscription.expect("presence of a channel that was not subscribed");
+        let (joined, left) = (entries(&message["joined"]), entries(&message["left"]));
+        assert!(
+            !joined.contains_key(&peer) && !left.contains_key(&peer),
+            "itself: {text}"
+        );
+        if it.snapshot_due.take().is_some() {
+            assert!(left.is_empty(), "a snapshot in which somebody leaves");
+            subscription.roster = Some(joined);
+            return;
+        }
+        if let Some(epoch) = subscription.epoch {
+            let item = Item::Presence(text.to_owned());
+            self.ledger.epochs[epoch].items.push(item);
+        }
+        let roster = subscription
+            .roster
+            .as_mut()
+            .expect("a change before the snapshot");
+        for (peer, metadata) in left {
+            let known = roster.remove(&peer);
+            assert_eq!(
+                known,
+                Some(metadata),
+                "{peer} left without being there: {text}"
+            );
+        }
+        for (peer, metadata) in joined {
+            let known = roster.insert(peer, metadata);
+            assert_eq!(known, None, "joined, and was there: {text}");
+        }
+    }
+}
+
+fn entries(list: &Value) -> BTreeMap<String, Option<String>> {
+    let list = list.as_array().unwrap();
+    let entry = |it: &Value| {
+        let peer = it["peerId"].as_str().unwrap().to_owned();
+        (peer, it.get("metadata").map(Value::to_string))
+    };
+    let entries: BTreeMap<_, _> = list.iter().map(entry).collect();
+    assert_eq!(entries.len(), list.len(), "a peer twice in one list");
+    entries
+}

@@ -1,0 +1,488 @@
+//! What stands in for the runtime: sockets as bounded byte pipes, links as bounded queues, one
+//! clock. It does what the shard loop does, but a caller chooses the order and the portions.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::rights::Rights;
+use ringmesh::domain::time::Now;
+use ringmesh::domain::token_bucket::BucketLimits;
+use ringmesh::ids::{ConnectionId, ShardId};
+use ringmesh::proto::forwarded::TrustedProxies;
+use ringmesh::shard::effect::Effects;
+use ringmesh::shard::input::Input;
+use ringmesh::shard::mesh_message::MeshMessage;
+use ringmesh::shard::outbox::Finish;
+use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
+
+use crate::random::Random;
+
+/// Messages that a link holds before its sender keeps them back.
+const LINK_MESSAGES_MAX: usize = 16;
+/// Messages kept back for one link before what feeds it is held back too.
+const BACKLOG_MESSAGES_MAX: usize = 24;
+/// What a stalled client's socket takes.
+const SOCKET_BYTES_MAX: usize = 2_000;
+/// Replies that may wait: the bound at which reading stops, and what one turn may add.
+const REPLY_BYTES_MAX: usize = 64 * 1_024 + 64 * 1_024;
+/// Deliveries queued to one connection. Small, so that slow consumers are found out.
+pub const OUTBOUND_BYTES_MAX: usize = 24 * 1_024;
+/// The wall clock at the start of a run, Unix milliseconds.
+pub const START_UNIX_MS: u64 = 1_700_000_000_000;
+
+/// One client's socket, both directions.
+pub struct Socket {
+    /// The home shard.
+    pub shard: usize,
+    id: ConnectionId,
+    to_server: Vec<u8>,
+    client_ended: bool,
+    end_told: bool,
+    /// What the server wrote: in which turn, and what.
+    pub to_client: VecDeque<(u64, Vec<u8>)>,
+    unread_bytes: usize,
+    /// Whether the client leaves what comes in its socket.
+    pub stalled: bool,
+    to_read: bool,
+    write_blocked: bool,
+    /// The server has ended the stream, or closed the socket.
+    pub server_ended: bool,
+    closed: bool,
+    /// Bytes of frames other than ping and pong written so far, and of the HTTP response.
+    data_written: usize,
+}
+
+struct Node {
+    shard: Shard,
+    effects: Effects,
+    to_flush: VecDeque<ConnectionId>,
+    /// Sockets by slot, and how often each slot was used.
+    slots: Vec<(Option<usize>, u32)>,
+    turn: u64,
+}
+
+#[derive(Default)]
+struct Link {
+    in_flight: VecDeque<MeshMessage>,
+    backlog: VecDeque<MeshMessage>,
+    over_limit: bool,
+    blocked: bool,
+}
+
+/// All shards and what is between them and around them.
+pub struct World {
+    now: Now,
+    nodes: Vec<Node>,
+    links: Vec<Link>,
+    /// All sockets that ever were.
+    pub sockets: Vec<Socket>,
+    draining: bool,
+}
+
+impl World {
+    pub fn new(
+        seed: u64,
+        shard_count: u16,
+        channels_per_connection: usize,
+        rights: &Arc<Rights>,
+    ) -> Self {
+        let now = Now {
+            mono_ms: 1_000,
+            unix_ms: START_UNIX_MS,
+        };
+        let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000));
+        let node = |at: u16| {
+            let config = ShardConfig {
+                shard: ShardId(at),
+                shard_count,
+                hasher: RandomState::with_seeds(seed, 2, 3, 4),
+                reject_with_close: seed % 2 == 0,
+                trusted_proxies: TrustedProxies::default(),
+                limits: ShardLimits {
+                    message_bytes_max: 65_536,
+                    channels_per_connection,
+                    message_rate: BucketLimits {
+                        rate_per_sec: 1_000_000,
+                        burst: 1_000_000,
+                    },
+                    outbound_queue_bytes: OUTBOUND_BYTES_MAX,
+                    head_bytes_max: 24 * 1_024,
+                    head_timeout_ms: 60_000,
+                    keep_alive_ms: 60_000,
+                    ping_after_ms: 30_000,
+                    drop_after_ms: 75_000,
+                },
+            };
+            let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));
+            Node {
+                shard: Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now),
+                effects: Effects::new(shard_count),
+                to_flush: VecDeque::new(),
+                slots: Vec::new(),
+                turn: 0,
+            }
+        };
+        let nodes: Vec<Node> = (0..shard_count).map(node).collect();
+        let links = (0..nodes.len() * nodes.len()).map(|_| Link::default());
+        Self {
+            now,
+            links: links.collect(),
+            nodes,
+            sockets: Vec::new(),
+            draining: false,
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    pub fn shard_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn shards(&self) -> Vec<&Shard> {
+        self.nodes.iter().map(|node| &node.shard).collect()
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_ms += ms;
+    }
+
+    /// Jumps to the next deadline of any shard, if one is ahead.
+    pub fn jump_to_deadline(&mut self) {
+        let deadlines = self.nodes.iter().map(|node| node.shard.next_deadline_ms());
+        if let Some(at) = deadlines.flatten().min() {
+            self.advance(at.saturating_sub(self.now.mono_ms));
+        }
+    }
+
+    fn handle(&mut self, at: usize, input: Input<'_>) {
+        let node = &mut self.nodes[at];
+        node.shard.handle(input, self.now, &mut node.effects);
+    }
+
+    /// A client connects to a shard's listener.
+    pub fn connect(&mut self, at: usize) -> Option<usize> {
+        if self.draining {
+            return None;
+        }
+        let socket = self.sockets.len();
+        let slots = &mut self.nodes[at].slots;
+        let slot = slots.iter().position(|(user, _)| user.is_none());
+        let slot = slot.unwrap_or_else(|| {
+            slots.push((None, 0));
+            slots.len() - 1
+        });
+        slots[slot] = (Some(socket), slots[slot].1 + 1);
+        let id = ConnectionId {
+            slot: slot as u32,
+            generation: slots[slot].1,
+        };
+        self.sockets.push(Socket {
+            shard: at,
+            id,
+            to_server: Vec::new(),
+            client_ended: false,
+            end_told: false,
+            to_client: VecDeque::new(),
+            unread_bytes: 0,
+            stalled: false,
+            to_read: false,
+            write_blocked: false,
+            server_ended: false,
+            closed: false,
+            data_written: 0,
+        });
+        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.handle(
+            at,
+            Input::Accepted {
+                connection: id,
+                remote,
+            },
+        );
+        Some(socket)
+    }
+
+    /// A client writes.
+    pub fn write(&mut self, socket: usize, bytes: &[u8]) {
+        let socket = &mut self.sockets[socket];
+        if !socket.closed && !socket.client_ended {
+            socket.to_server.extend_from_slice(bytes);
+            socket.to_read = true;
+        }
+    }
+
+    /// A client ends its stream.
+    pub fn end(&mut self, socket: usize) {
+        let socket = &mut self.sockets[socket];
+        socket.client_ended = true;
+        socket.to_read = true;
+    }
+
+    /// Bytes of data frames that have left for a client or wait to.
+    pub fn data_queued(&self, socket: usize) -> usize {
+        let socket = &self.sockets[socket];
+        let waiting = self.data_waiting(socket);
+        socket.data_written + waiting
+    }
+
+    fn data_waiting(&self, socket: &Socket) -> usize {
+        let outbox = self.nodes[socket.shard].shard.outbox(socket.id);
+        outbox.map_or(0, |it| it.delivery_bytes() + it.reply_bytes())
+    }
+
+    /// A shard reads up to `count_max` bytes from a socket. Answers whether it did anything.
+    pub fn read(&mut self, index: usize, count_max: usize) -> bool {
+        let socket = &mut self.sockets[index];
+        if !socket.to_read || socket.closed {
+            return false;
+        }
+        let (at, connection) = (socket.shard, socket.id);
+        if !self.nodes[at].shard.wants_input(connection) {
+            socket.to_read = false; // until the shard, or something new, says so
+            return false;
+        }
+        let count = socket.to_server.len().min(count_max);
+        if count > 0 {
+            let mut bytes: Vec<u8> = socket.to_server.drain(..count).collect();
+            socket.to_read = !socket.to_server.is_empty() || socket.client_ended;
+            let bytes = &mut bytes[..];
+            self.handle(at, Input::Received { connection, bytes });
+            return true;
+        }
+        socket.to_read = false;
+        if socket.client_ended && !socket.end_told {
+            socket.end_told = true;
+            self.handle(at, Input::Ended { connection });
+            return true;
+        }
+        false
+    }
+
+    /// A shard takes up to `count_max` messages from a link. Answers whether there were any.
+    pub fn deliver(&mut self, from: usize, to: usize, count_max: usize) -> bool {
+        let link = from * self.nodes.len() + to;
+        let mut any = false;
+        for _ in 0..count_max {
+            let Some(message) = self.links[link].in_flight.pop_front() else {
+                break;
+            };
+            any = true;
+            let from = ShardId(from as u16);
+            self.handle(to, Input::Mesh { from, message });
+        }
+        any
+    }
+
+    /// Stops a link's deliveries into its receiver's queue, or lets them go on.
+    pub fn block_link(&mut self, from: usize, to: usize, blocked: bool) {
+        let link = from * self.nodes.len() + to;
+        self.links[link].blocked = blocked;
+    }
+
+    pub fn rights(&mut self, at: usize, rights: &Arc<Rights>) {
+        self.handle(at, Input::Rights(rights.clone()));
+    }
+
+    pub fn drain(&mut self, at: usize, window_ms: u64) {
+        self.draining = true;
+        let retry_after_ms = 500;
+        self.handle(
+            at,
+            Input::Drain {
+                window_ms,
+                retry_after_ms,
+            },
+        );
+    }
+
+    /// Ends a shard's turn: deadlines, announcements, writes, links. Answers whether anything
+    /// was written or sent.
+    pub fn end_turn(&mut self, at: usize) -> bool {
+        let due = self.nodes[at].shard.next_deadline_ms();
+        if due.is_some_and(|due| due <= self.now.mono_ms) {
+            self.handle(at, Input::Time);
+        }
+        self.handle(at, Input::EndOfTurn);
+        self.nodes[at].turn += 1;
+        let flushed = self.flush(at);
+        self.send_mesh(at) | flushed
+    }
+
+    fn flush(&mut self, at: usize) -> bool {
+        let node = &mut self.nodes[at];
+        node.to_flush.extend(node.effects.dirty.drain(..));
+        let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
+        let mut any = !due.is_empty();
+        for id in due {
+            self.flush_one(at, id);
+        }
+        for id in std::mem::take(&mut self.nodes[at].effects.readable) {
+            any = true;
+            if let Some(socket) = self.socket_at(at, id) {
+                self.sockets[socket].to_read = true;
+            }
+        }
+        for id in std::mem::take(&mut self.nodes[at].effects.abort) {
+            any = true;
+            self.close(at, id);
+        }
+        any
+    }
+
+    fn socket_at(&self, at: usize, id: ConnectionId) -> Option<usize> {
+        let (socket, _) = self.nodes[at].slots.get(id.slot as usize)?;
+        socket.filter(|socket| self.sockets[*socket].id == id)
+    }
+
+    fn flush_one(&mut self, at: usize, id: ConnectionId) {
+        let Some(index) = self.socket_at(at, id) else {
+            return;
+        };
+        if self.sockets[index].write_blocked {
+            return;
+        }
+        self.check_bounds(at, id);
+        self.nodes[at].shard.begin_flush(id);
+        loop {
+            let socket = &mut self.sockets[index];
+            let pending = self.nodes[at].shard.pending(id);
+            if pending.is_empty() {
+                break;
+            }
+            if socket.client_ended {
+                // Nobody reads any more: a reset, at some point.
+                self.handle(at, Input::Ended { connection: id });
+                return self.close(at, id);
+            }
+            let room = match socket.stalled {
+                true => SOCKET_BYTES_MAX.saturating_sub(socket.unread_bytes),
+                false => usize::MAX,
+            };
+            let count = pending.len().min(room);
+            if count == 0 {
+                socket.write_blocked = true;
+                return;
+            }
+            socket
+                .to_client
+                .push_back((self.nodes[at].turn, pending[..count].to_vec()));
+            socket.unread_bytes += count;
+            let before = self.data_waiting(&self.sockets[index]);
+            self.handle(
+                at,
+                Input::Written {
+                    connection: id,
+                    count,
+                },
+            );
+            let after = self.data_waiting(&self.sockets[index]);
+            self.sockets[index].data_written += before - after;
+        }
+        match self.nodes[at].shard.finish(id) {
+            Finish::Open => {}
+            Finish::ShutdownWrite => self.sockets[index].server_ended = true,
+            Finish::Close => self.close(at, id),
+        }
+    }
+
+    fn check_bounds(&self, at: usize, id: ConnectionId) {
+        if let Some(outbox) = self.nodes[at].shard.outbox(id) {
+            assert!(
+                outbox.delivery_bytes() <= OUTBOUND_BYTES_MAX,
+                "deliveries are bounded"
+            );
+            assert!(
+                outbox.reply_bytes() <= REPLY_BYTES_MAX,
+                "replies are bounded"
+            );
+        }
+    }
+
+    fn close(&mut self, at: usize, id: ConnectionId) {
+        if let Some(socket) = self.socket_at(at, id) {
+            self.sockets[socket].server_ended = true;
+            self.sockets[socket].closed = true;
+            self.nodes[at].slots[id.slot as usize].0 = None;
+            self.handle(at, Input::Closed { connection: id });
+        }
+    }
+
+    /// A client takes what has come.
+    pub fn take(&mut self, index: usize) -> Option<(u64, Vec<u8>)> {
+        let socket = &mut self.sockets[index];
+        let taken = socket.to_client.pop_front()?;
+        socket.unread_bytes -= taken.1.len();
+        if std::mem::take(&mut socket.write_blocked) {
+            let (at, id) = (socket.shard, socket.id);
+            self.nodes[at].to_flush.push_back(id);
+        }
+        Some(taken)
+    }
+
+    fn send_mesh(&mut self, at: usize) -> bool {
+        let mut any = false;
+        let count = self.nodes.len();
+        for to in 0..count {
+            let produced = std::mem::take(&mut self.nodes[at].effects.mesh[to]);
+            let link = &mut self.links[at * count + to];
+            any |= !produced.is_empty();
+            link.backlog.extend(produced);
+            if !link.blocked && link.in_flight.len() < LINK_MESSAGES_MAX {
+                any |= !link.backlog.is_empty();
+                link.in_flight.append(&mut link.backlog);
+            }
+            let over_limit = match link.over_limit {
+                true => link.backlog.len() > BACKLOG_MESSAGES_MAX / 2,
+                false => link.backlog.len() > BACKLOG_MESSAGES_MAX,
+            };
+            if over_limit != link.over_limit {
+                any = true;
+                link.over_limit = over_limit;
+                let to = ShardId(to as u16);
+                self.handle(at, Input::Link { to, over_limit });
+            }
+        }
+        any
+    }
+
+    /// Lets everything happen that is on its way, clients aside. Answers whether anything was.
+    pub fn settle(&mut self) -> bool {
+        let mut any = false;
+        for link in &mut self.links {
+            link.blocked = false;
+        }
+        for socket in 0..self.sockets.len() {
+            any |= self.read(socket, usize::MAX);
+        }
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                any |= self.deliver(from, to, usize::MAX);
+            }
+        }
+        for at in 0..self.nodes.len() {
+            any |= self.end_turn(at);
+        }
+        any
+    }
+
+    /// Nothing that came from a client was left unread by the server.
+    pub fn check_all_read(&self) {
+        for socket in self.sockets.iter().filter(|socket| !socket.closed) {
+            assert!(
+                socket.to_server.is_empty(),
+                "a socket that the shard wants to read was forgotten"
+            );
+        }
+    }
+
+    pub fn has_server_closed(&self, socket: usize) -> bool {
+        self.sockets[socket].closed
+    }
+}
