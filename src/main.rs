@@ -9,6 +9,7 @@ use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
 use ringmesh::dev;
 use ringmesh::runtime::clock::unix_ms;
 use ringmesh::runtime::server::{Server, ServerError};
+use ringmesh::shard::rest::openapi;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
@@ -31,6 +32,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let token = args.mint(unix_ms() / 1_000, &environment)?;
             print(&format!("{token}\n"))
         }
+        Command::Operate(AdminCommand::Openapi) => print(&format!("{}\n", openapi::document())),
         Command::Operate(AdminCommand::App(args)) => print(&operate::app(args)?),
         Command::Operate(AdminCommand::Key(args)) => print(&operate::key(args)?),
         Command::Operate(AdminCommand::Stats(args)) => {

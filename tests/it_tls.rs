@@ -1,6 +1,8 @@
 //! The executable over TLS and behind proxies: clients that are not ours, certificates that
 //! change, handshakes that stall, storms.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -118,9 +118,11 @@ fn outbox() -> Operation {
         &[b'x'; USUAL_BYTES],
     );
     let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    let mut turn = 0;
     Box::new(move || {
         outbox.push(Class::Delivery, black_box(&frame), &mut pool);
-        outbox.begin_turn();
+        turn += 1;
+        outbox.begin_turn(turn);
         let count = black_box(outbox.pending()).len();
         outbox.advance(count, &mut pool);
     })

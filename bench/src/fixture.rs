@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::request_rate::RequestRates;
 use ringmesh::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
@@ -118,12 +119,23 @@ pub fn shard_limits() -> ShardLimits {
             burst: 0,
         },
         outbound_queue_bytes: 1 << 20,
+        rest_body_bytes_max: 32 * 1_024,
         head_bytes_max: 24 * 1_024,
         head_timeout_ms: 5_000,
         keep_alive_ms: 60_000,
         ping_after_ms: 30_000,
         drop_after_ms: 75_000,
     }
+}
+
+/// No limit on REST requests.
+#[must_use]
+pub fn unlimited_requests() -> RequestRates {
+    let unlimited = BucketLimits {
+        rate_per_sec: 0,
+        burst: 0,
+    };
+    RequestRates::new(unlimited, unlimited)
 }
 
 /// A client's masked text frame.
@@ -204,6 +216,8 @@ impl Fixture {
             hasher: RandomState::with_seeds(1, 2, 3, 4),
             reject_with_close: false,
             trusted_proxies: TrustedProxies::default(),
+            accept_bare_key_id: false,
+            request_rates: Arc::new(unlimited_requests()),
             limits: shard_limits(),
         };
         let now = Now {

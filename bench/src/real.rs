@@ -12,7 +12,7 @@ use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, Shards};
 use ringmesh::runtime::clock::Clock;
 
-use crate::fixture::{rights, shard_limits};
+use crate::fixture::{rights, shard_limits, unlimited_requests};
 
 /// A server that was started for a measurement; it ends with this value.
 #[derive(Debug)]
@@ -83,8 +83,11 @@ pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
         cores,
         limits: shard_limits(),
         reject_with_close: false,
+        accept_bare_key_id: false,
         connect_rates: Arc::new(ConnectRates::new(0, 60_000)),
+        request_rates: Arc::new(unlimited_requests()),
         rights: Arc::new(rights()),
+        control: None,
         clock,
     })
     .map_err(|error| error.to_string())?;

@@ -24,6 +24,9 @@ pub enum AdminCommand {
     /// Show what a running server is doing.
     #[command(after_help = "Example:\n  ringmesh stats --watch")]
     Stats(StatsArgs),
+    /// Print the OpenAPI document of the REST API.
+    #[command(after_help = "Example:\n  ringmesh openapi > openapi.json")]
+    Openapi,
 }
 
 /// How to reach the admin API. Not `Debug`: one of them is a secret.

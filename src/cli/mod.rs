@@ -187,7 +187,7 @@ mod tests {
         check_refused(
             "ringmesh",
             "'ringmesh' requires a subcommand but one was not provided; \
-             [subcommands: dev, serve, token, app, key, stats]; see 'ringmesh --help'",
+             [subcommands: dev, serve, token, app, key, stats, openapi]; see 'ringmesh --help'",
         );
         check_refused(
             "ringmesh sevre",

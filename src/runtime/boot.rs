@@ -3,7 +3,7 @@
 //! Everything that can fail for a foreseeable reason is done before the first shard starts.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub struct Options {
     /// Connects per address, shared by all shards.
     pub connect_rates: Arc<ConnectRates>,
     /// Where the shards report what apps use.
-    pub control: ControlHandle,
+    pub control: Option<ControlHandle>,
     /// Apps and keys to begin with.
     pub rights: Arc<Rights>,
     /// The process's clocks.
@@ -110,7 +110,7 @@ impl fmt::Display for StartError {
 /// Running shards.
 pub struct Shards {
     commands: Vec<flume::Sender<Command>>,
-    threads: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    threads: Vec<ExecutorJoinHandle<()>>,
     drained: flume::Receiver<ShardId>,
     addresses: Vec<SocketAddr>,
 }
@@ -221,9 +221,12 @@ impl Shards {
                         control: options.control.clone(),
                         wake,
                     };
-                    let l = ShardLoop::new(parts)?;
-
-                    l.run().await
+                    let Err(error) = run(parts).await else {
+                        return;
+                    };
+                    // Half a mesh is worse than a restart. The log's writer may not come to it.
+                    let _ = writeln!(io::stderr(), "ringmesh: shard {number} failed: {error}");
+                    std::process::exit(1);
                 })
                 .map_err(|error| StartError::Shard(shard, error.to_string()))?;
             shards.commands.push(commands);
@@ -268,22 +271,24 @@ impl Shards {
     /// Ends the shards.
     ///
     /// # Errors
-    /// The first shard that had failed, and why.
+    /// The first shard whose executor had not started, and why.
     pub fn stop(self) -> Result<(), StartError> {
         for commands in &self.commands {
             let _ = commands.send(Command::Stop);
         }
         let mut outcome = Ok(());
         for (number, thread) in self.threads.into_iter().enumerate() {
-            let failed = match thread.join() {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            outcome = outcome.and(Err(StartError::Shard(ShardId(number as u16), failed)));
+            if let Err(error) = thread.join() {
+                let failed = StartError::Shard(ShardId(number as u16), error.to_string());
+                outcome = outcome.and(Err(failed));
+            }
         }
         outcome
     }
+}
+
+async fn run(parts: Parts) -> io::Result<()> {
+    ShardLoop::new(parts)?.run().await
 }
 
 /// See [`HEARTBEAT`].

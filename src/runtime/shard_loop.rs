@@ -8,6 +8,7 @@
 //! command or a deadline wakes it.
 
 mod accept;
+mod fan_out;
 mod transported;
 
 use std::collections::VecDeque;
@@ -47,6 +48,11 @@ const HANDSHAKES_PER_TURN_MAX: usize = 2;
 const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Pause before accepting again when descriptors or memory have run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// How long a shard without a mesh waits for its sockets alone before it goes to sleep in
+/// glommio, which costs 14 calls of the kernel.
+const LINGER: Duration = Duration::from_millis(2);
+/// How long a command may wait while a shard without a mesh is busy.
+const COMMANDS_WAIT_MS: u64 = 4;
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
 
@@ -62,7 +68,7 @@ pub struct ShardLoop {
     mesh_out: MeshOut,
     mesh_in: Inbox,
     commands: Commands,
-    control: ControlHandle,
+    control: Option<ControlHandle>,
     wake: Rc<Wake>,
     sleep: Rc<Wake>,
     scratch: Box<[u8]>,
@@ -70,6 +76,8 @@ pub struct ShardLoop {
     to_read: VecDeque<ConnectionId>,
     to_handshake: VecDeque<ConnectionId>,
     to_flush: VecDeque<ConnectionId>,
+    /// Connections that are being flushed together; empty between turns.
+    batch: Vec<ConnectionId>,
     /// Listeners that stopped, and when to start them again.
     paused_listeners: Vec<(u32, u64)>,
     accepting: bool,
@@ -99,7 +107,7 @@ pub struct Parts {
     /// Where commands come from.
     pub commands: Commands,
     /// Where usage is reported.
-    pub control: ControlHandle,
+    pub control: Option<ControlHandle>,
     /// Wakes the loop.
     pub wake: Rc<Wake>,
 }
@@ -143,6 +151,7 @@ impl ShardLoop {
             to_read: VecDeque::new(),
             to_handshake: VecDeque::new(),
             to_flush: VecDeque::new(),
+            batch: Vec::new(),
             paused_listeners: Vec::new(),
             accepting: true,
             draining: false,
@@ -162,19 +171,22 @@ impl ShardLoop {
             if self.stopped {
                 return Ok(());
             }
-            if !self.has_work() {
-                self.sleep().await;
-            } else if self.multiple_shards || self.yield_is_due() {
+            let others_ran = !self.has_work() && self.sleep().await;
+            if !others_ran && (self.multiple_shards || self.yield_is_due()) {
                 // glommio looks at the mesh and at timers only when its task queue yields.
                 glommio::executor().yield_task_queue_now().await;
             }
         }
     }
 
-    /// A busy shard without a mesh lets commands in once in a millisecond.
+    /// A busy shard without a mesh lets commands in from time to time.
     fn yield_is_due(&mut self) -> bool {
         let now_ms = self.clock.now().mono_ms;
-        std::mem::replace(&mut self.yielded_ms, now_ms) != now_ms
+        let due = now_ms >= self.yielded_ms + COMMANDS_WAIT_MS;
+        if due {
+            self.yielded_ms = now_ms;
+        }
+        due
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -220,11 +232,9 @@ impl ShardLoop {
             || !self.mesh_in.borrow().is_empty()
     }
 
-    async fn sleep(&mut self) {
-        if self.ring.prepare_to_sleep() {
-            self.ring.awake();
-            return;
-        }
+    /// Sleeps until there is something to do. Answers whether glommio's other tasks have had
+    /// their turn.
+    async fn sleep(&mut self) -> bool {
         let now = self.clock.now();
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
         let deadline_ms = self
@@ -238,6 +248,14 @@ impl ShardLoop {
         if self.mesh_out.has_backlog() {
             timeout = Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
         }
+        // A mesh cannot wake a thread that the ring blocks.
+        if !self.multiple_shards && self.ring.wait(timeout.map_or(LINGER, |it| it.min(LINGER))) {
+            return false;
+        }
+        if self.ring.prepare_to_sleep() {
+            self.ring.awake();
+            return false;
+        }
         self.sleep.wake();
         match timeout {
             None => self.wake.wait().await,
@@ -249,6 +267,7 @@ impl ShardLoop {
             }
         }
         self.ring.awake();
+        true
     }
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
@@ -282,8 +301,16 @@ impl ShardLoop {
                 connection,
                 readable,
                 writable,
+                hung_up,
                 last,
-            } => self.ready(connection, readable, writable, last),
+            } => {
+                if let Some(socket) = self.sockets.get_mut(connection) {
+                    socket.hung_up |= hung_up;
+                }
+                self.ready(connection, readable, writable, last)
+            }
+            // Dealt with where the batch was sent.
+            RingEvent::SentShort { .. } => Ok(()),
         }
     }
 
@@ -356,8 +383,7 @@ impl ShardLoop {
             }
             match socket.receive(&mut self.scratch) {
                 Transfer::Bytes(count) => {
-                    // A short read has emptied the socket; the ring reports what comes later.
-                    let more = count == self.scratch.len();
+                    let more = socket.has_more(count, self.scratch.len());
                     socket.queued_to_read = more;
                     if more {
                         self.to_read.push_back(id);
@@ -435,11 +461,16 @@ impl ShardLoop {
 
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.to_flush.extend(self.effects.dirty.drain(..));
-        for _ in 0..FLUSHES_PER_TURN_MAX.min(self.to_flush.len()) {
-            let Some(id) = self.to_flush.pop_front() else {
-                break;
-            };
-            self.flush_one(id, now)?;
+        let count = FLUSHES_PER_TURN_MAX.min(self.to_flush.len());
+        if count >= fan_out::BATCH_MIN {
+            self.flush_batch(count, now)?;
+        } else {
+            for _ in 0..count {
+                let Some(id) = self.to_flush.pop_front() else {
+                    break;
+                };
+                self.flush_one(id, now)?;
+            }
         }
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id);
@@ -454,13 +485,18 @@ impl ShardLoop {
         let Some(socket) = self.sockets.get_mut(id) else {
             return Ok(());
         };
-        if socket.closing || socket.write_blocked {
+        if !socket.takes_bytes() {
             return Ok(());
         }
         if socket.transport.is_some() {
             return self.flush_transported(id, now);
         }
         self.shard.begin_flush(id);
+        self.flush_pending(id, now)
+    }
+
+    /// Goes on with a flush that has begun.
+    fn flush_pending(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
         loop {
             let pending = self.shard.pending(id);
             if pending.is_empty() {
@@ -541,7 +577,8 @@ impl ShardLoop {
     fn report_usage(&mut self) {
         if !self.effects.usage.is_empty() {
             let deltas = std::mem::take(&mut self.effects.usage);
-            if let Err(deltas) = self.control.report_usage(deltas) {
+            let Some(control) = &self.control else { return };
+            if let Err(deltas) = control.report_usage(deltas) {
                 self.effects.usage = deltas;
             }
         }

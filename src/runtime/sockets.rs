@@ -18,6 +18,8 @@ pub struct Socket {
     pub write_blocked: bool,
     /// It stands on the list of sockets to be read.
     pub queued_to_read: bool,
+    /// The ring has reported the end of the stream, which it does only once.
+    pub hung_up: bool,
     /// It is shut down and waits for its poll to end.
     pub closing: bool,
 }
@@ -38,6 +40,20 @@ impl Socket {
     #[must_use]
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// Whether a read of `count` bytes into that much room must be followed by another: a short
+    /// one has emptied the socket, and the ring reports what comes later, but not again an end
+    /// of the stream that it has reported together with the last bytes.
+    #[must_use]
+    pub fn has_more(&self, count: usize, room: usize) -> bool {
+        count == room || self.hung_up
+    }
+
+    /// Whether an outbox may be written to it as it is.
+    #[must_use]
+    pub fn takes_bytes(&self) -> bool {
+        !self.closing && !self.write_blocked
     }
 
     /// Reads what is there, without waiting.
@@ -164,6 +180,7 @@ impl Sockets {
             transport,
             write_blocked: false,
             queued_to_read: false,
+            hung_up: false,
             closing: false,
         });
         self.count += 1;

@@ -104,10 +104,9 @@ impl Shard {
         }
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let hash = channel_hash(&self.config.hasher, app, channel);
-        let known = self.channels.find(hash, app, channel);
         let owner = owner_shard(hash, self.config.shard_count);
         if owner == self.id() {
-            if let Some(slot) = known
+            if let Some(slot) = self.channels.find(hash, app, channel)
                 && let Some(local) = self.channels.get(slot)
             {
                 let mut plain = std::mem::take(&mut self.encoded);

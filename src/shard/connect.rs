@@ -361,6 +361,9 @@ impl Shard {
                 metadata: metadata.as_deref().map(str::as_bytes),
             }),
         );
+        if self.draining {
+            encode::going_away(&mut frame, self.retry_after_ms);
+        }
         self.reply(id, &frame, effects);
         self.encoded = frame;
         self.release_input(id, Held::REQUEST);

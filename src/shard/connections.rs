@@ -128,8 +128,10 @@ impl Held {
     pub const LINK: Held = Held(2);
     /// A request is being answered (HTTP), or the upgrade is.
     pub const REQUEST: Held = Held(4);
+    /// Many joins are under way.
+    pub const JOINS: Held = Held(8);
     /// All of them: for a connection that is closed, whose peer's answer must be read.
-    pub const ALL: Held = Held(7);
+    pub const ALL: Held = Held(15);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {

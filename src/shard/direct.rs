@@ -107,10 +107,9 @@ impl Shard {
                     self.channels
                         .get(membership.channel)
                         .is_some_and(|channel| {
-                            scope
-                                .channels
-                                .iter()
-                                .any(|key| key.name == channel.key.name)
+                            scope.channels.iter().any(|it| {
+                                it.hash == channel.key.hash && it.name == channel.key.name
+                            })
                         })
                 })
             })

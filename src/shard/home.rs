@@ -3,7 +3,7 @@
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::channels::{ChannelSlot, Member};
-use crate::shard::connections::{Connection, Joining, Membership};
+use crate::shard::connections::{Connection, Held, Joining, Membership};
 use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
@@ -37,6 +37,8 @@ impl Shard {
         for frame in held {
             self.deliver_to(id, &frame, effects);
         }
+        self.hold_if_unread(id);
+        self.release_input(id, Held::JOINS);
     }
 
     fn add_member(&mut self, id: ConnectionId, joined: &Joined) {

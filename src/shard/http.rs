@@ -39,6 +39,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) -> Option<usize> {
+        self.watch_links();
         let connection = self.connections.get_mut(id)?;
         let Stage::Http(http) = &mut connection.stage else {
             return None;
@@ -47,8 +48,8 @@ impl Shard {
             Some(partial) => self.body_step(id, partial, bytes, now, effects),
             None => self.head_step(id, bytes, now, effects)?,
         };
-        self.hold_if_link_blocked(id);
         self.settle(now, effects);
+        self.hold_if_link_blocked(id);
         self.hold_if_unread(id);
         Some(used)
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::peer::SharedChannel;
 use crate::domain::peers::peer_hash;
 use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
@@ -142,7 +143,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         session: &Session,
-        channel: crate::domain::peer::SharedChannel,
+        channel: SharedChannel,
         effects: &mut Effects,
     ) {
         let owner = owner_shard(channel.hash, self.config.shard_count);
@@ -372,6 +373,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.draining = true;
+        self.retry_after_ms = retry_after_ms;
         let mut frame = Vec::new();
         encode::going_away(&mut frame, retry_after_ms);
         let ids = self.connections.ids();
@@ -389,6 +391,7 @@ impl Shard {
                     self.arm(id);
                 }
                 Stage::Http(_) => self.drain_http(id, now, effects),
+                // Hears of it behind its `welcome`.
                 Stage::Registering(session) => session.drain_ms = Some(close_ms),
                 Stage::Closing { .. } | Stage::Lingering { .. } => {}
             }

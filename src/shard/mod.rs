@@ -23,5 +23,7 @@ pub mod rest;
 pub mod state;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod usage;

@@ -4,7 +4,8 @@
 //! write. Buffers come from the shard's [`BufferPool`] and go back when they are empty: an idle
 //! connection owns none.
 //!
-//! Always true: the queue begins at the first byte not yet written; `runs` adds up to the
+//! Always true: the queue begins at the first byte not yet written, and less than as much again
+//! as is queued (or a constant) stands before it; `runs` adds up to the
 //! queue's length; control frames overtake data frames, but never in the middle of one; bytes
 //! behind a fence are not offered before [`Outbox::begin_turn`] after the fence was reached.
 
@@ -18,6 +19,8 @@ const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
 /// subscribers, whose buffers are all in use before the first is flushed. Beyond this the
 /// allocator serves as well.
 const POOLED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Written bytes at the front of a queue that are worth moving the rest over.
+const WRITTEN_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
 const BUFFER_CAPACITY_MIN: usize = 512;
 
@@ -163,7 +166,7 @@ impl Outbox {
 
     /// Drops everything that has not begun to leave, keeping a frame that has.
     pub fn discard_unstarted(&mut self) {
-        let keep = if self.written > self.frame_start {
+        let keep = if self.written > self.frame_start || self.frame_start < self.raw_end {
             self.frame_end()
         } else {
             self.written
@@ -269,6 +272,23 @@ impl Outbox {
             while self.frame_end() <= self.written {
                 self.frame_start = self.frame_end();
             }
+            self.compact();
+        }
+    }
+
+    /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
+    /// just as fast as it is sent to would make it grow for ever. Moves no more bytes than it frees.
+    fn compact(&mut self) {
+        let start = self.frame_start;
+        if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {
+            return;
+        }
+        self.bytes.drain(..start as usize);
+        self.written -= start;
+        self.frame_start = 0;
+        self.raw_end = self.raw_end.saturating_sub(start);
+        for fence in &mut self.fences {
+            *fence -= start;
         }
     }
 
@@ -314,146 +334,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(len: usize, fill: u8) -> Vec<u8> {
-        let mut bytes = vec![0x81];
-        match len {
-            0..=125 => bytes.push(len as u8),
-            126..=65_535 => {
-                bytes.push(126);
-                bytes.extend_from_slice(&(len as u16).to_be_bytes());
-            }
-            _ => {
-                bytes.push(127);
-                bytes.extend_from_slice(&(len as u64).to_be_bytes());
-            }
-        }
-        bytes.resize(bytes.len() + len, fill);
-        bytes
-    }
-
-    /// Writes in steps of `step` bytes, a turn each time nothing is pending.
-    fn drain(outbox: &mut Outbox, pool: &mut BufferPool, step: usize) -> Vec<Vec<u8>> {
-        let mut turns = Vec::new();
-        while !outbox.is_empty() {
-            let mut turn = Vec::new();
-            outbox.begin_turn(turns.len() as u32 + 1);
-            while !outbox.pending().is_empty() {
-                let count = outbox.pending().len().min(step);
-                turn.extend_from_slice(&outbox.pending()[..count]);
-                outbox.advance(count, pool);
-            }
-            turns.push(turn);
-        }
-        turns
-    }
-
-    #[test]
-    fn everything_due_leaves_in_one_turn_and_in_order() {
-        for step in 1..40 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b) = (frame(10, 1), frame(200, 2));
-            outbox.push(Class::Delivery, &a, &mut pool);
-            outbox.push(Class::Reply, &b, &mut pool);
-            assert_eq!(
-                (outbox.delivery_bytes(), outbox.reply_bytes()),
-                (a.len(), b.len())
-            );
-            assert_eq!(drain(&mut outbox, &mut pool, step), [[a, b].concat()]);
-            assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (0, 0));
-        }
-    }
-
-    #[test]
-    fn a_fence_ends_the_turn() {
-        for step in [1, 7, 1_000] {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (ack, snapshot, next) = (frame(10, 1), frame(20, 2), frame(30, 3));
-            outbox.push(Class::Reply, &ack, &mut pool);
-            outbox.fence();
-            outbox.push(Class::Reply, &snapshot, &mut pool);
-            outbox.fence();
-            outbox.push(Class::Delivery, &next, &mut pool);
-            assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
-        }
-    }
-
-    #[test]
-    fn a_second_flush_in_a_turn_does_not_pass_the_fence() {
-        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-        let (ack, snapshot) = (frame(10, 1), frame(20, 2));
-        outbox.push(Class::Reply, &ack, &mut pool);
-        outbox.fence();
-        outbox.push(Class::Reply, &snapshot, &mut pool);
-        outbox.begin_turn(7);
-        outbox.advance(ack.len(), &mut pool);
-        outbox.begin_turn(7);
-        assert_eq!(outbox.pending(), b"");
-        outbox.begin_turn(8);
-        assert_eq!(outbox.pending(), snapshot);
-    }
-
-    #[test]
-    fn control_frames_overtake_but_never_inside_a_frame() {
-        for begun in 0..15 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b, pong) = (frame(10, 1), frame(70_000, 2), vec![0x8A, 0]);
-            outbox.push(Class::Delivery, &a, &mut pool);
-            outbox.push(Class::Delivery, &b, &mut pool);
-            outbox.advance(begun, &mut pool);
-            outbox.push_control(&pong);
-            let rest = drain(&mut outbox, &mut pool, 9).concat();
-            let expected = match begun {
-                0 => [&pong[..], &a, &b].concat(),
-                1..=12 => [&a[begun..], &pong, &b].concat(),
-                _ => [&b[begun - 12..], &pong].concat(),
-            };
-            assert_eq!(rest, expected, "{begun} bytes written before the pong");
-        }
-    }
-
-    #[test]
-    fn control_frames_wait_for_the_end_of_the_http_response() {
-        for begun in 0..40 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (http, welcome, ping) = (vec![b'H'; 40], frame(10, 1), vec![0x89, 0]);
-            outbox.push_http(&http, &mut pool);
-            outbox.push(Class::Reply, &welcome, &mut pool);
-            outbox.advance(begun, &mut pool);
-            if begun > 0 {
-                outbox.push_control(&ping);
-                let rest = drain(&mut outbox, &mut pool, 9).concat();
-                assert_eq!(rest, [&http[begun..], &ping, &welcome].concat());
-            }
-        }
-    }
-
-    #[test]
-    fn discarding_keeps_only_the_frame_that_has_begun() {
-        for begun in 0..30 {
-            let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-            let (a, b, c) = (frame(10, 1), frame(10, 2), frame(10, 3));
-            for part in [&a, &b, &c] {
-                outbox.push(Class::Delivery, part, &mut pool);
-            }
-            outbox.advance(begun, &mut pool);
-            outbox.discard_unstarted();
-            let all = [a, b, c].concat();
-            let keep = begun.div_ceil(12) * 12;
-            assert_eq!(outbox.delivery_bytes(), keep - begun);
-            let rest = drain(&mut outbox, &mut pool, 100).concat();
-            assert_eq!(rest, all[begun..keep], "{begun} bytes written before");
-        }
-    }
-
-    #[test]
-    fn an_empty_outbox_owns_no_buffer() {
-        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-        outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
-        drain(&mut outbox, &mut pool, 100);
-        assert_eq!(outbox.bytes.capacity(), 0);
-        assert_eq!(pool.free.len(), 1);
-    }
-}
+mod tests;

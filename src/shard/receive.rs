@@ -8,9 +8,12 @@ use crate::ids::ConnectionId;
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::{Decoded, Item, MessageLimits};
-use crate::shard::connections::Stage;
+use crate::shard::connections::{Held, Stage};
 use crate::shard::effect::Effects;
 use crate::shard::state::Shard;
+
+/// Joins of one connection that may be under way at a time.
+const JOINS_UNDER_WAY_MAX: usize = 8;
 
 impl Shard {
     pub(in crate::shard) fn received(
@@ -24,16 +27,20 @@ impl Shard {
             return;
         };
         connection.received_ms = now.mono_ms;
-        if let Stage::Open(session) = &mut connection.stage {
-            session.pinged = false;
+        let ready = connection.input.is_empty() && !connection.held.any();
+        if let Stage::Open(session) = &mut connection.stage
+            && std::mem::take(&mut session.pinged)
+        {
+            // The next ping is due before the deadline that this one had.
+            self.arm(id);
         }
-        if connection.input.is_empty() && !connection.held.any() {
+        if ready {
             let used = self.consume(id, bytes, now, effects);
             let Some(connection) = self.connections.get_mut(id) else {
                 return;
             };
             connection.input.extend_from_slice(&bytes[used..]);
-        } else {
+        } else if let Some(connection) = self.connections.get_mut(id) {
             connection.input.extend_from_slice(bytes);
             self.resume_buffered(id, now, effects);
         }
@@ -102,6 +109,18 @@ impl Shard {
         used
     }
 
+    /// Holds input back while many joins are under way: each will be answered by a snapshot of
+    /// up to a frame's size.
+    fn hold_if_joining(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(session) = &connection.stage
+            && let Some(joining) = &session.joining
+            && joining.channels.len() >= JOINS_UNDER_WAY_MAX
+        {
+            connection.held.add(Held::JOINS);
+        }
+    }
+
     fn message_limits(&self) -> MessageLimits {
         MessageLimits {
             message_bytes_max: self.config.limits.message_bytes_max + ENVELOPE_BYTES_MAX,
@@ -143,6 +162,7 @@ impl Shard {
         }
         self.settle(now, effects);
         self.hold_if_link_blocked(id);
+        self.hold_if_joining(id);
         self.hold_if_unread(id);
         Some(consumed)
     }

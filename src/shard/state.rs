@@ -124,6 +124,8 @@ pub struct Shard {
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
+    /// What `going_away` says, once draining.
+    pub(in crate::shard) retry_after_ms: u64,
     pub(in crate::shard) usage: Usage,
     pub(in crate::shard) rest: Rest,
     pub(in crate::shard) http_date: HttpDate,
@@ -176,6 +178,7 @@ impl Shard {
             scopes: AHashMap::new(),
             next_operation: 0,
             draining: false,
+            retry_after_ms: 0,
             usage: Usage::default(),
             rest: Rest::default(),
             http_date: HttpDate::default(),
@@ -333,7 +336,7 @@ impl Shard {
     pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
         if self.fed_blocked_link
             && let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Open(_) = connection.stage
+            && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
         {
             connection.held.add(Held::LINK);
             self.held_by_links.push(id);

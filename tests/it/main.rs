@@ -11,6 +11,8 @@
 
 mod support;
 
+mod admin_api;
+mod admin_changes;
 mod commands;
 mod commands_refused;
 mod connect;
@@ -18,6 +20,8 @@ mod credentials;
 mod direct;
 mod drain;
 mod frames;
+mod hostile;
+mod killed;
 mod liveness;
 mod logs;
 mod presence;

@@ -78,9 +78,9 @@ fn a_configuration_is_refused_with_file_line_and_key() {
         ),
         ("[server]\nlisten = [\n", ":", &["not TOML"]),
         (
-            "[[apps]]\nid = \"a\"\n[[apps.keys]]\nid = \"pk_live_x\"\nchannel_patterns = [\"a\\\\\"]\n\
-             actions = []\n",
-            ":5: apps[0].keys[0].channel_patterns: ",
+            "[[apps]]\nid = \"a\"\n[[apps.keys]]\nid = \"pk_live_x\"\n\
+             channel_patterns = [\"a\\\\\"]\nactions = []\n",
+            ":5: apps.keys.channel_patterns: ",
             &[],
         ),
     ] {

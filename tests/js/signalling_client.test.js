@@ -279,12 +279,12 @@ for (const shards of [1, 2, 4]) {
     it("closes a connection that sends too fast", async (t) => {
       const client = signallingClient(t, server, { apiKey: "pk_live_slow" });
       await client.connect();
+      await client.publish("fast", "the first of a burst of five");
       const disconnected = next(client, "disconnected");
       const outcomes = await Promise.allSettled(
         Array.from({ length: 20 }, (_, n) => client.publish("fast", n)),
       );
       assert.equal((await disconnected).code, 4011);
-      assert.equal(outcomes[0].status, "fulfilled");
       assert.equal(outcomes.at(-1).reason.name, "DisconnectedError");
     });
 

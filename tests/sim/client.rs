@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ringmesh::proto::actions::Actions;
+use ringmesh::proto::actions::{Action, Actions};
 use ringmesh::proto::ws::message::{Client as ClientRole, Decoded, Decoder, Item, MessageLimits};
 
 use crate::tenants::Credential;
@@ -161,6 +161,13 @@ impl Client {
     pub fn settled(&self, channel: usize) -> Option<usize> {
         let subscription = self.channels.get(&channel)?;
         subscription.epoch.filter(|_| self.is_open())
+    }
+
+    /// Whether no request is under way that ends the presence frames of that channel.
+    pub fn keeps_presence(&self, channel: usize) -> bool {
+        let subscription = self.channels.get(&channel);
+        subscription.is_none_or(|it| it.subscribes_out == 0)
+            || self.actions.contains(Action::Presence)
     }
 
     /// Takes bytes written in a turn.

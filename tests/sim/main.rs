@@ -5,8 +5,15 @@
 //! pass, rights change and the server drains; the checks in `receive` and `quiet` hold what
 //! each client sees against what was promised, and the shards' own invariants.
 //!
-//! `SIM_SEEDS=10000` runs that many seeds, `SIM_SEED=7` runs that one, `SIM_STEPS=20000` makes
-//! each run that long.
+//! `SIM_SEEDS=10000` runs that many seeds, from `SIM_FIRST_SEED` on; `SIM_SEED=7` runs that one;
+//! `SIM_STEPS=20000` makes each run that long.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test says what is wrong by failing, and prints its seed"
+)]
 
 mod client;
 mod ledger;
@@ -21,10 +28,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use walk::Walk;
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 160;
 const STEPS: u64 = 2_500;
 /// Seeds that once failed, with the number of steps that it took.
-const FAILED: &[(u64, u64)] = &[];
+const FAILED: &[(u64, u64)] = &[
+    // A snapshot showed changes that were announced again.
+    (1, 2_500),
+    // A member was told of its own leaving.
+    (3, 2_500),
+    // Input held for a link that was free.
+    (24, 2_500),
+    // Ack and snapshot in one write.
+    (123, 2_500),
+];
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -54,7 +70,8 @@ fn what_was_promised_holds_in_every_order_of_events() {
     if let Some(seed) = from_environment("SIM_SEED") {
         return check(seed, steps);
     }
-    for seed in 0..from_environment("SIM_SEEDS").unwrap_or(SEEDS) {
+    let first = from_environment("SIM_FIRST_SEED").unwrap_or(0);
+    for seed in first..first + from_environment("SIM_SEEDS").unwrap_or(SEEDS) {
         check(seed, steps);
     }
 }

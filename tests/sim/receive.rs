@@ -261,6 +261,7 @@ impl Walk {
                 && it.peer != peer
                 && known.presence
                 && known.since_step < asked
+                && it.keeps_presence(channel)
                 && it.channels[&channel].roster.is_some();
             if concerned {
                 let data_bytes = self.world.data_queued(it.socket);
@@ -377,6 +378,7 @@ impl Walk {
             let roster = known.and_then(|it| it.roster.as_ref());
             let unknown = roster.is_some_and(|it| !it.contains_key(&sender));
             let settled = known.is_some_and(|it| it.unsubscribes_out == 0);
+            let settled = settled && it.keeps_presence(*channel);
             if unknown && settled && sender != it.peer && !self.ledger.epochs[*sender_epoch].over {
                 let text = format!("a message of {sender}, not announced in room-{channel}");
                 let epoch = *sender_epoch;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::request_rate::RequestRates;
 use ringmesh::domain::rights::Rights;
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
@@ -94,13 +95,20 @@ impl World {
             unix_ms: START_UNIX_MS,
         };
         let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000));
+        let unlimited = BucketLimits {
+            rate_per_sec: 0,
+            burst: 0,
+        };
+        let request_rates = Arc::new(RequestRates::new(unlimited, unlimited));
         let node = |at: u16| {
             let config = ShardConfig {
                 shard: ShardId(at),
                 shard_count,
                 hasher: RandomState::with_seeds(seed, 2, 3, 4),
-                reject_with_close: seed % 2 == 0,
                 trusted_proxies: TrustedProxies::default(),
+                reject_with_close: seed.is_multiple_of(2),
+                accept_bare_key_id: false,
+                request_rates: request_rates.clone(),
                 limits: ShardLimits {
                     message_bytes_max: 65_536,
                     channels_per_connection,
@@ -110,6 +118,7 @@ impl World {
                     },
                     outbound_queue_bytes: OUTBOUND_BYTES_MAX,
                     head_bytes_max: 24 * 1_024,
+                    rest_body_bytes_max: 32 * 1_024,
                     head_timeout_ms: 60_000,
                     keep_alive_ms: 60_000,
                     ping_after_ms: 30_000,

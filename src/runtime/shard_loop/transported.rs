@@ -44,7 +44,7 @@ impl ShardLoop {
         let room = self.scratch.len() - held;
         match socket.receive(&mut self.scratch[held..]) {
             Transfer::Bytes(count) => {
-                if count == room {
+                if socket.has_more(count, room) {
                     self.queue_read(id);
                 }
                 self.received_transported(id, held + count, now);

@@ -1,10 +1,10 @@
 //! The REST control plane, on any shard.
 //!
 //! Stands between a request that `shard/http.rs` has read and the owners of channels and peers.
-//! [`Shard::admit_request`] decides, in the order of the error table and from the head alone, whether a
-//! request is served at all; [`Shard::serve`] does what it asks for. A request that other shards
-//! must be asked for holds its connection's input until the answer is there, so answers leave in
-//! the order of their requests. This directory knows nothing of how requests are framed.
+//! `Shard::admit_request` decides, in the order of the error table and from the head alone,
+//! whether a request is served at all; `Shard::serve` does what it asks for. A request that
+//! other shards must be asked for holds its connection's input until the answer is there, so
+//! answers leave in the order of their requests. How requests are framed is not known here.
 
 mod answer;
 mod body;

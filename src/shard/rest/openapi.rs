@@ -210,6 +210,19 @@ fn channel_name() -> Value {
     })
 }
 
+fn channel_pattern() -> Value {
+    json!({
+        "type": "string",
+        "description": format!(
+            "1 to {PATTERN_BYTES_MAX} bytes of UTF-8; `*` is any run without `/`, `**` any run, \
+             and `\\` takes the meaning from the character behind it, which must be there."
+        ),
+        "minLength": 1,
+        "maxLength": PATTERN_BYTES_MAX,
+        "pattern": r"^(?:[^\\]|\\[\s\S])+$",
+    })
+}
+
 fn metadata(bytes_max: &str) -> Value {
     json!({"type": "object", "description": format!("At most {bytes_max} as it is written.")})
 }
@@ -267,7 +280,7 @@ fn mint_token() -> Value {
                 "type": "array",
                 "maxItems": TOKEN_PATTERNS_MAX,
                 "description": "Each contained in one of the key's patterns; absent: those.",
-                "items": {"type": "string", "minLength": 1, "maxLength": PATTERN_BYTES_MAX},
+                "items": channel_pattern(),
             },
             "permissions": {
                 "type": "array",

@@ -57,11 +57,6 @@ impl Client {
         self.socket.send(Message::text(text.into())).unwrap();
     }
 
-    #[track_caller]
-    pub fn send_message(&mut self, message: Message) {
-        self.socket.send(message).unwrap();
-    }
-
     /// Sends bytes that need not be WebSocket frames.
     #[track_caller]
     pub fn send_bytes(&mut self, bytes: &[u8]) {
@@ -93,12 +88,6 @@ impl Client {
     pub fn expect(&mut self, text: &str) {
         let got = self.next();
         assert_eq!(got, text, "{}", self.peer_id);
-    }
-
-    #[track_caller]
-    pub fn expect_json(&mut self, expected: &Value) {
-        let got: Value = serde_json::from_str(&self.next()).unwrap();
-        assert_eq!(got, *expected, "{}", self.peer_id);
     }
 
     /// Sends a command with a request id and expects its ack next.

@@ -50,14 +50,19 @@ impl Response {
 impl Raw {
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_open(address).unwrap_or_else(|| panic!("{address} refuses a connection"))
+    }
+
+    /// A connection, if somebody listens.
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
+        Some(Self {
             stream,
             unread: Vec::new(),
-        }
+        })
     }
 
     #[track_caller]
@@ -73,15 +78,20 @@ impl Raw {
     /// The next answer, with a body as long as it says.
     #[track_caller]
     pub fn response(&mut self) -> Response {
+        self.try_response()
+            .unwrap_or_else(|| panic!("the stream ends in an answer: {:?}", self.text()))
+    }
+
+    /// The next answer, unless the stream ends before it is whole.
+    #[track_caller]
+    pub fn try_response(&mut self) -> Option<Response> {
         let head = loop {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(
-                self.more(),
-                "the answer ends in its head: {:?}",
-                self.text()
-            );
+            if !self.more() {
+                return None;
+            }
         };
         let head = String::from_utf8(self.unread.drain(..head).collect()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -94,15 +104,12 @@ impl Raw {
             .header("content-length")
             .map_or(0, |it| it.parse().unwrap());
         while self.unread.len() < length {
-            assert!(self.more(), "the answer ends in its body: {response:?}");
+            if !self.more() {
+                return None;
+            }
         }
         response.body = String::from_utf8(self.unread.drain(..length).collect()).unwrap();
-        response
-    }
-
-    /// Bytes that were read with the last answer.
-    pub fn take_unread(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.unread)
+        Some(response)
     }
 
     /// The server's next frame: opcode and payload.

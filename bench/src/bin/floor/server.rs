@@ -80,8 +80,15 @@ impl FloorServer {
         ]
     }
 
-    /// Serves until killed.
+    /// Serves until killed, or until the load goes away.
     pub fn serve(&self) -> io::Result<()> {
+        match self.serve_load() {
+            Err(error) if is_load_gone(&error) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn serve_load(&self) -> io::Result<()> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         socket.listen(4_096)?;
@@ -116,6 +123,13 @@ impl FloorServer {
             }
         }
     }
+}
+
+fn is_load_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
 }
 
 impl Running<'_> {

@@ -1,0 +1,70 @@
+//! Writes to many connections at once: one call of the kernel for a turn's worth of them.
+//!
+//! What a single flush would send first to each connection is submitted together; whoever has
+//! more to say then, or whose socket took less, goes on alone.
+
+use std::io;
+
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::runtime::ring::RingEvent;
+use crate::runtime::shard_loop::ShardLoop;
+use crate::shard::input::Input;
+
+/// Fewer connections than this are flushed one by one: a submission costs more than it saves.
+pub(super) const BATCH_MIN: usize = 16;
+
+impl ShardLoop {
+    /// Flushes the first `count` connections of the queue.
+    pub(super) fn flush_batch(&mut self, count: usize, now: Now) -> io::Result<()> {
+        let mut batch = std::mem::take(&mut self.batch);
+        for _ in 0..count {
+            let Some(id) = self.to_flush.pop_front() else {
+                break;
+            };
+            match self.sockets.get(id) {
+                // What is encrypted goes through one buffer, so it is sent at once.
+                Some(socket) if socket.transport.is_some() => self.flush_one(id, now)?,
+                Some(socket) if socket.takes_bytes() => batch.push(id),
+                _ => {}
+            }
+        }
+        for id in &batch {
+            self.shard.begin_flush(*id);
+        }
+        let (shard, sockets) = (&self.shard, &self.sockets);
+        let sends = batch.iter().filter_map(|id| {
+            let pending = shard.pending(*id);
+            let fd = sockets.get(*id)?.raw();
+            (!pending.is_empty()).then_some((*id, fd, pending))
+        });
+        self.ring.send_batch(sends, &mut self.events)?;
+        let mut short = self.take_short_sends();
+        for id in batch.drain(..) {
+            let mut count = self.shard.pending(id).len();
+            if let Some(at) = short.iter().position(|(connection, _)| *connection == id) {
+                count = short.swap_remove(at).1;
+            }
+            if count > 0 {
+                let connection = id;
+                self.handle(Input::Written { connection, count }, now);
+            }
+            self.flush_pending(id, now)?;
+        }
+        self.batch = batch;
+        Ok(())
+    }
+
+    /// The batch's failures out of the ring's events: none, unless sockets are full or broken.
+    fn take_short_sends(&mut self) -> Vec<(ConnectionId, usize)> {
+        let short = self
+            .events
+            .extract_if(.., |event| matches!(event, RingEvent::SentShort { .. }));
+        short
+            .filter_map(|event| match event {
+                RingEvent::SentShort { connection, count } => Some((connection, count)),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,180 @@
+use super::*;
+
+fn frame(len: usize, fill: u8) -> Vec<u8> {
+    let mut bytes = vec![0x81];
+    match len {
+        0..=125 => bytes.push(len as u8),
+        126..=65_535 => {
+            bytes.push(126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    bytes.resize(bytes.len() + len, fill);
+    bytes
+}
+
+/// Writes in steps of `step` bytes, a turn each time nothing is pending.
+fn drain(outbox: &mut Outbox, pool: &mut BufferPool, step: usize) -> Vec<Vec<u8>> {
+    let mut turns = Vec::new();
+    while !outbox.is_empty() {
+        let mut turn = Vec::new();
+        outbox.begin_turn(turns.len() as u32 + 1);
+        while !outbox.pending().is_empty() {
+            let count = outbox.pending().len().min(step);
+            turn.extend_from_slice(&outbox.pending()[..count]);
+            outbox.advance(count, pool);
+        }
+        turns.push(turn);
+    }
+    turns
+}
+
+#[test]
+fn everything_due_leaves_in_one_turn_and_in_order() {
+    for step in 1..40 {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (a, b) = (frame(10, 1), frame(200, 2));
+        outbox.push(Class::Delivery, &a, &mut pool);
+        outbox.push(Class::Reply, &b, &mut pool);
+        assert_eq!(
+            (outbox.delivery_bytes(), outbox.reply_bytes()),
+            (a.len(), b.len())
+        );
+        assert_eq!(drain(&mut outbox, &mut pool, step), [[a, b].concat()]);
+        assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn a_fence_ends_the_turn() {
+    for step in [1, 7, 1_000] {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (ack, snapshot, next) = (frame(10, 1), frame(20, 2), frame(30, 3));
+        outbox.push(Class::Reply, &ack, &mut pool);
+        outbox.fence();
+        outbox.push(Class::Reply, &snapshot, &mut pool);
+        outbox.fence();
+        outbox.push(Class::Delivery, &next, &mut pool);
+        assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
+    }
+}
+
+#[test]
+fn a_second_flush_in_a_turn_does_not_pass_the_fence() {
+    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    let (ack, snapshot) = (frame(10, 1), frame(20, 2));
+    outbox.push(Class::Reply, &ack, &mut pool);
+    outbox.fence();
+    outbox.push(Class::Reply, &snapshot, &mut pool);
+    outbox.begin_turn(7);
+    outbox.advance(ack.len(), &mut pool);
+    outbox.begin_turn(7);
+    assert_eq!(outbox.pending(), b"");
+    outbox.begin_turn(8);
+    assert_eq!(outbox.pending(), snapshot);
+}
+
+#[test]
+fn control_frames_overtake_but_never_inside_a_frame() {
+    for begun in 0..15 {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (a, b, pong) = (frame(10, 1), frame(70_000, 2), vec![0x8A, 0]);
+        outbox.push(Class::Delivery, &a, &mut pool);
+        outbox.push(Class::Delivery, &b, &mut pool);
+        outbox.advance(begun, &mut pool);
+        outbox.push_control(&pong);
+        let rest = drain(&mut outbox, &mut pool, 9).concat();
+        let expected = match begun {
+            0 => [&pong[..], &a, &b].concat(),
+            1..=12 => [&a[begun..], &pong, &b].concat(),
+            _ => [&b[begun - 12..], &pong].concat(),
+        };
+        assert_eq!(rest, expected, "{begun} bytes written before the pong");
+    }
+}
+
+#[test]
+fn control_frames_wait_for_the_end_of_the_http_response() {
+    for begun in 0..40 {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (http, welcome, ping) = (vec![b'H'; 40], frame(10, 1), vec![0x89, 0]);
+        outbox.push_http(&http, &mut pool);
+        outbox.push(Class::Reply, &welcome, &mut pool);
+        outbox.advance(begun, &mut pool);
+        if begun > 0 {
+            outbox.push_control(&ping);
+            let rest = drain(&mut outbox, &mut pool, 9).concat();
+            assert_eq!(rest, [&http[begun..], &ping, &welcome].concat());
+        }
+    }
+}
+
+#[test]
+fn discarding_keeps_only_the_frame_that_has_begun() {
+    for begun in 0..30 {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (a, b, c) = (frame(10, 1), frame(10, 2), frame(10, 3));
+        for part in [&a, &b, &c] {
+            outbox.push(Class::Delivery, part, &mut pool);
+        }
+        outbox.advance(begun, &mut pool);
+        outbox.discard_unstarted();
+        let all = [a, b, c].concat();
+        let keep = begun.div_ceil(12) * 12;
+        assert_eq!(outbox.delivery_bytes(), keep - begun);
+        let rest = drain(&mut outbox, &mut pool, 100).concat();
+        assert_eq!(rest, all[begun..keep], "{begun} bytes written before");
+    }
+}
+
+#[test]
+fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
+    for step in [1_000, 1_013, 70_000] {
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+        let (mut sent, mut expected) = (Vec::new(), Vec::new());
+        for round in 1..400_u32 {
+            let next = frame(1_000, round as u8);
+            expected.extend_from_slice(&next);
+            outbox.push(Class::Delivery, &next, &mut pool);
+            if round % 50 == 49 {
+                outbox.fence();
+            }
+            outbox.begin_turn(round);
+            while outbox.delivery_bytes() > 3_000 && !outbox.pending().is_empty() {
+                let count = outbox.pending().len().min(step).min(1_004);
+                sent.extend_from_slice(&outbox.pending()[..count]);
+                outbox.advance(count, &mut pool);
+            }
+            let kept = outbox.bytes.len() - outbox.delivery_bytes();
+            assert!(
+                kept <= WRITTEN_BYTES_MAX + 1_004,
+                "{kept} bytes are written"
+            );
+        }
+        sent.extend(drain(&mut outbox, &mut pool, step).concat());
+        assert!(sent == expected, "in steps of {step}");
+    }
+}
+
+#[test]
+fn discarding_keeps_an_http_response() {
+    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    outbox.push_http(b"HTTP/1.1 101 \r\n\r\n", &mut pool);
+    outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
+    outbox.discard_unstarted();
+    let rest = drain(&mut outbox, &mut pool, 100).concat();
+    assert_eq!(rest, b"HTTP/1.1 101 \r\n\r\n");
+}
+
+#[test]
+fn an_empty_outbox_owns_no_buffer() {
+    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
+    drain(&mut outbox, &mut pool, 100);
+    assert_eq!(outbox.bytes.capacity(), 0);
+    assert_eq!(pool.free.len(), 1);
+}

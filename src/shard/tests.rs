@@ -1,0 +1,467 @@
+//! The wire protocol's sentences, one by one, on shards in memory.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::domain::rights::{App, Rights};
+use crate::domain::token_bucket::BucketLimits;
+use crate::ids::ConnectionId;
+use crate::proto::claims::{MintRequest, Secret, mint};
+use crate::proto::ws::frame::{Opcode, append_masked_frame};
+use crate::shard::input::Input;
+use crate::shard::testing::{Client, Cluster, app, rights};
+
+const KEY: &str = "key=pk_live_test";
+
+fn cluster(shard_count: u16) -> Cluster {
+    Cluster::new(shard_count, rights(app()))
+}
+
+/// A token of the key that may do everything, for that peer.
+fn token(sub: &str, lifetime_sec: u64, peer_metadata: &str) -> String {
+    let metadata = serde_json::value::RawValue::from_string(peer_metadata.into()).unwrap();
+    let request = MintRequest {
+        key_id: "sk_id_full",
+        sub,
+        issued_at_unix: 1_700_000_000,
+        expires_at_unix: 1_700_000_000 + lifetime_sec,
+        channels: None,
+        permissions: None,
+        metadata: None,
+        peer_metadata: Some(&metadata),
+    };
+    let token = mint(&request, &Secret::new(b"sk_secret_full")).unwrap();
+    format!("token={token}")
+}
+
+fn peer(cluster: &mut Cluster, shard: usize, sub: &str) -> Client {
+    let metadata = json!({ "n": sub }).to_string();
+    cluster.connect(shard, &token(sub, 3_600, &metadata)).0
+}
+
+/// One message from a client brings it, and nobody else, exactly these.
+#[track_caller]
+fn check(cluster: &mut Cluster, client: Client, message: &str, answers: &[&str]) {
+    cluster.message(client, message);
+    assert_eq!(cluster.messages(client), answers, "{message}");
+}
+
+/// As [`check`], for a publishable key's connection and the code of one error.
+#[track_caller]
+fn check_error(cluster: &mut Cluster, client: Client, message: &str, code: &str) {
+    cluster.message(client, message);
+    let answers = cluster.messages(client);
+    let begin = format!(r#"{{"type":"error","requestId":"1","code":"{code}","message":""#);
+    assert!(
+        answers.len() == 1 && answers[0].starts_with(&begin),
+        "{message}: {answers:?}"
+    );
+}
+
+fn frames(messages: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        append_masked_frame(&mut bytes, Opcode::Text, [1, 2, 3, 4], message.as_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn welcome_has_its_fields_in_their_order() {
+    let mut cluster = cluster(2);
+    let (_, welcome) = cluster.connect(0, &token("ann", 60, "{}"));
+    assert_eq!(
+        welcome,
+        r#"{"type":"welcome","peerId":"ann","expiresAt":1700000060,"serverTime":1700000000,"maxMessageSize":65536}"#
+    );
+    let (_, welcome) = cluster.connect(1, KEY);
+    assert!(welcome.contains(r#""expiresAt":null,"serverTime":1700000000"#));
+}
+
+#[test]
+fn errors_come_in_their_order() {
+    let mut cluster = cluster(1);
+    let narrow = mint(
+        &MintRequest {
+            key_id: "sk_id_narrow",
+            sub: "ann",
+            issued_at_unix: 1_700_000_000,
+            expires_at_unix: 1_700_000_060,
+            channels: None,
+            permissions: None,
+            metadata: None,
+            peer_metadata: None,
+        },
+        &Secret::new(b"sk_secret_narrow"),
+    );
+    let (ann, _) = cluster.connect(0, &format!("token={}", narrow.unwrap()));
+    for (fields, code) in [
+        (r#""type":7"#, "malformed_message"),
+        (r#""type":"nod","channel":7"#, "unknown_type"),
+        (r#""type":"publish","channel":"""#, "invalid_channel"),
+        (r#""type":"send","to":"""#, "invalid_peer_id"),
+        (
+            r#""type":"publish","channel":"_METERED/x""#,
+            "channel_reserved",
+        ),
+        (r#""type":"publish","channel":"hall""#, "missing_data"),
+        (
+            r#""type":"publish","channel":"hall","data":1"#,
+            "action_not_permitted",
+        ),
+        (
+            r#""type":"subscribe","channel":"hall""#,
+            "channel_not_authorized",
+        ),
+    ] {
+        let message = format!(r#"{{"requestId":"1",{fields}}}"#);
+        check_error(&mut cluster, ann, &message, code);
+    }
+    let unknown = r#"{"type":"unsubscribe","channel":"hall","requestId":"1"}"#;
+    check(
+        &mut cluster,
+        ann,
+        unknown,
+        &[r#"{"type":"ack","requestId":"1"}"#],
+    );
+}
+
+#[test]
+fn a_connection_has_so_many_channels_and_no_more() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with(shards, rights(app()), |config| {
+            config.limits.channels_per_connection = 2;
+        });
+        let (client, _) = cluster.connect(0, KEY);
+        let join =
+            |name: &str| format!(r#"{{"type":"subscribe","channel":"{name}","requestId":"1"}}"#);
+        // All at once: joins under way count too, and a repeated one counts once.
+        let all = ["a", "a", "b", "c"].map(join);
+        cluster.send(client, &frames(&all.each_ref().map(String::as_str)));
+        let answers = cluster.messages(client);
+        let errors: Vec<_> = answers.iter().filter(|it| it.contains("error")).collect();
+        assert!(matches!(&errors[..], [one] if one.contains("channel_limit_exceeded")));
+        assert_eq!(answers.len(), 2 * 3 + 1, "{answers:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_leaves_a_turn_after_its_ack() {
+    let mut cluster = cluster(1);
+    let (client, _) = cluster.connect(0, KEY);
+    cluster.feed(
+        client,
+        &frames(&[r#"{"type":"subscribe","channel":"room","requestId":"1"}"#]),
+    );
+    let mut writes = Vec::new();
+    for _ in 0..4 {
+        cluster.turn(0);
+        writes.push(cluster.messages(client));
+    }
+    writes.retain(|write| !write.is_empty());
+    assert_eq!(
+        writes,
+        [
+            [r#"{"type":"ack","requestId":"1"}"#],
+            [r#"{"type":"presence","channel":"room","joined":[],"left":[]}"#]
+        ]
+    );
+}
+
+#[test]
+fn a_peer_is_announced_on_every_shard_before_it_is_acked() {
+    let mut cluster = cluster(2);
+    let ann = peer(&mut cluster, 0, "ann");
+    let ben = peer(&mut cluster, 1, "ben");
+    let join = r#"{"type":"subscribe","channel":"room","requestId":"1"}"#;
+    cluster.message(ann, join);
+    cluster.take(ann);
+    cluster.feed(ben, &frames(&[join]));
+    let mut announced = false;
+    for _ in 0..20 {
+        for shard in [1, 0] {
+            cluster.turn(shard);
+            announced |= cluster.has_received(ann);
+            assert!(announced || !cluster.has_received(ben), "acked first");
+        }
+    }
+    assert_eq!(
+        cluster.messages(ann),
+        [
+            r#"{"type":"presence","channel":"room","joined":[{"peerId":"ben","metadata":{"n":"ben"}}],"left":[]}"#
+        ]
+    );
+    assert_eq!(
+        cluster.messages(ben),
+        [
+            r#"{"type":"ack","requestId":"1"}"#,
+            r#"{"type":"presence","channel":"room","joined":[{"peerId":"ann","metadata":{"n":"ann"}}],"left":[]}"#
+        ]
+    );
+}
+
+#[test]
+fn a_peer_with_two_tabs_joins_once_and_leaves_with_the_last() {
+    let mut cluster = cluster(2);
+    let join = r#"{"type":"subscribe","channel":"room"}"#;
+    let [ann, ben, tab] =
+        [(0, "ann"), (0, "ben"), (1, "ben")].map(|(shard, sub)| peer(&mut cluster, shard, sub));
+    for client in [ann, ben, tab] {
+        cluster.message(client, join);
+    }
+    let joined = cluster.messages(ann).join("");
+    assert_eq!(
+        joined.matches("ben").count(),
+        2,
+        "once, with metadata: {joined}"
+    );
+    cluster.message(ben, r#"{"type":"unsubscribe","channel":"room"}"#);
+    assert!(!cluster.has_received(ann));
+    cluster.end(tab);
+    cluster.run();
+    assert_eq!(
+        cluster.messages(ann),
+        [
+            r#"{"type":"presence","channel":"room","joined":[],"left":[{"peerId":"ben","metadata":{"n":"ben"}}]}"#
+        ]
+    );
+}
+
+#[test]
+fn a_publication_reaches_everybody_but_the_publishing_connection() {
+    for shards in [1, 2] {
+        let mut cluster = cluster(shards);
+        let far = usize::from(shards) - 1;
+        let [ann, tab, ben] = [(0, "ann"), (far, "ann"), (far, "ben")]
+            .map(|(shard, sub)| peer(&mut cluster, shard, sub));
+        for client in [ann, tab] {
+            cluster.message(client, r#"{"type":"subscribe","channel":"room"}"#);
+        }
+        let with = r#"{"type":"subscribe","channel":"room","includeSenderMetadata":true}"#;
+        cluster.message(ben, with);
+        for client in [ann, tab, ben] {
+            cluster.take(client);
+        }
+        let publish = r#"{"type":"publish","channel":"room","data": [1, 2] ,"requestId":"1"}"#;
+        check(
+            &mut cluster,
+            ann,
+            publish,
+            &[r#"{"type":"ack","requestId":"1"}"#],
+        );
+        let plain = r#"{"type":"message","channel":"room","from":"ann","data":[1, 2]"#;
+        assert_eq!(cluster.messages(tab), [format!("{plain}}}")]);
+        assert_eq!(
+            cluster.messages(ben),
+            [format!(r#"{plain},"fromMetadata":{{"n":"ann"}}}}"#)]
+        );
+    }
+}
+
+#[test]
+fn a_direct_message_reaches_every_connection_but_the_sending_one() {
+    let mut cluster = cluster(2);
+    let [ann, ben, tab] =
+        [(0, "ann"), (0, "ben"), (1, "ben")].map(|(shard, sub)| peer(&mut cluster, shard, sub));
+    let to_ben = r#"{"type":"send","to":"ben","data":1,"requestId":"1"}"#;
+    check(
+        &mut cluster,
+        ann,
+        to_ben,
+        &[r#"{"type":"ack","requestId":"1"}"#],
+    );
+    let direct = [r#"{"type":"direct","from":"ann","data":1,"fromMetadata":{"n":"ann"}}"#];
+    assert_eq!(cluster.messages(ben), direct);
+    assert_eq!(cluster.messages(tab), direct);
+    check(
+        &mut cluster,
+        ben,
+        to_ben,
+        &[r#"{"type":"ack","requestId":"1"}"#],
+    );
+    assert_eq!(cluster.messages(tab).len(), 1);
+    let to_self = r#"{"type":"send","to":"ann","data":1,"requestId":"1"}"#;
+    check_error(&mut cluster, ann, to_self, "peer_not_found");
+}
+
+#[test]
+fn the_token_bucket_closes_with_4011_and_a_used_up_token_with_4002() {
+    let mut limited = app();
+    limited.message_limits = Some(BucketLimits {
+        rate_per_sec: 1,
+        burst: 2,
+    });
+    let mut cluster = Cluster::new(1, rights(limited));
+    let (client, _) = cluster.connect(0, KEY);
+    cluster.send(client, &frames(&[r#"{"type":"ping"}"#; 4]));
+    let pong = r#"{"type":"pong"}"#;
+    assert_eq!(cluster.messages(client), [pong, pong, "close 4011"]);
+
+    let (client, _) = cluster.connect(0, &token("ann", 10, "{}"));
+    cluster.wait(9_749);
+    assert!(!cluster.has_received(client));
+    cluster.wait(1);
+    assert_eq!(cluster.messages(client), ["close 4002"]);
+}
+
+#[test]
+fn who_is_silent_is_pinged_after_30_s_each_time_and_dropped_after_75() {
+    let mut cluster = cluster(1);
+    let (client, _) = cluster.connect(0, KEY);
+    for _ in 0..3 {
+        cluster.wait(29_999);
+        assert!(!cluster.has_received(client));
+        cluster.wait(1);
+        assert_eq!(cluster.take(client), [0x89, 0]);
+        let mut pong = Vec::new();
+        append_masked_frame(&mut pong, Opcode::Pong, [0; 4], b"");
+        cluster.send(client, &pong);
+    }
+    cluster.wait(30_000);
+    cluster.wait(44_999);
+    assert!(cluster.is_open(client));
+    cluster.wait(1);
+    assert!(!cluster.is_open(client));
+}
+
+#[test]
+fn a_consumer_that_takes_nothing_is_closed_with_1013() {
+    let mut cluster = Cluster::with(1, rights(app()), |config| {
+        config.limits.outbound_queue_bytes = 1_000;
+    });
+    let [ann, ben] = ["ann", "ben"].map(|sub| peer(&mut cluster, 0, sub));
+    cluster.message(ben, r#"{"type":"subscribe","channel":"room"}"#);
+    cluster.take(ben);
+    // Within one turn nothing is written.
+    cluster.feed(
+        ann,
+        &frames(&[r#"{"type":"publish","channel":"room","data":"0123456789"}"#; 20]),
+    );
+    cluster.run();
+    assert_eq!(cluster.messages(ben), ["close 1013"]);
+    assert!(cluster.is_open(ann));
+}
+
+#[test]
+fn a_drain_says_goodbye_and_spreads_the_closes() {
+    let mut cluster = cluster(1);
+    let clients: [_; 4] = std::array::from_fn(|_| cluster.connect(0, KEY).0);
+    cluster.input(
+        0,
+        Input::Drain {
+            window_ms: 4_000,
+            retry_after_ms: 700,
+        },
+    );
+    cluster.run();
+    for client in clients {
+        let goodbye = r#"{"type":"going_away","retryAfterMs":700}"#;
+        assert_eq!(cluster.messages(client), [goodbye]);
+    }
+    for closed in 1..=4 {
+        cluster.wait(999);
+        assert!(clients.iter().all(|client| !cluster.has_received(*client)));
+        cluster.wait(1);
+        let gone = clients.map(|client| cluster.messages(client));
+        let gone: Vec<_> = gone.iter().flatten().collect();
+        assert_eq!(gone, ["close 1001"], "after {closed} s");
+    }
+}
+
+#[test]
+fn who_connects_while_the_drain_begins_hears_of_it_too() {
+    let mut cluster = cluster(2);
+    let drain = Input::Drain {
+        window_ms: 1_000,
+        retry_after_ms: 700,
+    };
+    // A peer that the other shard owns: its registration is under way.
+    let upgrade = |sub| {
+        format!(
+            "GET /v1?{} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            token(sub, 60, "{}")
+        )
+    };
+    let clients = ["ann", "ben", "cat", "dan"].map(|sub| {
+        let client = cluster.accept(0);
+        cluster.feed(client, upgrade(sub).as_bytes());
+        client
+    });
+    cluster.input(0, drain);
+    cluster.run();
+    for client in clients {
+        let bytes = cluster.take(client);
+        let text = String::from_utf8_lossy(&bytes);
+        let (welcome, goodbye) = (text.find("welcome"), text.find("going_away"));
+        assert!(welcome.is_some() && welcome < goodbye, "{text}");
+    }
+}
+
+#[test]
+fn input_is_held_while_answers_wait_and_goes_on_afterwards() {
+    let mut cluster = cluster(1);
+    let (client, _) = cluster.connect(0, KEY);
+    let id: ConnectionId = client.id;
+    let ping = format!(r#"{{"type":"ping","requestId":"{}"}}"#, "x".repeat(120));
+    // 1,000 answers of 145 bytes are more than 64 KiB.
+    cluster.feed(client, &frames(&vec![ping.as_str(); 1_000]));
+    assert!(!cluster.shards[0].wants_input(id));
+    let waiting = cluster.shards[0].outbox(id).unwrap().reply_bytes();
+    assert!(waiting < 66 * 1_024, "{waiting} bytes wait");
+    cluster.run();
+    assert!(cluster.shards[0].wants_input(id));
+    assert_eq!(cluster.messages(client).len(), 1_000);
+}
+
+#[test]
+fn pipelined_subscribes_are_answered_a_few_at_a_time() {
+    for shards in [1, 2] {
+        let mut cluster = cluster(shards);
+        let (client, _) = cluster.connect(0, KEY);
+        let join = r#"{"type":"subscribe","channel":"room","requestId":"1"}"#;
+        cluster.feed(client, &frames(&[join; 100]));
+        assert!(!cluster.shards[0].wants_input(client.id));
+        cluster.run();
+        assert!(cluster.shards[0].wants_input(client.id));
+        assert_eq!(cluster.messages(client).len(), 200);
+    }
+}
+
+#[test]
+fn a_close_is_answered_with_its_code_and_broken_bytes_with_theirs() {
+    let mut cluster = cluster(1);
+    for (opcode, payload, expected) in [
+        (Opcode::Close, &b"\x0f\xa0bye"[..], "close 4000"),
+        (Opcode::Close, b"", "close 1000"),
+        (Opcode::Close, b"\x03", "close 1002"),
+        (Opcode::Binary, b"x", "close 1003"),
+        (Opcode::Text, b"\xff", "close 1007"),
+    ] {
+        let (client, _) = cluster.connect(0, KEY);
+        let mut bytes = Vec::new();
+        append_masked_frame(&mut bytes, opcode, [1, 2, 3, 4], payload);
+        cluster.send(client, &bytes);
+        assert_eq!(cluster.messages(client), [expected]);
+        assert!(!cluster.is_open(client));
+    }
+}
+
+#[test]
+fn a_suspended_app_and_a_revoked_key_end_live_connections() {
+    let (suspended, revoked) = (
+        rights(App {
+            suspended: true,
+            ..app()
+        }),
+        Rights::new(2),
+    );
+    for (rights, expected) in [(suspended, "close 4012"), (revoked, "close 4001")] {
+        let mut cluster = cluster(1);
+        let (client, _) = cluster.connect(0, KEY);
+        cluster.input(0, Input::Rights(Arc::new(rights)));
+        cluster.run();
+        assert_eq!(cluster.messages(client), [expected]);
+    }
+}

@@ -1,0 +1,70 @@
+"""Requests made up from the server's own OpenAPI document, good and bad, by schemathesis."""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from harness import Server
+
+# Far above the budget below, which ends the run in time.
+TIMEOUT_SEC = 300
+BUDGET_SEC = 30
+
+CONFIGURATION = """
+[server]
+listen = ["127.0.0.1:0"]
+shards = 2
+[admin]
+listen = "127.0.0.1:0"
+[store]
+data_dir = "data"
+[rest]
+rate_per_key = 0
+[[apps]]
+id = "app_fuzzed"
+[[apps.keys]]
+id = "sk_id_fuzzed"
+signing_secret_file = "signing.secret"
+api_secret_file = "api.secret"
+channel_patterns = ["**"]
+actions = ["publish", "subscribe", "presence", "send"]
+"""
+
+API_SECRET = "sk_live_for_schemathesis_on_loopback"
+
+
+class OpenApi(unittest.TestCase):
+    """Every answer is one that the document announces, and none is a fault of the server."""
+
+    def test_answers_are_as_the_document_says(self):
+        secrets = {"signing.secret": "sk_secret_of_the_fuzzed", "api.secret": API_SECRET}
+        with Server(CONFIGURATION, secrets) as server:
+            run = subprocess.run(
+                [
+                    str(Path(sys.executable).with_name("schemathesis")),
+                    "run",
+                    f"http://{server.address}/v1/openapi.json",
+                    f"--header=Authorization: Bearer {API_SECRET}",
+                    # Names are bounded in bytes and schemas count characters: a seed that
+                    # makes a long enough name of wide characters would prove nothing.
+                    "--seed=1",
+                    f"--max-time={BUDGET_SEC}",
+                    "--continue-on-failure",
+                    "--no-color",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT_SEC,
+            )
+            self.assertEqual(run.returncode, 0, run.stdout)
+            self.assertIn("Tested: 6", run.stdout)
+            # It is still there, and in order.
+            status, _ = server.rest("GET", "/v1/usage", API_SECRET)
+            self.assertEqual(status, 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
