@@ -132,11 +132,15 @@ impl ShardsHandle {
         heard
     }
 
-    /// Gives every shard's new connections that certificate.
-    pub fn switch_tls(&self, config: &TlsConfig) {
+    /// Gives every shard's new connections that certificate. The receiver hears once from each
+    /// that switched.
+    #[must_use]
+    pub fn switch_tls(&self, config: &TlsConfig) -> flume::Receiver<()> {
+        let (done, heard) = Done::pair();
         for commands in &self.commands {
-            let _ = commands.send(Command::Tls(config.clone()));
+            let _ = commands.send(Command::Tls(config.clone(), done.clone()));
         }
+        heard
     }
 
     /// Asks every shard what it has. The receiver hears once from each.

@@ -55,7 +55,9 @@ fn switch(outcome: Result<Option<TlsConfig>, CertificateError>, shards: &ShardsH
     match outcome {
         Ok(None) => {}
         Ok(Some(config)) => {
-            shards.switch_tls(&config);
+            let heard = shards.switch_tls(&config);
+            // Ends when every shard has answered, or is gone and has dropped its sender.
+            while heard.recv().is_ok() {}
             tracing::info!("new connections get the certificate as it is on disk now");
         }
         Err(error) => tracing::error!("the certificate in use is kept: {error}"),

@@ -17,8 +17,8 @@ use crate::tls::TlsConfig;
 pub enum Command {
     /// Rights hold from now on; tell when they do.
     Rights(Arc<Rights>, Done),
-    /// New connections get that certificate.
-    Tls(TlsConfig),
+    /// New connections get that certificate from now on; tell when they do.
+    Tls(TlsConfig, Done),
     /// Stop accepting, say goodbye, close all connections over the window.
     Drain {
         /// Milliseconds.

@@ -449,7 +449,10 @@ impl ShardLoop {
                         peers,
                     });
                 }
-                Command::Tls(config) => self.transports.switch_tls(config),
+                Command::Tls(config, done) => {
+                    self.transports.switch_tls(config);
+                    done.done();
+                }
                 Command::Stop => {
                     self.handle(Input::Usage, now);
                     self.stopped = true;
