@@ -72,14 +72,34 @@ impl fmt::Display for DevError {
 pub fn keys(data_dir: &Path, control: &ControlHandle) -> Result<DevKeys, DevError> {
     let path = data_dir.join(FILE);
     match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|_| DevError::Content(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let keys = make_keys(control)?;
-            save(&path, &keys).map_err(|error| DevError::File(path, error))?;
-            Ok(keys)
-        }
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(keys) if is_good(&keys, control) => Ok(keys),
+            Ok(_) => remember(&path, control),
+            Err(_) => Err(DevError::Content(path)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => remember(&path, control),
         Err(error) => Err(DevError::File(path, error)),
     }
+}
+
+fn remember(path: &Path, control: &ControlHandle) -> Result<DevKeys, DevError> {
+    let keys = make_keys(control)?;
+    save(path, &keys).map_err(|error| DevError::File(path.to_owned(), error))?;
+    Ok(keys)
+}
+
+/// Whether the store still has the keys: they may have been revoked, or the store removed. An
+/// empty patch changes nothing and is refused for a key that is not there.
+fn is_good(keys: &DevKeys, control: &ControlHandle) -> bool {
+    [&keys.publishable_key, &keys.key_id]
+        .into_iter()
+        .all(|key_id| {
+            let (key_id, patch) = (key_id.clone(), Object::new());
+            control
+                .change(Operation::PatchKey { key_id, patch })
+                .wait()
+                .is_ok()
+        })
 }
 
 fn make_keys(control: &ControlHandle) -> Result<DevKeys, DevError> {

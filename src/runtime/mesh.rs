@@ -25,8 +25,8 @@ pub type Batch = Vec<MeshMessage>;
 
 /// Batches that a link holds before its sender keeps them back.
 pub const LINK_BATCHES_MAX: usize = 64;
-/// Messages kept back for one link before what feeds it is held back too.
-const BACKLOG_MESSAGES_MAX: usize = 8_192;
+/// Bytes kept back for one link before what feeds it is held back too.
+const BACKLOG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
 /// The ends of all links that belong to one shard, by the number of the other shard; none to
 /// itself. Made on one thread, used on another.
@@ -90,10 +90,11 @@ impl MeshOut {
                 // The other shard is gone: the process is ending.
                 Err(_) => {}
             }
-            let over = match self.over_limit[to] {
-                true => backlog.len() > BACKLOG_MESSAGES_MAX / 2,
-                false => backlog.len() > BACKLOG_MESSAGES_MAX,
+            let bytes_max = match self.over_limit[to] {
+                true => BACKLOG_BYTES_MAX / 2,
+                false => BACKLOG_BYTES_MAX,
             };
+            let over = backlog.iter().map(MeshMessage::weight).sum::<usize>() > bytes_max;
             if over != self.over_limit[to] {
                 self.over_limit[to] = over;
                 changed(ShardId(to as u16), over);

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -221,19 +220,17 @@ fn exit_at_next_signal(mut signals: Signals) {
     }
 }
 
-/// Confines the calling thread, and so all it starts that is not a shard, to the cores that no
-/// shard has, if there are any.
+/// Pins the calling thread, and so all it starts that is not a shard, to a core that no shard
+/// has, if there is one.
 fn keep_off_shard_cores(machine: &Machine) {
     let shard_cores = &machine.cores[..machine.cores.len().min(machine.shard_count.into())];
-    let mut spare = CpuSet::new();
-    for core in preflight::allowed_cores().unwrap_or_default() {
-        if !shard_cores.contains(&core) {
-            spare.set(core);
-        }
-    }
-    if spare.count() > 0 {
-        // Where it is refused, helpers and shards take turns, as on a machine without a spare.
-        let _ = sched_setaffinity(None, &spare);
+    let allowed = preflight::allowed_cores().unwrap_or_default();
+    let spare = allowed
+        .into_iter()
+        .rev()
+        .find(|core| !shard_cores.contains(core));
+    if let Some(id) = spare {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
     }
 }
 

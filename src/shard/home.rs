@@ -11,6 +11,10 @@ use crate::shard::mesh_message::{
 use crate::shard::outbox::{BufferPool, Class};
 use crate::shard::state::Shard;
 
+/// One turn may queue this many times the limit to a connection whose socket took everything so
+/// far: who is sent a burst is not slow before it had a chance to take it.
+const BURST_FACTOR: usize = 8;
+
 impl Shard {
     /// A join is complete: the connection is a member from here on.
     pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
@@ -262,6 +266,11 @@ impl Connection {
         pool: &mut BufferPool,
         effects: &mut Effects,
     ) -> bool {
+        let limit = if self.outbox.is_untried() {
+            limit.saturating_mul(BURST_FACTOR)
+        } else {
+            limit
+        };
         if self.outbox.delivery_bytes() + frame.len() > limit {
             return false;
         }

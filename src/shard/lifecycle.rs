@@ -378,8 +378,14 @@ impl Shard {
         encode::going_away(&mut frame, retry_after_ms);
         let ids = self.connections.ids();
         let count = ids.len() as u64;
+        // Each shard's closes fall between those of the others.
+        let (shard, shard_count) = (
+            u64::from(self.config.shard.0),
+            u64::from(self.config.shard_count),
+        );
         for (at, id) in ids.into_iter().enumerate() {
-            let close_ms = now.mono_ms + window_ms * (at as u64 + 1) / count;
+            let place = at as u64 * shard_count + shard + 1;
+            let close_ms = now.mono_ms + window_ms * place / (count * shard_count);
             let Some(connection) = self.connections.get_mut(id) else {
                 continue;
             };

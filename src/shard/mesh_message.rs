@@ -77,6 +77,28 @@ const _: () = assert!(
     "a mesh message stays within three words"
 );
 
+impl MeshMessage {
+    /// About how many bytes the message keeps alive: what a link's backlog is bounded by. A
+    /// frame that several messages share counts for each of them.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// Room of a message's own: its box and the names in it.
+        const OWN_BYTES: usize = 128;
+        let frame = match self {
+            Self::Publish(publish) => publish.frame.len(),
+            Self::Deliver(deliver) => {
+                deliver.plain.len() + deliver.with_metadata.as_ref().map_or(0, |it| it.len())
+            }
+            Self::Announce(announce) => announce.frames.len(),
+            Self::Joined(joined) => joined.snapshot.as_ref().map_or(0, Vec::len),
+            Self::Send(send) => send.frame.len(),
+            Self::Direct(direct) => direct.frame.len(),
+            _ => 0,
+        };
+        OWN_BYTES + frame
+    }
+}
+
 /// A connection subscribes.
 #[derive(Debug)]
 pub struct Join {

@@ -91,6 +91,8 @@ pub struct Outbox {
     /// Control frames that overtake; boxed because they are rare.
     control: Option<Box<Control>>,
     finish: Finish,
+    /// Nothing of what waits has been offered to the socket.
+    untried: bool,
     /// The last write of this turn ended at a fence.
     at_fence: bool,
     /// The turn of the present flush.
@@ -118,6 +120,7 @@ impl Outbox {
             return;
         }
         if self.bytes.capacity() == 0 {
+            self.untried = true;
             self.bytes = pool.take(frame.len());
         }
         self.bytes.extend_from_slice(frame);
@@ -223,8 +226,17 @@ impl Outbox {
         self.written as usize == self.bytes.len() && self.control.is_none()
     }
 
+    /// Whether the socket has not been offered anything of what waits: a long queue says nothing
+    /// about the consumer yet.
+    #[inline]
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        self.untried || self.bytes.is_empty()
+    }
+
     /// Lets bytes behind a fence leave that was reached in another turn than this one.
     pub fn begin_turn(&mut self, turn: u32) {
+        self.untried = false;
         if self.turn != turn {
             self.turn = turn;
             self.at_fence = false;
@@ -277,7 +289,7 @@ impl Outbox {
     }
 
     /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
-    /// just as fast as it is sent to would make it grow for ever. Moves no more bytes than it frees.
+    /// just as fast as it is sent to would make it grow for ever. Moves no more than it frees.
     fn compact(&mut self) {
         let start = self.frame_start;
         if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {

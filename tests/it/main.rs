@@ -26,5 +26,6 @@ mod liveness;
 mod logs;
 mod presence;
 mod publish;
+mod rest;
 mod slow_consumer;
 mod startup;

@@ -196,7 +196,11 @@ fn sender_metadata_is_for_those_who_ask() {
             json!({"sub": "ada", "peerMetadata": metadata, "permissions": permissions}),
         );
         let mut plain = server.quiet_peer("plain");
-        let subscribe = |include: bool| json!({"type": "subscribe", "channel": "a", "includeSenderMetadata": include});
+        let subscribe = |include: bool| {
+            let mut command = json!({"type": "subscribe", "channel": "a"});
+            command["includeSenderMetadata"] = json!(include);
+            command
+        };
         let mut curious: Vec<Client> = (0..PEERS)
             .map(|number| server.quiet_peer(&format!("c{number}")))
             .collect();

@@ -1,3 +1,5 @@
+//! Outboxes written in pieces of every size.
+
 use super::*;
 
 fn frame(len: usize, fill: u8) -> Vec<u8> {
