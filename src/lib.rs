@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod proto;
 pub mod runtime;
 pub mod shard;
+pub mod tls;

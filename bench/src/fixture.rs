@@ -17,6 +17,7 @@ use ringmesh::domain::usage::PlanView;
 use ringmesh::ids::{AppIndex, ConnectionId, ShardId};
 use ringmesh::proto::actions::Actions;
 use ringmesh::proto::claims::{MintRequest, Secret, mint};
+use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::proto::pattern::Pattern;
 use ringmesh::proto::ws::frame::{Opcode, append_masked_frame};
 use ringmesh::shard::effect::Effects;
@@ -214,6 +215,7 @@ impl Fixture {
             shard_count: 1,
             hasher: RandomState::with_seeds(1, 2, 3, 4),
             reject_with_close: false,
+            trusted_proxies: TrustedProxies::default(),
             accept_bare_key_id: false,
             request_rates: Arc::new(unlimited_requests()),
             limits: shard_limits(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::{env, thread};
 
 use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, Shards};
 use ringmesh::runtime::clock::Clock;
 
@@ -74,6 +75,9 @@ impl Drop for Server {
 pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
     let clock = Clock::start();
     let shards = Shards::start(Options {
+        tls: None,
+        trusted_proxies: TrustedProxies::default(),
+        proxy_protocol: false,
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         shard_count,
         cores,

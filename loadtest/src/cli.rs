@@ -77,6 +77,9 @@ pub struct Common {
     /// Accept the certificates in this PEM file, and those they signed
     #[arg(long, global = true, value_name = "FILE")]
     pub insecure_ca: Option<String>,
+    /// Resume TLS sessions where there is a ticket; see --concurrency: there are 8 at most
+    #[arg(long, global = true)]
+    pub resume: bool,
     /// Cores for the load, like 1 or 2-3,5; default: the last one allowed
     #[arg(long, global = true)]
     pub cores: Option<String>,

@@ -159,7 +159,7 @@ fn target(common: &Common, plan: &dyn Plan) -> Result<Target, Failure> {
         let server_name = ServerName::try_from(url.host.clone())
             .map_err(|error| Failure::Usage(format!("--url {}: {error}", common.url)))?;
         Some(Tls {
-            config: config(trust)?,
+            config: config(trust, common.resume)?,
             server_name,
         })
     } else {

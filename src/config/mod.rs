@@ -9,7 +9,6 @@
 //! `example.toml` beside this file shows every key with its default; a test compares the two.
 
 mod apps;
-mod cidr;
 mod document;
 mod error;
 mod given;
@@ -23,7 +22,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use cidr::{Cidr, CidrError};
+pub use crate::proto::cidr::{Cidr, CidrError};
 pub use error::{ConfigError, Fault, Place};
 pub use overrides::Environment;
 

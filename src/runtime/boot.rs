@@ -19,13 +19,16 @@ use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
+use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done, ShardStats};
 use crate::runtime::listener::bind_all;
 use crate::runtime::mesh::{Inbox, connect, link_all};
 use crate::runtime::shard_loop::{Parts, ShardLoop};
+use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
+use crate::tls::TlsConfig;
 
 /// How often each executor wakes by itself.
 ///
@@ -42,6 +45,12 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub struct Options {
     /// Public listeners; port 0 is chosen by the kernel.
     pub listen: Vec<SocketAddr>,
+    /// With what the listeners speak TLS, if they do.
+    pub tls: Option<TlsConfig>,
+    /// Whose word about the client's address is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether connections from those begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// How many shards.
     pub shard_count: u16,
     /// Cores to pin them to, in turn.
@@ -123,6 +132,17 @@ impl ShardsHandle {
         heard
     }
 
+    /// Gives every shard's new connections that certificate. The receiver hears once from each
+    /// that switched.
+    #[must_use]
+    pub fn switch_tls(&self, config: &TlsConfig) -> flume::Receiver<()> {
+        let (done, heard) = Done::pair();
+        for commands in &self.commands {
+            let _ = commands.send(Command::Tls(config.clone(), done.clone()));
+        }
+        heard
+    }
+
     /// Asks every shard what it has. The receiver hears once from each.
     #[must_use]
     pub fn stats(&self) -> flume::Receiver<ShardStats> {
@@ -178,6 +198,7 @@ impl Shards {
                 shard_count: count,
                 hasher: hasher.clone(),
                 reject_with_close: options.reject_with_close,
+                trusted_proxies: options.trusted_proxies.clone(),
                 accept_bare_key_id: options.accept_bare_key_id,
                 request_rates: options.request_rates.clone(),
                 limits: options.limits.clone(),
@@ -197,6 +218,7 @@ impl Shards {
                         shard_count: count,
                         clock: options.clock,
                         listeners,
+                        transports: transports(&options),
                         mesh_out,
                         mesh_in,
                         commands: Commands::receive(shard, from, drained, wake.clone()),
@@ -281,6 +303,15 @@ fn heartbeat() {
         }
     })
     .detach();
+}
+
+fn transports(options: &Options) -> Transports {
+    let proxies = if options.proxy_protocol {
+        options.trusted_proxies.clone()
+    } else {
+        TrustedProxies::default()
+    };
+    Transports::new(options.tls.clone(), proxies)
 }
 
 fn new_shard(config: ShardConfig, options: &Options) -> Shard {

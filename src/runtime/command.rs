@@ -10,12 +10,15 @@ use serde::Serialize;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::runtime::wake::Wake;
+use crate::tls::TlsConfig;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
 pub enum Command {
     /// Rights hold from now on; tell when they do.
     Rights(Arc<Rights>, Done),
+    /// New connections get that certificate from now on; tell when they do.
+    Tls(TlsConfig, Done),
     /// Stop accepting, say goodbye, close all connections over the window.
     Drain {
         /// Milliseconds.

@@ -1,6 +1,7 @@
 //! The only place that names glommio, sockets and the clock.
 
 pub mod boot;
+mod certificates;
 pub mod clock;
 pub mod command;
 pub mod control_link;
@@ -11,4 +12,5 @@ mod ring;
 pub mod server;
 mod shard_loop;
 mod sockets;
+mod transport;
 mod wake;

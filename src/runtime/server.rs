@@ -15,7 +15,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, RejectWith};
+use crate::config::{self, Config, RejectWith};
 use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
@@ -23,11 +23,14 @@ use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::token_bucket::BucketLimits;
 use crate::log::Log;
+use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::boot::{Options, Shards, StartError};
+use crate::runtime::certificates::Certificates;
 use crate::runtime::clock::{Clock, unix_ms};
 use crate::runtime::control_link::ControlLink;
 use crate::runtime::preflight::{self, Machine, PreflightError};
 use crate::shard::state::ShardLimits;
+use crate::tls::{CertificateFiles, TlsConfig};
 
 /// Longest wait for the log's writer at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
@@ -68,6 +71,8 @@ impl From<StartError> for ServerError {
 /// A server at work.
 pub struct Server {
     shards: Shards,
+    /// Present with `[tls]`.
+    certificates: Option<Certificates>,
     control: RunningControlPlane,
     handle: ControlHandle,
     admin: Option<SocketAddr>,
@@ -84,17 +89,10 @@ impl Server {
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        if config.tls.is_some() {
-            return Err(ServerError {
-                exit_code: 2,
-                message: "[tls]: this build does not speak TLS yet; remove the section and \
-                          terminate TLS in front of ringmesh"
-                    .into(),
-            });
-        }
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServerError::failed)?;
+        let (files, tls) = open_certificate(config)?.unzip();
         let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
         for warning in &machine.warnings {
             tracing::warn!("{warning}");
@@ -107,7 +105,11 @@ impl Server {
         }
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
-        let shards = Shards::start(options(config, &machine, &control))?;
+        let shards = Shards::start(options(config, &machine, &control, tls))?;
+        let certificates = files
+            .map(|files| Certificates::watch(files, shards.handle()))
+            .transpose()
+            .map_err(ServerError::failed)?;
         let draining = Arc::new(AtomicBool::new(false));
         let link = ControlLink::new(shards.handle(), draining.clone());
         let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
@@ -119,6 +121,7 @@ impl Server {
         );
         Ok(Self {
             shards,
+            certificates,
             control,
             handle,
             admin,
@@ -159,6 +162,7 @@ impl Server {
         let Self {
             mut signals,
             shards,
+            certificates,
             control,
             handle,
             draining,
@@ -168,6 +172,9 @@ impl Server {
         for signal in signals.forever() {
             if signal != SIGHUP {
                 break;
+            }
+            if let Some(certificates) = &certificates {
+                certificates.reload();
             }
             match reload() {
                 Ok(Some(config)) => apply(&config, &handle, &log),
@@ -252,7 +259,23 @@ fn control_options(config: &Config) -> ControlOptions {
     }
 }
 
-fn options(config: &Config, machine: &Machine, control: &ControlPlane) -> Options {
+/// The certificate that `[tls]` names, if there is one.
+fn open_certificate(config: &Config) -> Result<Option<(CertificateFiles, TlsConfig)>, ServerError> {
+    let open = |tls: &config::TlsConfig| CertificateFiles::open(&tls.cert, &tls.key);
+    config
+        .tls
+        .as_ref()
+        .map(open)
+        .transpose()
+        .map_err(ServerError::failed)
+}
+
+fn options(
+    config: &Config,
+    machine: &Machine,
+    control: &ControlPlane,
+    tls: Option<TlsConfig>,
+) -> Options {
     let limits = &config.limits;
     let window_ms = limits.connects_window_sec * 1_000;
     let bucket = |rate_per_sec, burst| BucketLimits {
@@ -264,6 +287,9 @@ fn options(config: &Config, machine: &Machine, control: &ControlPlane) -> Option
     let per_address = bucket(rest.rate_per_address, rest.burst_per_address);
     Options {
         listen: config.server.listen.clone(),
+        tls,
+        trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
+        proxy_protocol: config.server.proxy_protocol,
         shard_count: machine.shard_count,
         cores: machine.cores.clone(),
         limits: ShardLimits {

@@ -7,17 +7,17 @@
 //! its whole length. With nothing to do the loop sleeps until the ring's eventfd, the mesh, a
 //! command or a deadline wakes it.
 
+mod accept;
 mod fan_out;
+mod transported;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 
 use crate::control::ControlHandle;
@@ -29,7 +29,8 @@ use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{Inbox, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer, adopt};
-use crate::runtime::wake::Wake;
+use crate::runtime::transport::{Stage, Transports};
+use crate::runtime::wake::{Wake, watch_eventfd};
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
@@ -41,6 +42,8 @@ const SCRATCH_BYTES: usize = 64 * 1_024;
 const READS_PER_TURN_MAX: usize = 128;
 /// Bytes read in one turn.
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
+/// Steps of TLS handshakes in one turn: each takes 0.1 to 0.3 ms, with an RSA key 1 ms.
+const HANDSHAKES_PER_TURN_MAX: usize = 2;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
 const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Pause before accepting again when descriptors or memory have run out.
@@ -61,6 +64,7 @@ pub struct ShardLoop {
     ring: SocketRing,
     listeners: Listeners,
     sockets: Sockets,
+    transports: Transports,
     mesh_out: MeshOut,
     mesh_in: Inbox,
     commands: Commands,
@@ -70,6 +74,7 @@ pub struct ShardLoop {
     scratch: Box<[u8]>,
     events: Vec<RingEvent>,
     to_read: VecDeque<ConnectionId>,
+    to_handshake: VecDeque<ConnectionId>,
     to_flush: VecDeque<ConnectionId>,
     /// Connections that are being flushed together; empty between turns.
     batch: Vec<ConnectionId>,
@@ -93,6 +98,8 @@ pub struct Parts {
     pub clock: Clock,
     /// This shard's listeners.
     pub listeners: Listeners,
+    /// What connections speak.
+    pub transports: Transports,
     /// Outgoing links.
     pub mesh_out: MeshOut,
     /// Where incoming batches are put.
@@ -132,6 +139,7 @@ impl ShardLoop {
             ring,
             listeners: parts.listeners,
             sockets: Sockets::default(),
+            transports: parts.transports,
             mesh_out: parts.mesh_out,
             mesh_in: parts.mesh_in,
             commands: parts.commands,
@@ -141,6 +149,7 @@ impl ShardLoop {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             events: Vec::new(),
             to_read: VecDeque::new(),
+            to_handshake: VecDeque::new(),
             to_flush: VecDeque::new(),
             batch: Vec::new(),
             paused_listeners: Vec::new(),
@@ -189,6 +198,7 @@ impl ShardLoop {
         }
         self.events = events;
         self.read_sockets(now);
+        self.read_handshakes(now);
         self.take_mesh(now);
         self.take_commands(now)?;
         if self
@@ -214,6 +224,7 @@ impl ShardLoop {
     fn has_work(&self) -> bool {
         !self.events.is_empty()
             || !self.to_read.is_empty()
+            || !self.to_handshake.is_empty()
             || !self.to_flush.is_empty()
             || !self.effects.dirty.is_empty()
             || !self.effects.abort.is_empty()
@@ -303,35 +314,6 @@ impl ShardLoop {
         }
     }
 
-    fn accepted(&mut self, fd: OwnedFd, remote: IpAddr, now: Now) -> io::Result<()> {
-        if self.draining {
-            return Ok(());
-        }
-        let raw = fd.as_raw_fd();
-        let Some(connection) = self.sockets.insert(fd) else {
-            return Ok(());
-        };
-        self.ring.watch(connection, raw)?;
-        self.handle(Input::Accepted { connection, remote }, now);
-        Ok(())
-    }
-
-    fn resume_listeners(&mut self, now: Now) -> io::Result<()> {
-        let mut at = 0;
-        while let Some((listener, resume_ms)) = self.paused_listeners.get(at).copied() {
-            if resume_ms > now.mono_ms {
-                at += 1;
-                continue;
-            }
-            self.paused_listeners.swap_remove(at);
-            if self.accepting {
-                let fd = self.listeners[listener as usize].as_raw_fd();
-                self.ring.accept(listener, fd)?;
-            }
-        }
-        Ok(())
-    }
-
     fn ready(
         &mut self,
         id: ConnectionId,
@@ -350,10 +332,6 @@ impl ShardLoop {
             // The shutdown woke the poll while it was to be removed, which then fails.
             return self.ring.unwatch(id);
         }
-        if readable && !socket.queued_to_read {
-            socket.queued_to_read = true;
-            self.to_read.push_back(id);
-        }
         if writable && socket.write_blocked {
             socket.write_blocked = false;
             self.to_flush.push_back(id);
@@ -362,7 +340,24 @@ impl ShardLoop {
             let raw = socket.raw();
             self.ring.watch(id, raw)?;
         }
+        if readable {
+            self.queue_read(id);
+        }
         Ok(())
+    }
+
+    fn queue_read(&mut self, id: ConnectionId) {
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return;
+        };
+        if !std::mem::replace(&mut socket.queued_to_read, true) {
+            match &socket.transport {
+                Some(transport) if transport.stage() == Stage::Opening => {
+                    self.to_handshake.push_back(id);
+                }
+                _ => self.to_read.push_back(id),
+            }
+        }
     }
 
     fn read_sockets(&mut self, now: Now) {
@@ -374,6 +369,13 @@ impl ShardLoop {
             let Some(socket) = self.sockets.get_mut(id) else {
                 continue;
             };
+            if socket.transport.is_some() {
+                bytes_read += self.read_transported(id, now);
+                if bytes_read >= READ_BYTES_PER_TURN_MAX {
+                    return;
+                }
+                continue;
+            }
             if socket.closing || !self.shard.wants_input(id) {
                 // Read again when the shard says so.
                 socket.queued_to_read = false;
@@ -447,26 +449,15 @@ impl ShardLoop {
                         peers,
                     });
                 }
+                Command::Tls(config, done) => {
+                    self.transports.switch_tls(config);
+                    done.done();
+                }
                 Command::Stop => {
                     self.handle(Input::Usage, now);
                     self.stopped = true;
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn stop_accepting(&mut self) -> io::Result<()> {
-        if self.accepting {
-            self.accepting = false;
-            for listener in 0..self.listeners.len() {
-                self.ring.stop_accepting(listener as u32)?;
-            }
-            self.events.clear();
-            let mut events = Vec::new();
-            self.ring.reap(&mut events)?;
-            self.events = events;
-            self.listeners.clear();
         }
         Ok(())
     }
@@ -485,12 +476,7 @@ impl ShardLoop {
             }
         }
         for id in std::mem::take(&mut self.effects.readable) {
-            if let Some(socket) = self.sockets.get_mut(id)
-                && !socket.queued_to_read
-            {
-                socket.queued_to_read = true;
-                self.to_read.push_back(id);
-            }
+            self.queue_read(id);
         }
         for id in std::mem::take(&mut self.effects.abort) {
             self.close(id, now)?;
@@ -504,6 +490,9 @@ impl ShardLoop {
         };
         if !socket.takes_bytes() {
             return Ok(());
+        }
+        if socket.transport.is_some() {
+            return self.flush_transported(id, now);
         }
         self.shard.begin_flush(id);
         self.flush_pending(id, now)
@@ -538,13 +527,19 @@ impl ShardLoop {
                     socket.write_blocked = true;
                     return Ok(());
                 }
-                Transfer::Ended => {
-                    self.handle(Input::Ended { connection: id }, now);
-                    return self.close(id, now);
-                }
+                Transfer::Ended => return self.broken(id, now),
             }
         }
-        match self.shard.finish(id) {
+        self.finish(id, self.shard.finish(id), now)
+    }
+
+    fn broken(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
+        self.handle(Input::Ended { connection: id }, now);
+        self.close(id, now)
+    }
+
+    fn finish(&mut self, id: ConnectionId, finish: Finish, now: Now) -> io::Result<()> {
+        match finish {
             Finish::Open => Ok(()),
             Finish::ShutdownWrite => {
                 if let Some(socket) = self.sockets.get(id) {
@@ -598,22 +593,4 @@ impl ShardLoop {
             self.commands.report_drained();
         }
     }
-}
-
-/// Wakes the loop when the ring has news while it sleeps. The eventfd is read only after the
-/// loop went to sleep: a busy loop looks at the ring by itself.
-fn watch_eventfd(eventfd: OwnedFd, asleep: Rc<Wake>, wake: Rc<Wake>) {
-    use std::os::fd::IntoRawFd;
-    // SAFETY: the descriptor is owned and given away.
-    let eventfd = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
-    glommio::spawn_local(async move {
-        loop {
-            asleep.wait().await;
-            if eventfd.read_at(0, 8).await.is_err() {
-                return;
-            }
-            wake.wake();
-        }
-    })
-    .detach();
 }

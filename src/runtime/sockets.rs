@@ -6,11 +6,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::ids::ConnectionId;
 use crate::runtime::ring::SLOT_BITS;
+use crate::runtime::transport::Transport;
 
 /// One socket.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    /// What its bytes go through; `None`: they are the shard's as they are.
+    pub transport: Option<Box<Transport>>,
     /// A write found no room; the ring tells when there is some.
     pub write_blocked: bool,
     /// It stands on the list of sockets to be read.
@@ -154,7 +157,11 @@ struct Slot {
 
 impl Sockets {
     /// Adds a socket and numbers it; `None` when no number is free.
-    pub fn insert(&mut self, fd: OwnedFd) -> Option<ConnectionId> {
+    pub fn insert(
+        &mut self,
+        fd: OwnedFd,
+        transport: Option<Box<Transport>>,
+    ) -> Option<ConnectionId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < 1 << SLOT_BITS => {
@@ -170,6 +177,7 @@ impl Sockets {
         entry.generation = entry.generation.wrapping_add(1);
         entry.socket = Some(Socket {
             fd,
+            transport,
             write_blocked: false,
             queued_to_read: false,
             hung_up: false,

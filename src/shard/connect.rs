@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::iter;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::connect_rate::Verdict;
@@ -14,6 +15,7 @@ use crate::domain::token_bucket::TokenBucket;
 use crate::ids::ConnectionId;
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
 use crate::proto::claims::{Claims, TokenError, UnverifiedToken};
+use crate::proto::forwarded::X_FORWARDED_FOR;
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{Authorization, RequestHead};
 use crate::proto::http::response::{ResponseContext, ResponseHeader};
@@ -91,7 +93,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let upgrade = check_upgrade(head);
-        let Some(remote) = self.connections.get(id).map(|connection| connection.remote) else {
+        let Some(remote) = self.client_address(id, head) else {
             return;
         };
         let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
@@ -125,6 +127,17 @@ impl Shard {
                 self.refuse_credential(id, &key, &refusal, now, effects);
             }
         }
+    }
+
+    /// Who sent a request, by the word of trusted proxies where there are any.
+    pub(in crate::shard) fn client_address(
+        &self,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+    ) -> Option<IpAddr> {
+        let remote = self.connections.get(id)?.remote;
+        let forwarded_for = head.header_values(X_FORWARDED_FOR);
+        Some(self.config.trusted_proxies.client(remote, forwarded_for))
     }
 
     fn authenticate(

@@ -116,7 +116,7 @@ impl Shard {
         }
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
-        let Some(remote) = self.connections.get(id).map(|connection| connection.remote) else {
+        let Some(remote) = self.client_address(id, head) else {
             return Ok(0);
         };
         let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;

@@ -17,6 +17,13 @@ pub enum Input<'a> {
         /// The client's address.
         remote: IpAddr,
     },
+    /// A trusted proxy says for whom it speaks on a connection.
+    Proxied {
+        /// Which.
+        connection: ConnectionId,
+        /// The client's address.
+        client: IpAddr,
+    },
     /// Bytes came. They may be changed in place.
     Received {
         /// From whom.

@@ -39,6 +39,13 @@ impl Shard {
         self.arm(id);
     }
 
+    /// The peer is a proxy: another address is its client's.
+    pub(in crate::shard) fn proxied(&mut self, id: ConnectionId, client: IpAddr) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.remote = client;
+        }
+    }
+
     /// The peer has ended the stream, or the socket is broken.
     pub(in crate::shard) fn peer_ended(&mut self, id: ConnectionId, effects: &mut Effects) {
         self.end_session(id, effects);

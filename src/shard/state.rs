@@ -20,6 +20,7 @@ use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
@@ -48,6 +49,8 @@ pub struct ShardConfig {
     pub hasher: RandomState,
     /// Refuse bad credentials with a close frame behind the handshake, not with an HTTP status.
     pub reject_with_close: bool,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// Take a key id alone for a REST credential, although every token shows it.
     pub accept_bare_key_id: bool,
     /// REST requests by key and address, counted over all shards.
@@ -190,6 +193,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
         match input {
             Input::Accepted { connection, remote } => self.accepted(connection, remote, now),
+            Input::Proxied { connection, client } => self.proxied(connection, client),
             Input::Received { connection, bytes } => self.received(connection, bytes, now, effects),
             Input::Ended { connection } => self.peer_ended(connection, effects),
             Input::Written { connection, count } => self.written(connection, count, effects),

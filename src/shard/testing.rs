@@ -16,6 +16,7 @@ use crate::domain::usage::{PlanView, UsageDelta};
 use crate::ids::{AppIndex, ConnectionId, ShardId};
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
+use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
 use crate::shard::effect::Effects;
@@ -92,6 +93,7 @@ impl Cluster {
             shard_count,
             hasher: RandomState::with_seeds(1, 2, 3, 4),
             reject_with_close: false,
+            trusted_proxies: TrustedProxies::default(),
             accept_bare_key_id: false,
             request_rates: Arc::new(RequestRates::new(UNLIMITED, UNLIMITED)),
             limits: ShardLimits {

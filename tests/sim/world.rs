@@ -12,6 +12,7 @@ use ringmesh::domain::rights::Rights;
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::ids::{ConnectionId, ShardId};
+use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::shard::effect::Effects;
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
@@ -104,6 +105,7 @@ impl World {
                 shard: ShardId(at),
                 shard_count,
                 hasher: RandomState::with_seeds(seed, 2, 3, 4),
+                trusted_proxies: TrustedProxies::default(),
                 reject_with_close: seed.is_multiple_of(2),
                 accept_bare_key_id: false,
                 request_rates: request_rates.clone(),

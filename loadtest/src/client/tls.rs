@@ -29,12 +29,12 @@ pub enum Trust<'a> {
     Anyone,
 }
 
-/// Builds the client configuration, without session resumption: every connect of a storm pays for
-/// a whole handshake.
+/// Builds the client configuration. Without `resume` every connect of a storm pays for a whole
+/// handshake.
 ///
 /// # Errors
 /// [`Failure::File`] for an unreadable or empty bundle, [`Failure::Tls`] otherwise.
-pub fn config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, Failure> {
+pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failure> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -72,7 +72,9 @@ pub fn config(trust: Trust<'_>) -> Result<Arc<ClientConfig>, Failure> {
             }))
             .with_no_client_auth(),
     };
-    config.resumption = rustls::client::Resumption::disabled();
+    if !resume {
+        config.resumption = rustls::client::Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
 

@@ -148,7 +148,7 @@ impl<'b> RequestHead<'b> {
     }
 
     /// All values of a header in the order in which they were sent.
-    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+    pub fn header_values(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
         self.headers[..self.header_count]
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))

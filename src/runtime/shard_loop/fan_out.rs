@@ -18,11 +18,17 @@ impl ShardLoop {
     /// Flushes the first `count` connections of the queue.
     pub(super) fn flush_batch(&mut self, count: usize, now: Now) -> io::Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
-        batch.extend(self.to_flush.drain(..count));
-        batch.retain(|id| {
-            let socket = self.sockets.get(*id);
-            socket.is_some_and(|socket| socket.takes_bytes())
-        });
+        for _ in 0..count {
+            let Some(id) = self.to_flush.pop_front() else {
+                break;
+            };
+            match self.sockets.get(id) {
+                // What is encrypted goes through one buffer, so it is sent at once.
+                Some(socket) if socket.transport.is_some() => self.flush_one(id, now)?,
+                Some(socket) if socket.takes_bytes() => batch.push(id),
+                _ => {}
+            }
+        }
         for id in &batch {
             self.shard.begin_flush(*id);
         }

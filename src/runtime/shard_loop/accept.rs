@@ -1,0 +1,58 @@
+//! New connections: taken in, held off while descriptors are short, refused at the end.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::ShardLoop;
+use crate::domain::time::Now;
+use crate::shard::input::Input;
+
+impl ShardLoop {
+    pub(super) fn accepted(&mut self, fd: OwnedFd, remote: IpAddr, now: Now) -> io::Result<()> {
+        if self.draining {
+            return Ok(());
+        }
+        let raw = fd.as_raw_fd();
+        let Ok(transport) = self.transports.accept(remote) else {
+            return Ok(());
+        };
+        let Some(connection) = self.sockets.insert(fd, transport) else {
+            return Ok(());
+        };
+        self.ring.watch(connection, raw)?;
+        self.handle(Input::Accepted { connection, remote }, now);
+        Ok(())
+    }
+
+    pub(super) fn resume_listeners(&mut self, now: Now) -> io::Result<()> {
+        let mut at = 0;
+        while let Some((listener, resume_ms)) = self.paused_listeners.get(at).copied() {
+            if resume_ms > now.mono_ms {
+                at += 1;
+                continue;
+            }
+            self.paused_listeners.swap_remove(at);
+            if self.accepting {
+                let fd = self.listeners[listener as usize].as_raw_fd();
+                self.ring.accept(listener, fd)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_accepting(&mut self) -> io::Result<()> {
+        if self.accepting {
+            self.accepting = false;
+            for listener in 0..self.listeners.len() {
+                self.ring.stop_accepting(listener as u32)?;
+            }
+            self.events.clear();
+            let mut events = Vec::new();
+            self.ring.reap(&mut events)?;
+            self.events = events;
+            self.listeners.clear();
+        }
+        Ok(())
+    }
+}

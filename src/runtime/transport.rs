@@ -1,0 +1,219 @@
+//! What stands between a socket's bytes and the shard's: a proxy's header, TLS, or both.
+//!
+//! A plain connection has no transport at all. Others own one from accept to close, or until a
+//! plain connection's proxy has spoken. Encrypted bytes that found no room stay here, at most a
+//! record's worth beside a handshake's answers, and leave before anything else.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::proto::forwarded::TrustedProxies;
+use crate::proto::proxy_protocol::{self, ProxyHeaderError};
+use crate::tls::{
+    Progress, RECORD_PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX, TlsConfig, TlsFault, TlsSession,
+};
+
+/// Which transport the connections of one shard get, and the buffers that they share.
+#[derive(Debug)]
+pub struct Transports {
+    /// `None`: the listeners speak plain HTTP.
+    tls: Option<TlsConfig>,
+    /// Peers whose connections begin with a PROXY header.
+    proxies: TrustedProxies,
+    /// What the last [`Transport::receive`] decrypted.
+    pub plaintext: Vec<u8>,
+    sealed: Box<[u8]>,
+}
+
+impl Transports {
+    /// Transports for listeners that speak TLS or not, behind proxies or not.
+    #[must_use]
+    pub fn new(tls: Option<TlsConfig>, proxies: TrustedProxies) -> Self {
+        let sealed_bytes = if tls.is_some() { SEALED_BYTES_MAX } else { 0 };
+        Self {
+            tls,
+            proxies,
+            plaintext: Vec::new(),
+            sealed: vec![0; sealed_bytes].into_boxed_slice(),
+        }
+    }
+
+    /// New connections get that certificate. Listeners without TLS stay without.
+    pub fn switch_tls(&mut self, config: TlsConfig) {
+        if let Some(tls) = &mut self.tls {
+            *tls = config;
+        }
+    }
+
+    /// The transport of a connection from that address; `None` for a plain one.
+    ///
+    /// # Errors
+    /// None that a configuration can cause, see [`TlsSession::new`].
+    pub fn accept(&self, remote: IpAddr) -> Result<Option<Box<Transport>>, TlsFault> {
+        let is_proxied = self.proxies.contains(remote);
+        if !is_proxied && self.tls.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Transport {
+            proxy_header: is_proxied.then(Vec::new),
+            tls: self.tls.as_ref().map(TlsSession::new).transpose()?,
+            unsent: Vec::new(),
+            refused: false,
+        })))
+    }
+
+    /// Encrypts the first bytes of `plaintext` for that connection, as one record. Answers how
+    /// many were taken, and the bytes to be sent.
+    ///
+    /// # Errors
+    /// Nothing more can be sent on that connection.
+    pub fn seal(
+        &mut self,
+        transport: &mut Transport,
+        plaintext: &[u8],
+    ) -> Result<(usize, &[u8]), TlsFault> {
+        let taken = plaintext.len().min(RECORD_PLAINTEXT_BYTES_MAX);
+        let count = match &mut transport.tls {
+            Some(tls) => tls.encrypt(&plaintext[..taken], &mut self.sealed)?,
+            None => 0,
+        };
+        Ok((taken, &self.sealed[..count]))
+    }
+
+    /// Adds the end of the encrypted stream to what is unsent. Answers whether there is any.
+    pub fn close(&mut self, transport: &mut Transport) -> bool {
+        let Some(tls) = &mut transport.tls else {
+            return false;
+        };
+        let count = tls.close(&mut self.sealed);
+        transport.unsent.extend_from_slice(&self.sealed[..count]);
+        count > 0
+    }
+}
+
+/// One connection's.
+#[derive(Debug)]
+pub struct Transport {
+    /// Bytes of a PROXY header that is not whole yet; `None` once it is, or where none is due.
+    proxy_header: Option<Vec<u8>>,
+    tls: Option<TlsSession>,
+    /// Bytes to be sent before all others.
+    pub unsent: Vec<u8>,
+    refused: bool,
+}
+
+/// What a transport lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Only its own words: the peer has not said yet what it has to.
+    Opening,
+    /// The shard's bytes too.
+    Open,
+    /// Only its last word; what the peer sends is not looked at.
+    Refused,
+}
+
+/// What came of received bytes.
+#[derive(Debug)]
+pub struct Received {
+    /// The client's address, once, by the word of a proxy.
+    pub client: Option<IpAddr>,
+    /// How the connection goes on.
+    pub next: Next,
+}
+
+/// How a connection goes on.
+#[derive(Debug)]
+pub enum Next {
+    /// The same way.
+    Same,
+    /// Without a transport, which has done its part.
+    Plain,
+    /// The peer will send no more.
+    Ended,
+    /// No further: the peer did what it may not. The answer to that is unsent.
+    Refused(Refusal),
+}
+
+/// What a peer did, for the log.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The proxy sent no proper header.
+    Proxy(ProxyHeaderError),
+    /// It does not speak TLS, or not properly.
+    Tls(TlsFault),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proxy(error) => error.fmt(f),
+            Self::Tls(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl Transport {
+    /// What it lets through.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        let is_handshaking = |tls: &TlsSession| tls.progress() == Progress::Handshaking;
+        if self.refused {
+            Stage::Refused
+        } else if self.proxy_header.is_some() || self.tls.as_ref().is_some_and(is_handshaking) {
+            Stage::Opening
+        } else {
+            Stage::Open
+        }
+    }
+
+    /// Bytes that belong in front of the next input: the caller copies them there.
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        match (&self.proxy_header, &self.tls) {
+            (Some(held), _) => held,
+            (None, Some(tls)) => tls.held(),
+            (None, None) => &[],
+        }
+    }
+
+    /// Takes what came, with [`held`](Self::held) in front of it. What is for the shard is
+    /// appended to `plaintext`.
+    pub fn receive(&mut self, mut input: &mut [u8], plaintext: &mut Vec<u8>) -> Received {
+        let mut client = None;
+        let received = |client, next| Received { client, next };
+        if self.refused {
+            return received(None, Next::Same);
+        }
+        if let Some(held) = &mut self.proxy_header {
+            match proxy_protocol::parse(input) {
+                Ok(Some(header)) => {
+                    client = header.source;
+                    input = &mut input[header.bytes..];
+                    self.proxy_header = None;
+                }
+                Ok(None) => {
+                    held.clear();
+                    held.extend_from_slice(input);
+                    return received(None, Next::Same);
+                }
+                Err(error) => {
+                    self.refused = true;
+                    return received(None, Next::Refused(Refusal::Proxy(error)));
+                }
+            }
+        }
+        let Some(tls) = &mut self.tls else {
+            plaintext.extend_from_slice(input);
+            return received(client, Next::Plain);
+        };
+        match tls.receive(input, plaintext, &mut self.unsent) {
+            Ok(Progress::Handshaking | Progress::Open) => received(client, Next::Same),
+            Ok(Progress::PeerClosed) => received(client, Next::Ended),
+            Err(fault) => {
+                self.refused = true;
+                received(client, Next::Refused(Refusal::Tls(fault)))
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What every TLS connection of the process shares: certificate, versions, ticket keys.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::SingleCertAndKey;
+
+use super::certificate;
+use super::error::CertificateError;
+
+/// The one application protocol: WebSocket handshakes are HTTP/1.1 requests.
+const ALPN: &[u8] = b"http/1.1";
+/// Tickets that a TLS 1.3 client gets. A client comes back with one connection, and gets the
+/// next ticket then.
+const TICKETS_PER_HANDSHAKE: usize = 1;
+
+/// Keys that encrypt session tickets. A new one is made every six hours, and the one before it
+/// is still accepted; none is ever written down. Clones share the keys: with one set for all
+/// shards, a client resumes wherever it is accepted, also after a change of certificate.
+#[derive(Clone)]
+pub struct TicketKeys(Arc<dyn ProducesTickets>);
+
+impl TicketKeys {
+    /// Fresh keys.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn generate() -> Result<Self, CertificateError> {
+        let ticketer =
+            Ticketer::new().map_err(|cause| CertificateError::Library(cause.to_string()))?;
+        Ok(Self(ticketer))
+    }
+}
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKeys")
+    }
+}
+
+/// What a listener that speaks TLS needs. Never changes; a new certificate makes a new one, and
+/// the connections that are live keep the one they began with.
+#[derive(Clone, Debug)]
+pub struct TlsConfig(pub(super) Arc<ServerConfig>);
+
+impl TlsConfig {
+    /// Reads a certificate chain and its key from PEM files.
+    ///
+    /// # Errors
+    /// What is wrong with the files, as a line for the operator.
+    pub fn load(cert: &Path, key: &Path, tickets: &TicketKeys) -> Result<Self, CertificateError> {
+        let provider = Arc::new(default_provider());
+        let certified = certificate::load(cert, key, &provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|cause| CertificateError::Library(cause.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ticketer = tickets.0.clone();
+        config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self(Arc::new(config)))
+    }
+}

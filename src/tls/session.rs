@@ -1,0 +1,257 @@
+//! One connection's TLS: ciphertext in, plaintext out, and back.
+//!
+//! Records are decrypted where they lie; what is not yet whole is kept and put in front of what
+//! comes next. An idle connection keeps nothing but rustls' own state. What a peer can make a
+//! session hold is bounded by [`HELD_BYTES_MAX`], whatever it sends.
+//!
+//! Always true: after a fault, nothing more is asked of rustls.
+
+use std::fmt;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
+
+use super::config::TlsConfig;
+use super::error::TlsFault;
+
+/// Plaintext of one record (RFC 8446, section 5.1).
+pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 1 << 14;
+/// Room for what one call of [`TlsSession::encrypt`] puts out: a record with its header, nonce
+/// and tag, and a key update with its own in front.
+pub const SEALED_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
+/// What a session keeps of input that is not whole: at most one record of a little over 16 KiB,
+/// or a handshake message in several records. The largest ClientHello of a browser has 2 KiB.
+const HELD_BYTES_MAX: usize = 20 * 1_024;
+/// First byte of every TLS connection: a handshake record (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+/// How plain HTTP requests begin, each distinct from TLS in the first byte.
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"PATCH ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+];
+/// What a client hears that forgot the `s`.
+const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 83\r\n\
+    Connection: close\r\n\
+    \r\n\
+    The client sent an HTTP request to an HTTPS port: the URL needs https:// or wss://\n";
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The handshake is not complete: nothing can be encrypted.
+    Handshaking,
+    /// Both directions are open.
+    Open,
+    /// The peer will send no more; it may still be written to.
+    PeerClosed,
+}
+
+/// See the top of this file.
+pub struct TlsSession {
+    connection: UnbufferedServerConnection,
+    /// Input that is not whole, partly decrypted in place. Owns no memory when empty.
+    held: Vec<u8>,
+    recognized: bool,
+    progress: Progress,
+    /// No more is sent: `close_notify` has been, or an alert.
+    write_closed: bool,
+}
+
+impl fmt::Debug for TlsSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSession")
+            .field("progress", &self.progress)
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TlsSession {
+    /// A session that awaits the client's first bytes.
+    ///
+    /// # Errors
+    /// None that a [`TlsConfig`] can cause; they are rustls' own.
+    pub fn new(config: &TlsConfig) -> Result<Self, TlsFault> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config.0.clone())?,
+            held: Vec::new(),
+            recognized: false,
+            progress: Progress::Handshaking,
+            write_closed: false,
+        })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Bytes that belong in front of the next input: the caller copies them there.
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// Takes what came, with [`held`](Self::held) in front of it. Plaintext and what is to be
+    /// sent are appended, the former never more than there was input.
+    ///
+    /// # Errors
+    /// The connection cannot go on: send what was appended, then end it.
+    pub fn receive(
+        &mut self,
+        input: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        output: &mut Vec<u8>,
+    ) -> Result<Progress, TlsFault> {
+        if !self.recognized && !self.recognize(input, output)? {
+            self.keep(input)?;
+            return Ok(self.progress);
+        }
+        let mut used = 0;
+        loop {
+            let rest = &mut input[used..];
+            let status = self.connection.process_tls_records(rest);
+            let discard = status.discard;
+            let progress = match status.state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        plaintext.extend_from_slice(record?.payload);
+                    }
+                    None
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    encode(data, output);
+                    None
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    None
+                }
+                Ok(ConnectionState::WriteTraffic(_)) => Some(Progress::Open),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    Some(Progress::PeerClosed)
+                }
+                // Early data is never offered, so it is refused, not read.
+                Ok(_) => Some(Progress::Handshaking),
+                Err(error) => {
+                    self.write_closed = true;
+                    if let Ok(ConnectionState::EncodeTlsData(alert)) =
+                        self.connection.process_tls_records(rest).state
+                    {
+                        encode(alert, output);
+                    }
+                    return Err(error.into());
+                }
+            };
+            used += discard;
+            if let Some(progress) = progress {
+                self.progress = self.progress.later(progress);
+                break;
+            }
+        }
+        match self.progress {
+            Progress::PeerClosed => self.keep(&[])?,
+            Progress::Handshaking | Progress::Open => self.keep(&input[used..])?,
+        }
+        Ok(self.progress)
+    }
+
+    /// Encrypts at most [`RECORD_PLAINTEXT_BYTES_MAX`] into one record, in a buffer of at least
+    /// [`SEALED_BYTES_MAX`]. Answers how many bytes of it are to be sent, next of all.
+    ///
+    /// # Errors
+    /// The handshake is not complete, the writing side is closed, or the keys are used up.
+    pub fn encrypt(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<usize, TlsFault> {
+        debug_assert!(plaintext.len() <= RECORD_PLAINTEXT_BYTES_MAX);
+        debug_assert!(sealed.len() >= SEALED_BYTES_MAX);
+        self.with_traffic(|traffic| traffic.encrypt(plaintext, sealed))
+    }
+
+    /// Says that nothing more will be sent, in a buffer like that of [`encrypt`](Self::encrypt).
+    /// Answers how many bytes of it are to be sent: none where it has been said, or where the
+    /// handshake was never completed.
+    pub fn close(&mut self, sealed: &mut [u8]) -> usize {
+        let count = self.with_traffic(|traffic| traffic.queue_close_notify(sealed));
+        self.write_closed = true;
+        count.unwrap_or(0)
+    }
+
+    /// The input that is held goes along: rustls looks for records in what it is given, and
+    /// remembers how much of it it has seen.
+    fn with_traffic(
+        &mut self,
+        act: impl FnOnce(&mut Traffic<'_>) -> Result<usize, EncryptError>,
+    ) -> Result<usize, TlsFault> {
+        if self.progress == Progress::Handshaking || self.write_closed {
+            return Err(rustls::Error::HandshakeNotComplete.into());
+        }
+        match self.connection.process_tls_records(&mut self.held).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                act(&mut traffic).map_err(|_| rustls::Error::EncryptError.into())
+            }
+            Ok(_) => Err(rustls::Error::EncryptError.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Answers whether this is for rustls: `false` as long as it may become an HTTP method.
+    fn recognize(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<bool, TlsFault> {
+        if input.is_empty() {
+            return Ok(false);
+        }
+        if input[0] != HANDSHAKE_RECORD {
+            if METHODS.iter().any(|method| input.starts_with(method)) {
+                self.write_closed = true;
+                output.extend_from_slice(PLAIN_HTTP_RESPONSE);
+                return Err(TlsFault::PlainHttp);
+            }
+            if METHODS.iter().any(|method| method.starts_with(input)) {
+                return Ok(false);
+            }
+        }
+        self.recognized = true;
+        Ok(true)
+    }
+
+    fn keep(&mut self, rest: &[u8]) -> Result<(), TlsFault> {
+        if rest.len() > HELD_BYTES_MAX {
+            self.write_closed = true;
+            return Err(TlsFault::TooLarge);
+        }
+        if rest.is_empty() {
+            self.held = Vec::new();
+        } else {
+            self.held.clear();
+            self.held.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+}
+
+type Traffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>;
+
+impl Progress {
+    /// The peer's end is told once by rustls, and holds from then on.
+    fn later(self, next: Self) -> Self {
+        if self == Self::PeerClosed { self } else { next }
+    }
+}
+
+/// Appends a handshake record or an alert.
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+    let start = output.len();
+    // An encoder that has no room says how much it needs, and can be asked again.
+    while let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut output[start..]) {
+        output.resize(start + needed.required_size, 0);
+    }
+}
