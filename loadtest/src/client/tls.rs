@@ -177,8 +177,8 @@ mod tests {
     fn a_file_without_certificates_is_named() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         let path = file.path().to_str().expect("UTF-8 path");
-        let failure = config(Trust::File(path)).expect_err("empty");
+        let failure = config(Trust::File(path), false).expect_err("empty");
         assert!(failure.to_string().contains(path));
-        assert!(config(Trust::Anyone).is_ok());
+        assert!(config(Trust::Anyone, false).is_ok());
     }
 }
