@@ -9,16 +9,14 @@
 
 mod accept;
 mod fan_out;
+mod fence;
+mod sleep;
 mod transported;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
-
-use futures_lite::future::or;
-use glommio::timer::Timer;
 
 use crate::control::ControlHandle;
 use crate::domain::time::Now;
@@ -48,14 +46,8 @@ const HANDSHAKES_PER_TURN_MAX: usize = 2;
 const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Pause before accepting again when descriptors or memory have run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
-/// How long a shard without a mesh waits for its sockets alone before it goes to sleep in
-/// glommio, which costs 14 calls of the kernel.
-const LINGER: Duration = Duration::from_millis(2);
 /// How long a command may wait while a shard without a mesh is busy.
 const COMMANDS_WAIT_MS: u64 = 4;
-/// Pause before trying a full mesh link again, if nothing else wakes the shard.
-const LINK_RETRY: Duration = Duration::from_millis(1);
-
 /// See the top of this file.
 pub struct ShardLoop {
     shard: Shard,
@@ -76,6 +68,8 @@ pub struct ShardLoop {
     to_read: VecDeque<ConnectionId>,
     to_handshake: VecDeque<ConnectionId>,
     to_flush: VecDeque<ConnectionId>,
+    /// Connections that wait at a fence, and until when.
+    fenced: VecDeque<(u64, ConnectionId)>,
     /// Connections that are being flushed together; empty between turns.
     batch: Vec<ConnectionId>,
     /// Listeners that stopped, and when to start them again.
@@ -151,6 +145,7 @@ impl ShardLoop {
             to_read: VecDeque::new(),
             to_handshake: VecDeque::new(),
             to_flush: VecDeque::new(),
+            fenced: VecDeque::new(),
             batch: Vec::new(),
             paused_listeners: Vec::new(),
             accepting: true,
@@ -230,44 +225,6 @@ impl ShardLoop {
             || !self.effects.abort.is_empty()
             || self.shard.has_work()
             || !self.mesh_in.borrow().is_empty()
-    }
-
-    /// Sleeps until there is something to do. Answers whether glommio's other tasks have had
-    /// their turn.
-    async fn sleep(&mut self) -> bool {
-        let now = self.clock.now();
-        let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
-        let deadline_ms = self
-            .shard
-            .next_deadline_ms()
-            .into_iter()
-            .chain(paused)
-            .min();
-        let mut timeout =
-            deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
-        if self.mesh_out.has_backlog() {
-            timeout = Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
-        }
-        // A mesh cannot wake a thread that the ring blocks.
-        if !self.multiple_shards && self.ring.wait(timeout.map_or(LINGER, |it| it.min(LINGER))) {
-            return false;
-        }
-        if self.ring.prepare_to_sleep() {
-            self.ring.awake();
-            return false;
-        }
-        self.sleep.wake();
-        match timeout {
-            None => self.wake.wait().await,
-            Some(timeout) => {
-                or(self.wake.wait(), async {
-                    Timer::new(timeout).await;
-                })
-                .await;
-            }
-        }
-        self.ring.awake();
-        true
     }
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
@@ -463,7 +420,7 @@ impl ShardLoop {
     }
 
     fn flush(&mut self, now: Now) -> io::Result<()> {
-        self.to_flush.extend(self.effects.dirty.drain(..));
+        self.queue_dirty(now);
         let count = FLUSHES_PER_TURN_MAX.min(self.to_flush.len());
         if count >= fan_out::BATCH_MIN {
             self.flush_batch(count, now)?;

@@ -234,6 +234,12 @@ impl Outbox {
         self.untried || self.bytes.is_empty()
     }
 
+    /// Whether what waits stands behind a fence that the last write reached.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.at_fence && self.control.is_none() && !self.bytes.is_empty()
+    }
+
     /// Lets bytes behind a fence leave that was reached in another turn than this one.
     pub fn begin_turn(&mut self, turn: u32) {
         self.untried = false;

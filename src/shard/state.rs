@@ -238,6 +238,13 @@ impl Shard {
         }
     }
 
+    /// Whether what waits for a connection stands behind a fence that its last write reached.
+    #[must_use]
+    pub fn is_fenced(&self, connection: ConnectionId) -> bool {
+        let connection = self.connections.get(connection);
+        connection.is_some_and(|connection| connection.outbox.is_fenced())
+    }
+
     /// What is to be written to a connection next in this turn; empty when nothing is.
     #[must_use]
     pub fn pending(&self, connection: ConnectionId) -> &[u8] {
