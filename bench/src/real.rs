@@ -63,18 +63,13 @@ impl Drop for Server {
     }
 }
 
-/// Runs ringmesh's shards on these cores, on a port of the kernel's choice, until killed.
-/// Prints the address.
+/// Starts ringmesh's shards on these cores, on a port of the kernel's choice.
 ///
 /// # Errors
-/// The cause as text when the shards cannot start.
-#[expect(
-    clippy::print_stdout,
-    reason = "tells the parent process where it listens"
-)]
-pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
+/// The cause as text when they cannot start.
+pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
     let clock = Clock::start();
-    let shards = Shards::start(Options {
+    Shards::start(Options {
         tls: None,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: false,
@@ -90,7 +85,20 @@ pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
         control: None,
         clock,
     })
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| error.to_string())
+}
+
+/// Runs ringmesh's shards on these cores, on a port of the kernel's choice, until killed.
+/// Prints the address.
+///
+/// # Errors
+/// The cause as text when the shards cannot start.
+#[expect(
+    clippy::print_stdout,
+    reason = "tells the parent process where it listens"
+)]
+pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
+    let shards = start(shard_count, cores)?;
     for address in shards.addresses() {
         println!("{address}");
     }
