@@ -69,6 +69,7 @@ impl Done {
 pub struct Commands {
     shard: ShardId,
     queue: Rc<RefCell<VecDeque<Command>>>,
+    from: flume::Receiver<Command>,
     drained: flume::Sender<ShardId>,
 }
 
@@ -82,7 +83,7 @@ impl Commands {
         wake: Rc<Wake>,
     ) -> Self {
         let queue = Rc::new(RefCell::new(VecDeque::new()));
-        let into = queue.clone();
+        let (into, direct) = (queue.clone(), from.clone());
         glommio::spawn_local(async move {
             while let Ok(command) = from.recv_async().await {
                 into.borrow_mut().push_back(command);
@@ -93,14 +94,17 @@ impl Commands {
         Self {
             shard,
             queue,
+            from: direct,
             drained,
         }
     }
 
-    /// The next command, if there is one.
+    /// The next command, if there is one. A busy loop finds it here without waiting for the task
+    /// that wakes a sleeping one; what that task has taken in came earlier.
     #[must_use]
     pub fn next(&self) -> Option<Command> {
-        self.queue.borrow_mut().pop_front()
+        let taken_in = self.queue.borrow_mut().pop_front();
+        taken_in.or_else(|| self.from.try_recv().ok())
     }
 
     /// Tells that the last connection of this shard is gone.
