@@ -56,8 +56,12 @@ fn run_dev(options: &DevOptions, environment: &Environment) -> Result<(), Failur
     let config = Config::for_dev(options, environment).map_err(Failure::usage)?;
     let server = Server::start(&config).map_err(failure)?;
     let keys = dev::keys(&config.store.data_dir, server.control()).map_err(Failure::failed)?;
-    if let Some(address) = server.addresses().first() {
-        print(&dev::welcome(*address, server.admin_address(), &keys))?;
+    if let Some(endpoint) = server.endpoints().first() {
+        print(&dev::welcome(
+            endpoint.address,
+            server.admin_address(),
+            &keys,
+        ))?;
     }
     server.run(|| Ok(None)).map_err(failure)
 }

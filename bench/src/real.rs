@@ -11,6 +11,7 @@ use ringmesh::domain::connect_rate::ConnectRates;
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, Shards};
 use ringmesh::runtime::clock::Clock;
+use ringmesh::runtime::listener::Endpoint;
 
 use crate::fixture::{rights, shard_limits, unlimited_requests};
 
@@ -73,7 +74,10 @@ pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
         tls: None,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: false,
-        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        listen: vec![Endpoint {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: false,
+        }],
         shard_count,
         cores,
         limits: shard_limits(),
@@ -99,8 +103,8 @@ pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
 )]
 pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
     let shards = start(shard_count, cores)?;
-    for address in shards.addresses() {
-        println!("{address}");
+    for endpoint in shards.endpoints() {
+        println!("{}", endpoint.address);
     }
     loop {
         thread::park();

@@ -39,7 +39,7 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The public listeners and the shards behind them.
     pub server: ServerConfig,
-    /// Present: the public listeners speak TLS.
+    /// Present: public listeners speak TLS.
     pub tls: Option<TlsConfig>,
     /// The admin listener.
     pub admin: AdminConfig,
@@ -81,6 +81,9 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+    /// Public addresses that speak TLS beside those of the server, which do not; `None`: the
+    /// server's do.
+    pub listen: Option<Vec<SocketAddr>>,
 }
 
 /// `[admin]`

@@ -20,7 +20,9 @@ use crate::limits::{
     SERVER_FRAME_BYTES_MAX,
 };
 
-/// More listeners or cores than anybody has.
+/// Where the server, its TLS and its admin API listen.
+const LISTEN: &str = "listen";
+/// More listeners than anybody has.
 const LISTENERS_MAX: usize = 64;
 /// Bytes of a delivered `message` around its `data`: channel and sender with every character
 /// escaped, the sender's metadata, and less than 256 for the rest.
@@ -82,11 +84,12 @@ pub(super) fn resolve(
 ) -> Result<Config, ConfigError> {
     let mut root = document.root();
     let server = server(root.section("server")?, defaults)?;
+    let tls = tls(root.section("tls")?, &server)?;
     let store = store(root.section("store")?, defaults)?;
+    let public = server.listen.iter().chain(tls_listen(tls.as_ref()));
     let config = Config {
         file: None,
-        tls: tls(root.section("tls")?)?,
-        admin: admin(root.section("admin")?, defaults, &server, &store)?,
+        admin: admin(root.section("admin")?, defaults, public, &store)?,
         auth: auth(root.section("auth")?)?,
         rest: rest(root.section("rest")?)?,
         limits: limits(root.section("limits")?, defaults)?,
@@ -94,6 +97,7 @@ pub(super) fn resolve(
         log: log(root.section("log")?)?,
         apps: apps::resolve(root.sections("apps")?, environment)?,
         server,
+        tls,
         store,
     };
     root.finish();
@@ -108,8 +112,10 @@ fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig,
         Some("[]"),
         |given| given.text()?.parse::<Cidr>().ok(),
     )?;
+    let default = format!("[\"{}\"]", defaults.listen);
+    let listen = listeners(&mut section, defaults.listen, &default)?;
     let config = ServerConfig {
-        listen: listeners(&mut section, defaults.listen)?,
+        listen: listen.unwrap_or_else(|| vec![defaults.listen]),
         shards: shards(&mut section)?,
         cores: cores(&mut section)?,
         trusted_proxies: trusted_proxies.unwrap_or_default(),
@@ -123,25 +129,28 @@ fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig,
     Ok(config)
 }
 
+/// The key `listen` of a section; `None` when it is left out. `example` and `default` are for
+/// the error.
 fn listeners(
     section: &mut Section<'_>,
-    default: SocketAddr,
-) -> Result<Vec<SocketAddr>, ConfigError> {
-    const KEY: &str = "listen";
-    let expected = format!("an address such as {default} or [::]:8080");
-    let shown = format!("[\"{default}\"]");
-    let listen = section.list(KEY, &expected, Some(&shown), |given| {
-        given.text()?.parse().ok()
-    })?;
-    let listen = listen.unwrap_or_else(|| vec![default]);
+    example: SocketAddr,
+    default: &str,
+) -> Result<Option<Vec<SocketAddr>>, ConfigError> {
+    let expected = format!("an address such as {example} or [::]:{}", example.port());
+    let read = |given: Given<'_>| given.text()?.parse().ok();
+    let Some(listen) = section.list(LISTEN, &expected, Some(default), read)? else {
+        return Ok(None);
+    };
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
-        let text = format!("there must be 1 to {LISTENERS_MAX} addresses; the default is {shown}");
-        return Err(section.conflict(&[KEY], text));
+        let text = format!(
+            "there must be 1 to {LISTENERS_MAX} addresses; leave it out for the default, {default}"
+        );
+        return Err(section.conflict(&[LISTEN], text));
     }
-    match duplicate(&listen, |address| address.port() != 0) {
-        Some(twice) => Err(section.conflict(&[KEY], format!("{twice} is there twice; remove one"))),
-        None => Ok(listen),
+    if let Some(twice) = duplicate(&listen, |address: &SocketAddr| address.port() != 0) {
+        return Err(section.conflict(&[LISTEN], format!("{twice} is there twice; remove one")));
     }
+    Ok(Some(listen))
 }
 
 fn shards(section: &mut Section<'_>) -> Result<Option<u16>, ConfigError> {
@@ -191,20 +200,32 @@ fn cores(section: &mut Section<'_>) -> Result<Option<Vec<usize>>, ConfigError> {
     }
 }
 
-fn tls(mut section: Section<'_>) -> Result<Option<TlsConfig>, ConfigError> {
+fn tls(mut section: Section<'_>, server: &ServerConfig) -> Result<Option<TlsConfig>, ConfigError> {
+    let example = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443));
     let config = TlsConfig {
         cert: section.path("cert", Path::new("fullchain.pem"))?,
         key: section.path("key", Path::new("privkey.pem"))?,
+        listen: listeners(&mut section, example, "the addresses of server.listen")?,
     };
+    let is_taken = |address: &&SocketAddr| address.port() != 0 && server.listen.contains(address);
+    if let Some(both) = tls_listen(Some(&config)).find(is_taken) {
+        let text = format!("{both} is an address of server.listen too; remove one");
+        return Err(section.conflict(&[LISTEN], text));
+    }
     let present = section.is_present();
     section.finish();
     Ok(present.then_some(config))
 }
 
-fn admin(
+/// The addresses that `[tls]` adds to those of the server.
+fn tls_listen(tls: Option<&TlsConfig>) -> impl Iterator<Item = &SocketAddr> {
+    tls.into_iter().flat_map(|tls| &tls.listen).flatten()
+}
+
+fn admin<'c>(
     mut section: Section<'_>,
     defaults: &Defaults,
-    server: &ServerConfig,
+    mut public: impl Iterator<Item = &'c SocketAddr>,
     store: &StoreConfig,
 ) -> Result<AdminConfig, ConfigError> {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
@@ -215,11 +236,11 @@ fn admin(
         text => text.parse().ok().map(Some),
     };
     let listen = section
-        .value("listen", &expected, Some(&shown), read)?
+        .value(LISTEN, &expected, Some(&shown), read)?
         .unwrap_or(Some(default));
-    if listen.is_some_and(|address| address.port() != 0 && server.listen.contains(&address)) {
-        let text = "server.listen has the same address; give one of them another port".to_owned();
-        return Err(section.conflict(&["listen"], text));
+    if listen.is_some_and(|address| address.port() != 0 && public.any(|it| *it == address)) {
+        let text = "a public listener has the same address; give one of them another port";
+        return Err(section.conflict(&[LISTEN], text.to_owned()));
     }
     let token_file = match defaults.token_file {
         Some(name) => PathBuf::from(name),

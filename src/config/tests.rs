@@ -78,6 +78,10 @@ const SAMPLES: &[Sample] = &[
     }),
     ("server.proxy_protocol", "true", "true", |c| c.server.proxy_protocol),
     ("tls.cert", r#""c.pem""#, "c.pem", |c| tls_path(c, |t| &t.cert) == "/etc/rm/c.pem"),
+    ("tls.listen", r#"["[::]:8443", "127.0.0.1:0"]"#, "[::]:8443,127.0.0.1:0", |c| {
+        let listen = ["[::]:8443".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+        c.tls.as_ref().and_then(|tls| tls.listen.as_deref()) == Some(&listen[..])
+    }),
     ("tls.key", r#""/k.pem""#, "/k.pem", |c| tls_path(c, |t| &t.key) == "/k.pem"),
     ("admin.listen", r#""""#, "", |c| c.admin.listen.is_none()),
     ("admin.token_file", r#""t""#, "t", |c| c.admin.token_file == Path::new("/etc/rm/t")),
@@ -207,6 +211,11 @@ fn a_wrong_type_or_value_is_refused_with_line_key_and_default() {
          [::]:8080, found string \"0.0.0.0:80\"; leave it out for the default, \
          [\"0.0.0.0:8080\"]",
     );
+    check_refused(
+        "[tls]\nlisten = [8443]",
+        "2: tls.listen: expected an address such as 0.0.0.0:8443 or [::]:8443, found integer \
+         8443; leave it out for the default, the addresses of server.listen",
+    );
     check_refused("server = 5", "1: server: expected a table, found integer 5");
     check_refused(
         "[apps]",
@@ -333,7 +342,24 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
         ),
         (
             "[admin]\nlisten = \"0.0.0.0:8080\"",
-            "2: admin.listen: server.listen has the same",
+            "2: admin.listen: a public listener has the same",
+        ),
+        (
+            "[tls]\nlisten = [\"[::]:1\"]\n[admin]\nlisten = \"[::]:1\"",
+            "4: admin.listen: a public listener has the same",
+        ),
+        (
+            "[tls]\nlisten = []",
+            "2: tls.listen: there must be 1 to 64 addresses; leave it out for the default, the \
+             addresses of server.listen",
+        ),
+        (
+            "[tls]\nlisten = [\"[::]:1\", \"[::]:1\"]",
+            "2: tls.listen: [::]:1 is there twice",
+        ),
+        (
+            "[tls]\nkey = \"k\"\nlisten = [\"[::]:1\", \"0.0.0.0:8080\"]",
+            "3: tls.listen: 0.0.0.0:8080 is an address of server.listen too; remove one",
         ),
     ] {
         let error = parse(text, &[]).unwrap_err();
@@ -373,6 +399,11 @@ fn an_error_in_a_variable_names_it() {
             "RINGMESH_SERVER__LISTEN",
             "[::]:80,x",
             "expected an address such as",
+        ),
+        (
+            "RINGMESH_TLS__LISTEN",
+            "[::]:8443,0.0.0.0:8080",
+            "0.0.0.0:8080 is an address of server.listen too",
         ),
         (
             "RINGMESH_LIMITS__DROP_AFTER_MS",

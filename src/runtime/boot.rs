@@ -22,7 +22,7 @@ use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done, ShardStats};
-use crate::runtime::listener::bind_all;
+use crate::runtime::listener::{Endpoint, bind_all};
 use crate::runtime::mesh::{Inbox, connect, link_all};
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::transport::Transports;
@@ -43,9 +43,9 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// What the shards are started with.
 #[derive(Debug)]
 pub struct Options {
-    /// Public listeners; port 0 is chosen by the kernel.
-    pub listen: Vec<SocketAddr>,
-    /// With what the listeners speak TLS, if they do.
+    /// Public listeners.
+    pub listen: Vec<Endpoint>,
+    /// With what those speak TLS that do.
     pub tls: Option<TlsConfig>,
     /// Whose word about the client's address is believed.
     pub trusted_proxies: TrustedProxies,
@@ -88,7 +88,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "cannot listen on {address}: another program does already; stop it, or choose \
-                 another address with --listen or server.listen"
+                 another address with --listen, server.listen or tls.listen"
             ),
             Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(
@@ -100,7 +100,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, error) => write!(
                 f,
                 "cannot listen on {address}: {error}; choose an address of this machine with \
-                 --listen or server.listen"
+                 --listen, server.listen or tls.listen"
             ),
             Self::Shard(shard, cause) => write!(f, "shard {shard} could not start: {cause}"),
         }
@@ -112,7 +112,7 @@ pub struct Shards {
     commands: Vec<flume::Sender<Command>>,
     threads: Vec<ExecutorJoinHandle<()>>,
     drained: flume::Receiver<ShardId>,
-    addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
 }
 
 /// Tells running shards what holds; may be cloned and sent to other threads.
@@ -174,7 +174,7 @@ impl Shards {
     /// See [`StartError`].
     pub fn start(options: Options) -> Result<Self, StartError> {
         let count = options.shard_count;
-        let (by_shard, addresses) =
+        let (by_shard, endpoints) =
             bind_all(&options.listen, count).map_err(|(at, error)| StartError::Bind(at, error))?;
         let mut keys = [0; 32];
         SystemEntropy.fill(&mut keys);
@@ -186,7 +186,7 @@ impl Shards {
             commands: Vec::new(),
             threads: Vec::new(),
             drained,
-            addresses,
+            endpoints,
         };
         let options = Arc::new(options);
         let all = by_shard.into_iter().zip(links).enumerate();
@@ -239,10 +239,10 @@ impl Shards {
         Ok(shards)
     }
 
-    /// The addresses that are listened on, with the ports that the kernel chose.
+    /// What is listened on, with the ports that the kernel chose.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// A handle for the control plane.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
@@ -17,33 +17,62 @@ const BACKLOG: i32 = 4_096;
 const PROBE_ATTEMPTS: u32 = 20;
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
-/// The listeners of one shard.
-pub type Listeners = Vec<OwnedFd>;
+/// A public address, and what is spoken there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where; with port 0 the kernel chooses one.
+    pub address: SocketAddr,
+    /// Whether its connections begin with a TLS handshake.
+    pub tls: bool,
+}
 
-/// Binds every address once for each shard, before any shard runs: a failure is one error, and
+/// A socket that listens for one shard.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    /// See [`Endpoint::tls`].
+    pub tls: bool,
+}
+
+impl Listener {
+    /// Its descriptor, for the ring.
+    #[must_use]
+    pub fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// The listeners of one shard.
+pub type Listeners = Vec<Listener>;
+
+/// Binds every endpoint once for each shard, before any shard runs: a failure is one error, and
 /// port 0 becomes the same port for all.
 ///
 /// # Errors
 /// The address that could not be bound, and why.
 pub fn bind_all(
-    addresses: &[SocketAddr],
+    endpoints: &[Endpoint],
     shard_count: u16,
-) -> Result<(Vec<Listeners>, Vec<SocketAddr>), (SocketAddr, io::Error)> {
+) -> Result<(Vec<Listeners>, Vec<Endpoint>), (SocketAddr, io::Error)> {
     let mut by_shard: Vec<Listeners> = (0..shard_count).map(|_| Vec::new()).collect();
-    let mut bound = Vec::with_capacity(addresses.len());
-    for address in addresses {
+    let mut bound = Vec::with_capacity(endpoints.len());
+    for Endpoint { address, tls } in endpoints.iter().copied() {
         // Without SO_REUSEPORT first: another server's listener must be an error, also one
         // that is of the same user and shares its port.
-        probe(*address).map_err(|error| (*address, error))?;
-        let mut actual = *address;
+        probe(address).map_err(|error| (address, error))?;
+        let mut actual = address;
         for listeners in &mut by_shard {
-            let socket = bind(actual).map_err(|error| (*address, error))?;
+            let socket = bind(actual).map_err(|error| (address, error))?;
             if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
                 actual = local;
             }
-            listeners.push(socket.into());
+            let fd = socket.into();
+            listeners.push(Listener { fd, tls });
         }
-        bound.push(actual);
+        bound.push(Endpoint {
+            address: actual,
+            tls,
+        });
     }
     Ok((by_shard, bound))
 }

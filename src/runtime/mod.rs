@@ -5,7 +5,7 @@ mod certificates;
 pub mod clock;
 pub mod command;
 pub mod control_link;
-mod listener;
+pub mod listener;
 mod mesh;
 pub mod preflight;
 mod ring;

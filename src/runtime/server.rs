@@ -28,6 +28,7 @@ use crate::runtime::boot::{Options, Shards, StartError};
 use crate::runtime::certificates::Certificates;
 use crate::runtime::clock::{Clock, unix_ms};
 use crate::runtime::control_link::ControlLink;
+use crate::runtime::listener::Endpoint;
 use crate::runtime::preflight::{self, Machine, PreflightError};
 use crate::shard::state::ShardLimits;
 use crate::tls::{CertificateFiles, TlsConfig};
@@ -113,9 +114,12 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let link = ControlLink::new(shards.handle(), draining.clone());
         let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
+        let tls_endpoints = shards.endpoints().iter().filter(|it| it.tls);
+        let tls_addresses = tls_endpoints.map(|it| it.address);
         tracing::info!(
-            addresses = %Addresses(shards.addresses()),
-            admin = %Addresses(admin.as_slice()),
+            addresses = %Addresses(shards.endpoints().iter().map(|it| it.address)),
+            tls = %Addresses(tls_addresses),
+            admin = %Addresses(admin.into_iter()),
             shards = machine.shard_count,
             "listening"
         );
@@ -135,8 +139,8 @@ impl Server {
 
     /// Where clients connect.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.shards.addresses()
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.shards.endpoints()
     }
 
     /// Where the admin API is.
@@ -270,6 +274,27 @@ fn open_certificate(config: &Config) -> Result<Option<(CertificateFiles, TlsConf
         .map_err(ServerError::failed)
 }
 
+/// All public listeners, plain ones first.
+fn endpoints(config: &Config) -> Vec<Endpoint> {
+    let server = &config.server.listen[..];
+    let (plain, tls) = match &config.tls {
+        None => (server, &[][..]),
+        Some(config::TlsConfig { listen: None, .. }) => (&[][..], server),
+        Some(config::TlsConfig {
+            listen: Some(listen),
+            ..
+        }) => (server, &listen[..]),
+    };
+    let endpoint = |tls| {
+        move |address: &SocketAddr| Endpoint {
+            address: *address,
+            tls,
+        }
+    };
+    let plain = plain.iter().map(endpoint(false));
+    plain.chain(tls.iter().map(endpoint(true))).collect()
+}
+
 fn options(
     config: &Config,
     machine: &Machine,
@@ -286,7 +311,7 @@ fn options(
     let per_key = bucket(rest.rate_per_key, rest.burst_per_key);
     let per_address = bucket(rest.rate_per_address, rest.burst_per_address);
     Options {
-        listen: config.server.listen.clone(),
+        listen: endpoints(config),
         tls,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         proxy_protocol: config.server.proxy_protocol,
@@ -315,11 +340,11 @@ fn options(
 }
 
 /// Addresses as a list for people.
-struct Addresses<'a>(&'a [SocketAddr]);
+struct Addresses<A>(A);
 
-impl fmt::Display for Addresses<'_> {
+impl<A: Iterator<Item = SocketAddr> + Clone> fmt::Display for Addresses<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, address) in self.0.iter().enumerate() {
+        for (at, address) in self.0.clone().enumerate() {
             let comma = if at > 0 { "," } else { "" };
             write!(f, "{comma}{address}")?;
         }

@@ -15,7 +15,7 @@ mod transported;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::control::ControlHandle;
@@ -26,7 +26,7 @@ use crate::runtime::command::{Command, Commands, ShardStats};
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{Inbox, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
-use crate::runtime::sockets::{Sockets, Transfer, adopt};
+use crate::runtime::sockets::{Sockets, Transfer};
 use crate::runtime::transport::{Stage, Transports};
 use crate::runtime::wake::{Wake, watch_eventfd};
 use crate::shard::effect::Effects;
@@ -123,7 +123,7 @@ impl ShardLoop {
         watch_eventfd(eventfd.try_clone()?, sleep.clone(), parts.wake.clone());
         let mut ring = SocketRing::new(eventfd)?;
         for (at, listener) in parts.listeners.iter().enumerate() {
-            ring.accept(at as u32, listener.as_raw_fd())?;
+            ring.accept(at as u32, listener.raw())?;
         }
         Ok(Self {
             effects: Effects::new(parts.shard_count),
@@ -234,12 +234,11 @@ impl ShardLoop {
                 socket,
                 stopped,
             } => {
-                let (fd, remote) = adopt(socket);
                 if stopped && self.accepting {
-                    let fd = self.listeners[listener as usize].as_raw_fd();
+                    let fd = self.listeners[listener as usize].raw();
                     self.ring.accept(listener, fd)?;
                 }
-                self.accepted(fd, remote, now)
+                self.accepted(listener, socket, now)
             }
             RingEvent::AcceptFailed { listener, errno } => {
                 if self.accepting {

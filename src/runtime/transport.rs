@@ -16,7 +16,7 @@ use crate::tls::{
 /// Which transport the connections of one shard get, and the buffers that they share.
 #[derive(Debug)]
 pub struct Transports {
-    /// `None`: the listeners speak plain HTTP.
+    /// `None`: all listeners speak plain HTTP.
     tls: Option<TlsConfig>,
     /// Peers whose connections begin with a PROXY header.
     proxies: TrustedProxies,
@@ -26,7 +26,7 @@ pub struct Transports {
 }
 
 impl Transports {
-    /// Transports for listeners that speak TLS or not, behind proxies or not.
+    /// Transports for listeners of which some may speak TLS, behind proxies or not.
     #[must_use]
     pub fn new(tls: Option<TlsConfig>, proxies: TrustedProxies) -> Self {
         let sealed_bytes = if tls.is_some() { SEALED_BYTES_MAX } else { 0 };
@@ -45,18 +45,20 @@ impl Transports {
         }
     }
 
-    /// The transport of a connection from that address; `None` for a plain one.
+    /// The transport of a connection from that address to a listener that speaks TLS or not;
+    /// `None` for a plain one.
     ///
     /// # Errors
     /// None that a configuration can cause, see [`TlsSession::new`].
-    pub fn accept(&self, remote: IpAddr) -> Result<Option<Box<Transport>>, TlsFault> {
+    pub fn accept(&self, remote: IpAddr, is_tls: bool) -> Result<Option<Box<Transport>>, TlsFault> {
         let is_proxied = self.proxies.contains(remote);
-        if !is_proxied && self.tls.is_none() {
+        let tls = self.tls.as_ref().filter(|_| is_tls);
+        if !is_proxied && tls.is_none() {
             return Ok(None);
         }
         Ok(Some(Box::new(Transport {
             proxy_header: is_proxied.then(Vec::new),
-            tls: self.tls.as_ref().map(TlsSession::new).transpose()?,
+            tls: tls.map(TlsSession::new).transpose()?,
             unsent: Vec::new(),
             refused: false,
         })))

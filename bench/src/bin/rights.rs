@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> io::Result<bool> {
     core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
     let shards = real::start(arguments.shards, vec![0]).map_err(io::Error::other)?;
-    let Some(address) = shards.addresses().first().copied() else {
+    let Some(address) = shards.endpoints().first().map(|it| it.address) else {
         return Err(io::Error::other("the shards listen nowhere"));
     };
     let received = Arc::new(AtomicU64::new(0));

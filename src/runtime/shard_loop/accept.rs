@@ -1,20 +1,25 @@
 //! New connections: taken in, held off while descriptors are short, refused at the end.
 
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::RawFd;
 
 use super::ShardLoop;
 use crate::domain::time::Now;
+use crate::runtime::sockets::adopt;
 use crate::shard::input::Input;
 
 impl ShardLoop {
-    pub(super) fn accepted(&mut self, fd: OwnedFd, remote: IpAddr, now: Now) -> io::Result<()> {
-        if self.draining {
+    /// Takes over a socket that the ring has accepted on that listener.
+    pub(super) fn accepted(&mut self, listener: u32, raw: RawFd, now: Now) -> io::Result<()> {
+        let (fd, remote) = adopt(raw);
+        let Some(listener) = self
+            .listeners
+            .get(listener as usize)
+            .filter(|_| !self.draining)
+        else {
             return Ok(());
-        }
-        let raw = fd.as_raw_fd();
-        let Ok(transport) = self.transports.accept(remote) else {
+        };
+        let Ok(transport) = self.transports.accept(remote, listener.tls) else {
             return Ok(());
         };
         let Some(connection) = self.sockets.insert(fd, transport) else {
@@ -34,7 +39,7 @@ impl ShardLoop {
             }
             self.paused_listeners.swap_remove(at);
             if self.accepting {
-                let fd = self.listeners[listener as usize].as_raw_fd();
+                let fd = self.listeners[listener as usize].raw();
                 self.ring.accept(listener, fd)?;
             }
         }
