@@ -41,9 +41,16 @@ pub fn open_websocket(address: SocketAddr, query: &str) -> io::Result<TcpStream>
 /// # Errors
 /// Those of the socket.
 pub fn subscribe(socket: &mut TcpStream, channel: &str) -> io::Result<()> {
+    let (request, ack) = subscription(channel);
+    socket.write_all(&request)?;
+    read_until(socket, ack)
+}
+
+/// The frame that subscribes, and how the answer ends.
+#[must_use]
+pub fn subscription(channel: &str) -> (Vec<u8>, &'static [u8]) {
     let json = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"1"}}"#);
-    socket.write_all(&text_frame(&json))?;
-    read_until(socket, br#"{"type":"ack","requestId":"1"}"#)
+    (text_frame(&json), br#"{"type":"ack","requestId":"1"}"#)
 }
 
 /// Reads until what came ends with these bytes.
@@ -98,6 +105,18 @@ impl Readers {
         timeout: Duration,
         mut received: impl FnMut(usize, usize),
     ) -> io::Result<()> {
+        self.wait_for_bytes(timeout, |at, bytes| received(at, bytes.len()))
+    }
+
+    /// The same, and hands the bytes out.
+    ///
+    /// # Errors
+    /// Those of the sockets, and a closed one.
+    pub fn wait_for_bytes(
+        &mut self,
+        timeout: Duration,
+        mut received: impl FnMut(usize, &[u8]),
+    ) -> io::Result<()> {
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         self.events.clear();
         let spare = rustix::buffer::spare_capacity(&mut self.events);
@@ -109,7 +128,7 @@ impl Readers {
             let at = event.data.u64() as usize;
             match (&self.sockets[at]).read(&mut self.scratch) {
                 Ok(0) => return Err(io::Error::other("the server closed a connection")),
-                Ok(count) => received(at, count),
+                Ok(count) => received(at, &self.scratch[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

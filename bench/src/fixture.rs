@@ -340,3 +340,11 @@ impl Fixture {
         self.shard.handle(input, self.now, &mut self.effects);
     }
 }
+
+/// The frame of the `message` that a publication becomes: its publisher's id is a UUID.
+#[must_use]
+pub fn message_frame_bytes(channel: &str, data: &str) -> usize {
+    let id = "0".repeat(36);
+    let json = format!(r#"{{"type":"message","channel":"{channel}","from":"{id}","data":{data}}}"#);
+    json.len() + if json.len() > 125 { 4 } else { 2 }
+}

@@ -42,6 +42,30 @@ pub fn ksoftirqd_cpu(core: usize) -> Duration {
         .unwrap_or_default()
 }
 
+/// The CPU time of a server from some moment on, what the kernel does for it included.
+#[derive(Debug)]
+pub struct CpuMeter {
+    pid: u32,
+    core: usize,
+    before: Duration,
+}
+
+impl CpuMeter {
+    /// From now on, for a process on that core.
+    #[must_use]
+    pub fn start(pid: u32, core: usize) -> Self {
+        let before = process_cpu(pid) + ksoftirqd_cpu(core);
+        Self { pid, core, before }
+    }
+
+    /// Microseconds for each of so many units.
+    #[must_use]
+    pub fn per_unit_us(&self, units: u64) -> f64 {
+        let now = process_cpu(self.pid) + ksoftirqd_cpu(self.core);
+        now.saturating_sub(self.before).as_secs_f64() * 1e6 / units.max(1) as f64
+    }
+}
+
 /// Resident memory of a process, in bytes.
 #[must_use]
 pub fn resident_bytes(pid: u32) -> u64 {

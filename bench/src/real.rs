@@ -12,8 +12,10 @@ use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, Shards};
 use ringmesh::runtime::clock::Clock;
 use ringmesh::runtime::listener::Endpoint;
+use ringmesh::tls::TlsConfig;
 
 use crate::fixture::{rights, shard_limits, unlimited_requests};
+use crate::tls::server_config;
 
 /// A server that was started for a measurement; it ends with this value.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Server {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    tls_address: Option<SocketAddr>,
 }
 
 impl Server {
@@ -39,14 +43,28 @@ impl Server {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        match line.trim().parse() {
-            Ok(address) => Ok(Self { child, address }),
-            Err(_) => {
+        let mut addresses = line.split_whitespace().map_while(|it| it.parse().ok());
+        match addresses.next() {
+            Some(address) => Ok(Self {
+                child,
+                address,
+                tls_address: addresses.next(),
+            }),
+            None => {
                 child.kill()?;
                 child.wait()?;
                 Err(io::Error::other("the server ended before it listened"))
             }
         }
+    }
+
+    /// Where it speaks TLS.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn tls_address(&self) -> io::Result<SocketAddr> {
+        let missing = || io::Error::other("the server does not speak TLS");
+        self.tls_address.ok_or_else(missing)
     }
 
     /// Its process.
@@ -69,15 +87,27 @@ impl Drop for Server {
 /// # Errors
 /// The cause as text when they cannot start.
 pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
+    start_with(None, shard_count, cores)
+}
+
+/// With TLS, on a second port too.
+fn start_with(
+    tls: Option<TlsConfig>,
+    shard_count: u16,
+    cores: Vec<usize>,
+) -> Result<Shards, String> {
     let clock = Clock::start();
+    let endpoint = |tls| Endpoint {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        tls,
+    };
+    let mut listen = vec![endpoint(false)];
+    listen.extend(tls.is_some().then(|| endpoint(true)));
     Shards::start(Options {
-        tls: None,
+        tls,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: false,
-        listen: vec![Endpoint {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            tls: false,
-        }],
+        listen,
         shard_count,
         cores,
         limits: shard_limits(),
@@ -97,15 +127,26 @@ pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
 ///
 /// # Errors
 /// The cause as text when the shards cannot start.
+pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
+    serve_until_killed(&start(shard_count, cores)?)
+}
+
+/// The same with TLS on a second port, with a certificate of its own. Prints both addresses.
+///
+/// # Errors
+/// The cause as text when there is no certificate or the shards cannot start.
+pub fn serve_tls(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
+    let tls = server_config().map_err(|error| error.to_string())?;
+    serve_until_killed(&start_with(Some(tls), shard_count, cores)?)
+}
+
 #[expect(
     clippy::print_stdout,
     reason = "tells the parent process where it listens"
 )]
-pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
-    let shards = start(shard_count, cores)?;
-    for endpoint in shards.endpoints() {
-        println!("{}", endpoint.address);
-    }
+fn serve_until_killed(shards: &Shards) -> ! {
+    let addresses = shards.endpoints().iter().map(|it| it.address.to_string());
+    println!("{}", addresses.collect::<Vec<_>>().join(" "));
     loop {
         thread::park();
     }

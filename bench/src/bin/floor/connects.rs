@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ringmesh_bench::client::{Readers, open};
 use ringmesh_bench::fixture::{PUBLISHABLE_KEY, token_at, upgrade_request};
-use ringmesh_bench::machine::unix_ms;
+use ringmesh_bench::machine::{CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
 use crate::server::{Sending, Work};
-use crate::{Contender, Meter, Outcome, Runs, compare};
+use crate::{Contender, Outcome, Runs, SERVER_CORE, compare};
 
 /// The switching-protocols response and a `welcome`, roughly; it decides nothing.
 const ANSWER_BYTES: usize = 129 + 151;
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
 }
 
 fn measure(arguments: &Arguments, server: &Server, request: &[u8]) -> io::Result<Outcome> {
-    let (meter, start) = (Meter::start(server), Instant::now());
+    let (meter, start) = (CpuMeter::start(server.pid(), SERVER_CORE), Instant::now());
     let mut connects = 0;
     while start.elapsed() < arguments.runs.duration() {
         let mut sockets = Vec::new();

@@ -4,11 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use ringmesh_bench::client::{Readers, open, open_websocket, subscribe};
-use ringmesh_bench::fixture::{PUBLISHABLE_KEY, text_frame};
+use ringmesh_bench::fixture::{PUBLISHABLE_KEY, message_frame_bytes, text_frame};
+use ringmesh_bench::machine::CpuMeter;
 use ringmesh_bench::real::Server;
 
 use crate::server::{Sending, Work};
-use crate::{Contender, Meter, Outcome, Runs, compare};
+use crate::{Contender, Outcome, Runs, SERVER_CORE, compare};
 
 /// What is not measured at the start, while caches and pools fill.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -35,7 +36,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let publish = text_frame(&format!(
         r#"{{"type":"publish","channel":"bench","data":{data}}}"#
     ));
-    let delivery_bytes = message_frame_bytes(&data);
+    let delivery_bytes = message_frame_bytes("bench", &data);
     let shape = (publish.len(), delivery_bytes);
     let contenders = [
         Contender::floor("floor, send", Work::FanOut, Sending::Each, shape),
@@ -56,13 +57,6 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         &contenders,
         |contender, server| measure(arguments, contender, server, &publish, delivery_bytes),
     )
-}
-
-/// The frame of the `message` that a publication becomes: its publisher's id is a UUID.
-fn message_frame_bytes(data: &str) -> usize {
-    let id = "0".repeat(36);
-    let json = format!(r#"{{"type":"message","channel":"bench","from":"{id}","data":{data}}}"#);
-    json.len() + if json.len() > 125 { 4 } else { 2 }
 }
 
 fn measure(
@@ -94,7 +88,11 @@ fn measure(
     };
     load.publish(publish, arguments.in_flight)?;
     load.run(publish, WARM_UP)?;
-    let (meter, delivered, start) = (Meter::start(server), load.delivered, Instant::now());
+    let (meter, delivered, start) = (
+        CpuMeter::start(server.pid(), SERVER_CORE),
+        load.delivered,
+        Instant::now(),
+    );
     load.run(publish, arguments.runs.duration())?;
     let deliveries = load.delivered - delivered;
     let per_second = deliveries as f64 / start.elapsed().as_secs_f64();

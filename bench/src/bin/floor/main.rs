@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use core_affinity::CoreId;
-use ringmesh_bench::machine::{ksoftirqd_cpu, median, process_cpu};
+use ringmesh_bench::machine::median;
 use ringmesh_bench::real::{self, Server};
 
 use crate::server::{FloorServer, Sending, Work};
@@ -147,32 +147,6 @@ struct Outcome {
     cpu_us: f64,
     /// Further figures, named by the measurement.
     more: Vec<f64>,
-}
-
-/// Meters the CPU time of a server.
-struct Meter {
-    pid: u32,
-    before: Duration,
-}
-
-impl Meter {
-    fn start(server: &Server) -> Self {
-        let pid = server.pid();
-        Self {
-            pid,
-            before: Self::now(pid),
-        }
-    }
-
-    fn now(pid: u32) -> Duration {
-        process_cpu(pid) + ksoftirqd_cpu(SERVER_CORE)
-    }
-
-    /// Microseconds for each of so many units.
-    fn per_unit_us(&self, units: u64) -> f64 {
-        let spent = Self::now(self.pid).saturating_sub(self.before);
-        spent.as_secs_f64() * 1e6 / units.max(1) as f64
-    }
 }
 
 /// Measures the contenders in turn and prints medians beside the first one's.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ringmesh_bench::client::{Readers, open, open_websocket};
 use ringmesh_bench::fixture::{text_frame, token_at};
-use ringmesh_bench::machine::unix_ms;
+use ringmesh_bench::machine::{CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
 use crate::server::{Sending, Work};
-use crate::{Contender, Meter, Outcome, Runs, compare};
+use crate::{Contender, Outcome, Runs, SERVER_CORE, compare};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -83,7 +83,7 @@ fn measure(
     let mut started = vec![None; arguments.pairs];
     let mut latencies_us = Vec::new();
     let interval = Duration::from_secs(1) / arguments.rate.max(1);
-    let (meter, start) = (Meter::start(server), Instant::now());
+    let (meter, start) = (CpuMeter::start(server.pid(), SERVER_CORE), Instant::now());
     let mut next = start;
     let mut pair = 0;
     while start.elapsed() < arguments.runs.duration() {
