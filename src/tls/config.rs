@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{Ticketer, cipher_suite as suite, default_provider};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::SingleCertAndKey;
+use rustls::{ServerConfig, SupportedCipherSuite};
 
 use super::certificate;
 use super::error::CertificateError;
@@ -17,6 +18,21 @@ const ALPN: &[u8] = b"http/1.1";
 /// Tickets that a TLS 1.3 client gets. A client comes back with one connection, and gets the
 /// next ticket then.
 const TICKETS_PER_HANDSHAKE: usize = 1;
+
+/// In our order, not the client's: SHA-256 first, which processors have instructions for and
+/// SHA-384 has not. Hashing is most of a handshake beside its key exchange: see
+/// `tuning/tls.md`.
+const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
+    suite::TLS13_AES_128_GCM_SHA256,
+    suite::TLS13_CHACHA20_POLY1305_SHA256,
+    suite::TLS13_AES_256_GCM_SHA384,
+    suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+];
 
 /// Keys that encrypt session tickets. A new one is made every six hours, and the one before it
 /// is still accepted; none is ever written down. Clones share the keys: with one set for all
@@ -53,13 +69,17 @@ impl TlsConfig {
     /// # Errors
     /// What is wrong with the files, as a line for the operator.
     pub fn load(cert: &Path, key: &Path, tickets: &TicketKeys) -> Result<Self, CertificateError> {
-        let provider = Arc::new(default_provider());
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: CIPHER_SUITES.to_vec(),
+            ..default_provider()
+        });
         let certified = certificate::load(cert, key, &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|cause| CertificateError::Library(cause.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = tickets.0.clone();
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
