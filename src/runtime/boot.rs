@@ -5,12 +5,10 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::control::ControlHandle;
@@ -21,22 +19,15 @@ use crate::ids::ShardId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands, Done, ShardStats};
+use crate::runtime::command::{Command, CommandSender, Done, ShardStats, commands};
 use crate::runtime::listener::{Endpoint, bind_all};
-use crate::runtime::mesh::{Inbox, connect, link_all};
+use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 use crate::tls::TlsConfig;
 
-/// How often each executor wakes by itself.
-///
-/// glommio 0.9 goes to sleep with tasks ready to run when its preemption timer fires between
-/// arming it and running the first of them: the thread lost its core for that long. The timer
-/// is left at 100 ms, which makes that rare (at 1 ms, four shards on two cores hung in a fifth
-/// of all starts), and this bounds what is left of it. A tick of 100 ms costs 0.1% of a core.
-const HEARTBEAT: Duration = Duration::from_millis(100);
 /// How long past the drain window and the last close handshake a connection may take to end.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
@@ -109,7 +100,7 @@ impl fmt::Display for StartError {
 
 /// Running shards.
 pub struct Shards {
-    commands: Vec<flume::Sender<Command>>,
+    commands: Vec<CommandSender>,
     threads: Vec<ExecutorJoinHandle<()>>,
     drained: flume::Receiver<ShardId>,
     endpoints: Vec<Endpoint>,
@@ -118,7 +109,7 @@ pub struct Shards {
 /// Tells running shards what holds; may be cloned and sent to other threads.
 #[derive(Clone, Debug)]
 pub struct ShardsHandle {
-    commands: Vec<flume::Sender<Command>>,
+    commands: Vec<CommandSender>,
 }
 
 impl ShardsHandle {
@@ -127,7 +118,7 @@ impl ShardsHandle {
     pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<()> {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
-            let _ = commands.send(Command::Rights(rights.clone(), done.clone()));
+            commands.send(Command::Rights(rights.clone(), done.clone()));
         }
         heard
     }
@@ -138,7 +129,7 @@ impl ShardsHandle {
     pub fn switch_tls(&self, config: &TlsConfig) -> flume::Receiver<()> {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
-            let _ = commands.send(Command::Tls(config.clone(), done.clone()));
+            commands.send(Command::Tls(config.clone(), done.clone()));
         }
         heard
     }
@@ -148,7 +139,7 @@ impl ShardsHandle {
     pub fn stats(&self) -> flume::Receiver<ShardStats> {
         let (sender, receiver) = flume::unbounded();
         for commands in &self.commands {
-            let _ = commands.send(Command::Stats(sender.clone()));
+            commands.send(Command::Stats(sender.clone()));
         }
         receiver
     }
@@ -180,7 +171,15 @@ impl Shards {
         SystemEntropy.fill(&mut keys);
         let key = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| keys[at * 8 + byte]));
         let hasher = RandomState::with_seeds(key(0), key(1), key(2), key(3));
-        let links = link_all(count);
+        let wakes = (0..count)
+            .map(|shard| {
+                Wake::new().map(Arc::new).map_err(|error| {
+                    let cause = format!("{error}; raise the limit on open files");
+                    StartError::Shard(ShardId(shard), cause)
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let links = link_all(&wakes);
         let (drained_sender, drained) = flume::unbounded();
         let mut shards = Self {
             commands: Vec::new(),
@@ -189,10 +188,10 @@ impl Shards {
             endpoints,
         };
         let options = Arc::new(options);
-        let all = by_shard.into_iter().zip(links).enumerate();
-        for (number, (listeners, links)) in all {
+        let all = by_shard.into_iter().zip(links).zip(wakes).enumerate();
+        for (number, ((listeners, (mesh_out, mesh_in)), wake)) in all {
             let shard = ShardId(number as u16);
-            let (commands, from) = flume::unbounded();
+            let (sender, commands) = commands(shard, wake.clone(), drained_sender.clone());
             let config = ShardConfig {
                 shard,
                 shard_count: count,
@@ -204,15 +203,11 @@ impl Shards {
                 limits: options.limits.clone(),
             };
             let core = options.cores[number % options.cores.len()];
-            let (drained, options) = (drained_sender.clone(), options.clone());
+            let options = options.clone();
             let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{number}"))
                 .io_memory(0)
                 .spawn(move || async move {
-                    heartbeat();
-                    let wake = Rc::new(Wake::default());
-                    let mesh_in = Inbox::default();
-                    let mesh_out = connect(links, &mesh_in, &wake).await;
                     let parts = Parts {
                         shard: new_shard(config, &options),
                         shard_count: count,
@@ -221,11 +216,11 @@ impl Shards {
                         transports: transports(&options),
                         mesh_out,
                         mesh_in,
-                        commands: Commands::receive(shard, from, drained, wake.clone()),
+                        commands,
                         control: options.control.clone(),
                         wake,
                     };
-                    let Err(error) = run(parts).await else {
+                    let Err(error) = ShardLoop::new(parts).and_then(ShardLoop::run) else {
                         return;
                     };
                     // Half a mesh is worse than a restart. The log's writer may not come to it.
@@ -233,7 +228,7 @@ impl Shards {
                     std::process::exit(1);
                 })
                 .map_err(|error| StartError::Shard(shard, error.to_string()))?;
-            shards.commands.push(commands);
+            shards.commands.push(sender);
             shards.threads.push(thread);
         }
         Ok(shards)
@@ -257,7 +252,7 @@ impl Shards {
     /// when the last connection has ended, or should have, or when somebody is in a hurry.
     pub fn drain(&self, window_ms: u64, retry_after_ms: u64) {
         for commands in &self.commands {
-            let _ = commands.send(Command::Drain {
+            commands.send(Command::Drain {
                 window_ms,
                 retry_after_ms,
             });
@@ -278,7 +273,7 @@ impl Shards {
     /// The first shard whose executor had not started, and why.
     pub fn stop(self) -> Result<(), StartError> {
         for commands in &self.commands {
-            let _ = commands.send(Command::Stop);
+            commands.send(Command::Stop);
         }
         let mut outcome = Ok(());
         for (number, thread) in self.threads.into_iter().enumerate() {
@@ -289,20 +284,6 @@ impl Shards {
         }
         outcome
     }
-}
-
-async fn run(parts: Parts) -> io::Result<()> {
-    ShardLoop::new(parts)?.run().await
-}
-
-/// See [`HEARTBEAT`].
-fn heartbeat() {
-    glommio::spawn_local(async {
-        loop {
-            Timer::new(HEARTBEAT).await;
-        }
-    })
-    .detach();
 }
 
 fn transports(options: &Options) -> Transports {

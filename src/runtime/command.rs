@@ -1,8 +1,5 @@
 //! What the rest of the process tells a running shard, and hears from it.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -64,47 +61,57 @@ impl Done {
     }
 }
 
+/// A way for commands to one shard.
+#[must_use]
+pub fn commands(
+    shard: ShardId,
+    wake: Arc<Wake>,
+    drained: flume::Sender<ShardId>,
+) -> (CommandSender, Commands) {
+    let (sender, from) = flume::unbounded();
+    let commands = Commands {
+        shard,
+        from,
+        drained,
+    };
+    (CommandSender { sender, wake }, commands)
+}
+
+/// The side of the other threads.
+#[derive(Clone, Debug)]
+pub struct CommandSender {
+    sender: flume::Sender<Command>,
+    wake: Arc<Wake>,
+}
+
+impl CommandSender {
+    /// Tells the shard; one that has ended is told nothing.
+    pub fn send(&self, command: Command) {
+        if self.sender.send(command).is_ok() {
+            self.wake.wake();
+        }
+    }
+}
+
 /// The shard's side.
 #[derive(Debug)]
 pub struct Commands {
     shard: ShardId,
-    queue: Rc<RefCell<VecDeque<Command>>>,
     from: flume::Receiver<Command>,
     drained: flume::Sender<ShardId>,
 }
 
 impl Commands {
-    /// Starts the task that takes commands in and wakes the loop for them.
-    #[must_use]
-    pub fn receive(
-        shard: ShardId,
-        from: flume::Receiver<Command>,
-        drained: flume::Sender<ShardId>,
-        wake: Rc<Wake>,
-    ) -> Self {
-        let queue = Rc::new(RefCell::new(VecDeque::new()));
-        let (into, direct) = (queue.clone(), from.clone());
-        glommio::spawn_local(async move {
-            while let Ok(command) = from.recv_async().await {
-                into.borrow_mut().push_back(command);
-                wake.wake();
-            }
-        })
-        .detach();
-        Self {
-            shard,
-            queue,
-            from: direct,
-            drained,
-        }
-    }
-
-    /// The next command, if there is one. A busy loop finds it here without waiting for the task
-    /// that wakes a sleeping one; what that task has taken in came earlier.
+    /// The next command, if there is one.
     #[must_use]
     pub fn next(&self) -> Option<Command> {
-        let taken_in = self.queue.borrow_mut().pop_front();
-        taken_in.or_else(|| self.from.try_recv().ok())
+        self.from.try_recv().ok()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from.is_empty()
     }
 
     /// Tells that the last connection of this shard is gone.

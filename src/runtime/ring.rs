@@ -9,12 +9,13 @@
 //! closed.
 //!
 //! The ring is used by one thread (`SINGLE_ISSUER`) which runs its completions when it asks for
-//! them (`DEFER_TASKRUN`): nothing interrupts a shard. While the shard sleeps, an eventfd wakes
-//! it.
+//! them (`DEFER_TASKRUN`): nothing interrupts a shard. It is also where the shard sleeps; other
+//! threads end that through an eventfd that the ring watches, see [`Wake`].
+//!
+//! [`Wake`]: crate::runtime::wake::Wake
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{Ordering, fence};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -34,6 +35,7 @@ const TAG_POLL: u64 = 1;
 const TAG_ACCEPT: u64 = 2;
 const TAG_IGNORED: u64 = 3;
 const TAG_SEND: u64 = 4;
+const TAG_WAKE: u64 = 5;
 
 /// What the ring reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,15 +81,16 @@ pub enum RingEvent {
 /// See the top of this file.
 pub struct SocketRing {
     ring: IoUring,
-    _eventfd: OwnedFd,
+    wake: RawFd,
 }
 
 impl SocketRing {
-    /// Sets the ring up on the calling thread, which alone may use it.
+    /// Sets the ring up on the calling thread, which alone may use it. A write to the eventfd
+    /// `wake` ends a [`wait`](Self::wait).
     ///
     /// # Errors
-    /// Those of `io_uring_setup(2)`, `eventfd(2)` and `io_uring_register(2)`.
-    pub fn new(eventfd: OwnedFd) -> io::Result<Self> {
+    /// Those of `io_uring_setup(2)` and `io_uring_enter(2)`.
+    pub fn new(wake: RawFd) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -96,38 +99,35 @@ impl SocketRing {
             .setup_cqsize(COMPLETION_ENTRIES)
             .dontfork()
             .build(SUBMISSION_ENTRIES)?;
-        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        Ok(Self {
-            ring,
-            _eventfd: eventfd,
-        })
+        let mut ring = Self { ring, wake };
+        ring.watch_wake()?;
+        Ok(ring)
     }
 
-    /// Lets the eventfd tell what happens from now on. Answers whether something has happened
-    /// already, so that the caller must not sleep.
-    pub fn prepare_to_sleep(&mut self) -> bool {
-        self.ring.completion().enable_eventfd();
-        // Pairs with the kernel's order: it marks the work, then looks whether to signal.
-        fence(Ordering::SeqCst);
-        let submission = self.ring.submission();
-        let pending = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
-        drop(submission);
-        pending || !self.ring.completion().is_empty()
+    fn watch_wake(&mut self) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(types::Fd(self.wake), libc::POLLIN as u32)
+            .multi(true)
+            .build()
+            .user_data(TAG_WAKE << 56);
+        self.push(&entry)
     }
 
-    /// The loop is awake: it looks for itself, the eventfd need not be told.
-    pub fn awake(&mut self) {
-        self.ring.completion().disable_eventfd();
-    }
-
-    /// Blocks the thread until something happens or the time is over. Answers whether there may
-    /// be something to [`reap`](Self::reap).
-    pub fn wait(&mut self, timeout: Duration) -> bool {
-        let timeout = types::Timespec::from(timeout);
-        let arguments = types::SubmitArgs::new().timespec(&timeout);
-        match self.ring.submitter().submit_with_args(1, &arguments) {
-            Ok(_) => true,
-            Err(error) => error.raw_os_error() != Some(libc::ETIME),
+    /// Blocks the thread until something happens, or the time is over.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let waited = match timeout {
+            None => self.ring.submitter().submit_and_wait(1),
+            Some(timeout) => {
+                let timeout = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&timeout);
+                self.ring.submitter().submit_with_args(1, &arguments)
+            }
+        };
+        match waited {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            waited => tolerate(waited),
         }
     }
 
@@ -193,7 +193,14 @@ impl SocketRing {
                 self.enter()?;
             }
             let before = events.len();
-            events.extend(self.ring.completion().filter_map(|entry| event(&entry)));
+            let mut wake_ended = false;
+            events.extend(self.ring.completion().filter_map(|entry| {
+                wake_ended |= entry.user_data() == TAG_WAKE << 56 && !cqueue::more(entry.flags());
+                event(&entry)
+            }));
+            if wake_ended {
+                self.watch_wake()?;
+            }
             if !pending || events.len() == before {
                 return Ok(());
             }
@@ -241,14 +248,7 @@ impl SocketRing {
                 .submitter()
                 .enter::<libc::sigset_t>(to_submit, 0, GET_EVENTS, None)
         };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Interrupted, or the kernel has no room at the moment: the next turn tries again.
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        tolerate(entered)
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
@@ -261,6 +261,17 @@ impl SocketRing {
             }
             self.enter()?;
         }
+    }
+}
+
+/// Interrupted, or the kernel has no room at the moment: the next turn tries again.
+fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
     }
 }
 
@@ -311,18 +322,11 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::fd::FromRawFd;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
-
-    fn ring() -> SocketRing {
-        // SAFETY: takes no memory.
-        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        assert!(eventfd >= 0);
-        // SAFETY: just made, and owned by nobody else.
-        SocketRing::new(unsafe { OwnedFd::from_raw_fd(eventfd) }).unwrap()
-    }
+    use crate::runtime::wake::Wake;
 
     #[test]
     fn a_batch_reaches_everybody_and_tells_who_took_less() {
@@ -343,7 +347,9 @@ mod tests {
         let mut events = Vec::new();
         let sends = pairs.iter().enumerate();
         let sends = sends.map(|(at, (near, _))| (id(at), near.as_raw_fd(), &b"hello"[..]));
-        ring().send_batch(sends, &mut events).unwrap();
+        let wake = Wake::new().unwrap();
+        let mut ring = SocketRing::new(wake.raw()).unwrap();
+        ring.send_batch(sends, &mut events).unwrap();
 
         let short = |at| RingEvent::SentShort {
             connection: id(at),
@@ -356,5 +362,21 @@ mod tests {
             (&pairs[at].1).read_exact(&mut received).unwrap();
             assert_eq!(&received, b"hello");
         }
+    }
+
+    #[test]
+    fn a_wake_ends_a_wait_that_has_no_end_of_its_own() {
+        let wake = std::sync::Arc::new(Wake::new().unwrap());
+        let mut ring = SocketRing::new(wake.raw()).unwrap();
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            wake.prepare_to_sleep();
+            let waker = wake.clone();
+            let other = std::thread::spawn(move || waker.wake());
+            ring.wait(None).unwrap();
+            other.join().unwrap();
+            ring.reap(&mut events).unwrap();
+        }
+        assert_eq!(events, []);
     }
 }

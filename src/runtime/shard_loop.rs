@@ -4,8 +4,8 @@
 //! then write. Every connection gets one write per turn, however much was queued for it: under
 //! load turns grow longer and writes larger. A turn reads and flushes a bounded number of
 //! sockets, so that a wide fan-out or a busy connection delays the others by one turn, not by
-//! its whole length. With nothing to do the loop sleeps until the ring's eventfd, the mesh, a
-//! command or a deadline wakes it.
+//! its whole length. With nothing to do the loop sleeps in the ring until a socket, another
+//! thread or a deadline wakes it.
 
 mod accept;
 mod fan_out;
@@ -15,8 +15,7 @@ mod transported;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::control::ControlHandle;
 use crate::domain::time::Now;
@@ -24,11 +23,11 @@ use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, ShardStats};
 use crate::runtime::listener::Listeners;
-use crate::runtime::mesh::{Inbox, MeshOut};
+use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer};
 use crate::runtime::transport::{Stage, Transports};
-use crate::runtime::wake::{Wake, watch_eventfd};
+use crate::runtime::wake::Wake;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
@@ -40,14 +39,11 @@ const SCRATCH_BYTES: usize = 64 * 1_024;
 const READS_PER_TURN_MAX: usize = 128;
 /// Bytes read in one turn.
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
-/// Steps of TLS handshakes in one turn: each takes 0.1 to 0.3 ms, with an RSA key 1 ms.
-const HANDSHAKES_PER_TURN_MAX: usize = 2;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
 const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Pause before accepting again when descriptors or memory have run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
-/// How long a command may wait while a shard without a mesh is busy.
-const COMMANDS_WAIT_MS: u64 = 4;
+
 /// See the top of this file.
 pub struct ShardLoop {
     shard: Shard,
@@ -58,11 +54,10 @@ pub struct ShardLoop {
     sockets: Sockets,
     transports: Transports,
     mesh_out: MeshOut,
-    mesh_in: Inbox,
+    mesh_in: MeshIn,
     commands: Commands,
     control: Option<ControlHandle>,
-    wake: Rc<Wake>,
-    sleep: Rc<Wake>,
+    wake: Arc<Wake>,
     scratch: Box<[u8]>,
     events: Vec<RingEvent>,
     to_read: VecDeque<ConnectionId>,
@@ -78,8 +73,6 @@ pub struct ShardLoop {
     draining: bool,
     reported_drained: bool,
     stopped: bool,
-    multiple_shards: bool,
-    yielded_ms: u64,
 }
 
 /// What a shard's loop is made of.
@@ -96,38 +89,28 @@ pub struct Parts {
     pub transports: Transports,
     /// Outgoing links.
     pub mesh_out: MeshOut,
-    /// Where incoming batches are put.
-    pub mesh_in: Inbox,
+    /// Incoming links.
+    pub mesh_in: MeshIn,
     /// Where commands come from.
     pub commands: Commands,
     /// Where usage is reported.
     pub control: Option<ControlHandle>,
-    /// Wakes the loop.
-    pub wake: Rc<Wake>,
+    /// Ends the loop's sleep.
+    pub wake: Arc<Wake>,
 }
 
 impl ShardLoop {
     /// Sets the shard's ring up and starts accepting.
     ///
     /// # Errors
-    /// Those of the ring and the eventfd.
+    /// Those of the ring.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        // SAFETY: takes no memory.
-        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if eventfd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made, and owned by nobody else.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(eventfd) };
-        let sleep = Rc::new(Wake::default());
-        watch_eventfd(eventfd.try_clone()?, sleep.clone(), parts.wake.clone());
-        let mut ring = SocketRing::new(eventfd)?;
+        let mut ring = SocketRing::new(parts.wake.raw())?;
         for (at, listener) in parts.listeners.iter().enumerate() {
             ring.accept(at as u32, listener.raw())?;
         }
         Ok(Self {
             effects: Effects::new(parts.shard_count),
-            multiple_shards: parts.shard_count > 1,
             shard: parts.shard,
             clock: parts.clock,
             ring,
@@ -139,7 +122,6 @@ impl ShardLoop {
             commands: parts.commands,
             control: parts.control,
             wake: parts.wake,
-            sleep,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             events: Vec::new(),
             to_read: VecDeque::new(),
@@ -152,7 +134,6 @@ impl ShardLoop {
             draining: false,
             reported_drained: false,
             stopped: false,
-            yielded_ms: 0,
         })
     }
 
@@ -160,32 +141,19 @@ impl ShardLoop {
     ///
     /// # Errors
     /// When the ring can no longer be used.
-    pub async fn run(mut self) -> io::Result<()> {
-        loop {
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.stopped {
             self.turn()?;
-            if self.stopped {
-                return Ok(());
-            }
-            let others_ran = !self.has_work() && self.sleep().await;
-            if !others_ran && (self.multiple_shards || self.yield_is_due()) {
-                // glommio looks at the mesh and at timers only when its task queue yields.
-                glommio::executor().yield_task_queue_now().await;
+            if !self.has_work() {
+                self.sleep()?;
             }
         }
-    }
-
-    /// A busy shard without a mesh lets commands in from time to time.
-    fn yield_is_due(&mut self) -> bool {
-        let now_ms = self.clock.now().mono_ms;
-        let due = now_ms >= self.yielded_ms + COMMANDS_WAIT_MS;
-        if due {
-            self.yielded_ms = now_ms;
-        }
-        due
+        Ok(())
     }
 
     fn turn(&mut self) -> io::Result<()> {
         let now = self.clock.now();
+        self.shake_hands(now);
         let mut events = std::mem::take(&mut self.events);
         self.ring.reap(&mut events)?;
         for event in events.drain(..) {
@@ -193,7 +161,6 @@ impl ShardLoop {
         }
         self.events = events;
         self.read_sockets(now);
-        self.read_handshakes(now);
         self.take_mesh(now);
         self.take_commands(now)?;
         if self
@@ -224,7 +191,7 @@ impl ShardLoop {
             || !self.effects.dirty.is_empty()
             || !self.effects.abort.is_empty()
             || self.shard.has_work()
-            || !self.mesh_in.borrow().is_empty()
+            || self.stopped
     }
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
@@ -365,12 +332,12 @@ impl ShardLoop {
     }
 
     fn take_mesh(&mut self, now: Now) {
-        let batches = std::mem::take(&mut *self.mesh_in.borrow_mut());
-        for (from, batch) in batches {
+        let (shard, effects) = (&mut self.shard, &mut self.effects);
+        self.mesh_in.take(|from, batch| {
             for message in batch {
-                self.handle(Input::Mesh { from, message }, now);
+                shard.handle(Input::Mesh { from, message }, now, effects);
             }
-        }
+        });
     }
 
     fn take_commands(&mut self, now: Now) -> io::Result<()> {

@@ -1,17 +1,16 @@
 //! What stands between a socket's bytes and the shard's: a proxy's header, TLS, or both.
 //!
 //! A plain connection has no transport at all. Others own one from accept to close, or until a
-//! plain connection's proxy has spoken. Encrypted bytes that found no room stay here, at most a
-//! record's worth beside a handshake's answers, and leave before anything else.
+//! plain connection's proxy has spoken. What is to be sent on a connection is gathered in a
+//! buffer that all share, so that it leaves in one write; what finds no room stays with the
+//! connection, at most a record's worth beside a handshake's answers, and leaves first.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::proxy_protocol::{self, ProxyHeaderError};
-use crate::tls::{
-    Progress, RECORD_PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX, TlsConfig, TlsFault, TlsSession,
-};
+use crate::tls::{Progress, RECORD_PLAINTEXT_BYTES_MAX, TlsConfig, TlsFault, TlsSession};
 
 /// Which transport the connections of one shard get, and the buffers that they share.
 #[derive(Debug)]
@@ -22,19 +21,19 @@ pub struct Transports {
     proxies: TrustedProxies,
     /// What the last [`Transport::receive`] decrypted.
     pub plaintext: Vec<u8>,
-    sealed: Box<[u8]>,
+    /// What is to be sent on the connection that is being flushed.
+    gathered: Vec<u8>,
 }
 
 impl Transports {
     /// Transports for listeners of which some may speak TLS, behind proxies or not.
     #[must_use]
     pub fn new(tls: Option<TlsConfig>, proxies: TrustedProxies) -> Self {
-        let sealed_bytes = if tls.is_some() { SEALED_BYTES_MAX } else { 0 };
         Self {
             tls,
             proxies,
             plaintext: Vec::new(),
-            sealed: vec![0; sealed_bytes].into_boxed_slice(),
+            gathered: Vec::new(),
         }
     }
 
@@ -64,32 +63,49 @@ impl Transports {
         })))
     }
 
-    /// Encrypts the first bytes of `plaintext` for that connection, as one record. Answers how
-    /// many were taken, and the bytes to be sent.
+    /// Begins with what is unsent on that connection.
+    pub fn gather_unsent(&mut self, transport: &mut Transport) {
+        self.gathered.clear();
+        self.gathered.extend_from_slice(&transport.unsent);
+        transport.unsent = Vec::new();
+    }
+
+    /// Adds the first bytes of `plaintext`, encrypted, as one record. Answers how many were taken:
+    /// none once there is a record's worth.
     ///
     /// # Errors
     /// Nothing more can be sent on that connection.
-    pub fn seal(
+    pub fn gather(
         &mut self,
         transport: &mut Transport,
         plaintext: &[u8],
-    ) -> Result<(usize, &[u8]), TlsFault> {
-        let taken = plaintext.len().min(RECORD_PLAINTEXT_BYTES_MAX);
-        let count = match &mut transport.tls {
-            Some(tls) => tls.encrypt(&plaintext[..taken], &mut self.sealed)?,
-            None => 0,
-        };
-        Ok((taken, &self.sealed[..count]))
+    ) -> Result<usize, TlsFault> {
+        let room = RECORD_PLAINTEXT_BYTES_MAX.saturating_sub(self.gathered.len());
+        let taken = plaintext.len().min(room);
+        if let Some(tls) = &mut transport.tls
+            && taken > 0
+        {
+            tls.encrypt(&plaintext[..taken], &mut self.gathered)?;
+        }
+        Ok(taken)
     }
 
-    /// Adds the end of the encrypted stream to what is unsent. Answers whether there is any.
-    pub fn close(&mut self, transport: &mut Transport) -> bool {
-        let Some(tls) = &mut transport.tls else {
-            return false;
-        };
-        let count = tls.close(&mut self.sealed);
-        transport.unsent.extend_from_slice(&self.sealed[..count]);
-        count > 0
+    /// Adds the end of the encrypted stream, if it has not been said.
+    pub fn gather_end(&mut self, transport: &mut Transport) {
+        if let Some(tls) = &mut transport.tls {
+            tls.close(&mut self.gathered);
+        }
+    }
+
+    /// What is to be sent.
+    #[must_use]
+    pub fn gathered(&self) -> &[u8] {
+        &self.gathered
+    }
+
+    /// Of what was gathered only the first `count` bytes have been sent: the rest stays unsent.
+    pub fn keep_from(&self, count: usize, transport: &mut Transport) {
+        transport.unsent.extend_from_slice(&self.gathered[count..]);
     }
 }
 

@@ -1,55 +1,97 @@
-//! What a shard's loop sleeps on: one flag that everything which brings news sets.
+//! Wakes a shard that sleeps, from any thread.
+//!
+//! A shard sleeps in one place, its ring, which watches an eventfd beside the sockets. The
+//! eventfd is written only while the shard sleeps or is about to: news for a busy shard cost no
+//! call of the kernel. It is never read, because its poll reports each write.
+//!
+//! Always true: whoever makes news visible and then calls [`Wake::wake`] is noticed, before the
+//! shard sleeps or by ending its sleep. Both sides first write, then pass a fence, then read
+//! what the other one writes.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use glommio::io::BufferedFile;
-
-/// A flag that a task of the same executor can wait for.
-#[derive(Debug, Default)]
+/// See the top of this file.
+#[derive(Debug)]
 pub struct Wake {
-    set: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
+    asleep: AtomicBool,
+    eventfd: OwnedFd,
 }
 
 impl Wake {
-    /// Sets the flag and wakes whoever waits for it.
+    /// A shard that is awake.
+    ///
+    /// # Errors
+    /// Those of `eventfd(2)`.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: takes no memory.
+        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if eventfd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            asleep: AtomicBool::new(false),
+            // SAFETY: just made, and owned by nobody else.
+            eventfd: unsafe { OwnedFd::from_raw_fd(eventfd) },
+        })
+    }
+
+    /// What the shard's ring watches.
+    #[must_use]
+    pub fn raw(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+
+    /// There are news for the shard, visible already.
     pub fn wake(&self) {
-        self.set.set(true);
-        if let Some(waker) = self.waiting.borrow_mut().take() {
-            waker.wake();
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            let one = 1_u64.to_ne_bytes();
+            // SAFETY: the pointer and length describe `one`. The counter cannot overflow in the
+            // lifetime of a machine, so the write cannot fail.
+            unsafe { libc::write(self.raw(), one.as_ptr().cast(), one.len()) };
         }
     }
 
-    /// Waits until the flag is set, and resets it. One task at a time.
-    pub async fn wait(&self) {
-        poll_fn(|context| {
-            if self.set.replace(false) {
-                return Poll::Ready(());
-            }
-            *self.waiting.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// The shard will sleep unless it finds news when it looks once more, after this.
+    pub fn prepare_to_sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The shard is awake and looks for news by itself.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
     }
 }
 
-/// Wakes the loop when the ring has news while it sleeps. The eventfd is read only after the
-/// loop went to sleep: a busy loop looks at the ring by itself.
-pub fn watch_eventfd(eventfd: OwnedFd, asleep: Rc<Wake>, wake: Rc<Wake>) {
-    // SAFETY: the descriptor is owned and given away.
-    let eventfd = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
-    glommio::spawn_local(async move {
-        loop {
-            asleep.wait().await;
-            if eventfd.read_at(0, 8).await.is_err() {
-                return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sleeping_shard_is_written_to_and_only_once() {
+        let wake = Wake::new().unwrap();
+        let written = || {
+            let mut count = [0_u8; 8];
+            // SAFETY: the pointer and length describe `count`.
+            let read = unsafe { libc::read(wake.raw(), count.as_mut_ptr().cast(), count.len()) };
+            if read == 8 {
+                u64::from_ne_bytes(count)
+            } else {
+                0
             }
-            wake.wake();
-        }
-    })
-    .detach();
+        };
+        wake.wake();
+        assert_eq!(written(), 0, "awake from the start");
+        wake.prepare_to_sleep();
+        wake.wake();
+        wake.wake();
+        assert_eq!(written(), 1);
+        wake.prepare_to_sleep();
+        wake.awake();
+        wake.wake();
+        assert_eq!(written(), 0, "awake again");
+    }
 }

@@ -21,4 +21,4 @@ mod tests;
 pub use config::{TicketKeys, TlsConfig};
 pub use error::{CertificateError, TlsFault};
 pub use files::CertificateFiles;
-pub use session::{Progress, RECORD_PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX, TlsSession};
+pub use session::{Progress, RECORD_PLAINTEXT_BYTES_MAX, TlsSession};

@@ -16,9 +16,9 @@ use super::error::TlsFault;
 
 /// Plaintext of one record (RFC 8446, section 5.1).
 pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 1 << 14;
-/// Room for what one call of [`TlsSession::encrypt`] puts out: a record with its header, nonce
-/// and tag, and a key update with its own in front.
-pub const SEALED_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
+/// Room for what one call of [`TlsSession::encrypt`] puts out beside its plaintext: a record's
+/// header, nonce and tag, and a key update with its own in front.
+const SEAL_BYTES_MAX: usize = 256;
 /// What a session keeps of input that is not whole: at most one record of a little over 16 KiB,
 /// or a handshake message in several records. The largest ClientHello of a browser has 2 KiB.
 const HELD_BYTES_MAX: usize = 20 * 1_024;
@@ -166,42 +166,52 @@ impl TlsSession {
         Ok(self.progress)
     }
 
-    /// Encrypts at most [`RECORD_PLAINTEXT_BYTES_MAX`] into one record, in a buffer of at least
-    /// [`SEALED_BYTES_MAX`]. Answers how many bytes of it are to be sent, next of all.
+    /// Encrypts at most [`RECORD_PLAINTEXT_BYTES_MAX`] into one record, and appends what is to be
+    /// sent next of all.
     ///
     /// # Errors
     /// The handshake is not complete, the writing side is closed, or the keys are used up.
-    pub fn encrypt(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<usize, TlsFault> {
+    pub fn encrypt(&mut self, plaintext: &[u8], output: &mut Vec<u8>) -> Result<(), TlsFault> {
         debug_assert!(plaintext.len() <= RECORD_PLAINTEXT_BYTES_MAX);
-        debug_assert!(sealed.len() >= SEALED_BYTES_MAX);
-        self.with_traffic(|traffic| traffic.encrypt(plaintext, sealed))
+        let room = plaintext.len() + SEAL_BYTES_MAX;
+        self.seal(room, output, |traffic, into| {
+            traffic.encrypt(plaintext, into)
+        })
     }
 
-    /// Says that nothing more will be sent, in a buffer like that of [`encrypt`](Self::encrypt).
-    /// Answers how many bytes of it are to be sent: none where it has been said, or where the
-    /// handshake was never completed.
-    pub fn close(&mut self, sealed: &mut [u8]) -> usize {
-        let count = self.with_traffic(|traffic| traffic.queue_close_notify(sealed));
+    /// Says that nothing more will be sent: appends it, unless it has been said, or the handshake
+    /// was never completed.
+    pub fn close(&mut self, output: &mut Vec<u8>) {
+        // A peer that cannot be told need not be.
+        let _ = self.seal(SEAL_BYTES_MAX, output, |traffic, into| {
+            traffic.queue_close_notify(into)
+        });
         self.write_closed = true;
-        count.unwrap_or(0)
     }
 
     /// The input that is held goes along: rustls looks for records in what it is given, and
     /// remembers how much of it it has seen.
-    fn with_traffic(
+    fn seal(
         &mut self,
-        act: impl FnOnce(&mut Traffic<'_>) -> Result<usize, EncryptError>,
-    ) -> Result<usize, TlsFault> {
+        room: usize,
+        output: &mut Vec<u8>,
+        put: impl FnOnce(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), TlsFault> {
         if self.progress == Progress::Handshaking || self.write_closed {
             return Err(rustls::Error::HandshakeNotComplete.into());
         }
-        match self.connection.process_tls_records(&mut self.held).state {
+        let start = output.len();
+        let put = match self.connection.process_tls_records(&mut self.held).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                act(&mut traffic).map_err(|_| rustls::Error::EncryptError.into())
+                output.resize(start + room, 0);
+                put(&mut traffic, &mut output[start..])
+                    .map_err(|_| rustls::Error::EncryptError.into())
             }
             Ok(_) => Err(rustls::Error::EncryptError.into()),
             Err(error) => Err(error.into()),
-        }
+        };
+        output.truncate(start + put.as_ref().copied().unwrap_or(0));
+        put.map(drop)
     }
 
     /// Answers whether this is for rustls: `false` as long as it may become an HTTP method.

@@ -2,25 +2,26 @@
 
 use std::io;
 
-use super::{HANDSHAKES_PER_TURN_MAX, READS_PER_TURN_MAX, ShardLoop};
+use super::{READS_PER_TURN_MAX, ShardLoop};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
-use crate::runtime::sockets::{Socket, Transfer};
+use crate::runtime::sockets::Transfer;
 use crate::runtime::transport::{Next, Received, Stage};
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
+use crate::tls::TlsFault;
 
 impl ShardLoop {
-    /// Handshakes cost a hundred times what a message does, so they have a queue of their own
-    /// and go on a few in each turn: established connections wait for that long at most.
-    pub(super) fn read_handshakes(&mut self, now: Now) {
-        let mut steps = 0;
+    /// A step of a handshake costs a hundred times what a message does, so handshakes have a
+    /// queue of their own, and each turn begins with one step. What comes for established
+    /// connections meanwhile is read and written before the next one, and however much that is,
+    /// handshakes keep a share of the core.
+    pub(super) fn shake_hands(&mut self, now: Now) {
         for _ in 0..READS_PER_TURN_MAX.min(self.to_handshake.len()) {
             let Some(id) = self.to_handshake.pop_front() else {
                 return;
             };
-            steps += usize::from(self.read_transported(id, now) > 0);
-            if steps >= HANDSHAKES_PER_TURN_MAX {
+            if self.read_transported(id, now) > 0 {
                 return;
             }
         }
@@ -104,86 +105,84 @@ impl ShardLoop {
         }
     }
 
-    /// Writes as much as there is room for: what is encrypted already, then the outbox.
+    /// Writes as much as there is room for: what is unsent, then the outbox, together.
     pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
         self.shard.begin_flush(id);
         loop {
-            let Some(socket) = self.sockets.get_mut(id) else {
-                return Ok(());
+            let stage = match self.gather(id, now) {
+                Ok(Some(stage)) => stage,
+                Ok(None) => return Ok(()),
+                Err(_) => return self.broken(id, now),
             };
-            match send_unsent(socket) {
+            match self.send_gathered(id) {
                 Transfer::Bytes(_) => {}
-                Transfer::WouldBlock => {
-                    socket.write_blocked = true;
-                    return Ok(());
-                }
+                Transfer::WouldBlock => return Ok(()),
                 Transfer::Ended => return self.broken(id, now),
             }
-            let Some(transport) = &mut socket.transport else {
-                return Ok(());
-            };
-            let pending = self.shard.pending(id);
+            let is_empty = self.shard.pending(id).is_empty();
             let finish = self.shard.finish(id);
-            let stage = transport.stage();
-            if stage != Stage::Open {
-                if !pending.is_empty() || finish != Finish::Open {
-                    // The shard has lost patience, and its words cannot be carried.
-                    return self.close(id, now);
-                }
-                if stage == Stage::Refused {
+            match stage {
+                Stage::Open if is_empty => return self.finish(id, finish, now),
+                Stage::Open => {}
+                // The shard has lost patience, and its words cannot be carried.
+                _ if !is_empty || finish != Finish::Open => return self.close(id, now),
+                Stage::Opening => return Ok(()),
+                Stage::Refused => {
                     // Closed when the peer ends too, or in the time that a request may take:
                     // bytes that are not read would make the kernel discard the answer.
-                    socket.shutdown(libc::SHUT_WR);
+                    if let Some(socket) = self.sockets.get(id) {
+                        socket.shutdown(libc::SHUT_WR);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
-            if pending.is_empty() {
-                if finish != Finish::Open && self.transports.close(transport) {
-                    continue;
-                }
-                return self.finish(id, finish, now);
-            }
-            let Ok((taken, sealed)) = self.transports.seal(transport, pending) else {
-                return self.broken(id, now);
-            };
-            let sent = match socket.send(sealed) {
-                Transfer::Bytes(count) => count,
-                Transfer::WouldBlock => 0,
-                Transfer::Ended => return self.broken(id, now),
-            };
-            if sent < sealed.len()
-                && let Some(transport) = &mut socket.transport
-            {
-                transport.unsent.extend_from_slice(&sealed[sent..]);
-            }
-            let written = Input::Written {
-                connection: id,
-                count: taken,
-            };
-            self.handle(written, now);
         }
     }
-}
 
-/// [`Transfer::Bytes`] when nothing is left.
-fn send_unsent(socket: &mut Socket) -> Transfer {
-    let Some(mut transport) = socket.transport.take() else {
-        return Transfer::Bytes(0);
-    };
-    let mut sent = 0;
-    let mut outcome = Transfer::Bytes(0);
-    while sent < transport.unsent.len() {
-        outcome = socket.send(&transport.unsent[sent..]);
-        match outcome {
-            Transfer::Bytes(count) => sent += count,
-            Transfer::WouldBlock | Transfer::Ended => break,
+    /// Puts together what is to be sent on a connection next. `None` when it has no transport.
+    fn gather(&mut self, id: ConnectionId, now: Now) -> Result<Option<Stage>, TlsFault> {
+        let Some(transport) = self.sockets.transport_mut(id) else {
+            return Ok(None);
+        };
+        self.transports.gather_unsent(transport);
+        while let Some(transport) = self.sockets.transport_mut(id) {
+            if transport.stage() != Stage::Open {
+                return Ok(Some(transport.stage()));
+            }
+            let pending = self.shard.pending(id);
+            let count = self.transports.gather(transport, pending)?;
+            if count == 0 {
+                if pending.is_empty() && self.shard.finish(id) != Finish::Open {
+                    self.transports.gather_end(transport);
+                }
+                return Ok(Some(Stage::Open));
+            }
+            let connection = id;
+            self.handle(Input::Written { connection, count }, now);
         }
+        Ok(None)
     }
-    if sent == transport.unsent.len() {
-        transport.unsent = Vec::new();
-    } else {
-        transport.unsent.drain(..sent);
+
+    /// [`Transfer::Bytes`] when nothing is left.
+    fn send_gathered(&mut self, id: ConnectionId) -> Transfer {
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return Transfer::Ended;
+        };
+        let gathered = self.transports.gathered();
+        let mut sent = 0;
+        while sent < gathered.len() {
+            match socket.send(&gathered[sent..]) {
+                Transfer::Bytes(count) => sent += count,
+                Transfer::Ended => return Transfer::Ended,
+                Transfer::WouldBlock => {
+                    socket.write_blocked = true;
+                    if let Some(transport) = &mut socket.transport {
+                        self.transports.keep_from(sent, transport);
+                    }
+                    return Transfer::WouldBlock;
+                }
+            }
+        }
+        Transfer::Bytes(sent)
     }
-    socket.transport = Some(transport);
-    outcome
 }
