@@ -16,6 +16,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::ptr;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -46,10 +47,8 @@ pub enum RingEvent {
         listener: u32,
         /// The socket, close-on-exec and non-blocking.
         socket: RawFd,
-        /// The listener accepts no more until it is told to.
-        stopped: bool,
     },
-    /// A listener could not accept, and stopped.
+    /// A listener could not accept.
     AcceptFailed {
         /// Index of the listener.
         listener: u32,
@@ -131,24 +130,26 @@ impl SocketRing {
         }
     }
 
-    /// Starts accepting on a listener; every socket comes as a [`RingEvent::Accepted`].
+    /// Accepts one connection on a listener, once there is one. A multishot accept would go on
+    /// inside the kernel for as long as connections keep coming.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
     pub fn accept(&mut self, listener: u32, fd: RawFd) -> io::Result<()> {
-        let entry = opcode::AcceptMulti::new(types::Fd(fd))
+        let entry = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut())
             .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
             .build()
             .user_data(TAG_ACCEPT << 56 | u64::from(listener));
         self.push(&entry)
     }
 
-    /// Ends accepting on a listener.
+    /// Takes all accepts on a listener back.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
     pub fn stop_accepting(&mut self, listener: u32) -> io::Result<()> {
-        let entry = opcode::AsyncCancel::new(TAG_ACCEPT << 56 | u64::from(listener))
+        let accepts = types::CancelBuilder::user_data(TAG_ACCEPT << 56 | u64::from(listener));
+        let entry = opcode::AsyncCancel2::new(accepts.all())
             .build()
             .user_data(TAG_IGNORED << 56);
         self.push(&entry)
@@ -179,32 +180,27 @@ impl SocketRing {
         self.push(&entry)
     }
 
-    /// Submits what was asked for and hands out what has happened, without waiting.
+    /// Submits what was asked for and hands out what has happened, without waiting. It looks
+    /// once: while more keeps coming, what has come is dealt with first.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
     pub fn reap(&mut self, events: &mut Vec<RingEvent>) -> io::Result<()> {
-        loop {
-            let pending = {
-                let submission = self.ring.submission();
-                !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
-            };
-            if pending {
-                self.enter()?;
-            }
-            let before = events.len();
-            let mut wake_ended = false;
-            events.extend(self.ring.completion().filter_map(|entry| {
-                wake_ended |= entry.user_data() == TAG_WAKE << 56 && !cqueue::more(entry.flags());
-                event(&entry)
-            }));
-            if wake_ended {
-                self.watch_wake()?;
-            }
-            if !pending || events.len() == before {
-                return Ok(());
-            }
+        let submission = self.ring.submission();
+        let pending = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        if pending {
+            self.enter()?;
         }
+        let mut wake_ended = false;
+        events.extend(self.ring.completion().filter_map(|entry| {
+            wake_ended |= entry.user_data() == TAG_WAKE << 56 && !cqueue::more(entry.flags());
+            event(&entry)
+        }));
+        if wake_ended {
+            self.watch_wake()?;
+        }
+        Ok(())
     }
 
     /// Sends to many sockets in one call of the kernel: a fifth less time than a call for each.
@@ -305,7 +301,6 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
         TAG_ACCEPT if result >= 0 => Some(RingEvent::Accepted {
             listener: token as u32,
             socket: result,
-            stopped: last,
         }),
         TAG_SEND => Some(RingEvent::SentShort {
             connection: connection_of(token),

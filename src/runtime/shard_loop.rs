@@ -107,7 +107,9 @@ impl ShardLoop {
     pub fn new(parts: Parts) -> io::Result<Self> {
         let mut ring = SocketRing::new(parts.wake.raw())?;
         for (at, listener) in parts.listeners.iter().enumerate() {
-            ring.accept(at as u32, listener.raw())?;
+            for _ in 0..accept::ACCEPTS_PER_TURN {
+                ring.accept(at as u32, listener.raw())?;
+            }
         }
         Ok(Self {
             effects: Effects::new(parts.shard_count),
@@ -196,17 +198,7 @@ impl ShardLoop {
 
     fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
         match event {
-            RingEvent::Accepted {
-                listener,
-                socket,
-                stopped,
-            } => {
-                if stopped && self.accepting {
-                    let fd = self.listeners[listener as usize].raw();
-                    self.ring.accept(listener, fd)?;
-                }
-                self.accepted(listener, socket, now)
-            }
+            RingEvent::Accepted { listener, socket } => self.accepted(listener, socket, now),
             RingEvent::AcceptFailed { listener, errno } => {
                 if self.accepting {
                     let cause = io::Error::from_raw_os_error(errno);

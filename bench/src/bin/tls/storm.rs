@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         arguments.connects,
         took.iter().sum::<f64>() / took.len() as f64
     );
+    print_row(("late", &mut live.late_us));
     let [quiet_p99, storm_p99] = [("quiet", &mut quiet), ("storm", &mut stormy)].map(print_row);
     let ratio = storm_p99 / quiet_p99;
     println!("ratio of p99 {ratio:.1}");
@@ -105,6 +106,8 @@ struct Live {
     /// When each of the last publications was due, by number modulo length.
     due: Vec<Instant>,
     published: u64,
+    /// By how much each left too late, which is the load's fault.
+    late_us: Vec<f64>,
 }
 
 impl Live {
@@ -123,6 +126,7 @@ impl Live {
             interval: Duration::from_secs(1) / arguments.rate.max(1),
             due: vec![Instant::now(); WINDOW],
             published: 0,
+            late_us: Vec::new(),
         })
     }
 
@@ -139,6 +143,7 @@ impl Live {
             while Instant::now() >= next {
                 self.due[(self.published % WINDOW as u64) as usize] = next;
                 self.published += 1;
+                self.late_us.push(next.elapsed().as_secs_f64() * 1e6);
                 self.readers.send(self.received.len(), &self.publish)?;
                 next += self.interval;
             }
