@@ -20,6 +20,7 @@ use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, CommandSender, Done, ShardStats, commands};
+use crate::runtime::descriptors;
 use crate::runtime::listener::{Endpoint, bind_all};
 use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
@@ -165,6 +166,7 @@ impl Shards {
     /// See [`StartError`].
     pub fn start(options: Options) -> Result<Self, StartError> {
         let count = options.shard_count;
+        descriptors::make_room();
         let (by_shard, endpoints) =
             bind_all(&options.listen, count).map_err(|(at, error)| StartError::Bind(at, error))?;
         let mut keys = [0; 32];

@@ -5,6 +5,7 @@ mod certificates;
 pub mod clock;
 pub mod command;
 pub mod control_link;
+mod descriptors;
 pub mod listener;
 mod mesh;
 pub mod preflight;
