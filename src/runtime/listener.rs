@@ -2,11 +2,12 @@
 //! the shards and no shard hands a connection to another.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Handshakes that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -39,6 +40,19 @@ impl Listener {
     #[must_use]
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// Accepts a connection, if there is one. Answers its socket and the peer's address.
+    ///
+    /// # Errors
+    /// Those of `accept4(2)`: `EAGAIN` when there is none.
+    pub fn accept(&self) -> rustix::io::Result<(OwnedFd, IpAddr)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, address) = acceptfrom_with(&self.fd, flags)?;
+        // A peer that has already gone has none any more.
+        let address = address.and_then(|any| SocketAddr::try_from(any).ok());
+        let unknown = IpAddr::from([0; 4]);
+        Ok((socket, address.map_or(unknown, |it| it.ip().to_canonical())))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A shard's own io_uring: it accepts, and it tells which sockets have become readable or
+//! A shard's own io_uring: it tells who connects, and which sockets have become readable or
 //! writable. Single reads and writes do not pass through it: `recv` and `send` on a ready
 //! socket are cheaper than a submission each, and one scratch buffer serves all of a shard's
 //! connections. Many writes at once do: [`SocketRing::send_batch`].
@@ -16,7 +16,6 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::ptr;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -33,7 +32,7 @@ pub const SLOT_BITS: u32 = 24;
 const GENERATION_BITS: u32 = 32;
 
 const TAG_POLL: u64 = 1;
-const TAG_ACCEPT: u64 = 2;
+const TAG_LISTENER: u64 = 2;
 const TAG_IGNORED: u64 = 3;
 const TAG_SEND: u64 = 4;
 const TAG_WAKE: u64 = 5;
@@ -41,19 +40,12 @@ const TAG_WAKE: u64 = 5;
 /// What the ring reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingEvent {
-    /// A listener accepted a socket.
-    Accepted {
+    /// Somebody has connected, or more than one.
+    Connecting {
         /// Index of the listener.
         listener: u32,
-        /// The socket, close-on-exec and non-blocking.
-        socket: RawFd,
-    },
-    /// A listener could not accept.
-    AcceptFailed {
-        /// Index of the listener.
-        listener: u32,
-        /// Why.
-        errno: i32,
+        /// The poll has ended.
+        last: bool,
     },
     /// A socket has changed.
     Ready {
@@ -130,27 +122,28 @@ impl SocketRing {
         }
     }
 
-    /// Accepts one connection on a listener, once there is one. A multishot accept would go on
-    /// inside the kernel for as long as connections keep coming.
+    /// Starts watching a listener: whoever connects is told of by [`RingEvent::Connecting`]. The
+    /// ring does not accept by itself: a multishot accept goes on inside the kernel for as long as
+    /// connections keep coming.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn accept(&mut self, listener: u32, fd: RawFd) -> io::Result<()> {
-        let entry = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut())
-            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+    pub fn watch_listener(&mut self, listener: u32, fd: RawFd) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
+            .multi(true)
             .build()
-            .user_data(TAG_ACCEPT << 56 | u64::from(listener));
+            .user_data(TAG_LISTENER << 56 | u64::from(listener));
         self.push(&entry)
     }
 
-    /// Takes all accepts on a listener back.
+    /// Ends watching a listener.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn stop_accepting(&mut self, listener: u32) -> io::Result<()> {
-        let accepts = types::CancelBuilder::user_data(TAG_ACCEPT << 56 | u64::from(listener));
-        let entry = opcode::AsyncCancel2::new(accepts.all())
+    pub fn unwatch_listener(&mut self, listener: u32) -> io::Result<()> {
+        let entry = opcode::PollRemove::new(TAG_LISTENER << 56 | u64::from(listener))
             .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(TAG_IGNORED << 56);
         self.push(&entry)
     }
@@ -298,17 +291,13 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
                 last,
             })
         }
-        TAG_ACCEPT if result >= 0 => Some(RingEvent::Accepted {
+        TAG_LISTENER => Some(RingEvent::Connecting {
             listener: token as u32,
-            socket: result,
+            last,
         }),
         TAG_SEND => Some(RingEvent::SentShort {
             connection: connection_of(token),
             count: usize::try_from(result).unwrap_or(0),
-        }),
-        TAG_ACCEPT => Some(RingEvent::AcceptFailed {
-            listener: token as u32,
-            errno: -result,
         }),
         _ => None,
     }

@@ -41,8 +41,6 @@ const READS_PER_TURN_MAX: usize = 128;
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
 const FLUSHES_PER_TURN_MAX: usize = 128;
-/// Pause before accepting again when descriptors or memory have run out.
-const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// See the top of this file.
 pub struct ShardLoop {
@@ -67,9 +65,10 @@ pub struct ShardLoop {
     fenced: VecDeque<(u64, ConnectionId)>,
     /// Connections that are being flushed together; empty between turns.
     batch: Vec<ConnectionId>,
+    /// Listeners on which somebody waits to be accepted.
+    to_accept: VecDeque<u32>,
     /// Listeners that stopped, and when to start them again.
     paused_listeners: Vec<(u32, u64)>,
-    accepting: bool,
     draining: bool,
     reported_drained: bool,
     stopped: bool,
@@ -107,9 +106,7 @@ impl ShardLoop {
     pub fn new(parts: Parts) -> io::Result<Self> {
         let mut ring = SocketRing::new(parts.wake.raw())?;
         for (at, listener) in parts.listeners.iter().enumerate() {
-            for _ in 0..accept::ACCEPTS_PER_TURN {
-                ring.accept(at as u32, listener.raw())?;
-            }
+            ring.watch_listener(at as u32, listener.raw())?;
         }
         Ok(Self {
             effects: Effects::new(parts.shard_count),
@@ -131,8 +128,8 @@ impl ShardLoop {
             to_flush: VecDeque::new(),
             fenced: VecDeque::new(),
             batch: Vec::new(),
+            to_accept: VecDeque::new(),
             paused_listeners: Vec::new(),
-            accepting: true,
             draining: false,
             reported_drained: false,
             stopped: false,
@@ -159,9 +156,10 @@ impl ShardLoop {
         let mut events = std::mem::take(&mut self.events);
         self.ring.reap(&mut events)?;
         for event in events.drain(..) {
-            self.ring_event(event, now)?;
+            self.ring_event(event)?;
         }
         self.events = events;
+        self.accept(now)?;
         self.read_sockets(now);
         self.take_mesh(now);
         self.take_commands(now)?;
@@ -172,7 +170,7 @@ impl ShardLoop {
         {
             self.handle(Input::Time, now);
         }
-        self.resume_listeners(now)?;
+        self.resume_listeners(now);
         self.handle(Input::EndOfTurn, now);
         self.flush(now)?;
         self.send_mesh(now);
@@ -187,6 +185,7 @@ impl ShardLoop {
 
     fn has_work(&self) -> bool {
         !self.events.is_empty()
+            || !self.to_accept.is_empty()
             || !self.to_read.is_empty()
             || !self.to_handshake.is_empty()
             || !self.to_flush.is_empty()
@@ -196,22 +195,9 @@ impl ShardLoop {
             || self.stopped
     }
 
-    fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
+    fn ring_event(&mut self, event: RingEvent) -> io::Result<()> {
         match event {
-            RingEvent::Accepted { listener, socket } => self.accepted(listener, socket, now),
-            RingEvent::AcceptFailed { listener, errno } => {
-                if self.accepting {
-                    let cause = io::Error::from_raw_os_error(errno);
-                    tracing::warn!(
-                        shard = self.shard.number(),
-                        %cause,
-                        "cannot accept connections; trying again in {ACCEPT_PAUSE_MS} ms"
-                    );
-                    self.paused_listeners
-                        .push((listener, now.mono_ms + ACCEPT_PAUSE_MS));
-                }
-                Ok(())
-            }
+            RingEvent::Connecting { listener, last } => self.connecting(listener, last),
             RingEvent::Ready {
                 connection,
                 readable,

@@ -1,8 +1,7 @@
 //! The sockets of one shard, under the numbers by which the shard knows its connections.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::ids::ConnectionId;
 use crate::runtime::ring::SLOT_BITS;
@@ -105,39 +104,6 @@ fn transfer(count: libc::ssize_t) -> Option<Transfer> {
         Some(libc::EINTR) => None,
         Some(libc::EAGAIN) => Some(Transfer::WouldBlock),
         _ => Some(Transfer::Ended),
-    }
-}
-
-/// Takes over an accepted socket. Answers the peer's address too.
-#[must_use]
-pub fn adopt(fd: RawFd) -> (OwnedFd, IpAddr) {
-    // SAFETY: the ring has just handed this descriptor to us and to nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let address = peer_address(fd.as_raw_fd()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    (fd, address)
-}
-
-fn peer_address(fd: RawFd) -> Option<IpAddr> {
-    // SAFETY: all bit patterns are valid for this plain structure.
-    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: the pointers describe `storage` and its length.
-    let done = unsafe { libc::getpeername(fd, (&raw mut storage).cast(), &raw mut len) };
-    if done != 0 {
-        return None;
-    }
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says that the storage holds this type, which it can.
-            let address = unsafe { &*(&raw const storage).cast::<libc::sockaddr_in>() };
-            Some(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: the family says that the storage holds this type, which it can.
-            let address = unsafe { &*(&raw const storage).cast::<libc::sockaddr_in6>() };
-            Some(IpAddr::from(address.sin6_addr.s6_addr).to_canonical())
-        }
-        _ => None,
     }
 }
 
