@@ -28,7 +28,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     crate::pin_to_load_core();
     let server = server_config()?;
     println!(
-        "the server's half of a TLS 1.3 handshake with an ECDSA P-256 key, in memory; medians of {}",
+        "the server's half of a TLS 1.3 handshake, ECDSA P-256, in memory; medians of {}",
         arguments.handshakes
     );
     println!(
