@@ -43,7 +43,7 @@ const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Steps of TLS handshakes in one turn: each takes 0.1 to 0.3 ms, with an RSA key 1 ms.
 const HANDSHAKES_PER_TURN_MAX: usize = 2;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-const FLUSHES_PER_TURN_MAX: usize = 128;
+const FLUSHES_PER_TURN_MAX: usize = 1024;
 /// Pause before accepting again when descriptors or memory have run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -421,7 +421,7 @@ impl ShardLoop {
         if socket.transport.is_some() {
             return self.flush_transported(id, now);
         }
-        self.shard.begin_flush(id);
+        self.shard.begin_flush(id, &mut self.effects);
         self.flush_pending(id, now)
     }
 
@@ -451,13 +451,25 @@ impl ShardLoop {
                     // The socket is full: the next attempt says so and arms the ring.
                 }
                 Transfer::WouldBlock => {
-                    socket.write_blocked = true;
+                    self.write_blocked(id, now);
                     return Ok(());
                 }
                 Transfer::Ended => return self.broken(id, now),
             }
         }
         self.finish(id, self.shard.finish(id), now)
+    }
+
+    /// A socket has no room: the ring tells when there is some.
+    fn write_blocked(&mut self, id: ConnectionId, now: Now) {
+        if let Some(socket) = self.sockets.get_mut(id) {
+            socket.write_blocked = true;
+        }
+        let nothing = Input::Written {
+            connection: id,
+            count: 0,
+        };
+        self.handle(nothing, now);
     }
 
     fn broken(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {

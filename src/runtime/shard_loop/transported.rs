@@ -106,7 +106,7 @@ impl ShardLoop {
 
     /// Writes as much as there is room for: what is encrypted already, then the outbox.
     pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        self.shard.begin_flush(id);
+        self.shard.begin_flush(id, &mut self.effects);
         loop {
             let Some(socket) = self.sockets.get_mut(id) else {
                 return Ok(());
@@ -114,7 +114,7 @@ impl ShardLoop {
             match send_unsent(socket) {
                 Transfer::Bytes(_) => {}
                 Transfer::WouldBlock => {
-                    socket.write_blocked = true;
+                    self.write_blocked(id, now);
                     return Ok(());
                 }
                 Transfer::Ended => return self.broken(id, now),
