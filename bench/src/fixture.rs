@@ -285,7 +285,7 @@ impl Fixture {
     }
 
     fn flush(&mut self, connection: ConnectionId) {
-        self.shard.begin_flush(connection);
+        self.shard.begin_flush(connection, &mut self.effects);
         loop {
             let count = self.shard.pending(connection).len();
             if count == 0 {

@@ -20,7 +20,8 @@ use rustls::{
     SupportedCipherSuite, version,
 };
 
-use crate::client::open;
+use crate::client::{open, subscription};
+use crate::fixture::upgrade_request;
 
 /// A key exchange that a client offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -175,6 +176,25 @@ impl TlsClient {
         }
         Ok(())
     }
+}
+
+/// Connects with that credential and subscribes. Answers the socket alone: what comes from now on
+/// need not be decrypted to be counted.
+///
+/// # Errors
+/// Those of the socket and of rustls, or a refusal.
+pub fn subscriber(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    query: &str,
+    channel: &str,
+) -> io::Result<TcpStream> {
+    let mut client = TlsClient::open(address, config)?;
+    let request = upgrade_request(query);
+    client.ask(request.as_bytes(), b"\"maxMessageSize\":65536}")?;
+    let (subscribe, ack) = subscription(channel);
+    client.ask(&subscribe, ack)?;
+    Ok(client.socket)
 }
 
 /// Counts the plaintext in a stream of TLS 1.3 records without keys: a record of a text has one

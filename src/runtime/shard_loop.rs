@@ -40,7 +40,7 @@ const READS_PER_TURN_MAX: usize = 128;
 /// Bytes read in one turn.
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-const FLUSHES_PER_TURN_MAX: usize = 128;
+const FLUSHES_PER_TURN_MAX: usize = 1024;
 
 /// See the top of this file.
 pub struct ShardLoop {
@@ -395,7 +395,7 @@ impl ShardLoop {
         if socket.transport.is_some() {
             return self.flush_transported(id, now);
         }
-        self.shard.begin_flush(id);
+        self.shard.begin_flush(id, &mut self.effects);
         self.flush_pending(id, now)
     }
 
@@ -425,13 +425,25 @@ impl ShardLoop {
                     // The socket is full: the next attempt says so and arms the ring.
                 }
                 Transfer::WouldBlock => {
-                    socket.write_blocked = true;
+                    self.write_blocked(id, now);
                     return Ok(());
                 }
                 Transfer::Ended => return self.broken(id, now),
             }
         }
         self.finish(id, self.shard.finish(id), now)
+    }
+
+    /// A socket has no room: the ring tells when there is some.
+    fn write_blocked(&mut self, id: ConnectionId, now: Now) {
+        if let Some(socket) = self.sockets.get_mut(id) {
+            socket.write_blocked = true;
+        }
+        let nothing = Input::Written {
+            connection: id,
+            count: 0,
+        };
+        self.handle(nothing, now);
     }
 
     fn broken(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {

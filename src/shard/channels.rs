@@ -11,6 +11,7 @@ use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
 use crate::ids::AppIndex;
+use crate::shard::fan_out::FanOutBuffer;
 
 /// Index of a channel on this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,8 @@ pub struct Member {
     pub connection_slot: u32,
     /// What it wants.
     pub interest: Interest,
+    /// How far it has been sent what is in the channel's fan-out buffer.
+    pub position: u32,
 }
 
 /// What this shard knows of a channel.
@@ -32,6 +35,8 @@ pub struct LocalChannel {
     pub key: SharedChannel,
     /// Subscribed connections of this shard.
     pub members: Vec<Member>,
+    /// What members have not been sent.
+    pub fan_out: FanOutBuffer,
     /// Roster and order, if this shard is the owner.
     pub owned: Option<Box<Channel>>,
     /// Whether it stands on the list of channels whose batch ends with the turn.
@@ -91,6 +96,7 @@ impl Channels {
         let channel = LocalChannel {
             key: key.clone(),
             members: Vec::new(),
+            fan_out: FanOutBuffer::default(),
             owned: None,
             batched: false,
         };
@@ -124,12 +130,21 @@ impl Channels {
         self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
-    /// Adds a member and answers its position.
-    pub fn add_member(&mut self, slot: ChannelSlot, member: Member) -> u32 {
+    /// Adds a member, who gets what is published from now on, and answers its position.
+    pub fn add_member(
+        &mut self,
+        slot: ChannelSlot,
+        connection_slot: u32,
+        interest: Interest,
+    ) -> u32 {
         let Some(channel) = self.get_mut(slot) else {
             return 0;
         };
-        channel.members.push(member);
+        channel.members.push(Member {
+            connection_slot,
+            interest,
+            position: channel.fan_out.end(),
+        });
         (channel.members.len() - 1) as u32
     }
 
@@ -159,7 +174,8 @@ impl Channels {
         if channel.owned.as_ref().is_some_and(|owned| owned.is_empty()) {
             channel.owned = None;
         }
-        if channel.owned.is_some() || !channel.members.is_empty() || channel.batched {
+        let listed = channel.batched || channel.fan_out.has_grown();
+        if channel.owned.is_some() || !channel.members.is_empty() || listed {
             return;
         }
         let hash = channel.key.hash;
@@ -218,11 +234,7 @@ mod tests {
     fn an_entry_without_members_and_owner_is_forgotten_and_its_slot_used_again() {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
-        let member = Member {
-            connection_slot: 7,
-            interest: Interest::default(),
-        };
-        assert_eq!(channels.add_member(slot, member), 0);
+        assert_eq!(channels.add_member(slot, 7, Interest::default()), 0);
         channels.release(slot);
         assert!(channels.get(slot).is_some());
         assert_eq!(channels.remove_member(slot, 0), None);
@@ -236,13 +248,7 @@ mod tests {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
         for connection_slot in 10..13 {
-            channels.add_member(
-                slot,
-                Member {
-                    connection_slot,
-                    interest: Interest::default(),
-                },
-            );
+            channels.add_member(slot, connection_slot, Interest::default());
         }
         assert_eq!(channels.remove_member(slot, 0), Some(12));
         assert_eq!(channels.remove_member(slot, 1), None);

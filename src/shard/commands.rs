@@ -283,7 +283,7 @@ impl Shard {
             return;
         }
         if let Some(slot) = self.channels.find_key(&key) {
-            self.remove_member(id, slot);
+            self.remove_member(id, slot, effects);
         }
         let leave = Leave {
             channel: key,

@@ -43,6 +43,9 @@ pub struct Connection {
     pub held: Held,
     /// Whether the runtime has been told that the outbox wants to be written.
     pub dirty: bool,
+    /// The channel from whose fan-out buffer the socket is written next, while the outbox is
+    /// empty.
+    pub borrows: Option<ChannelSlot>,
 }
 
 /// Where in its life a connection is.

@@ -2,7 +2,7 @@
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId};
-use crate::shard::channels::{ChannelSlot, Member};
+use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Connection, Held, Joining, Membership};
 use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{
@@ -33,7 +33,7 @@ impl Shard {
         {
             session.joining = None;
         }
-        self.add_member(id, &joined);
+        self.add_member(id, &joined, effects);
         self.ack(id, &joined.request_id, effects);
         if let Some(snapshot) = &joined.snapshot {
             self.reply_apart(id, snapshot, effects);
@@ -45,29 +45,23 @@ impl Shard {
         self.release_input(id, Held::JOINS);
     }
 
-    fn add_member(&mut self, id: ConnectionId, joined: &Joined) {
+    fn add_member(&mut self, id: ConnectionId, joined: &Joined, effects: &mut Effects) {
         let slot = self.channels.find_or_insert(&joined.channel);
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
-        let known = session
-            .memberships
-            .iter()
-            .find(|membership| membership.channel == slot);
-        if let Some(membership) = known {
-            let position = membership.position as usize;
+        let mut memberships = session.memberships.iter();
+        if let Some(known) = memberships.find(|membership| membership.channel == slot) {
+            let place = known.position as usize;
+            self.settle_member(slot, place, effects);
             if let Some(channel) = self.channels.get_mut(slot)
-                && let Some(member) = channel.members.get_mut(position)
+                && let Some(member) = channel.members.get_mut(place)
             {
                 member.interest = joined.interest;
             }
             return;
         }
-        let member = Member {
-            connection_slot: id.slot,
-            interest: joined.interest,
-        };
-        let position = self.channels.add_member(slot, member);
+        let position = self.channels.add_member(slot, id.slot, joined.interest);
         session.memberships.push(Membership {
             channel: slot,
             position,
@@ -75,7 +69,12 @@ impl Shard {
     }
 
     /// Takes a connection out of a channel's local members, if it is one.
-    pub(in crate::shard) fn remove_member(&mut self, id: ConnectionId, slot: ChannelSlot) {
+    pub(in crate::shard) fn remove_member(
+        &mut self,
+        id: ConnectionId,
+        slot: ChannelSlot,
+        effects: &mut Effects,
+    ) {
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
@@ -85,12 +84,14 @@ impl Shard {
             .position(|membership| membership.channel == slot);
         let Some(at) = at else { return };
         let membership = session.memberships.swap_remove(at);
-        self.vacate(membership);
+        self.vacate(membership, effects);
     }
 
-    /// Takes the place of a membership that its session has given up.
-    pub(in crate::shard) fn vacate(&mut self, membership: Membership) {
+    /// Takes the place of a membership that its session has given up; what it was to get until
+    /// now is in its outbox.
+    pub(in crate::shard) fn vacate(&mut self, membership: Membership, effects: &mut Effects) {
         let Membership { channel, position } = membership;
+        self.settle_member(channel, position as usize, effects);
         if let Some(moved) = self.channels.remove_member(channel, position)
             && let Some(connection) = self.connections.at_slot_mut(moved)
         {
@@ -104,7 +105,7 @@ impl Shard {
         match left.cause {
             LeaveCause::Request(request_id) => {
                 if let Some(slot) = self.channels.find_key(&left.channel) {
-                    self.remove_member(left.connection, slot);
+                    self.remove_member(left.connection, slot, effects);
                 }
                 self.ack(left.connection, &request_id, effects);
             }
@@ -135,7 +136,7 @@ impl Shard {
         self.send(owner, MeshMessage::Announced(Box::new(announced)), effects);
     }
 
-    /// Fan-out: one publication into the outboxes of all local members.
+    /// Fan-out: one publication for all local members.
     pub(in crate::shard) fn deliver(
         &mut self,
         slot: ChannelSlot,
@@ -144,6 +145,10 @@ impl Shard {
         except: Option<ConnectionId>,
         effects: &mut Effects,
     ) {
+        let Some(with_metadata) = with_metadata else {
+            return self.share(slot, plain, except, effects);
+        };
+        self.settle_channel(slot, effects);
         let limit = self.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return;
@@ -155,9 +160,9 @@ impl Shard {
             if except == Some(connection.id) {
                 continue;
             }
-            let frame = match with_metadata {
-                Some(frame) if member.interest.sender_metadata => frame,
-                _ => plain,
+            let frame = match member.interest.sender_metadata {
+                true => with_metadata,
+                false => plain,
             };
             if !connection.deliver(frame, limit, &mut self.pool, effects) {
                 self.slow.push(connection.id);
@@ -172,6 +177,7 @@ impl Shard {
         frames: &[u8],
         effects: &mut Effects,
     ) {
+        self.settle_channel(slot, effects);
         let limit = self.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return;
@@ -196,6 +202,7 @@ impl Shard {
         frame: &Frame,
         effects: &mut Effects,
     ) -> bool {
+        self.settle_connection(id, effects);
         let limit = self.config.limits.outbound_queue_bytes;
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
@@ -259,7 +266,7 @@ impl Shard {
 impl Connection {
     /// Queues a delivery; `false` if the connection takes too little of what it was sent.
     #[inline]
-    fn deliver(
+    pub(in crate::shard) fn deliver(
         &mut self,
         frame: &[u8],
         limit: usize,

@@ -40,7 +40,7 @@ pub enum Input<'a> {
     Written {
         /// To whom.
         connection: ConnectionId,
-        /// How many.
+        /// How many; none when the socket had no room.
         count: usize,
     },
     /// The socket is closed; the number may be used again with the next generation.

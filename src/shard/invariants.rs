@@ -18,6 +18,23 @@ impl Shard {
         self.connections.get(connection).map(|it| &it.outbox)
     }
 
+    /// Bytes of frames, control frames apart, that wait to be written to a connection: its own
+    /// and those it shares with other members of its channels.
+    #[must_use]
+    pub fn waiting_bytes(&self, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get(id) else {
+            return 0;
+        };
+        let outbox = &connection.outbox;
+        let session = self.connections.session(id);
+        let memberships = session.into_iter().flat_map(|session| &session.memberships);
+        let shared = memberships.filter_map(|membership| {
+            let channel = self.channels.get(membership.channel)?;
+            Some(channel.unsent(membership.position as usize).len())
+        });
+        outbox.delivery_bytes() + outbox.reply_bytes() + shared.sum::<usize>()
+    }
+
     /// Panics unless members and memberships name each other, between any two inputs.
     pub fn check_invariants(&self) {
         for (slot, channel) in self.channels.iter() {
@@ -34,6 +51,7 @@ impl Shard {
                     channel.key.name.as_str()
                 );
             }
+            channel.check_fan_out();
             if let Some(owned) = &channel.owned {
                 owned.check_invariants();
             }

@@ -35,6 +35,7 @@ impl Shard {
             timer_ms: u64::MAX,
             held: Held::default(),
             dirty: false,
+            borrows: None,
         });
         self.arm(id);
     }
@@ -79,6 +80,9 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        if connection.outbox.is_empty() {
+            return self.borrowed_written(id, count);
+        }
         connection.outbox.advance(count, &mut self.pool);
         if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
             // The rest stands behind a fence: it is the next turn's.
@@ -124,7 +128,7 @@ impl Shard {
                 let channel = channel.key.clone();
                 self.leave_ended(id, &session, channel, effects);
             }
-            self.vacate(*membership);
+            self.vacate(*membership, effects);
         }
         for channel in session.joining.iter().flat_map(|joining| &joining.channels) {
             self.leave_ended(id, &session, channel.clone(), effects);
@@ -221,11 +225,14 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.connections.get(id)
             && let Stage::Open(_) = connection.stage
         {
             tracing::debug!(remote = %connection.remote, "slow consumer closed");
-            connection.outbox.discard_unstarted();
+            self.end_session(id, effects);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.outbox.discard_unstarted();
+            }
             let code = CloseCode::TRY_AGAIN_LATER;
             self.close(id, code, code.reason(), now, effects);
         }

@@ -9,6 +9,7 @@ pub mod connections;
 mod direct;
 pub mod effect;
 mod encode;
+pub mod fan_out;
 mod home;
 mod http;
 mod http_date;

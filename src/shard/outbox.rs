@@ -33,14 +33,14 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    fn take(&mut self, capacity: usize) -> Vec<u8> {
+    pub(in crate::shard) fn take(&mut self, capacity: usize) -> Vec<u8> {
         let mut buffer = self.free.pop().unwrap_or_default();
         self.free_bytes -= buffer.capacity();
         buffer.reserve(capacity.max(BUFFER_CAPACITY_MIN));
         buffer
     }
 
-    fn give_back(&mut self, mut buffer: Vec<u8>) {
+    pub(in crate::shard) fn give_back(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         if capacity <= POOLED_CAPACITY_MAX && self.free_bytes + capacity <= POOLED_BYTES_MAX {
             self.free_bytes += capacity;
@@ -141,6 +141,14 @@ impl Outbox {
             Some(run) if *run & REPLY_RUN == mark => *run += len,
             _ => self.runs.push(len | mark),
         }
+    }
+
+    /// Appends whole frames of deliveries to an empty queue, whose first bytes have been written.
+    pub fn push_partly_written(&mut self, frames: &[u8], written: usize, pool: &mut BufferPool) {
+        debug_assert!(self.bytes.is_empty());
+        self.push(Class::Delivery, frames, pool);
+        self.untried = false;
+        self.advance(written, pool);
     }
 
     /// Queues a control frame ahead of every data frame that has not begun to leave.

@@ -116,6 +116,8 @@ pub struct Shard {
     pub(in crate::shard) encoded_with_metadata: Vec<u8>,
     /// Owned channels with presence changes that are announced at the end of the turn.
     pub(in crate::shard) batched: Vec<ChannelSlot>,
+    /// Channels whose fan-out buffers have grown in this turn.
+    pub(in crate::shard) grown: Vec<ChannelSlot>,
     /// Connections that got more than they can take, to be closed after the present input.
     pub(in crate::shard) slow: Vec<ConnectionId>,
     /// Connections whose held input may go on.
@@ -172,6 +174,7 @@ impl Shard {
             encoded: Vec::new(),
             encoded_with_metadata: Vec::new(),
             batched: Vec::new(),
+            grown: Vec::new(),
             slow: Vec::new(),
             resumable: Vec::new(),
             sends: AHashMap::new(),
@@ -231,8 +234,14 @@ impl Shard {
 
     /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
     /// connection was dirty or its socket is writable again.
-    pub fn begin_flush(&mut self, connection: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(connection) {
+    pub fn begin_flush(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.borrows.is_some() && !connection.outbox.is_empty() {
+            self.settle_borrowed(id, effects);
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.dirty = false;
             connection.outbox.begin_turn(self.turn);
         }
@@ -248,16 +257,18 @@ impl Shard {
     /// What is to be written to a connection next in this turn; empty when nothing is.
     #[must_use]
     pub fn pending(&self, connection: ConnectionId) -> &[u8] {
-        self.connections
-            .get(connection)
-            .map_or(&[], |connection| connection.outbox.pending())
+        match self.connections.get(connection) {
+            Some(connection) if connection.outbox.is_empty() => self.borrowed(connection),
+            Some(connection) => connection.outbox.pending(),
+            None => &[],
+        }
     }
 
     /// What the socket should do now that [`pending`](Self::pending) is empty.
     #[must_use]
     pub fn finish(&self, connection: ConnectionId) -> Finish {
         match self.connections.get(connection) {
-            Some(connection) if connection.outbox.is_empty() => {
+            Some(connection) if connection.outbox.is_empty() && connection.borrows.is_none() => {
                 connection.outbox.finish_when_empty()
             }
             Some(_) => Finish::Open,
@@ -440,5 +451,6 @@ impl Shard {
             self.resume_input(id, now, effects);
         }
         self.announce_batches(effects);
+        self.lend_buffers(effects);
     }
 }

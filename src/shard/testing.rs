@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::json;
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
@@ -15,7 +16,7 @@ use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::{PlanView, UsageDelta};
 use crate::ids::{AppIndex, ConnectionId, ShardId};
 use crate::proto::actions::Actions;
-use crate::proto::claims::Secret;
+use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
@@ -212,7 +213,7 @@ impl Cluster {
     fn flush(&mut self, shard: usize) {
         for id in std::mem::take(&mut self.effects[shard].dirty) {
             let client = Client { shard, id };
-            self.shards[shard].begin_flush(id);
+            self.shards[shard].begin_flush(id, &mut self.effects[shard]);
             loop {
                 let pending = self.shards[shard].pending(id).to_vec();
                 if pending.is_empty() {
@@ -410,4 +411,27 @@ pub(in crate::shard) fn rights(app: App) -> Rights {
         }
     }
     rights
+}
+
+/// A token of the key that may do everything, for that peer.
+pub(in crate::shard) fn token(sub: &str, lifetime_sec: u64, peer_metadata: &str) -> String {
+    let metadata = serde_json::value::RawValue::from_string(peer_metadata.into()).unwrap();
+    let request = MintRequest {
+        key_id: "sk_id_full",
+        sub,
+        issued_at_unix: 1_700_000_000,
+        expires_at_unix: 1_700_000_000 + lifetime_sec,
+        channels: None,
+        permissions: None,
+        metadata: None,
+        peer_metadata: Some(&metadata),
+    };
+    let token = mint(&request, &Secret::new(b"sk_secret_full")).unwrap();
+    format!("token={token}")
+}
+
+/// A connection of that peer, whose metadata says its id.
+pub(in crate::shard) fn peer(cluster: &mut Cluster, shard: usize, sub: &str) -> Client {
+    let metadata = json!({ "n": sub }).to_string();
+    cluster.connect(shard, &token(sub, 3_600, &metadata)).0
 }

@@ -2,42 +2,18 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
 use crate::domain::rights::{App, Rights};
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::ConnectionId;
 use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::input::Input;
-use crate::shard::testing::{Client, Cluster, app, rights};
+use crate::shard::testing::{Client, Cluster, app, peer, rights, token};
 
 const KEY: &str = "key=pk_live_test";
 
 fn cluster(shard_count: u16) -> Cluster {
     Cluster::new(shard_count, rights(app()))
-}
-
-/// A token of the key that may do everything, for that peer.
-fn token(sub: &str, lifetime_sec: u64, peer_metadata: &str) -> String {
-    let metadata = serde_json::value::RawValue::from_string(peer_metadata.into()).unwrap();
-    let request = MintRequest {
-        key_id: "sk_id_full",
-        sub,
-        issued_at_unix: 1_700_000_000,
-        expires_at_unix: 1_700_000_000 + lifetime_sec,
-        channels: None,
-        permissions: None,
-        metadata: None,
-        peer_metadata: Some(&metadata),
-    };
-    let token = mint(&request, &Secret::new(b"sk_secret_full")).unwrap();
-    format!("token={token}")
-}
-
-fn peer(cluster: &mut Cluster, shard: usize, sub: &str) -> Client {
-    let metadata = json!({ "n": sub }).to_string();
-    cluster.connect(shard, &token(sub, 3_600, &metadata)).0
 }
 
 /// One message from a client brings it, and nobody else, exactly these.
@@ -341,11 +317,11 @@ fn a_consumer_that_takes_nothing_is_closed_with_1013() {
     let [ann, ben] = ["ann", "ben"].map(|sub| peer(&mut cluster, 0, sub));
     cluster.message(ben, r#"{"type":"subscribe","channel":"room"}"#);
     cluster.take(ben);
-    // Within one turn nothing is written, and eight times the limit may be queued.
-    cluster.feed(
-        ann,
-        &frames(&[r#"{"type":"publish","channel":"room","data":"0123456789"}"#; 150]),
-    );
+    // Within one turn nothing is written: what the channel's buffer cannot keep for all of its
+    // members is queued to each, eight times the limit at most.
+    let data = "x".repeat(1_000);
+    let publish = format!(r#"{{"type":"publish","channel":"room","data":"{data}"}}"#);
+    cluster.feed(ann, &frames(&[publish.as_str(); 150]));
     cluster.run();
     assert_eq!(cluster.messages(ben), ["close 1013"]);
     assert!(cluster.is_open(ann));

@@ -242,8 +242,8 @@ impl World {
     }
 
     fn data_waiting(&self, socket: &Socket) -> usize {
-        let outbox = self.nodes[socket.shard].shard.outbox(socket.id);
-        outbox.map_or(0, |it| it.delivery_bytes() + it.reply_bytes())
+        let node = &self.nodes[socket.shard];
+        node.shard.waiting_bytes(socket.id)
     }
 
     /// A shard reads up to `count_max` bytes from a socket. Answers whether it did anything.
@@ -358,7 +358,8 @@ impl World {
             return;
         }
         self.check_bounds(at, id);
-        self.nodes[at].shard.begin_flush(id);
+        let node = &mut self.nodes[at];
+        node.shard.begin_flush(id, &mut node.effects);
         loop {
             let socket = &mut self.sockets[index];
             let pending = self.nodes[at].shard.pending(id);
@@ -377,7 +378,11 @@ impl World {
             let count = pending.len().min(room);
             if count == 0 {
                 socket.write_blocked = true;
-                return;
+                let nothing = Input::Written {
+                    connection: id,
+                    count,
+                };
+                return self.handle(at, nothing);
             }
             socket
                 .to_client

@@ -20,6 +20,7 @@ use ringmesh_bench::client::{open_websocket, subscribe};
 use ringmesh_bench::fixture::PUBLISHABLE_KEY;
 use ringmesh_bench::machine::{resident_bytes, unreclaimable_slab_bytes};
 use ringmesh_bench::real::{self, Server};
+use ringmesh_bench::tls::{Exchange, Suites, client_config, subscriber};
 
 /// Descriptors that a process has open beside its connections.
 const OTHER_DESCRIPTORS: u64 = 100;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Fail above so many bytes of process memory per connection.
     #[arg(long, default_value_t = 2_048)]
     bytes_max: u64,
+    /// Over wss.
+    #[arg(long)]
+    tls: bool,
     /// The server.
     #[arg(long, hide = true)]
     serve: bool,
@@ -49,7 +53,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = if arguments.serve {
-        real::serve(1, vec![0]).map_err(io::Error::other)
+        real::serve_tls(1, vec![0]).map_err(io::Error::other)
     } else {
         measure(&arguments)
     };
@@ -71,18 +75,24 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         )));
     }
     let server = Server::start(&["--serve".into()])?;
-    let query = format!("key={PUBLISHABLE_KEY}");
+    let config = client_config(Exchange::Hybrid, Suites::All, false);
+    let connect = |channel: usize| {
+        let channel = format!("room-{channel}");
+        let query = format!("key={PUBLISHABLE_KEY}");
+        if arguments.tls {
+            return subscriber(server.tls_address()?, &config, &query, &channel);
+        }
+        let mut socket = open_websocket(server.address, &query)?;
+        subscribe(&mut socket, &channel)?;
+        Ok(socket)
+    };
     // What the first connections set up is not theirs.
-    drop(connect(&server, &query, 0)?);
+    drop(connect(0)?);
     std::thread::sleep(Duration::from_millis(200));
     let before = (resident_bytes(server.pid()), unreclaimable_slab_bytes());
     let mut sockets = Vec::with_capacity(arguments.connections);
     for number in 0..arguments.connections {
-        sockets.push(connect(
-            &server,
-            &query,
-            number % arguments.channels.max(1),
-        )?);
+        sockets.push(connect(number % arguments.channels.max(1))?);
     }
     std::thread::sleep(Duration::from_secs(1));
     let count = sockets.len().max(1) as u64;
@@ -101,10 +111,4 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         )));
     }
     Ok(())
-}
-
-fn connect(server: &Server, query: &str, channel: usize) -> io::Result<std::net::TcpStream> {
-    let mut socket = open_websocket(server.address, query)?;
-    subscribe(&mut socket, &format!("room-{channel}"))?;
-    Ok(socket)
 }

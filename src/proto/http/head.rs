@@ -63,13 +63,18 @@ pub struct RequestHead<'b> {
 ///
 /// # Errors
 ///
-/// [`RequestError::HeadTooLarge`] where the head does not end within `head_bytes_max` bytes.
+/// [`RequestError::HeadTooLarge`] where the head does not end within `head_bytes_max` bytes,
+/// [`RequestError::MalformedRequestLine`] at once where it begins as none can, but TLS does.
 pub fn find_head_end(
     buf: &[u8],
     from: usize,
     head_bytes_max: usize,
 ) -> Result<Option<usize>, RequestError> {
     let window = &buf[..buf.len().min(head_bytes_max)];
+    let first = window.get(leading_empty_bytes(window));
+    if from == 0 && first.is_some_and(|byte| byte.is_ascii_control() && !b"\r\n".contains(byte)) {
+        return Err(RequestError::MalformedRequestLine);
+    }
     // A blank line that earlier calls saw the beginning of starts at most two bytes back (its
     // predecessor's LF and its own CR). One that follows the tolerated empty lines ends a head
     // that holds nothing, hence the step back to the last one's LF.
@@ -282,6 +287,17 @@ mod tests {
         }
         let nothing = "\r\n".repeat(LEADING_EMPTY_LINES_MAX + 1);
         check(&nothing, Err(RequestError::MalformedRequestLine));
+    }
+
+    #[test]
+    fn what_begins_like_no_request_is_refused_before_it_ends() {
+        for buf in [&b"\x16"[..], b"\r\n\x16\x03\x01", b"\0", b"\x7fGET"] {
+            let refused = Err(RequestError::MalformedRequestLine);
+            assert_eq!(find_head_end(buf, 0, 100), refused, "{buf:?}");
+        }
+        for buf in [&b"G"[..], b"\r", b"\r\n", b"\n"] {
+            assert_eq!(find_head_end(buf, 0, 100), Ok(None), "{buf:?}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl ShardLoop {
             }
         }
         for id in &batch {
-            self.shard.begin_flush(*id);
+            self.shard.begin_flush(*id, &mut self.effects);
         }
         let (shard, sockets) = (&self.shard, &self.sockets);
         let sends = batch.iter().filter_map(|id| {

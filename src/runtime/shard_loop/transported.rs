@@ -107,7 +107,7 @@ impl ShardLoop {
 
     /// Writes as much as there is room for: what is unsent, then the outbox, together.
     pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        self.shard.begin_flush(id);
+        self.shard.begin_flush(id, &mut self.effects);
         loop {
             let stage = match self.gather(id, now) {
                 Ok(Some(stage)) => stage,
@@ -116,7 +116,10 @@ impl ShardLoop {
             };
             match self.send_gathered(id) {
                 Transfer::Bytes(_) => {}
-                Transfer::WouldBlock => return Ok(()),
+                Transfer::WouldBlock => {
+                    self.write_blocked(id, now);
+                    return Ok(());
+                }
                 Transfer::Ended => return self.broken(id, now),
             }
             let is_empty = self.shard.pending(id).is_empty();
@@ -175,7 +178,6 @@ impl ShardLoop {
                 Transfer::Bytes(count) => sent += count,
                 Transfer::Ended => return Transfer::Ended,
                 Transfer::WouldBlock => {
-                    socket.write_blocked = true;
                     if let Some(transport) = &mut socket.transport {
                         self.transports.keep_from(sent, transport);
                     }

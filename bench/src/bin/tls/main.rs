@@ -23,10 +23,9 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use core_affinity::CoreId;
-use ringmesh_bench::client::subscription;
-use ringmesh_bench::fixture::{PUBLISHABLE_KEY, upgrade_request};
+use ringmesh_bench::fixture::PUBLISHABLE_KEY;
 use ringmesh_bench::real::{self, Server};
-use ringmesh_bench::tls::TlsClient;
+use ringmesh_bench::tls::subscriber;
 use rustls::ClientConfig;
 
 /// The core of the server under test.
@@ -87,22 +86,14 @@ fn start() -> io::Result<Server> {
     Server::start(&["serve".into()])
 }
 
-/// The sockets of clients that have subscribed over wss. What comes from now on need not be
-/// decrypted to be counted.
+/// The sockets of clients that have subscribed to one channel over wss.
 fn subscribers(
     server: &Server,
     config: &Arc<ClientConfig>,
     count: usize,
 ) -> io::Result<Vec<TcpStream>> {
-    let request = upgrade_request(&format!("key={PUBLISHABLE_KEY}"));
-    let address = server.tls_address()?;
-    let one = |_| {
-        let mut client = TlsClient::open(address, config)?;
-        client.ask(request.as_bytes(), b"\"maxMessageSize\":65536}")?;
-        let (subscribe, ack) = subscription("bench");
-        client.ask(&subscribe, ack)?;
-        Ok(client.socket)
-    };
+    let (address, query) = (server.tls_address()?, format!("key={PUBLISHABLE_KEY}"));
+    let one = |_| subscriber(address, config, &query, "bench");
     (0..count).map(one).collect()
 }
 

@@ -1,0 +1,306 @@
+//! Fan-out on a home shard: what a channel's members are sent is kept once for all of them.
+//!
+//! A publication is appended to its channel's [`FanOutBuffer`], whatever the number of members.
+//! When the turn ends, every member that has not got all of it borrows the rest: its socket is
+//! written from the buffer itself. Only who has other things to be sent as well, or whose socket
+//! took less, gets a copy into its own outbox, where order and bounds are those of all frames.
+//!
+//! What must not overtake a channel's publications, or must not be overtaken by them, settles
+//! them first: presence, variants with `fromMetadata`, direct messages, the end of a membership.
+//! A bare `ack` may overtake what others published, but not what was ordered before it.
+//!
+//! Always true: `behind` counts the members whose position is not the buffer's end, and with
+//! none the buffer is empty and owns no memory; a member that is not behind is not borrowing.
+
+use std::mem;
+
+use crate::ids::ConnectionId;
+use crate::shard::channels::{ChannelSlot, LocalChannel};
+use crate::shard::connections::{Connection, Stage};
+use crate::shard::effect::Effects;
+use crate::shard::outbox::BufferPool;
+use crate::shard::state::Shard;
+
+/// Bytes in one channel's buffer at which the members that are behind get copies. Reached when
+/// a channel fills faster than its members are flushed; then coalescing is at its best anyway.
+const BUFFER_BYTES_MAX: usize = 128 * 1_024;
+
+/// Frames that some members of a channel have not been sent, in order.
+#[derive(Debug, Default)]
+pub struct FanOutBuffer {
+    bytes: Vec<u8>,
+    /// Position of the first of `bytes` in all that the channel was ever sent, wrapping.
+    start: u32,
+    behind: u32,
+    /// Something was appended in this turn.
+    grown: bool,
+}
+
+impl FanOutBuffer {
+    /// The position behind the last frame: where new members begin.
+    #[inline]
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.start.wrapping_add(self.bytes.len() as u32)
+    }
+
+    /// How many members have not been sent everything.
+    #[inline]
+    #[must_use]
+    pub fn behind(&self) -> u32 {
+        self.behind
+    }
+
+    /// Whether something was appended in this turn.
+    #[must_use]
+    pub fn has_grown(&self) -> bool {
+        self.grown
+    }
+
+    /// What comes at a position that a member has reached.
+    #[inline]
+    fn from(&self, position: u32) -> &[u8] {
+        let at = position.wrapping_sub(self.start) as usize;
+        self.bytes.get(at..).unwrap_or_default()
+    }
+
+    /// One member is behind no longer.
+    fn caught_up(&mut self, pool: &mut BufferPool) {
+        self.behind -= 1;
+        if self.behind == 0 {
+            self.start = self.end();
+            pool.give_back(mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl LocalChannel {
+    /// What the member at a place has not been sent.
+    #[inline]
+    pub(in crate::shard) fn unsent(&self, place: usize) -> &[u8] {
+        let member = self.members.get(place);
+        member.map_or(&[], |member| self.fan_out.from(member.position))
+    }
+
+    /// Panics unless what the top of this file says is true.
+    pub(in crate::shard) fn check_fan_out(&self) {
+        let buffer = &self.fan_out;
+        let places = 0..self.members.len();
+        let behind = places.filter(|place| !self.unsent(*place).is_empty());
+        assert_eq!(behind.count(), buffer.behind as usize, "members behind");
+        assert_eq!(buffer.behind == 0, buffer.bytes.is_empty());
+        assert!(buffer.behind > 0 || buffer.bytes.capacity() == 0);
+        for member in &self.members {
+            let at = member.position.wrapping_sub(buffer.start) as usize;
+            assert!(at <= buffer.bytes.len(), "a position outside the buffer");
+        }
+    }
+
+    /// The member at a place has been sent everything, or needs it no longer.
+    fn catch_up(&mut self, place: usize, pool: &mut BufferPool) {
+        let end = self.fan_out.end();
+        if let Some(member) = self.members.get_mut(place)
+            && mem::replace(&mut member.position, end) != end
+        {
+            self.fan_out.caught_up(pool);
+        }
+    }
+}
+
+impl Connection {
+    /// Where it stands among the members of a channel.
+    fn place_in(&self, channel: ChannelSlot) -> Option<usize> {
+        let Stage::Open(session) = &self.stage else {
+            return None;
+        };
+        let mut memberships = session.memberships.iter();
+        let membership = memberships.find(|membership| membership.channel == channel)?;
+        Some(membership.position as usize)
+    }
+}
+
+impl Shard {
+    /// Appends a frame for all members of a channel on this shard but one.
+    pub(in crate::shard) fn share(
+        &mut self,
+        slot: ChannelSlot,
+        frame: &[u8],
+        except: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) {
+        let except = except
+            .and_then(|id| self.connections.get(id)?.place_in(slot))
+            .inspect(|place| self.settle_member(slot, *place, effects));
+        let Some(channel) = self.channels.get(slot) else {
+            return;
+        };
+        let members = channel.members.len() - usize::from(except.is_some());
+        let buffered = channel.fan_out.bytes.len();
+        if members == 0 {
+            return;
+        }
+        if buffered > 0 && buffered + frame.len() > BUFFER_BYTES_MAX {
+            self.settle_channel(slot, effects);
+        }
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let buffer = &mut channel.fan_out;
+        if buffer.bytes.capacity() == 0 {
+            buffer.bytes = self.pool.take(frame.len());
+        }
+        buffer.bytes.extend_from_slice(frame);
+        buffer.behind = members as u32;
+        if !mem::replace(&mut buffer.grown, true) {
+            self.grown.push(slot);
+        }
+        let end = buffer.end();
+        if let Some(member) = except.and_then(|place| channel.members.get_mut(place)) {
+            member.position = end;
+        }
+    }
+
+    /// At the end of the turn: members that are behind are to be flushed.
+    pub(in crate::shard) fn lend_buffers(&mut self, effects: &mut Effects) {
+        let mut grown = mem::take(&mut self.grown);
+        for slot in grown.drain(..) {
+            if let Some(channel) = self.channels.get_mut(slot) {
+                channel.fan_out.grown = false;
+            }
+            self.lend(slot, effects);
+            self.channels.release(slot);
+        }
+        self.grown = grown;
+    }
+
+    fn lend(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let end = channel.fan_out.end();
+        let mut copied = 0;
+        for member in &mut channel.members {
+            if member.position == end {
+                continue;
+            }
+            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+                continue;
+            };
+            if connection.borrows.is_none_or(|other| other == slot) && connection.outbox.is_empty()
+            {
+                connection.borrows = Some(slot);
+                connection.mark_dirty(effects);
+                continue;
+            }
+            let unsent = channel.fan_out.from(member.position);
+            if !connection.deliver(unsent, limit, &mut self.pool, effects) {
+                self.slow.push(connection.id);
+            }
+            member.position = end;
+            copied += 1;
+        }
+        for _ in 0..copied {
+            channel.fan_out.caught_up(&mut self.pool);
+        }
+    }
+
+    /// What the connection is lent, if its own outbox is empty.
+    #[inline]
+    pub(in crate::shard) fn borrowed(&self, connection: &Connection) -> &[u8] {
+        connection
+            .borrows
+            .and_then(|slot| {
+                let place = connection.place_in(slot)?;
+                Some(self.channels.get(slot)?.unsent(place))
+            })
+            .unwrap_or_default()
+    }
+
+    /// The first bytes of what a connection is lent have been written. It borrows no longer: what
+    /// its socket did not take waits in its own outbox.
+    pub(in crate::shard) fn borrowed_written(&mut self, id: ConnectionId, count: usize) {
+        let Some((slot, place)) = self.connections.get_mut(id).and_then(|connection| {
+            let slot = connection.borrows.take()?;
+            Some((slot, connection.place_in(slot)?))
+        }) else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let unsent = channel.unsent(place);
+        if count < unsent.len()
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection
+                .outbox
+                .push_partly_written(unsent, count, &mut self.pool);
+        }
+        channel.catch_up(place, &mut self.pool);
+    }
+
+    /// Copies what a connection is lent behind what is in its own outbox, so that both leave in
+    /// one write.
+    pub(in crate::shard) fn settle_borrowed(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if let Some(connection) = self.connections.get(id)
+            && let Some(slot) = connection.borrows
+            && let Some(place) = connection.place_in(slot)
+        {
+            self.settle_member(slot, place, effects);
+        }
+    }
+
+    /// Puts all publications that a connection has not been sent into its outbox.
+    pub(in crate::shard) fn settle_connection(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(session) = self.connections.session(id) else {
+            return;
+        };
+        if self.grown.is_empty() {
+            return self.settle_borrowed(id, effects);
+        }
+        // Copied: settling changes connections, though not their memberships.
+        for membership in session.memberships.clone() {
+            self.settle_member(membership.channel, membership.position as usize, effects);
+        }
+    }
+
+    /// Puts what one member has not been sent into its outbox.
+    pub(in crate::shard) fn settle_member(
+        &mut self,
+        slot: ChannelSlot,
+        place: usize,
+        effects: &mut Effects,
+    ) {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let unsent = channel.unsent(place);
+        if unsent.is_empty() {
+            return;
+        }
+        let connection_slot = channel.members[place].connection_slot;
+        if let Some(connection) = self.connections.at_slot_mut(connection_slot) {
+            connection.borrows.take_if(|borrowed| *borrowed == slot);
+            if !connection.deliver(unsent, limit, &mut self.pool, effects) {
+                self.slow.push(connection.id);
+            }
+        }
+        channel.catch_up(place, &mut self.pool);
+    }
+
+    /// Puts what the members of a channel have not been sent into their outboxes.
+    pub(in crate::shard) fn settle_channel(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        let places = match self.channels.get(slot) {
+            Some(channel) if channel.fan_out.behind > 0 => channel.members.len(),
+            _ => return,
+        };
+        for place in 0..places {
+            self.settle_member(slot, place, effects);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
