@@ -167,6 +167,11 @@ fn compare(counted: &Figures) -> Result<(), String> {
             worse.push(case.name);
         }
     }
+    println!(
+        "gate: {} passed, {} failed",
+        CASES.len() - worse.len(),
+        worse.len()
+    );
     if worse.is_empty() {
         return Ok(());
     }

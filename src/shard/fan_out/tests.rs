@@ -1,3 +1,5 @@
+//! Fan-out sentence by sentence, on one shard in memory.
+
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::input::Input;
 use crate::shard::testing::{Client, Cluster, app, peer, rights};

@@ -4,6 +4,7 @@ import { Server } from "../../js/harness/server.js";
 
 /** Starts `ringmesh serve` with `certificate`; `wss` is its URL. Options are those of `Server`. */
 export async function startTls(certificate, { sections = {}, ...options } = {}) {
-  const server = await Server.start({ ...options, sections: { tls: certificate.tls, ...sections } });
+  const all = { tls: certificate.tls, ...sections };
+  const server = await Server.start({ ...options, sections: all });
   return Object.defineProperty(server, "wss", { get: () => `wss://${server.address}` });
 }
