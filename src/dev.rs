@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::control::{ControlError, ControlHandle, Object, Operation, Outcome};
+use crate::demo;
 
 /// The app that `dev` makes.
 pub const APP_ID: &str = "app_dev";
@@ -170,11 +171,16 @@ pub fn welcome(address: SocketAddr, admin: Option<SocketAddr>, keys: &DevKeys) -
         signing_secret,
         api_secret,
     } = keys;
+    let demo = admin.map_or_else(
+        || "off, as the admin listener is".to_owned(),
+        |admin| format!("http://{}{}", reachable(admin), demo::PATH),
+    );
     let admin = admin.map_or("off".to_owned(), |admin| format!("http://{admin}"));
     format!(
         r#"
 ringmesh is running. Stop it with Ctrl-C.
 
+  demo              {demo}
   clients           ws://{address}/v1
   REST              http://{address}/v1
   admin             {admin}
@@ -200,4 +206,14 @@ A backend:
     -H "Content-Type: application/json" -d '{{"peerId": "alice", "channels": ["room-42"]}}'
 "#
     )
+}
+
+/// The address to type into a browser on this machine: none can open 0.0.0.0 reliably.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

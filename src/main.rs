@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use ringmesh::cli::admin::AdminCommand;
 use ringmesh::cli::{self, Cli, Command, Failure, NoCommand, ServeArgs, TokenCommand, operate};
 use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
+use ringmesh::demo::{self, Backend};
 use ringmesh::dev;
 use ringmesh::runtime::clock::unix_ms;
 use ringmesh::runtime::server::{Server, ServerError};
@@ -57,11 +58,13 @@ fn run_dev(options: &DevOptions, environment: &Environment) -> Result<(), Failur
     let server = Server::start(&config).map_err(failure)?;
     let keys = dev::keys(&config.store.data_dir, server.control()).map_err(Failure::failed)?;
     if let Some(endpoint) = server.endpoints().first() {
-        print(&dev::welcome(
-            endpoint.address,
-            server.admin_address(),
-            &keys,
-        ))?;
+        let address = endpoint.address;
+        server.control().show(demo::site(&Backend {
+            address,
+            tls: endpoint.tls,
+            publishable_key: &keys.publishable_key,
+        }));
+        print(&dev::welcome(address, server.admin_address(), &keys))?;
     }
     server.run(|| Ok(None)).map_err(failure)
 }

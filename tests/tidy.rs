@@ -40,7 +40,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["control", "domain", "proto", "ids", "limits"]),
     ("log", &["config"]),
     ("cli", &["config", "control", "proto", "ids", "limits"]),
-    ("dev", &["config", "control", "proto", "ids", "limits"]),
+    ("demo", &["control", "proto", "ids", "limits"]),
+    (
+        "dev",
+        &["config", "control", "demo", "proto", "ids", "limits"],
+    ),
     (
         "doctor",
         &[

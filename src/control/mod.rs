@@ -28,6 +28,7 @@ pub mod store;
 mod testing;
 mod usage;
 
+pub use admin::pages::{Page, Site};
 pub use declared::{Declared, DeclaredApp, DeclaredKey};
 pub use error::ControlError;
 pub use merge::Object;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::admin::pages::{Showcase, Site};
 use super::admin::{self, TokenError};
 use super::compile::Compiler;
 use super::engine::{Books, Engine};
@@ -109,6 +110,7 @@ pub struct RunningControlPlane {
 pub struct ControlHandle {
     reports: mpsc::Sender<Vec<UsageDelta>>,
     requests: mpsc::UnboundedSender<Request>,
+    showcase: Showcase,
 }
 
 enum Request {
@@ -162,6 +164,7 @@ impl ControlPlane {
             handle: ControlHandle {
                 reports: report_sender,
                 requests: request_sender,
+                showcase: Showcase::default(),
             },
             reports,
             requests,
@@ -201,7 +204,17 @@ impl ControlPlane {
             .map_err(OpenError::System)?;
         let engine = Arc::new(Engine::new(self.registry, self.books, shards, self.clock));
         let (stop, stopped) = watch::channel(false);
-        let serve = run(engine, self.admin, self.reports, self.requests, stopped);
+        let admin = self.admin.map(|(listener, access)| {
+            let showcase = self.handle.showcase.clone();
+            admin::serve(
+                listener,
+                access,
+                Arc::clone(&engine),
+                showcase,
+                stopped.clone(),
+            )
+        });
+        let serve = run(engine, admin, self.reports, self.requests, stopped);
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || runtime.block_on(serve))
@@ -241,6 +254,11 @@ impl ControlHandle {
         // Where the thread has ended, the sender goes with the request, and so says it.
         let _ = self.requests.send(Request::Change(operation, sender));
         Pending(receiver)
+    }
+
+    /// Shows pages on the admin listener, to anybody.
+    pub fn show(&self, site: Site) {
+        self.showcase.show(site);
     }
 
     /// Replaces the declared apps (SIGHUP).
@@ -287,19 +305,12 @@ fn bind(options: AdminOptions) -> Result<(TcpListener, admin::Access), OpenError
 
 async fn run(
     engine: Arc<Engine>,
-    admin: Option<(TcpListener, admin::Access)>,
+    admin: Option<impl Future<Output = ()> + Send + 'static>,
     mut reports: mpsc::Receiver<Vec<UsageDelta>>,
     mut requests: mpsc::UnboundedReceiver<Request>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let admin = admin.map(|(listener, access)| {
-        tokio::spawn(admin::serve(
-            listener,
-            access,
-            Arc::clone(&engine),
-            stopped.clone(),
-        ))
-    });
+    let admin = admin.map(tokio::spawn);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks_until_save = SAVE_EVERY_TICKS;

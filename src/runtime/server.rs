@@ -118,8 +118,8 @@ impl Server {
         let tls_addresses = tls_endpoints.map(|it| it.address);
         tracing::info!(
             addresses = %Addresses(shards.endpoints().iter().map(|it| it.address)),
-            tls = %Addresses(tls_addresses),
             admin = %Addresses(admin.into_iter()),
+            tls = %Addresses(tls_addresses),
             shards = machine.shard_count,
             "listening"
         );

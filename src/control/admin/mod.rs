@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+pub mod pages;
 mod routes;
 mod server;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
+use super::pages::{self, Showcase};
 use super::routes::router;
 use crate::control::engine::Engine;
 
@@ -39,13 +41,14 @@ pub async fn serve(
     listener: TcpListener,
     access: Access,
     engine: Arc<Engine>,
+    showcase: Showcase,
     mut stopped: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "admin listener"),
     };
-    let router = router(engine, access);
+    let router = router(engine, access).layer(from_fn_with_state(showcase, pages::serve));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let next = async {
