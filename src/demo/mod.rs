@@ -106,11 +106,6 @@ fn scheme(backend: &Backend<'_>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a site without its pages fails the test"
-    )]
-
     use super::*;
 
     #[test]
