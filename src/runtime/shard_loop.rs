@@ -40,7 +40,7 @@ const READS_PER_TURN_MAX: usize = 128;
 /// Bytes read in one turn.
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-const FLUSHES_PER_TURN_MAX: usize = 1024;
+const FLUSHES_PER_TURN_MAX: usize = 128;
 
 /// See the top of this file.
 pub struct ShardLoop {
