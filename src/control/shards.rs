@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::rights::Rights;
+use crate::metrics::text::Page;
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,8 +19,8 @@ pub trait Shards: Send + Sync + 'static {
     /// This node, live, as `GET /api/internal/v1/stats` shows it.
     fn stats(&self) -> Later<'_, serde_json::Value>;
 
-    /// The metrics in Prometheus' text format.
-    fn metrics(&self) -> Later<'_, String>;
+    /// What the shards count and measure, in Prometheus' text format.
+    fn metrics(&self) -> Later<'_, Page>;
 
     /// Why the node is not ready; `None`: every shard accepts, and the cluster is joined if one
     /// is configured.

@@ -13,6 +13,7 @@ use super::{
     RunningControlPlane, Shards,
 };
 use crate::domain::rights::Rights;
+use crate::metrics::text::Page;
 
 /// Shards that remember the snapshots they have switched to.
 #[derive(Default)]
@@ -50,8 +51,12 @@ impl Shards for StubShards {
         Box::pin(async { json!({"shards": [{"shard": 0, "connections": 3}]}) })
     }
 
-    fn metrics(&self) -> Later<'_, String> {
-        Box::pin(async { "ringmesh_connections{shard=\"0\"} 3\n".to_owned() })
+    fn metrics(&self) -> Later<'_, Page> {
+        Box::pin(async {
+            let mut page = Page::default();
+            page.sample("connections", &[("shard", "0".to_owned())], 3);
+            page
+        })
     }
 
     fn unready(&self) -> Option<String> {

@@ -17,9 +17,10 @@ use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
+use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, CommandSender, Done, ShardStats, commands};
+use crate::runtime::command::{Command, CommandSender, Done, commands};
 use crate::runtime::descriptors;
 use crate::runtime::listener::{Endpoint, bind_all};
 use crate::runtime::mesh::link_all;
@@ -137,7 +138,7 @@ impl ShardsHandle {
 
     /// Asks every shard what it has. The receiver hears once from each.
     #[must_use]
-    pub fn stats(&self) -> flume::Receiver<ShardStats> {
+    pub fn stats(&self) -> flume::Receiver<ShardSnapshot> {
         let (sender, receiver) = flume::unbounded();
         for commands in &self.commands {
             commands.send(Command::Stats(sender.clone()));

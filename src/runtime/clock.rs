@@ -22,10 +22,29 @@ impl Clock {
     /// Both clocks, in milliseconds.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now {
-            mono_ms: self.origin.elapsed().as_millis() as u64,
-            unix_ms: unix_ms(),
-        }
+        now_at(self.mono_ns())
+    }
+
+    /// Both clocks, in milliseconds, and the monotonic one in nanoseconds.
+    #[must_use]
+    pub fn now_and_ns(&self) -> (Now, u64) {
+        let mono_ns = self.mono_ns();
+        (now_at(mono_ns), mono_ns)
+    }
+
+    /// The monotonic clock in nanoseconds: for measuring. The same on all shards.
+    #[inline]
+    #[must_use]
+    pub fn mono_ns(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+}
+
+fn now_at(mono_ns: u64) -> Now {
+    const NS_PER_MS: u64 = 1_000_000;
+    Now {
+        mono_ms: mono_ns / NS_PER_MS,
+        unix_ms: unix_ms(),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
+use crate::metrics::ShardSnapshot;
 use crate::runtime::wake::Wake;
 use crate::tls::TlsConfig;
 
@@ -23,24 +22,10 @@ pub enum Command {
         /// What clients are told, in milliseconds.
         retry_after_ms: u64,
     },
-    /// Say what there is.
-    Stats(flume::Sender<ShardStats>),
+    /// Say what there is, and what was counted and measured.
+    Stats(flume::Sender<ShardSnapshot>),
     /// End.
     Stop,
-}
-
-/// What there is on one shard at a moment.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ShardStats {
-    /// Which shard.
-    pub shard: u16,
-    /// Connections in whatever stage.
-    pub connections: usize,
-    /// Channels that it owns.
-    pub channels: usize,
-    /// Peers that it owns.
-    pub peers: usize,
 }
 
 /// Tells a waiting thread that a shard has done its part.

@@ -1,6 +1,5 @@
 //! The shards as the control plane sees them.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::control::{Later, Shards};
 use crate::domain::rights::Rights;
+use crate::metrics::text::{Page, append_shards};
+use crate::metrics::{ShardSnapshot, report};
 use crate::runtime::boot::ShardsHandle;
-use crate::runtime::command::ShardStats;
 
 /// Running shards, as something the control plane can switch and ask.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ impl ControlLink {
         Self { shards, draining }
     }
 
-    async fn shard_stats(&self) -> Vec<ShardStats> {
+    async fn snapshots(&self) -> Vec<ShardSnapshot> {
         let receiver = self.shards.stats();
         let mut all = Vec::new();
-        while let Ok(stats) = receiver.recv_async().await {
-            all.push(stats);
+        while let Ok(snapshot) = receiver.recv_async().await {
+            all.push(snapshot);
         }
-        all.sort_by_key(|stats| stats.shard);
+        all.sort_by_key(|snapshot| snapshot.shard);
         all
     }
 }
@@ -47,29 +47,21 @@ impl Shards for ControlLink {
 
     fn stats(&self) -> Later<'_, Value> {
         Box::pin(async move {
+            let all = self.snapshots().await;
+            let latencies = all.iter().map(|snapshot| &snapshot.metrics.latencies);
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
-                "shards": self.shard_stats().await,
+                "latencies": report::latencies(latencies),
+                "shards": all.iter().map(report::shard).collect::<Vec<_>>(),
             })
         })
     }
 
-    fn metrics(&self) -> Later<'_, String> {
+    fn metrics(&self) -> Later<'_, Page> {
         Box::pin(async move {
-            let all = self.shard_stats().await;
-            let mut text = String::new();
-            gauge(&mut text, "connections", "Connections now.", &all, |it| {
-                it.connections
-            });
-            gauge(
-                &mut text,
-                "channels",
-                "Channels with subscribers.",
-                &all,
-                |it| it.channels,
-            );
-            gauge(&mut text, "peers", "Connected peers.", &all, |it| it.peers);
-            text
+            let mut page = Page::default();
+            append_shards(&mut page, &self.snapshots().await);
+            page
         })
     }
 
@@ -77,28 +69,5 @@ impl Shards for ControlLink {
         self.draining
             .load(Ordering::Acquire)
             .then(|| "the server is shutting down".into())
-    }
-}
-
-/// Appends one gauge of every shard in Prometheus' text format.
-fn gauge(
-    text: &mut String,
-    name: &str,
-    help: &str,
-    all: &[ShardStats],
-    value: impl Fn(&ShardStats) -> usize,
-) {
-    // Writing into a string cannot fail.
-    let _ = writeln!(
-        text,
-        "# HELP ringmesh_{name} {help}\n# TYPE ringmesh_{name} gauge"
-    );
-    for stats in all {
-        let _ = writeln!(
-            text,
-            "ringmesh_{name}{{shard=\"{}\"}} {}",
-            stats.shard,
-            value(stats)
-        );
     }
 }

@@ -10,6 +10,7 @@
 mod accept;
 mod fan_out;
 mod fence;
+mod measure;
 mod sleep;
 mod transported;
 
@@ -20,8 +21,9 @@ use std::sync::Arc;
 use crate::control::ControlHandle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
+use crate::metrics::Stage as Measured;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands, ShardStats};
+use crate::runtime::command::{Command, Commands};
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
@@ -32,6 +34,8 @@ use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
+
+use measure::Measuring;
 
 /// Bytes read from one socket at once. One buffer serves the whole shard.
 const SCRATCH_BYTES: usize = 64 * 1_024;
@@ -69,6 +73,7 @@ pub struct ShardLoop {
     to_accept: VecDeque<u32>,
     /// Listeners that stopped, and when to start them again.
     paused_listeners: Vec<(u32, u64)>,
+    measuring: Measuring,
     draining: bool,
     reported_drained: bool,
     stopped: bool,
@@ -130,6 +135,7 @@ impl ShardLoop {
             batch: Vec::new(),
             to_accept: VecDeque::new(),
             paused_listeners: Vec::new(),
+            measuring: Measuring::default(),
             draining: false,
             reported_drained: false,
             stopped: false,
@@ -151,7 +157,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let now = self.clock.now();
+        let (now, began_ns) = self.begin_turn();
         self.shake_hands(now);
         let mut events = std::mem::take(&mut self.events);
         self.ring.reap(&mut events)?;
@@ -172,10 +178,14 @@ impl ShardLoop {
         }
         self.resume_listeners(now);
         self.handle(Input::EndOfTurn, now);
+        self.end_spans();
+        // Other shards go on with what they get while this one writes.
+        self.send_mesh(now);
         self.flush(now)?;
         self.send_mesh(now);
         self.report_usage();
         self.report_drained();
+        self.end_turn(began_ns);
         Ok(())
     }
 
@@ -235,6 +245,7 @@ impl ShardLoop {
         }
         if writable && socket.write_blocked {
             socket.write_blocked = false;
+            self.measuring.unblocked(id);
             self.to_flush.push_back(id);
         }
         if last {
@@ -252,6 +263,7 @@ impl ShardLoop {
             return;
         };
         if !std::mem::replace(&mut socket.queued_to_read, true) {
+            socket.ready_ns = self.measuring.turn_began_ns();
             match &socket.transport {
                 Some(transport) if transport.stage() == Stage::Opening => {
                     self.to_handshake.push_back(id);
@@ -282,6 +294,11 @@ impl ShardLoop {
                 socket.queued_to_read = false;
                 continue;
             }
+            let ready_ns = socket.ready_ns;
+            self.begin_read(ready_ns);
+            let Some(socket) = self.sockets.get_mut(id) else {
+                continue;
+            };
             match socket.receive(&mut self.scratch) {
                 Transfer::Bytes(count) => {
                     let more = socket.has_more(count, self.scratch.len());
@@ -295,6 +312,8 @@ impl ShardLoop {
                         bytes,
                     };
                     self.shard.handle(input, now, &mut self.effects);
+                    self.end_spans();
+                    self.count_received(count);
                     bytes_read += count;
                 }
                 Transfer::WouldBlock => socket.queued_to_read = false,
@@ -311,11 +330,17 @@ impl ShardLoop {
 
     fn take_mesh(&mut self, now: Now) {
         let (shard, effects) = (&mut self.shard, &mut self.effects);
-        self.mesh_in.take(|from, batch| {
+        let clock = self.clock;
+        self.mesh_in.take(|from, sent_ns, batch| {
+            let now_ns = clock.mono_ns();
+            shard.stamp(now_ns);
+            let latencies = &mut shard.metrics().latencies;
+            latencies.record(Measured::MeshHop, now_ns.saturating_sub(sent_ns));
             for message in batch {
                 shard.handle(Input::Mesh { from, message }, now, effects);
             }
         });
+        self.end_spans();
     }
 
     fn take_commands(&mut self, now: Now) -> io::Result<()> {
@@ -341,14 +366,7 @@ impl ShardLoop {
                 }
                 Command::Stats(answer) => {
                     // Whoever asked may have given up.
-                    let (connections, channels, peers) = self.shard.counts();
-                    let shard = self.shard.number();
-                    let _ = answer.send(ShardStats {
-                        shard,
-                        connections,
-                        channels,
-                        peers,
-                    });
+                    let _ = answer.send(self.snapshot());
                 }
                 Command::Tls(config, done) => {
                     self.transports.switch_tls(config);
@@ -365,6 +383,7 @@ impl ShardLoop {
 
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.queue_dirty(now);
+        self.begin_fan_outs();
         let count = FLUSHES_PER_TURN_MAX.min(self.to_flush.len());
         if count >= fan_out::BATCH_MIN {
             self.flush_batch(count, now)?;
@@ -376,6 +395,7 @@ impl ShardLoop {
                 self.flush_one(id, now)?;
             }
         }
+        self.end_fan_outs(count);
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id);
         }
@@ -412,6 +432,7 @@ impl ShardLoop {
             match socket.send(pending) {
                 Transfer::Bytes(count) => {
                     let short = count < pending.len();
+                    self.count_sent(count);
                     self.handle(
                         Input::Written {
                             connection: id,
@@ -438,6 +459,7 @@ impl ShardLoop {
     fn write_blocked(&mut self, id: ConnectionId, now: Now) {
         if let Some(socket) = self.sockets.get_mut(id) {
             socket.write_blocked = true;
+            self.measuring.blocked(id);
         }
         let nothing = Input::Written {
             connection: id,
@@ -473,6 +495,7 @@ impl ShardLoop {
         }
         socket.closing = true;
         socket.shutdown(libc::SHUT_RDWR);
+        self.measuring.unblocked(id);
         self.ring.unwatch(id)?;
         self.handle(Input::Closed { connection: id }, now);
         Ok(())
@@ -480,10 +503,13 @@ impl ShardLoop {
 
     fn send_mesh(&mut self, now: Now) {
         let mut changed = Vec::new();
-        self.mesh_out
-            .send(&mut self.effects.mesh, |to, over_limit| {
+        let now_ns = self.clock.mono_ns();
+        let sent = self
+            .mesh_out
+            .send(&mut self.effects.mesh, now_ns, |to, over_limit| {
                 changed.push((to, over_limit));
             });
+        self.shard.metrics().counters.mesh_sent += sent as u64;
         for (to, over_limit) in changed {
             self.handle(Input::Link { to, over_limit }, now);
         }

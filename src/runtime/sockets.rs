@@ -17,6 +17,8 @@ pub struct Socket {
     pub write_blocked: bool,
     /// It stands on the list of sockets to be read.
     pub queued_to_read: bool,
+    /// When it was put there, in nanoseconds on the monotonic clock.
+    pub ready_ns: u64,
     /// The ring has reported the end of the stream, which it does only once.
     pub hung_up: bool,
     /// It is shut down and waits for its poll to end.
@@ -146,6 +148,7 @@ impl Sockets {
             transport,
             write_blocked: false,
             queued_to_read: false,
+            ready_ns: 0,
             hung_up: false,
             closing: false,
         });

@@ -10,6 +10,7 @@ use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::domain::time::Now;
 use crate::ids::{AppIndex, ConnectionId};
+use crate::metrics::label::Dropped;
 use crate::proto::actions::Action;
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::wire::error::ErrorCode;
@@ -35,12 +36,14 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        self.metrics.counters.messages_received += 1;
         let rate = &self.config.limits.message_rate;
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
         let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
         if !session.bucket.try_take(now.mono_ms, rate) {
+            self.metrics.counters.dropped.add(Dropped::MessageRate);
             let code = CloseCode::MESSAGE_RATE;
             self.close(id, code, code.reason(), now, effects);
             return;
@@ -81,6 +84,9 @@ impl Shard {
             }
         };
         if let Err(code) = done {
+            if code == ErrorCode::OverMessageQuota {
+                self.metrics.counters.dropped.add(Dropped::MessageQuota);
+            }
             self.error(id, request_id, code, None, effects);
         }
     }
@@ -117,6 +123,7 @@ impl Shard {
                     shared: None,
                     metadata: peer.metadata.as_deref(),
                     except: Some(self.here(id)),
+                    read_ns: self.stamp_ns,
                 };
                 self.sequence(slot, publication, effects);
                 self.encoded = plain;
@@ -134,6 +141,7 @@ impl Shard {
             sender: Some(self.here(id)),
             request_id: request_id.map(Box::from),
             request: None,
+            read_ns: self.stamp_ns,
         };
         self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
         Ok(())

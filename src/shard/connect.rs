@@ -14,6 +14,8 @@ use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::ConnectionId;
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
+use crate::metrics::Stage as Measured;
+use crate::metrics::label::{self, EndedBy};
 use crate::proto::claims::{Claims, TokenError, UnverifiedToken};
 use crate::proto::forwarded::X_FORWARDED_FOR;
 use crate::proto::http::error::{ApiError, RequestError};
@@ -27,7 +29,7 @@ use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
 use crate::shard::connections::{Grant, Held, Session, Stage};
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, Span};
 use crate::shard::encode;
 use crate::shard::http::Answer;
 use crate::shard::mesh_message::{MeshMessage, Register};
@@ -70,6 +72,19 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    fn label(&self) -> label::Refusal {
+        match self {
+            Self::NotOneCredential => label::Refusal::NotOneCredential,
+            Self::UnknownKey => label::Refusal::UnknownKey,
+            Self::Origin => label::Refusal::Origin,
+            Self::Token(TokenError::Expired) => label::Refusal::TokenExpired,
+            Self::Token(_) => label::Refusal::TokenInvalid,
+            Self::KeyUnreadable => label::Refusal::KeyUnreadable,
+        }
+    }
+}
+
 impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         Self::Token(error)
@@ -102,6 +117,7 @@ impl Shard {
                 self.connect_rates.attempt(remote, now.mono_ms)
         {
             tracing::debug!(%remote, cause = "connect rate", "connect refused");
+            self.count_refusal(label::Refusal::ConnectRate);
             let headers = [ResponseHeader::RetryAfterSec(
                 retry_after_ms.div_ceil(1_000),
             )];
@@ -112,11 +128,13 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.refuse_request(id, error, now, effects);
+                self.count_refusal(label::Refusal::BadUpgrade);
+                self.end_http(id, error, now, effects);
                 return;
             }
         };
         if self.draining {
+            self.count_refusal(label::Refusal::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");
             return self.refuse_connect(id, error, &[], now, effects);
         }
@@ -124,9 +142,14 @@ impl Shard {
             Ok(credential) => self.admit(id, &key, credential, now, effects),
             Err(refusal) => {
                 tracing::debug!(%remote, cause = %refusal, "connect refused");
+                self.count_refusal(refusal.label());
                 self.refuse_credential(id, &key, &refusal, now, effects);
             }
         }
+    }
+
+    fn count_refusal(&mut self, cause: label::Refusal) {
+        self.metrics.counters.handshakes_refused.add(cause);
     }
 
     /// Who sent a request, by the word of trusted proxies where there are any.
@@ -271,10 +294,12 @@ impl Shard {
     ) {
         let app = credential.key.app.clone();
         if app.suspended {
+            self.count_refusal(label::Refusal::AppSuspended);
             return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED, now, effects);
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
+            self.count_refusal(label::Refusal::ConnectionLimit);
             return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT, now, effects);
         };
         if app.connections_max.is_some_and(|max| connections > max) {
@@ -306,27 +331,35 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        let began_ns = match &connection.stage {
+            Stage::Http(http) => http.began_ns,
+            _ => self.stamp_ns,
+        };
         connection.stage = Stage::Registering(session);
+        connection.ended_by = EndedBy::ABNORMAL;
         connection.held.add(Held::REQUEST);
         let owner = self.peer_owner(app.index, peer.id.as_str());
         let register = Register {
             app: app.index,
             peer,
             connection: self.here(id),
+            began_ns,
         };
         if owner == self.id() {
             self.peers
                 .register(register.app, &register.peer, register.connection);
-            self.registered(id, now, effects);
+            self.registered(id, began_ns, now, effects);
         } else {
             self.send(owner, MeshMessage::Register(Box::new(register)), effects);
         }
     }
 
-    /// The peer's owner knows the connection: it is open from now on.
+    /// The peer's owner knows the connection, whose handshake began at `began_ns`: it is open
+    /// from now on.
     pub(in crate::shard) fn registered(
         &mut self,
         id: ConnectionId,
+        began_ns: u64,
         now: Now,
         effects: &mut Effects,
     ) {
@@ -363,9 +396,15 @@ impl Shard {
         );
         if self.draining {
             encode::going_away(&mut frame, self.retry_after_ms);
+            self.metrics.counters.replies += 1;
         }
         self.reply(id, &frame, effects);
         self.encoded = frame;
+        self.metrics.counters.handshakes += 1;
+        effects.ended.push(Span {
+            stage: Measured::Handshake,
+            began_ns,
+        });
         self.release_input(id, Held::REQUEST);
         self.arm(id);
     }

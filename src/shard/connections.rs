@@ -12,6 +12,7 @@ use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::rights::Key;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::{ConnectionId, ShardId};
+use crate::metrics::label::{EndedBy, Route};
 use crate::proto::actions::{Action, Actions};
 use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
@@ -46,6 +47,8 @@ pub struct Connection {
     /// The channel from whose fan-out buffer the socket is written next, while the outbox is
     /// empty.
     pub borrows: Option<ChannelSlot>,
+    /// How it ends, as far as that is known.
+    pub ended_by: EndedBy,
 }
 
 /// Where in its life a connection is.
@@ -85,6 +88,11 @@ pub struct Http {
     pub body: Option<Box<PartialRequest>>,
     /// The peer has ended the stream: the answer under way is the last one.
     pub ended: bool,
+    /// When the connection was accepted, or the first bytes of a later request came, or its
+    /// head was complete: in nanoseconds on the monotonic clock.
+    pub began_ns: u64,
+    /// What is asked for, once that is known and it is no upgrade.
+    pub route: Option<Route>,
 }
 
 /// A request whose body is still being read.
@@ -103,13 +111,15 @@ pub struct PartialRequest {
 impl Http {
     /// A connection that awaits a request until the deadline: its first, or another.
     #[must_use]
-    pub fn awaiting_request(deadline_ms: u64, reused: bool) -> Self {
+    pub fn awaiting_request(deadline_ms: u64, began_ns: u64, reused: bool) -> Self {
         Self {
             scanned: 0,
             deadline_ms,
             reused,
             body: None,
             ended: false,
+            began_ns,
+            route: None,
         }
     }
 

@@ -50,7 +50,8 @@ impl Shard {
         self.peers
             .register(register.app, &register.peer, register.connection);
         let ConnectionRef { shard, connection } = register.connection;
-        self.send(shard, MeshMessage::Registered(connection), effects);
+        let registered = MeshMessage::Registered(connection, register.began_ns);
+        self.send(shard, registered, effects);
     }
 
     /// Begins a `send` on the sender's home shard and answers its number.

@@ -5,6 +5,7 @@
 
 use crate::domain::usage::UsageDelta;
 use crate::ids::{ConnectionId, ShardId};
+use crate::metrics::Stage;
 use crate::shard::mesh_message::MeshMessage;
 
 /// What a shard asks for. The runtime empties the lists; the shard only appends.
@@ -20,6 +21,29 @@ pub struct Effects {
     pub mesh: Vec<Vec<MeshMessage>>,
     /// What apps have used, for the control plane: about once a second, and when asked for.
     pub usage: Vec<UsageDelta>,
+    /// What has come to its end and is to be measured.
+    pub ended: Vec<Span>,
+    /// Publications whose last write is to be measured.
+    pub fan_outs: Vec<FanOut>,
+}
+
+/// A stage that has ended now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which.
+    pub stage: Stage,
+    /// When it began, in nanoseconds on the monotonic clock.
+    pub began_ns: u64,
+}
+
+/// A publication on its way to members of this shard. Times in nanoseconds on the monotonic
+/// clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FanOut {
+    /// When it was read from its publisher.
+    pub read_ns: u64,
+    /// When it got its place in the channel's order.
+    pub ordered_ns: u64,
 }
 
 impl Effects {
@@ -32,6 +56,8 @@ impl Effects {
             abort: Vec::new(),
             mesh: (0..shard_count).map(|_| Vec::new()).collect(),
             usage: Vec::new(),
+            ended: Vec::new(),
+            fan_outs: Vec::new(),
         }
     }
 

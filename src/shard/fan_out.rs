@@ -120,30 +120,30 @@ impl Connection {
 }
 
 impl Shard {
-    /// Appends a frame for all members of a channel on this shard but one.
+    /// Appends a frame for all members of a channel on this shard but one. Answers for how many.
     pub(in crate::shard) fn share(
         &mut self,
         slot: ChannelSlot,
         frame: &[u8],
         except: Option<ConnectionId>,
         effects: &mut Effects,
-    ) {
+    ) -> usize {
         let except = except
             .and_then(|id| self.connections.get(id)?.place_in(slot))
             .inspect(|place| self.settle_member(slot, *place, effects));
         let Some(channel) = self.channels.get(slot) else {
-            return;
+            return 0;
         };
         let members = channel.members.len() - usize::from(except.is_some());
         let buffered = channel.fan_out.bytes.len();
         if members == 0 {
-            return;
+            return 0;
         }
         if buffered > 0 && buffered + frame.len() > BUFFER_BYTES_MAX {
             self.settle_channel(slot, effects);
         }
         let Some(channel) = self.channels.get_mut(slot) else {
-            return;
+            return 0;
         };
         let buffer = &mut channel.fan_out;
         if buffer.bytes.capacity() == 0 {
@@ -158,6 +158,7 @@ impl Shard {
         if let Some(member) = except.and_then(|place| channel.members.get_mut(place)) {
             member.position = end;
         }
+        members
     }
 
     /// At the end of the turn: members that are behind are to be flushed.

@@ -2,9 +2,10 @@
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId};
+use crate::proto::ws::frame::count_frames;
 use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Connection, Held, Joining, Membership};
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, FanOut};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
 };
@@ -115,8 +116,8 @@ impl Shard {
 
     pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver, effects: &mut Effects) {
         if let Some(slot) = self.channels.find_key(&deliver.channel) {
-            let with_metadata = deliver.with_metadata.as_deref();
-            self.deliver(slot, &deliver.plain, with_metadata, deliver.except, effects);
+            let frames = (&deliver.plain[..], deliver.with_metadata.as_deref());
+            self.deliver(slot, frames, deliver.except, deliver.times, effects);
         }
     }
 
@@ -136,23 +137,41 @@ impl Shard {
         self.send(owner, MeshMessage::Announced(Box::new(announced)), effects);
     }
 
-    /// Fan-out: one publication for all local members.
+    /// Fan-out: one publication for all local members, where some of them want it with
+    /// metadata as well.
     pub(in crate::shard) fn deliver(
         &mut self,
         slot: ChannelSlot,
-        plain: &[u8],
-        with_metadata: Option<&[u8]>,
+        (plain, with_metadata): (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
+        times: FanOut,
         effects: &mut Effects,
     ) {
-        let Some(with_metadata) = with_metadata else {
-            return self.share(slot, plain, except, effects);
+        let reached = match with_metadata {
+            None => self.share(slot, plain, except, effects),
+            Some(frame) => self.deliver_each(slot, (plain, frame), except, effects),
         };
+        if reached > 0 {
+            self.metrics.counters.deliveries += reached as u64;
+            effects.fan_outs.push(times);
+        }
+    }
+
+    /// One publication in two variants, for each local member the one that it wants. Answers
+    /// how many got it.
+    fn deliver_each(
+        &mut self,
+        slot: ChannelSlot,
+        (plain, with_metadata): (&[u8], &[u8]),
+        except: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) -> usize {
         self.settle_channel(slot, effects);
         let limit = self.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
-            return;
+            return 0;
         };
+        let mut reached = 0;
         for member in &channel.members {
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
@@ -164,10 +183,12 @@ impl Shard {
                 true => with_metadata,
                 false => plain,
             };
-            if !connection.deliver(frame, limit, &mut self.pool, effects) {
-                self.slow.push(connection.id);
+            match connection.deliver(frame, limit, &mut self.pool, effects) {
+                true => reached += 1,
+                false => self.slow.push(connection.id),
             }
         }
+        reached
     }
 
     /// Presence changes into the outboxes of the local members that want them.
@@ -182,15 +203,18 @@ impl Shard {
         let Some(channel) = self.channels.get(slot) else {
             return;
         };
+        let frame_count = count_frames(frames) as u64;
         for member in channel
             .members
             .iter()
             .filter(|member| member.interest.presence)
         {
-            if let Some(connection) = self.connections.at_slot_mut(member.connection_slot)
-                && !connection.deliver(frames, limit, &mut self.pool, effects)
-            {
-                self.slow.push(connection.id);
+            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+                continue;
+            };
+            match connection.deliver(frames, limit, &mut self.pool, effects) {
+                true => self.metrics.counters.presence_sent += frame_count,
+                false => self.slow.push(connection.id),
             }
         }
     }
@@ -208,8 +232,9 @@ impl Shard {
             return false;
         };
         let delivered = connection.deliver(frame, limit, &mut self.pool, effects);
-        if !delivered {
-            self.slow.push(id);
+        match delivered {
+            true => self.metrics.counters.deliveries += 1,
+            false => self.slow.push(id),
         }
         delivered
     }
@@ -247,10 +272,11 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.outbox.push(Class::Reply, frame, &mut self.pool);
             connection.mark_dirty(effects);
+            self.metrics.counters.replies += 1;
         }
     }
 
-    /// A reply that leaves in a write of its own, a turn after what was queued before it: a
+    /// A roster that leaves in a write of its own, a turn after what was queued before it: a
     /// published client misses a snapshot that its WebSocket library reads together with the
     /// ack, because it starts to listen only after the ack.
     fn reply_apart(&mut self, id: ConnectionId, frames: &[u8], effects: &mut Effects) {
@@ -259,6 +285,7 @@ impl Shard {
             connection.outbox.push(Class::Reply, frames, &mut self.pool);
             connection.outbox.fence();
             connection.mark_dirty(effects);
+            self.metrics.counters.presence_sent += count_frames(frames) as u64;
         }
     }
 }

@@ -7,6 +7,8 @@
 
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
+use crate::metrics::Stage as Measured;
+use crate::metrics::label::{RestOutcome, Route};
 use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{RequestHead, find_head_end, parse_head};
@@ -16,10 +18,10 @@ use crate::proto::http::response::{
 };
 use crate::proto::http::target::Target;
 use crate::shard::connections::{Held, Http, PartialRequest, Stage};
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, Span};
 use crate::shard::outbox::Finish;
-use crate::shard::rest::Admitted;
 use crate::shard::rest::refusal::Refusal;
+use crate::shard::rest::{Admitted, route};
 use crate::shard::state::Shard;
 
 /// An answer to a request that was read whole.
@@ -71,6 +73,7 @@ impl Shard {
         if http.reused && http.scanned == 0 {
             // The first bytes of another request: from now on it has to hurry.
             http.deadline_ms = now.mono_ms + head_timeout_ms;
+            http.began_ns = self.stamp_ns;
         }
         let end = match find_head_end(bytes, http.scanned as usize, head_bytes_max) {
             Ok(Some(end)) => end,
@@ -114,6 +117,7 @@ impl Shard {
             self.connect(id, head, &target, now, effects);
             return Ok(0);
         }
+        self.begin_rest(id, target.path);
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
         let Some(remote) = self.client_address(id, head) else {
@@ -165,6 +169,36 @@ impl Shard {
             self.arm(id);
         }
         Ok(progress.consumed)
+    }
+
+    /// A request that is no upgrade has a complete head.
+    fn begin_rest(&mut self, id: ConnectionId, path: &str) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Http(http) = &mut connection.stage
+        {
+            http.began_ns = self.stamp_ns;
+            http.route = Some(route::label(path));
+        }
+    }
+
+    /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
+    /// that took is measured from the end of its head, if that has come.
+    fn end_rest(&mut self, id: ConnectionId, status: Status, effects: &mut Effects) {
+        let connection = self.connections.get(id);
+        let Some(Stage::Http(http)) = connection.map(|connection| &connection.stage) else {
+            return;
+        };
+        let outcome = RestOutcome {
+            route: http.route.unwrap_or(Route::Other),
+            status: status.code(),
+        };
+        self.metrics.counters.rest_requests.add(outcome);
+        if http.route.is_some() {
+            effects.ended.push(Span {
+                stage: Measured::Rest,
+                began_ns: http.began_ns,
+            });
+        }
     }
 
     /// More of a body. Answers how many bytes belonged to it.
@@ -284,9 +318,13 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let Stage::Http(Http { ended, .. }) = connection.stage else {
+        let Stage::Http(Http { ended, route, .. }) = connection.stage else {
             return;
         };
+        if route.is_some() {
+            let status = status.unwrap_or_else(|(error, _)| error.status());
+            self.end_rest(id, status, effects);
+        }
         context.keep_alive &= !self.draining && !ended;
         let dated = ResponseContext {
             date: self.http_date.at(now),
@@ -306,7 +344,8 @@ impl Shard {
         if context.keep_alive {
             if let Some(connection) = self.connections.get_mut(id) {
                 let deadline_ms = now.mono_ms + keep_alive_ms;
-                connection.stage = Stage::Http(Http::awaiting_request(deadline_ms, true));
+                let http = Http::awaiting_request(deadline_ms, self.stamp_ns, true);
+                connection.stage = Stage::Http(http);
                 self.arm(id);
             }
         } else if ended {
@@ -328,8 +367,20 @@ impl Shard {
         }
     }
 
-    /// Answers a request that could not be understood, and ends the connection.
-    pub(in crate::shard) fn refuse_request(
+    /// Answers a REST request that could not be understood, and ends the connection.
+    fn refuse_request(
+        &mut self,
+        id: ConnectionId,
+        error: RequestError,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.end_rest(id, error.api_error().status(), effects);
+        self.end_http(id, error, now, effects);
+    }
+
+    /// Says what a request got wrong, and ends the connection.
+    pub(in crate::shard) fn end_http(
         &mut self,
         id: ConnectionId,
         error: RequestError,
@@ -368,6 +419,9 @@ impl Shard {
             };
             connection.mark_dirty(effects);
             return;
+        }
+        if http.route.is_none() {
+            self.end_rest(id, ApiError::RequestTimeout.status(), effects);
         }
         let answer = Answer {
             context: ResponseContext::UNREADABLE,

@@ -9,6 +9,7 @@ use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
+use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::{Opcode, append_close, append_frame};
 use crate::proto::ws::message::Decoder;
@@ -30,13 +31,15 @@ impl Shard {
             remote,
             input: Vec::new(),
             outbox: Outbox::default(),
-            stage: Stage::Http(Http::awaiting_request(deadline_ms, false)),
+            stage: Stage::Http(Http::awaiting_request(deadline_ms, self.stamp_ns, false)),
             received_ms: now.mono_ms,
             timer_ms: u64::MAX,
             held: Held::default(),
             dirty: false,
             borrows: None,
+            ended_by: EndedBy::HTTP,
         });
+        self.metrics.counters.connections_opened += 1;
         self.arm(id);
     }
 
@@ -68,7 +71,10 @@ impl Shard {
     /// The socket is gone.
     pub(in crate::shard) fn closed(&mut self, id: ConnectionId, effects: &mut Effects) {
         self.end_session(id, effects);
-        self.connections.remove(id);
+        if let Some(connection) = self.connections.remove(id) {
+            let closed = &mut self.metrics.counters.connections_closed;
+            closed.add(connection.ended_by);
+        }
     }
 
     pub(in crate::shard) fn written(
@@ -137,6 +143,7 @@ impl Shard {
             app: session.key.app.index,
             peer: session.peer.clone(),
             connection: self.here(id),
+            began_ns: 0,
         };
         let hash = peer_hash(&self.config.hasher, register.app, register.peer.id.as_str());
         let owner = owner_shard(hash, self.config.shard_count);
@@ -180,6 +187,7 @@ impl Shard {
         let mut frame = Vec::with_capacity(64);
         append_close(&mut frame, &CloseFrame { code, reason });
         connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+        connection.ended_by = EndedBy::server(code.get());
         let until_ms = now.mono_ms + CLOSE_HANDSHAKE_MS;
         connection.stage = Stage::Closing {
             decoder: Decoder::server(),
@@ -229,6 +237,7 @@ impl Shard {
             && let Stage::Open(_) = connection.stage
         {
             tracing::debug!(remote = %connection.remote, "slow consumer closed");
+            self.metrics.counters.dropped.add(Dropped::SlowConsumer);
             self.end_session(id, effects);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.outbox.discard_unstarted();
@@ -255,6 +264,7 @@ impl Shard {
         };
         if answer_due {
             let code = CloseCode::answer_to(close);
+            connection.ended_by = EndedBy::client(code.get());
             let mut frame = Vec::with_capacity(8);
             append_close(&mut frame, &CloseFrame { code, reason: "" });
             connection.outbox.push(Class::Reply, &frame, &mut self.pool);
@@ -401,6 +411,7 @@ impl Shard {
                     session.drain_ms = Some(close_ms);
                     connection.outbox.push(Class::Reply, &frame, &mut self.pool);
                     connection.mark_dirty(effects);
+                    self.metrics.counters.replies += 1;
                     self.arm(id);
                 }
                 Stage::Http(_) => self.drain_http(id, now, effects),

@@ -13,6 +13,7 @@ use crate::domain::channel::RequestId;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::shard::effect::FanOut;
 
 /// A whole WebSocket frame, encoded once for all who get it.
 pub type Frame = Arc<[u8]>;
@@ -40,8 +41,9 @@ pub enum MeshMessage {
     Announced(Box<Announced>),
     /// Home to peer owner: a connection of this peer exists.
     Register(Box<Register>),
-    /// Peer owner to home: direct messages reach the connection from now on.
-    Registered(ConnectionId),
+    /// Peer owner to home: direct messages reach the connection from now on. And when its
+    /// handshake began.
+    Registered(ConnectionId, u64),
     /// Home to peer owner: the connection is gone.
     Unregister(Box<Register>),
     /// Home to peer owner.
@@ -151,6 +153,8 @@ pub struct Publish {
     pub request_id: RequestId,
     /// The REST request that waits for the number of deliveries.
     pub request: Option<RestRequest>,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
 }
 
 /// A join is complete: the connection is a member from here on in the link's order.
@@ -199,6 +203,8 @@ pub struct Deliver {
     pub with_metadata: Option<Frame>,
     /// A connection of the receiving shard that gets no copy.
     pub except: Option<ConnectionId>,
+    /// When it was read, and when it got its place.
+    pub times: FanOut,
 }
 
 /// Presence changes for the members of one home shard.
@@ -230,6 +236,8 @@ pub struct Register {
     pub peer: SharedPeer,
     /// The connection.
     pub connection: ConnectionRef,
+    /// When its handshake began, in nanoseconds on the monotonic clock.
+    pub began_ns: u64,
 }
 
 /// Channel names of a sender, for apps whose direct messages need a common channel.

@@ -11,8 +11,9 @@ use crate::domain::channel::{
 };
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId};
+use crate::metrics::Stage;
 use crate::shard::channels::ChannelSlot;
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, FanOut};
 use crate::shard::encode;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
@@ -31,6 +32,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub metadata: Option<&'a str>,
     /// Gets no copy.
     pub except: Option<ConnectionRef>,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
 }
 
 impl Shard {
@@ -117,6 +120,7 @@ impl Shard {
                 .as_ref()
                 .and_then(|peer| peer.metadata.as_deref()),
             except: publish.sender,
+            read_ns: publish.read_ns,
         };
         let delivered = match self.channels.find_key(&publish.channel) {
             Some(slot) => self.sequence(slot, publication, effects),
@@ -147,6 +151,13 @@ impl Shard {
         effects: &mut Effects,
     ) -> u64 {
         self.announce(slot, effects);
+        let times = FanOut {
+            read_ns: publication.read_ns,
+            ordered_ns: self.stamp_ns,
+        };
+        let waited_ns = times.ordered_ns.saturating_sub(times.read_ns);
+        let latencies = &mut self.metrics.latencies;
+        latencies.record(Stage::CommandToOrder, waited_ns);
         let Some(owned) = self.owned(slot) else {
             return 0;
         };
@@ -167,7 +178,8 @@ impl Shard {
             if home.shard == self.id() {
                 let except = publication.except.map(|sender| sender.connection);
                 let except = except.filter(|_| publication.except_is_on(home.shard));
-                self.deliver(slot, publication.plain, variant, except, effects);
+                let frames = (publication.plain, variant);
+                self.deliver(slot, frames, except, times, effects);
                 continue;
             }
             let Some(channel) = self.channels.get(slot) else {
@@ -187,6 +199,7 @@ impl Shard {
                     .except
                     .filter(|_| publication.except_is_on(home.shard))
                     .map(|sender| sender.connection),
+                times,
             };
             self.send(home.shard, MeshMessage::Deliver(Box::new(deliver)), effects);
         }

@@ -20,6 +20,7 @@ use crate::control::engine::Engine;
 use crate::control::operation::{Operation, Outcome};
 use crate::control::record::{AppRecord, KeyRecord};
 use crate::domain::usage::UsageReport;
+use crate::metrics::text::Kind;
 
 /// How long the shards may take to tell about themselves.
 const SHARDS_TIME_MAX: Duration = Duration::from_secs(5);
@@ -204,17 +205,17 @@ async fn stats(State(engine): AppState) -> Result<Response, Failure> {
 }
 
 async fn metrics(State(engine): AppState) -> Result<Response, Failure> {
-    let Ok(mut text) = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await
+    let Ok(mut page) = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await
     else {
         return Err(Failure::unavailable("a shard did not answer in time"));
     };
-    text.push_str("# HELP ringmesh_store_writes_total Transactions of the store.\n");
-    text.push_str("# TYPE ringmesh_store_writes_total counter\n");
-    text.push_str(&format!(
-        "ringmesh_store_writes_total {}\n",
-        engine.store_writes()
-    ));
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+    page.single(
+        Kind::Counter,
+        "store_writes_total",
+        "Transactions of the store.",
+        engine.store_writes(),
+    );
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], page.into_string()).into_response())
 }
 
 async fn healthz() -> Response {

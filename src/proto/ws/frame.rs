@@ -87,6 +87,18 @@ pub fn finish_frame(out: &mut Vec<u8>, start: FrameStart) {
     out[position..payload_at].copy_from_slice(&bytes[..header_bytes]);
 }
 
+/// How many frames a sequence of whole frames has.
+#[must_use]
+pub fn count_frames(mut frames: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok(Some((header, header_bytes))) = Header::decode(frames) {
+        count += 1;
+        let frame_bytes = header_bytes + header.payload_len as usize;
+        frames = frames.get(frame_bytes..).unwrap_or_default();
+    }
+    count
+}
+
 /// The header of a frame that is not fragmented.
 #[inline]
 fn header(opcode: Opcode, mask: Option<[u8; 4]>, payload_bytes: usize) -> Header {
@@ -128,6 +140,16 @@ mod tests {
             finish_frame(&mut out, start);
             out.extend_from_slice(b"after");
             assert!(out == expected, "payload of {payload_len} bytes");
+        }
+    }
+
+    #[test]
+    fn frames_in_a_row_are_counted() {
+        let mut out = Vec::new();
+        assert_eq!(count_frames(&out), 0);
+        for (at, payload_len) in [0, 125, 126, 65_536].into_iter().enumerate() {
+            append_frame(&mut out, Opcode::Text, &vec![0x81; payload_len]);
+            assert_eq!(count_frames(&out), at + 1);
         }
     }
 

@@ -46,6 +46,7 @@ impl ShardLoop {
                 count = short.swap_remove(at).1;
             }
             if count > 0 {
+                self.count_sent(count);
                 let connection = id;
                 self.handle(Input::Written { connection, count }, now);
             }

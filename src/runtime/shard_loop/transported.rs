@@ -5,6 +5,7 @@ use std::io;
 use super::{READS_PER_TURN_MAX, ShardLoop};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
+use crate::metrics::label::Refusal;
 use crate::runtime::sockets::Transfer;
 use crate::runtime::transport::{Next, Received, Stage};
 use crate::shard::input::Input;
@@ -40,6 +41,14 @@ impl ShardLoop {
         if socket.closing || is_open && !self.shard.wants_input(id) {
             return 0;
         }
+        let ready_ns = socket.ready_ns;
+        self.begin_read(ready_ns);
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return 0;
+        };
+        let Some(transport) = &socket.transport else {
+            return 0;
+        };
         let held = transport.held().len();
         self.scratch[..held].copy_from_slice(transport.held());
         let room = self.scratch.len() - held;
@@ -49,6 +58,8 @@ impl ShardLoop {
                     self.queue_read(id);
                 }
                 self.received_transported(id, held + count, now);
+                self.end_spans();
+                self.count_received(count);
                 count
             }
             Transfer::WouldBlock => 0,
@@ -100,6 +111,9 @@ impl ShardLoop {
                 tracing::debug!(shard = self.shard.number(), %cause, "connection refused");
                 if was_open {
                     self.handle(Input::Ended { connection: id }, now);
+                } else {
+                    let counters = &mut self.shard.metrics().counters;
+                    counters.handshakes_refused.add(Refusal::Transport);
                 }
             }
         }
@@ -175,7 +189,10 @@ impl ShardLoop {
         let mut sent = 0;
         while sent < gathered.len() {
             match socket.send(&gathered[sent..]) {
-                Transfer::Bytes(count) => sent += count,
+                Transfer::Bytes(count) => {
+                    sent += count;
+                    self.shard.metrics().counters.bytes_sent += count as u64;
+                }
                 Transfer::Ended => return Transfer::Ended,
                 Transfer::WouldBlock => {
                     if let Some(transport) = &mut socket.transport {

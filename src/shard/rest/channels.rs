@@ -70,6 +70,7 @@ impl Shard {
             sender: None,
             request_id: None,
             request: Some(request),
+            read_ns: self.stamp_ns,
         };
         self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
         append_begin(&mut self.rest.json, ("channel", &name), "delivered");
@@ -95,6 +96,7 @@ impl Shard {
             shared: None,
             metadata: publication.peer_metadata,
             except: None,
+            read_ns: self.stamp_ns,
         };
         let delivered = self.sequence(slot, publication, effects);
         self.encoded = plain;

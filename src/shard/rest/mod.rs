@@ -13,7 +13,7 @@ mod credential;
 mod kick;
 pub mod openapi;
 pub(in crate::shard) mod refusal;
-mod route;
+pub(in crate::shard) mod route;
 mod tokens;
 
 #[cfg(test)]

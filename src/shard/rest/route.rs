@@ -1,9 +1,9 @@
 //! The table of REST operations: what is routed is what the OpenAPI document lists.
 
-use crate::shard::rest::refusal::Refusal;
-
+use crate::metrics::label::Route;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::response::ResponseHeader;
+use crate::shard::rest::refusal::Refusal;
 
 /// Paths at and below which nothing is told without a good credential, not even whether there
 /// is such a path.
@@ -141,6 +141,21 @@ pub(in crate::shard) fn is_guarded(path: &str) -> bool {
     })
 }
 
+/// What requests for a path are counted as.
+pub(in crate::shard) fn label(path: &str) -> Route {
+    let mut rows = OPERATIONS.iter();
+    let row = rows.find(|row| row.capture(path).is_some());
+    row.map_or(Route::Other, |row| match row.access {
+        Access::Open(OpenRoute::Health) => Route::Health,
+        Access::Open(OpenRoute::OpenApi) => Route::OpenApi,
+        Access::Key(KeyRoute::MintToken) => Route::MintToken,
+        Access::Key(KeyRoute::ListPeers) => Route::ListPeers,
+        Access::Key(KeyRoute::Publish) => Route::Publish,
+        Access::Key(KeyRoute::KickPeer) => Route::KickPeer,
+        Access::Key(KeyRoute::ReadUsage) => Route::ReadUsage,
+    })
+}
+
 /// Finds what is asked for, and the raw name in the path.
 pub(in crate::shard) fn find<'p>(
     method: &str,
@@ -212,6 +227,14 @@ mod tests {
         ] {
             check(method, path, Err(405));
         }
+    }
+
+    #[test]
+    fn an_operation_is_counted_under_its_path() {
+        for row in &OPERATIONS {
+            assert_eq!(label(row.path).as_str(), row.path);
+        }
+        assert_eq!(label("/v1/tokens/x"), Route::Other);
     }
 
     #[test]
