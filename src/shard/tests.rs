@@ -449,3 +449,5 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
         assert_eq!(cluster.messages(client), [expected]);
     }
 }
+
+mod counts;

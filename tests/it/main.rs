@@ -24,6 +24,7 @@ mod hostile;
 mod killed;
 mod liveness;
 mod logs;
+mod metrics;
 mod presence;
 mod publish;
 mod rest;

@@ -1,0 +1,200 @@
+//! What `/metrics` and the stats tell of a server that has done known things.
+
+use serde_json::json;
+
+use crate::support::raw::{handshake, text_frame};
+use crate::support::server::Server;
+use crate::support::setup::Setup;
+use crate::support::{on_shards, until};
+
+/// A metrics page, taken apart.
+struct Page(String);
+
+impl Page {
+    fn of(server: &Server) -> Self {
+        Self(server.admin().call("GET", "/metrics", None).body)
+    }
+
+    /// All samples of a metric whose labels hold that text.
+    fn samples(&self, name: &str, labels: &str) -> Vec<f64> {
+        let name = format!("ringmesh_{name}");
+        let lines = self.0.lines().filter_map(|line| line.rsplit_once(' '));
+        let samples: Vec<f64> = lines
+            .filter(|(of, _)| of.split('{').next() == Some(&name) && of.contains(labels))
+            .map(|(_, value)| value.parse().unwrap())
+            .collect();
+        assert!(!samples.is_empty(), "no {name} with {labels} in {}", self.0);
+        samples
+    }
+
+    /// They, added up over the shards.
+    fn sum(&self, name: &str, labels: &str) -> f64 {
+        self.samples(name, labels).iter().sum()
+    }
+}
+
+#[test]
+fn the_page_tells_exactly_what_has_happened() {
+    on_shards(|shards| {
+        let server = Setup::new(shards).start();
+        let mut ann = server.quiet_peer("ann");
+        let mut members: Vec<_> = (0..9)
+            .map(|at| server.quiet_peer(&format!("m{at}")))
+            .collect();
+        for member in &mut members {
+            member.subscribe("hall");
+        }
+        for number in 0..10 {
+            ann.publish("hall", json!(number));
+            for member in &mut members {
+                assert!(member.next().contains("\"type\":\"message\""));
+            }
+        }
+        server
+            .attempt("/v1?key=pk_live_nobody", "")
+            .is_error(401, "unauthorized");
+        until("all is counted", || {
+            Page::of(&server).sum("node_fan_out_seconds_count", "") >= 10.0
+        });
+        let page = Page::of(&server);
+        for (name, labels, expected) in [
+            ("connections", "", 10),
+            ("peers", "", 10),
+            ("channels", "", 1),
+            ("handshakes_total", "", 10),
+            ("node_handshake_seconds_count", "", 10),
+            ("handshakes_refused_total", "cause=\"unknown_key\"", 1),
+            ("handshakes_refused_total", "", 1),
+            ("messages_received_total", "", 9 + 10),
+            ("deliveries_total", "", 90),
+            ("node_command_to_order_seconds_count", "", 10),
+            ("rest_requests_total", "", 0),
+            ("dropped_total", "", 0),
+            ("outbound_queue_bytes", "", 0),
+            ("connections_blocked", "", 0),
+        ] {
+            assert_eq!(
+                page.sum(name, labels),
+                f64::from(expected),
+                "{name} {labels}"
+            );
+        }
+        // Each shard with members measures a publication once.
+        let fan_outs = page.sum("fan_out_seconds_count", "");
+        assert!(
+            (10.0..=10.0 * f64::from(shards)).contains(&fan_outs),
+            "{fan_outs}"
+        );
+        assert_eq!(fan_outs, page.sum("order_to_last_write_seconds_count", ""));
+        assert_eq!(page.sum("mesh_messages_total", "") > 0.0, shards > 1);
+        assert_eq!(
+            page.sum("node_mesh_hop_seconds_count", "") > 0.0,
+            shards > 1
+        );
+        assert!(page.sum("sent_bytes_total", "") > 90.0 * 50.0);
+        assert!(page.sum("received_bytes_total", "") > 10.0 * 200.0);
+        for stage in ["handshake", "read_to_command", "fan_out", "loop_lag"] {
+            let quantiles = page.samples(&format!("node_{stage}_seconds"), "quantile");
+            assert_eq!(quantiles.len(), 5);
+            assert!(quantiles.is_sorted(), "{stage}: {quantiles:?}");
+            assert!(
+                quantiles[4] > 0.0 && quantiles[4] < 60.0,
+                "{stage}: {quantiles:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn connections_and_requests_are_told_by_how_they_ended() {
+    on_shards(|shards| {
+        let server = Setup::new(shards).start();
+        server.anonymous().close(Some(1_001));
+        server.anonymous().close(Some(4_321));
+        drop(server.anonymous());
+        for _ in 0..3 {
+            let answer = server.attempt("/healthz", "Connection: close\r\n");
+            assert_eq!(answer.status, 200);
+        }
+        until("all have ended", || {
+            Page::of(&server).sum("connections", "") == 0.0
+        });
+        let page = Page::of(&server);
+        for (labels, expected) in [
+            ("code=\"1001\"", 1),
+            ("code=\"other\"", 1),
+            ("code=\"1006\"", 1),
+            ("code=\"http\"", 3),
+            ("", 6),
+        ] {
+            let closed = page.sum("connections_closed_total", labels);
+            assert_eq!(closed, f64::from(expected), "{labels}");
+        }
+        assert_eq!(page.sum("connections_opened_total", ""), 6.0);
+        let health = "route=\"/healthz\",status=\"200\"";
+        assert_eq!(page.sum("rest_requests_total", health), 3.0);
+        assert_eq!(page.sum("node_rest_seconds_count", ""), 3.0);
+    });
+}
+
+#[test]
+fn what_a_reader_leaves_behind_is_shown_while_it_waits() {
+    let server = Setup::new(1)
+        .set("limits.outbound_queue_bytes", 50_000_000)
+        .start();
+    let mut deaf = server.raw();
+    deaf.write(handshake("/v1?key=pk_live_a", ""));
+    assert_eq!(deaf.response().status, 101);
+    deaf.write(text_frame(
+        r#"{"type":"subscribe","channel":"a","requestId":"1"}"#,
+    ));
+    while deaf.frame().1 != br#"{"type":"ack","requestId":"1"}"# {}
+    let mut publisher = server.quiet_peer("pub");
+    let data = "x".repeat(60_000);
+    until("its socket is full", || {
+        publisher.publish("a", json!(data));
+        Page::of(&server).sum("connections_blocked", "") == 1.0
+    });
+    publisher.publish("a", json!(data));
+    let waiting = Page::of(&server).sum("outbound_queue_bytes", "");
+    assert!(waiting > 60_000.0, "{waiting}");
+    drop(deaf);
+    until("it is gone", || {
+        let page = Page::of(&server);
+        page.sum("connections_blocked", "") == 0.0 && page.sum("outbound_queue_bytes", "") == 0.0
+    });
+}
+
+#[test]
+fn the_stats_tell_the_same_as_the_page() {
+    on_shards(|shards| {
+        let server = Setup::new(shards).start();
+        let mut ann = server.quiet_peer("ann");
+        ann.subscribe("a");
+        let mut ben = server.quiet_peer("ben");
+        ben.publish("a", json!(1));
+        ann.next();
+        let stats = server.admin().get("/api/internal/v1/stats");
+        assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+        let shards = stats["shards"].as_array().unwrap();
+        let sum = |name: &str| -> u64 {
+            let values = shards.iter().map(|shard| shard["totals"][name].as_u64());
+            values.map(Option::unwrap).sum()
+        };
+        assert_eq!(
+            (
+                sum("handshakes"),
+                sum("messagesReceived"),
+                sum("deliveries")
+            ),
+            (2, 2, 1)
+        );
+        assert_eq!(stats["latencies"]["handshake"]["count"], 2);
+        assert!(stats["latencies"]["handshake"]["maxUs"].as_f64().unwrap() > 0.0);
+        assert_eq!(stats["latencies"]["rest"]["p50Us"], serde_json::Value::Null);
+        for (at, shard) in shards.iter().enumerate() {
+            assert_eq!(shard["shard"], at);
+            assert!(shard["totals"]["turns"].as_u64().unwrap() > 0);
+        }
+    });
+}
