@@ -15,6 +15,7 @@ use super::failure::Failure;
 use crate::control::SecretText;
 use crate::control::client::{
     AdminClient, AdminCommand, AppChanges, ClientError, KeyChanges, TurnChanges, render,
+    render_stats,
 };
 use crate::control::record::{AppStatus, DirectScope, KeyType};
 
@@ -69,9 +70,20 @@ pub fn key(args: KeyArgs) -> Result<String, Failure> {
 /// # Errors
 /// Bad usage, or what the server or the way to it did not allow.
 pub fn stats(args: &StatsArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let client = client(&args.access)?;
     let clear = args.watch && !args.access.json && io::stdout().is_terminal();
+    let mut earlier: Option<Value> = None;
     loop {
-        let text = run(&args.access, &AdminCommand::Stats)?;
+        let answer = match client.run(&AdminCommand::Stats) {
+            Err(ClientError::Unreachable(cause)) if earlier.is_some() => Err(cause),
+            answer => Ok(answer.map_err(failure)?),
+        };
+        let text = match &answer {
+            Ok(answer) if args.access.json => json(answer),
+            Ok(answer) => render_stats(answer, earlier.as_ref()),
+            // It may come back: who watches wants to see that.
+            Err(cause) => format!("{cause}\n"),
+        };
         let text = if clear {
             format!("{CLEAR}{text}")
         } else {
@@ -85,23 +97,27 @@ pub fn stats(args: &StatsArgs, out: &mut impl Write) -> Result<(), Failure> {
         if !args.watch {
             return Ok(());
         }
+        earlier = answer.ok().or(earlier);
         thread::sleep(WATCH_EVERY);
     }
 }
 
 fn run(access: &AdminAccess, command: &AdminCommand) -> Result<String, Failure> {
+    let answer = client(access)?.run(command).map_err(failure)?;
+    if access.json {
+        return Ok(json(&answer));
+    }
+    Ok(render(command, &answer))
+}
+
+fn client(access: &AdminAccess) -> Result<AdminClient, Failure> {
     let token = access.admin_token.as_deref().ok_or_else(|| {
         Failure::usage(
             "no admin token: set RINGMESH_ADMIN_TOKEN to what is in the server's admin.token, or \
              give --admin-token",
         )
     })?;
-    let client = AdminClient::new(&access.admin_url, token).map_err(failure)?;
-    let answer = client.run(command).map_err(failure)?;
-    if access.json {
-        return Ok(json(&answer));
-    }
-    Ok(render(command, &answer))
+    AdminClient::new(&access.admin_url, token).map_err(failure)
 }
 
 fn json(answer: &Value) -> String {

@@ -12,6 +12,7 @@ pub fn shard(snapshot: &ShardSnapshot) -> Value {
     let (gauges, counters) = (&snapshot.gauges, &snapshot.metrics.counters);
     json!({
         "shard": snapshot.shard,
+        "cpuMs": snapshot.cpu_ns / 1_000_000,
         "connections": gauges.connections,
         "channels": gauges.channels,
         "peers": gauges.peers,
@@ -97,6 +98,7 @@ mod tests {
     fn a_shard_is_shown_with_totals_and_latencies() {
         let mut snapshot = ShardSnapshot {
             shard: 3,
+            cpu_ns: 5_000_000,
             gauges: Gauges::default(),
             metrics: Box::default(),
         };

@@ -36,6 +36,8 @@ pub struct Gauges {
 pub struct ShardSnapshot {
     /// Which shard.
     pub shard: u16,
+    /// CPU time of its thread since the start, in nanoseconds.
+    pub cpu_ns: u64,
     /// How much there is.
     pub gauges: Gauges,
     /// How often, and how long.

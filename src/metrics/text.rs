@@ -91,6 +91,7 @@ impl Display for Seconds {
 /// Appends everything that shards tell.
 pub fn append_shards(page: &mut Page, all: &[ShardSnapshot]) {
     append_gauges(page, all);
+    append_cpu(page, all);
     append_counters(page, all);
     append_tallies(page, all);
     append_latencies(page, all);
@@ -132,6 +133,14 @@ fn append_gauges(page: &mut Page, all: &[ShardSnapshot]) {
         for snapshot in all {
             page.sample(name, &[shard_label(snapshot)], value(&snapshot.gauges));
         }
+    }
+}
+
+fn append_cpu(page: &mut Page, all: &[ShardSnapshot]) {
+    let name = "shard_cpu_seconds_total";
+    page.metric(Kind::Counter, name, "CPU time of the shard's thread.");
+    for snapshot in all {
+        page.sample(name, &[shard_label(snapshot)], Seconds(snapshot.cpu_ns));
     }
 }
 
@@ -256,6 +265,7 @@ mod tests {
     fn snapshot(shard: u16) -> ShardSnapshot {
         ShardSnapshot {
             shard,
+            cpu_ns: 1_500_000_000,
             gauges: Gauges::default(),
             metrics: Box::default(),
         }
@@ -287,6 +297,7 @@ mod tests {
             "ringmesh_connections{shard=\"0\"} 3",
             "ringmesh_connections{shard=\"1\"} 0",
             "# TYPE ringmesh_deliveries_total counter",
+            "ringmesh_shard_cpu_seconds_total{shard=\"1\"} 1.500000000",
             "ringmesh_messages_sent_total{shard=\"0\"} 7",
             "ringmesh_connections_closed_total{shard=\"0\",code=\"1006\"} 1",
             "ringmesh_connections_closed_total{shard=\"1\",code=\"http\"} 0",
@@ -320,6 +331,6 @@ mod tests {
                 assert_eq!(declared.last(), Some(&name));
             }
         }
-        assert_eq!(declared.len(), 7 + 11 + 4 + 2 * Stage::ALL.len());
+        assert_eq!(declared.len(), 7 + 1 + 11 + 4 + 2 * Stage::ALL.len());
     }
 }

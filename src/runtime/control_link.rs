@@ -7,22 +7,32 @@ use serde_json::{Value, json};
 
 use crate::control::{Later, Shards};
 use crate::domain::rights::Rights;
-use crate::metrics::text::{Page, append_shards};
+use crate::metrics::text::{Kind, Page, append_shards};
 use crate::metrics::{ShardSnapshot, report};
 use crate::runtime::boot::ShardsHandle;
+use crate::runtime::clock::Clock;
+use crate::runtime::process::ProcessUsage;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Running shards, as something the control plane can switch and ask.
 #[derive(Debug)]
 pub struct ControlLink {
     shards: ShardsHandle,
     draining: Arc<AtomicBool>,
+    clock: Clock,
 }
 
 impl ControlLink {
-    /// Links running shards. `draining` says that the process no longer takes connections.
+    /// Links running shards. `draining` says that the process no longer takes connections;
+    /// `clock` was started with it.
     #[must_use]
-    pub fn new(shards: ShardsHandle, draining: Arc<AtomicBool>) -> Self {
-        Self { shards, draining }
+    pub fn new(shards: ShardsHandle, draining: Arc<AtomicBool>, clock: Clock) -> Self {
+        Self {
+            shards,
+            draining,
+            clock,
+        }
     }
 
     async fn snapshots(&self) -> Vec<ShardSnapshot> {
@@ -50,7 +60,8 @@ impl Shards for ControlLink {
             let all = self.snapshots().await;
             let latencies = all.iter().map(|snapshot| &snapshot.metrics.latencies);
             json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": VERSION,
+                "process": ProcessUsage::read(self.clock).report(),
                 "latencies": report::latencies(latencies),
                 "shards": all.iter().map(report::shard).collect::<Vec<_>>(),
             })
@@ -60,6 +71,9 @@ impl Shards for ControlLink {
     fn metrics(&self) -> Later<'_, Page> {
         Box::pin(async move {
             let mut page = Page::default();
+            page.metric(Kind::Gauge, "build_info", "1, with the version.");
+            page.sample("build_info", &[("version", VERSION.to_owned())], 1);
+            ProcessUsage::read(self.clock).append(&mut page);
             append_shards(&mut page, &self.snapshots().await);
             page
         })

@@ -9,6 +9,7 @@ mod descriptors;
 pub mod listener;
 mod mesh;
 pub mod preflight;
+mod process;
 mod ring;
 pub mod server;
 mod shard_loop;

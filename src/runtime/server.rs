@@ -106,13 +106,15 @@ impl Server {
         }
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
-        let shards = Shards::start(options(config, &machine, &control, tls))?;
+        let options = options(config, &machine, &control, tls);
+        let clock = options.clock;
+        let shards = Shards::start(options)?;
         let certificates = files
             .map(|files| Certificates::watch(files, shards.handle()))
             .transpose()
             .map_err(ServerError::failed)?;
         let draining = Arc::new(AtomicBool::new(false));
-        let link = ControlLink::new(shards.handle(), draining.clone());
+        let link = ControlLink::new(shards.handle(), draining.clone(), clock);
         let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
         let tls_endpoints = shards.endpoints().iter().filter(|it| it.tls);
         let tls_addresses = tls_endpoints.map(|it| it.address);

@@ -1,9 +1,14 @@
 //! What `/metrics` and the stats tell of a server that has done known things.
 
+use std::cell::Cell;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
 use serde_json::json;
 
+use crate::support::lines::Lines;
 use crate::support::raw::{handshake, text_frame};
-use crate::support::server::Server;
+use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 use crate::support::{on_shards, until};
 
@@ -197,4 +202,79 @@ fn the_stats_tell_the_same_as_the_page() {
             assert!(shard["totals"]["turns"].as_u64().unwrap() > 0);
         }
     });
+}
+
+/// `ringmesh stats` with those arguments, asking that server.
+fn stats_command(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = ringmesh();
+    command
+        .arg("stats")
+        .arg("--admin-url")
+        .arg(format!("http://{}", server.admin_address()))
+        .args(arguments)
+        .env("RINGMESH_ADMIN_TOKEN", server.admin().bearer)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_stats_command_shows_node_shards_and_stages() {
+    on_shards(|shards| {
+        let server = Setup::new(shards).start();
+        let _clients: Vec<_> = (0..5).map(|_| server.anonymous()).collect();
+        let output = stats_command(&server, &[]).output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let tables: Vec<Vec<&str>> = text.split("\n\n").map(|it| it.lines().collect()).collect();
+        assert_eq!(tables.len(), 3, "{text}");
+        assert!(tables[0][0].starts_with(concat!("ringmesh ", env!("CARGO_PKG_VERSION"), ", up ")));
+        assert_eq!(tables[1].len(), 1 + usize::from(shards));
+        let connections = tables[1][1..].iter().map(|row| {
+            let cell = row.split_whitespace().nth(2).unwrap();
+            cell.parse::<u32>().unwrap()
+        });
+        assert_eq!(connections.sum::<u32>(), 5, "{text}");
+        let handshakes = tables[2].iter().find_map(|it| it.strip_prefix("handshake"));
+        assert_eq!(handshakes.unwrap().split_whitespace().next(), Some("5"));
+
+        let output = stats_command(&server, &["--json"]).output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            answer["shards"].as_array().unwrap().len(),
+            usize::from(shards)
+        );
+    });
+}
+
+#[test]
+fn who_watches_sees_rates_and_sees_the_server_go_and_come() {
+    let mut server = Setup::new(1).start();
+    let mut watch = stats_command(&server, &["--watch"]).spawn().unwrap();
+    let lines = Lines::of(watch.stdout.take().unwrap());
+    lines.find("rates", |line| line.contains("IN/S").then_some(()));
+    server.signal(Signal::TERM);
+    server.exit_status();
+    lines.find("its end", |line| {
+        line.starts_with("no answer from").then_some(())
+    });
+    server.kill_and_restart();
+    let gone = Cell::new(false);
+    lines.find("its return", |line| {
+        gone.set(gone.get() || line.starts_with("no answer from"));
+        (gone.get() && line.starts_with("ringmesh ")).then_some(())
+    });
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+
+    // Who is not there to begin with is an error.
+    server.signal(Signal::TERM);
+    server.exit_status();
+    let output = stats_command(&server, &["--watch"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("no answer from") && text.lines().count() == 1,
+        "{text}"
+    );
 }

@@ -5,6 +5,7 @@
 
 mod command;
 mod show;
+mod stats;
 
 use std::fmt;
 use std::time::Duration;
@@ -122,6 +123,12 @@ impl AdminClient {
 #[must_use]
 pub fn render(command: &AdminCommand, answer: &Value) -> String {
     show::render(command, answer)
+}
+
+/// The answer to [`AdminCommand::Stats`] as people read it, compared with an earlier one.
+#[must_use]
+pub fn render_stats(now: &Value, earlier: Option<&Value>) -> String {
+    stats::render(now, earlier)
 }
 
 fn read(mut answer: Response<Body>) -> Result<Value, ClientError> {

@@ -1,8 +1,9 @@
 //! Answers as people read them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::command::AdminCommand;
+use super::stats;
 
 /// A command's answer as text that ends with a newline.
 pub fn render(command: &AdminCommand, answer: &Value) -> String {
@@ -23,7 +24,7 @@ pub fn render(command: &AdminCommand, answer: &Value) -> String {
             const HEADS: [&str; 5] = ["KEY", "TYPE", "NAME", "PATTERNS", "ACTIONS"];
             table(&HEADS, &rows(&answer["keys"], &COLUMNS))
         }
-        AdminCommand::Stats => stats(answer),
+        AdminCommand::Stats => stats::render(answer, None),
         AdminCommand::CreateKey(..) | AdminCommand::RotateKey(..)
             if answer.get("signingSecret").is_some() =>
         {
@@ -56,32 +57,6 @@ fn push_fields(path: &str, value: &Value, lines: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The node's own fields, then each list of objects (the shards) as a table.
-fn stats(answer: &Value) -> String {
-    let Value::Object(answer) = answer else {
-        return fields(answer);
-    };
-    let is_list =
-        |value: &Value| matches!(value, Value::Array(of) if of.iter().all(Value::is_object));
-    let (lists, node): (Map<_, _>, Map<_, _>) = answer
-        .clone()
-        .into_iter()
-        .partition(|(_, value)| is_list(value));
-    let mut text = fields(&Value::Object(node));
-    for list in lists.values() {
-        let mut lines = Vec::new();
-        let Some(first) = list.get(0) else { continue };
-        push_fields("", first, &mut lines);
-        let mut columns: Vec<_> = lines.iter().map(|line| line[0].as_str()).collect();
-        columns.sort_by_key(|column| *column != "shard");
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text += &table(&columns, &rows(list, &columns));
-    }
-    text
-}
-
 fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
     let objects = list.as_array().map_or(&[][..], Vec::as_slice);
     let at = |object: &Value, path: &str| {
@@ -97,7 +72,7 @@ fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
 }
 
 /// A value in one line. What a terminal would obey is taken out.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -109,7 +84,8 @@ fn cell(value: &Value) -> String {
         .collect()
 }
 
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+/// Rows under their heads, each column as wide as its widest cell.
+pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<_> = heads.iter().map(|head| (*head).to_owned()).collect();
     let lines = || {
         std::iter::once(&heads)
@@ -184,24 +160,6 @@ mod tests {
             &AdminCommand::RotateKey("k".into(), None),
             answer.clone(),
             "keyId          k\nsigningSecret  s\n\nThe secrets are not shown again.\n",
-        );
-    }
-
-    #[test]
-    fn stats_are_the_node_and_a_row_for_each_shard() {
-        check(
-            &AdminCommand::Stats,
-            json!({
-                "version": "1", "shards": [
-                    {"shard": 0, "loop": {"p99": 3}}, {"shard": 1, "loop": {"p99": 12}},
-                ],
-            }),
-            "version  1\n\nshard  loop.p99\n0      3\n1      12\n",
-        );
-        check(
-            &AdminCommand::Stats,
-            json!({"version": "1", "shards": []}),
-            "version  1\n",
         );
     }
 

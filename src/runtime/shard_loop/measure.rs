@@ -12,6 +12,7 @@ use super::ShardLoop;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot, Stage};
+use crate::runtime::process::thread_cpu_ns;
 use crate::shard::effect::FanOut;
 
 /// Publications of one turn whose last write is measured each by itself. Those beyond are
@@ -150,6 +151,7 @@ impl ShardLoop {
         };
         ShardSnapshot {
             shard: self.shard.number(),
+            cpu_ns: thread_cpu_ns(),
             gauges,
             metrics: Box::new(self.shard.metrics().clone()),
         }

@@ -1,0 +1,128 @@
+//! What the process as a whole takes of the machine, as the kernel counts it.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+use crate::metrics::text::{Kind, Page};
+use crate::runtime::clock::{Clock, unix_ms};
+
+/// The process at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessUsage {
+    uptime_ms: u64,
+    started_unix_ms: u64,
+    cpu_ns: u64,
+    resident_bytes: u64,
+    open_files: u64,
+    open_files_max: Option<u64>,
+}
+
+impl ProcessUsage {
+    /// Reads it. `clock` was started with the process. What cannot be read is 0.
+    #[must_use]
+    pub fn read(clock: Clock) -> Self {
+        let uptime_ms = clock.now().mono_ms;
+        Self {
+            uptime_ms,
+            started_unix_ms: unix_ms().saturating_sub(uptime_ms),
+            cpu_ns: cpu_ns(ClockId::ProcessCPUTime),
+            resident_bytes: resident_bytes().unwrap_or_default(),
+            open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            open_files_max: getrlimit(Resource::Nofile).current,
+        }
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn report(&self) -> Value {
+        json!({
+            "uptimeMs": self.uptime_ms,
+            "cpuMs": self.cpu_ns / 1_000_000,
+            "residentBytes": self.resident_bytes,
+            "openFiles": self.open_files,
+            "openFilesMax": self.open_files_max,
+        })
+    }
+
+    /// Appends it to a metrics page.
+    pub fn append(&self, page: &mut Page) {
+        let seconds = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
+        page.single(
+            Kind::Gauge,
+            "process_start_time_seconds",
+            "When the process started, as Unix time.",
+            seconds(self.started_unix_ms),
+        );
+        page.single(
+            Kind::Counter,
+            "process_cpu_seconds_total",
+            "CPU time of all threads.",
+            seconds(self.cpu_ns / 1_000_000),
+        );
+        page.single(
+            Kind::Gauge,
+            "process_resident_memory_bytes",
+            "Memory of the process (VmRSS).",
+            self.resident_bytes,
+        );
+        page.single(
+            Kind::Gauge,
+            "process_open_fds",
+            "Open file descriptors.",
+            self.open_files,
+        );
+        if let Some(most) = self.open_files_max {
+            page.single(
+                Kind::Gauge,
+                "process_max_fds",
+                "File descriptors that may be open.",
+                most,
+            );
+        }
+    }
+}
+
+/// CPU time of the calling thread, in nanoseconds.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    cpu_ns(ClockId::ThreadCPUTime)
+}
+
+fn cpu_ns(clock: ClockId) -> u64 {
+    const NS_PER_SEC: u64 = 1_000_000_000;
+    let time = clock_gettime(clock);
+    // Neither is ever negative.
+    time.tv_sec as u64 * NS_PER_SEC + time.tv_nsec as u64
+}
+
+/// `VmRSS` of proc_pid_status(5), which counts in kB.
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_files_and_a_limit() {
+        let usage = ProcessUsage::read(Clock::start());
+        assert!(usage.resident_bytes > 1_024 * 1_024);
+        assert!(usage.open_files >= 3);
+        assert!(
+            usage
+                .open_files_max
+                .is_none_or(|most| most >= usage.open_files)
+        );
+        assert!(usage.cpu_ns > 0 && thread_cpu_ns() > 0);
+        let mut page = Page::default();
+        usage.append(&mut page);
+        assert_eq!(page.into_string().matches("# TYPE").count(), 5);
+    }
+}
