@@ -11,7 +11,7 @@ use crate::metrics::text::{Kind, Page, append_shards};
 use crate::metrics::{ShardSnapshot, report};
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::clock::Clock;
-use crate::runtime::process::ProcessUsage;
+use crate::runtime::process::{Process, ProcessUsage};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -20,7 +20,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct ControlLink {
     shards: ShardsHandle,
     draining: Arc<AtomicBool>,
-    clock: Clock,
+    process: Process,
 }
 
 impl ControlLink {
@@ -31,7 +31,7 @@ impl ControlLink {
         Self {
             shards,
             draining,
-            clock,
+            process: Process::since(clock),
         }
     }
 
@@ -61,7 +61,7 @@ impl Shards for ControlLink {
             let latencies = all.iter().map(|snapshot| &snapshot.metrics.latencies);
             json!({
                 "version": VERSION,
-                "process": ProcessUsage::read(self.clock).report(),
+                "process": ProcessUsage::read(&self.process).report(),
                 "latencies": report::latencies(latencies),
                 "shards": all.iter().map(report::shard).collect::<Vec<_>>(),
             })
@@ -73,7 +73,7 @@ impl Shards for ControlLink {
             let mut page = Page::default();
             page.metric(Kind::Gauge, "build_info", "1, with the version.");
             page.sample("build_info", &[("version", VERSION.to_owned())], 1);
-            ProcessUsage::read(self.clock).append(&mut page);
+            ProcessUsage::read(&self.process).append(&mut page);
             append_shards(&mut page, &self.snapshots().await);
             page
         })

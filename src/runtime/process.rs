@@ -9,6 +9,25 @@ use serde_json::{Value, json};
 use crate::metrics::text::{Kind, Page};
 use crate::runtime::clock::{Clock, unix_ms};
 
+/// When the process started.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    clock: Clock,
+    /// Found out once: who watches it takes every change for another start.
+    started_unix_ms: u64,
+}
+
+impl Process {
+    /// This process. `clock` was started with it.
+    #[must_use]
+    pub fn since(clock: Clock) -> Self {
+        Self {
+            clock,
+            started_unix_ms: unix_ms().saturating_sub(clock.now().mono_ms),
+        }
+    }
+}
+
 /// The process at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessUsage {
@@ -21,13 +40,12 @@ pub struct ProcessUsage {
 }
 
 impl ProcessUsage {
-    /// Reads it. `clock` was started with the process. What cannot be read is 0.
+    /// Reads it. What cannot be read is 0.
     #[must_use]
-    pub fn read(clock: Clock) -> Self {
-        let uptime_ms = clock.now().mono_ms;
+    pub fn read(of: &Process) -> Self {
         Self {
-            uptime_ms,
-            started_unix_ms: unix_ms().saturating_sub(uptime_ms),
+            uptime_ms: of.clock.now().mono_ms,
+            started_unix_ms: of.started_unix_ms,
             cpu_ns: cpu_ns(ClockId::ProcessCPUTime),
             resident_bytes: resident_bytes().unwrap_or_default(),
             open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
@@ -112,7 +130,7 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_files_and_a_limit() {
-        let usage = ProcessUsage::read(Clock::start());
+        let usage = ProcessUsage::read(&Process::since(Clock::start()));
         assert!(usage.resident_bytes > 1_024 * 1_024);
         assert!(usage.open_files >= 3);
         assert!(

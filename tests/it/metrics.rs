@@ -1,6 +1,7 @@
 //! What `/metrics` and the stats tell of a server that has done known things.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -202,6 +203,43 @@ fn the_stats_tell_the_same_as_the_page() {
             assert!(shard["totals"]["turns"].as_u64().unwrap() > 0);
         }
     });
+}
+
+#[test]
+fn dashboard_and_alerts_name_what_is_there() {
+    let server = Setup::new(2).start();
+    let page = Page::of(&server).0;
+    let samples: HashSet<&str> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    for (name, text) in [
+        (
+            "dashboard",
+            include_str!("../../tuning/grafana-dashboard.json"),
+        ),
+        ("alerts", include_str!("../../tuning/prometheus-alerts.yml")),
+    ] {
+        let mut found = 0;
+        for (at, _) in text.match_indices("ringmesh_") {
+            let is_of_name = |char: char| char == '_' || char.is_ascii_alphanumeric();
+            let metric = text[at..].split(|char| !is_of_name(char)).next().unwrap();
+            assert!(samples.contains(metric), "{name}: there is no {metric}");
+            found += 1;
+        }
+        assert!(found > 10, "{name}: {found}");
+    }
+}
+
+#[test]
+fn the_start_of_the_process_does_not_move() {
+    let server = Setup::new(1).start();
+    let started = || Page::of(&server).sum("process_start_time_seconds", "");
+    let first = started();
+    for _ in 0..20 {
+        assert_eq!(started(), first);
+    }
 }
 
 /// `ringmesh stats` with those arguments, asking that server.
