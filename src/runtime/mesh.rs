@@ -7,6 +7,7 @@
 //! [`Input::Link`](crate::shard::input::Input::Link).
 
 use std::sync::Arc;
+use std::vec;
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
@@ -26,6 +27,8 @@ struct Sent {
 
 /// Batches that a link holds before its sender keeps them back.
 const LINK_BATCHES_MAX: usize = 64;
+/// Messages of one link that are handed out before those of the next.
+const MESSAGES_IN_A_ROW: usize = 64;
 /// Bytes kept back for one link before what feeds it is held back too.
 const BACKLOG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
@@ -49,9 +52,14 @@ pub fn link_all(wakes: &[Arc<Wake>]) -> Vec<(MeshOut, MeshIn)> {
                 wake: wake.clone(),
                 backlog: Batch::new(),
                 backlog_since_ns: 0,
+                backlog_bytes: 0,
                 over_limit: false,
             }));
-            ends[to].1.links.push((ShardId(from as u16), receiver));
+            ends[to].1.links.push(Inbox {
+                from: ShardId(from as u16),
+                receiver,
+                begun: Batch::new().into_iter(),
+            });
         }
     }
     ends
@@ -70,6 +78,8 @@ struct Link {
     backlog: Batch,
     /// When the first of it was to be sent.
     backlog_since_ns: u64,
+    /// What it weighs.
+    backlog_bytes: usize,
     over_limit: bool,
 }
 
@@ -111,6 +121,7 @@ impl MeshOut {
 impl Link {
     /// Answers whether the link is over its limit, where that has changed.
     fn send(&mut self, batch: &mut Batch, now_ns: u64) -> Option<bool> {
+        self.backlog_bytes += batch.iter().map(MeshMessage::weight).sum::<usize>();
         if self.backlog.is_empty() {
             self.backlog_since_ns = now_ns;
             std::mem::swap(&mut self.backlog, batch);
@@ -125,14 +136,17 @@ impl Link {
             batch: std::mem::take(&mut self.backlog),
         };
         match self.sender.push(sent) {
-            Ok(()) => self.wake.wake(),
+            Ok(()) => {
+                self.backlog_bytes = 0;
+                self.wake.wake();
+            }
             Err(PushError::Full(sent)) => self.backlog = sent.batch,
         }
         let bytes_max = match self.over_limit {
             true => BACKLOG_BYTES_MAX / 2,
             false => BACKLOG_BYTES_MAX,
         };
-        let over = self.backlog.iter().map(MeshMessage::weight).sum::<usize>() > bytes_max;
+        let over = self.backlog_bytes > bytes_max;
         (std::mem::replace(&mut self.over_limit, over) != over).then_some(over)
     }
 }
@@ -140,32 +154,80 @@ impl Link {
 /// The incoming links of one shard.
 #[derive(Default)]
 pub struct MeshIn {
-    links: Vec<(ShardId, Consumer<Sent>)>,
+    links: Vec<Inbox>,
+    /// Whose turn it is, and for how many messages more.
+    at: usize,
+    left: usize,
+}
+
+/// The receiving end of one link.
+struct Inbox {
+    from: ShardId,
+    receiver: Consumer<Sent>,
+    /// What is left of the batch that was begun.
+    begun: vec::IntoIter<MeshMessage>,
+}
+
+/// A message that has come.
+#[derive(Debug)]
+pub struct Incoming {
+    /// From which shard.
+    pub from: ShardId,
+    /// What it says.
+    pub message: MeshMessage,
+    /// When its batch was sent, with the first message of each batch: in nanoseconds on the
+    /// monotonic clock.
+    pub sent_ns: Option<u64>,
 }
 
 impl MeshIn {
-    /// Whether no batch has come.
+    /// Whether no message has come.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.links.iter().all(|(_, link)| link.is_empty())
+        self.len() == 0
     }
 
-    /// How many batches have come.
+    /// How many batches have come, those that were begun included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.links.iter().map(|(_, link)| link.slots()).sum()
+        self.links.iter().map(Inbox::len).sum()
     }
 
-    /// Hands out the batches that have come, link by link and those of a link in order, and when
-    /// each was sent. What comes meanwhile waits for the next call.
-    pub fn take(&mut self, mut handle: impl FnMut(ShardId, u64, Batch)) {
-        for (from, link) in &mut self.links {
-            for _ in 0..link.slots() {
-                if let Ok(sent) = link.pop() {
-                    handle(*from, sent.at_ns, sent.batch);
-                }
+    /// The next message: those of a link in order, the links in turn, so that a long batch does
+    /// not keep the others waiting.
+    pub fn next(&mut self) -> Option<Incoming> {
+        for _ in 0..=self.links.len() {
+            if self.left > 0
+                && let Some(incoming) = self.links.get_mut(self.at).and_then(Inbox::next)
+            {
+                self.left -= 1;
+                return Some(incoming);
             }
+            self.at = (self.at + 1) % self.links.len().max(1);
+            self.left = MESSAGES_IN_A_ROW;
         }
+        None
+    }
+}
+
+impl Inbox {
+    fn len(&self) -> usize {
+        self.receiver.slots() + usize::from(self.begun.len() > 0)
+    }
+
+    fn next(&mut self) -> Option<Incoming> {
+        let mut sent_ns = None;
+        if self.begun.len() == 0 {
+            // No batch is empty.
+            let sent = self.receiver.pop().ok()?;
+            sent_ns = Some(sent.at_ns);
+            self.begun = sent.batch.into_iter();
+        }
+        Some(Incoming {
+            from: self.from,
+            message: self.begun.next()?,
+            sent_ns,
+        })
     }
 }
 
@@ -188,19 +250,16 @@ mod tests {
     }
 
     fn taken(mesh: &mut MeshIn) -> Vec<(ShardId, u64)> {
-        let mut taken = Vec::new();
-        mesh.take(|from, _, batch| {
-            taken.extend(numbers(batch).map(|number| (from, number)));
-        });
-        taken
+        incoming(mesh)
+            .map(|(from, number, _)| (from, number))
+            .collect()
     }
 
-    fn numbers(batch: Batch) -> impl Iterator<Item = u64> {
-        batch.into_iter().map(|message| {
-            let MeshMessage::Reach(number) = message else {
-                panic!("{message:?}");
-            };
-            number
+    /// From whom, which number, and when its batch was sent.
+    fn incoming(mesh: &mut MeshIn) -> impl Iterator<Item = (ShardId, u64, Option<u64>)> {
+        std::iter::from_fn(|| mesh.next()).map(|incoming| match incoming.message {
+            MeshMessage::Reach(number) => (incoming.from, number, incoming.sent_ns),
+            message => panic!("{message:?}"),
         })
     }
 
@@ -212,7 +271,9 @@ mod tests {
         links[1].0.send(&mut for_shard_2(3..4), 0, |_, _| panic!());
         assert!(links[0].1.is_empty() && links[1].1.is_empty());
         let expected = [(0, 0), (0, 1), (0, 2), (1, 3)].map(|(from, it)| (ShardId(from), it));
-        assert_eq!(taken(&mut links[2].1), expected);
+        let mut all = taken(&mut links[2].1);
+        all.sort_unstable();
+        assert_eq!(all, expected);
         assert!(links[2].1.is_empty());
     }
 
@@ -237,18 +298,46 @@ mod tests {
             .0
             .send(&mut for_shard_2(count..count + 1), 5_000, |_, _| panic!());
         assert!(!links[0].0.has_backlog());
-        let mut sent_ns = 0;
-        links[2].1.take(|_, at_ns, batch| {
-            sent_ns = at_ns;
-            all.extend(numbers(batch).map(|number| (ShardId(0), number)));
-        });
-        assert_eq!(
-            sent_ns,
-            1_000 + LINK_BATCHES_MAX as u64,
-            "the oldest of what waited"
-        );
+        let mut sent_ns = None;
+        for (from, number, batch_sent_ns) in incoming(&mut links[2].1) {
+            sent_ns = sent_ns.or(batch_sent_ns);
+            all.push((from, number));
+        }
+        let oldest = 1_000 + LINK_BATCHES_MAX as u64;
+        assert_eq!(sent_ns, Some(oldest));
         let expected: Vec<_> = (0..=count).map(|number| (ShardId(0), number)).collect();
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_long_batch_does_not_keep_the_other_links_waiting() {
+        let mut links = links();
+        let long = 0..10 * MESSAGES_IN_A_ROW as u64;
+        links[0]
+            .0
+            .send(&mut for_shard_2(long.clone()), 1, |_, _| panic!());
+        links[1].0.send(&mut for_shard_2(7..9), 2, |_, _| panic!());
+        assert_eq!(links[2].1.len(), 2);
+        let all: Vec<_> = incoming(&mut links[2].1).collect();
+        let place = all.iter().position(|it| *it == (ShardId(1), 7, Some(2)));
+        assert!(place.unwrap() <= MESSAGES_IN_A_ROW, "{place:?}");
+        let of_long: Vec<u64> = all
+            .iter()
+            .filter(|(from, ..)| *from == ShardId(0))
+            .map(|(_, number, _)| *number)
+            .collect();
+        assert_eq!(of_long, long.collect::<Vec<_>>());
+        assert_eq!(all.iter().filter(|it| it.2.is_some()).count(), 2);
+    }
+
+    #[test]
+    fn a_batch_that_was_begun_is_not_forgotten() {
+        let mut links = links();
+        links[0].0.send(&mut for_shard_2(0..3), 1, |_, _| panic!());
+        assert!(links[2].1.next().is_some());
+        assert_eq!(links[2].1.len(), 1);
+        assert_eq!(taken(&mut links[2].1), [(ShardId(0), 1), (ShardId(0), 2)]);
+        assert!(links[2].1.is_empty() && links[2].1.next().is_none());
     }
 
     #[test]

@@ -74,6 +74,13 @@ impl ShardLoop {
         self.record(Stage::ReadToCommand, now_ns.saturating_sub(ready_ns));
     }
 
+    /// A batch is handled that another shard sent at `sent_ns`.
+    pub(super) fn begin_batch(&mut self, sent_ns: u64) {
+        let now_ns = self.clock.mono_ns();
+        self.shard.stamp(now_ns);
+        self.record(Stage::MeshHop, now_ns.saturating_sub(sent_ns));
+    }
+
     /// A socket gave that many bytes.
     pub(super) fn count_received(&mut self, bytes: usize) {
         self.shard.metrics().counters.bytes_received += bytes as u64;
