@@ -6,6 +6,7 @@ pub mod clock;
 pub mod command;
 pub mod control_link;
 mod descriptors;
+mod flush_queue;
 pub mod listener;
 mod mesh;
 pub mod preflight;

@@ -23,6 +23,7 @@ use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands};
+use crate::runtime::flush_queue::FlushQueue;
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::ring::{RingEvent, SocketRing};
@@ -44,8 +45,6 @@ const READS_PER_TURN_MAX: usize = 128;
 const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Messages of other shards handled in one turn: about 0.5 ms.
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
-/// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-const FLUSHES_PER_TURN_MAX: usize = 128;
 
 /// See the top of this file.
 pub struct ShardLoop {
@@ -65,7 +64,7 @@ pub struct ShardLoop {
     events: Vec<RingEvent>,
     to_read: VecDeque<ConnectionId>,
     to_handshake: VecDeque<ConnectionId>,
-    to_flush: VecDeque<ConnectionId>,
+    to_flush: FlushQueue,
     /// Connections that wait at a fence, and until when.
     fenced: VecDeque<(u64, ConnectionId)>,
     /// Connections that are being flushed together; empty between turns.
@@ -131,7 +130,7 @@ impl ShardLoop {
             events: Vec::new(),
             to_read: VecDeque::new(),
             to_handshake: VecDeque::new(),
-            to_flush: VecDeque::new(),
+            to_flush: FlushQueue::default(),
             fenced: VecDeque::new(),
             batch: Vec::new(),
             to_accept: VecDeque::new(),
@@ -247,7 +246,7 @@ impl ShardLoop {
         if writable && socket.write_blocked {
             socket.write_blocked = false;
             self.measuring.unblocked(id);
-            self.to_flush.push_back(id);
+            self.to_flush.push(id);
         }
         if last {
             let raw = socket.raw();
@@ -384,18 +383,18 @@ impl ShardLoop {
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.queue_dirty(now);
         self.begin_fan_outs();
-        let count = FLUSHES_PER_TURN_MAX.min(self.to_flush.len());
+        let count = self.to_flush.turn_len();
         if count >= fan_out::BATCH_MIN {
             self.flush_batch(count, now)?;
         } else {
             for _ in 0..count {
-                let Some(id) = self.to_flush.pop_front() else {
+                let Some(id) = self.to_flush.pop() else {
                     break;
                 };
                 self.flush_one(id, now)?;
             }
         }
-        self.end_fan_outs(count);
+        self.end_fan_outs();
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id);
         }

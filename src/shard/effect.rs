@@ -11,7 +11,8 @@ use crate::shard::mesh_message::MeshMessage;
 /// What a shard asks for. The runtime empties the lists; the shard only appends.
 #[derive(Debug)]
 pub struct Effects {
-    /// Connections with something to write, or to finish: each once until it is flushed.
+    /// Connections with something to write, or to finish: each once until it is flushed, and
+    /// first those that are few.
     pub dirty: Vec<ConnectionId>,
     /// Connections whose sockets may be read again after having been held back.
     pub readable: Vec<ConnectionId>,

@@ -19,7 +19,7 @@ impl ShardLoop {
     pub(super) fn flush_batch(&mut self, count: usize, now: Now) -> io::Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         for _ in 0..count {
-            let Some(id) = self.to_flush.pop_front() else {
+            let Some(id) = self.to_flush.pop() else {
                 break;
             };
             match self.sockets.get(id) {

@@ -19,11 +19,11 @@ impl ShardLoop {
             if self.shard.is_fenced(id) {
                 self.fenced.push_back((now.mono_ms + FENCE_MS, id));
             } else {
-                self.to_flush.push_back(id);
+                self.to_flush.push_new(id);
             }
         }
         while let Some((_, id)) = self.fenced.pop_front_if(|(at, _)| *at <= now.mono_ms) {
-            self.to_flush.push_back(id);
+            self.to_flush.push(id);
         }
     }
 

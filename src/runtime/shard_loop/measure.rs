@@ -12,6 +12,7 @@ use super::ShardLoop;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot, Stage};
+use crate::runtime::flush_queue::Mark;
 use crate::runtime::process::thread_cpu_ns;
 use crate::shard::effect::FanOut;
 
@@ -23,11 +24,10 @@ const FAN_OUTS_PER_TURN_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Measuring {
     turn_began_ns: u64,
-    /// Outboxes flushed since the start.
-    flushed: u64,
-    /// Publications on their way to sockets, how many they stand for, and how many outboxes
-    /// will have been flushed when their last write has been tried.
-    under_way: VecDeque<(FanOut, u32, u64)>,
+    /// Publications whose last write is in this turn, and how many each stands for.
+    ending: Vec<(FanOut, u32)>,
+    /// Those whose last write is later, and when.
+    under_way: VecDeque<(FanOut, u32, Mark)>,
     /// Connections whose sockets take no more for now.
     blocked: AHashSet<ConnectionId>,
 }
@@ -54,6 +54,7 @@ impl ShardLoop {
     pub(super) fn begin_turn(&mut self) -> (Now, u64) {
         let (now, began_ns) = self.clock.now_and_ns();
         self.shard.stamp(began_ns);
+        self.to_flush.begin_turn();
         self.measuring.turn_began_ns = began_ns;
         let metrics = self.shard.metrics();
         metrics.counters.turns += 1;
@@ -106,28 +107,41 @@ impl ShardLoop {
     /// This turn's publications are in the outboxes that stand in the queue now.
     pub(super) fn begin_fan_outs(&mut self) {
         let Measuring {
-            flushed, under_way, ..
+            ending, under_way, ..
         } = &mut self.measuring;
-        let flushed_then = *flushed + self.to_flush.len() as u64;
-        for (at, fan_out) in self.effects.fan_outs.drain(..).enumerate() {
-            match under_way.back_mut() {
-                Some((_, count, _)) if at >= FAN_OUTS_PER_TURN_MAX => *count += 1,
-                _ => under_way.push_back((fan_out, 1, flushed_then)),
+        let mark = self.to_flush.mark();
+        let mut fan_outs = self.effects.fan_outs.drain(..);
+        for fan_out in fan_outs.by_ref().take(FAN_OUTS_PER_TURN_MAX) {
+            match mark {
+                None => ending.push((fan_out, 1)),
+                Some(mark) => under_way.push_back((fan_out, 1, mark)),
             }
+        }
+        let beyond = fan_outs.count() as u32;
+        let last = match mark {
+            None => ending.last_mut().map(|(_, count)| count),
+            Some(_) => under_way.back_mut().map(|(_, count, _)| count),
+        };
+        if let Some(count) = last {
+            *count += beyond;
         }
     }
 
-    /// That many outboxes have been flushed.
-    pub(super) fn end_fan_outs(&mut self, flushed: usize) {
-        self.measuring.flushed += flushed as u64;
+    /// This turn's outboxes have been flushed.
+    pub(super) fn end_fan_outs(&mut self) {
         let Measuring {
-            flushed, under_way, ..
+            ending, under_way, ..
         } = &mut self.measuring;
-        let is_over = |(_, _, then): &mut (FanOut, u32, u64)| *then <= *flushed;
-        let mut now_ns = None;
+        let is_over = |(_, _, mark): &mut (FanOut, u32, Mark)| self.to_flush.is_past(*mark);
         while let Some((fan_out, count, _)) = under_way.pop_front_if(is_over) {
-            let now_ns = *now_ns.get_or_insert_with(|| self.clock.mono_ns());
-            let latencies = &mut self.shard.metrics().latencies;
+            ending.push((fan_out, count));
+        }
+        if ending.is_empty() {
+            return;
+        }
+        let now_ns = self.clock.mono_ns();
+        let latencies = &mut self.shard.metrics().latencies;
+        for (fan_out, count) in ending.drain(..) {
             let since = |began_ns: u64| now_ns.saturating_sub(began_ns);
             latencies.record_n(Stage::FanOut, since(fan_out.read_ns), count);
             latencies.record_n(Stage::OrderToLastWrite, since(fan_out.ordered_ns), count);
@@ -144,7 +158,7 @@ impl ShardLoop {
             .effects
             .dirty
             .iter()
-            .chain(&self.to_flush)
+            .chain(self.to_flush.iter())
             .chain(fenced);
         let waiting = queued.filter(|id| !blocked.contains(id)).chain(blocked);
         let gauges = Gauges {

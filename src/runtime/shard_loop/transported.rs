@@ -83,7 +83,7 @@ impl ShardLoop {
         let Received { client, next } =
             transport.receive(&mut self.scratch[..count], &mut plaintext);
         if !transport.unsent.is_empty() || matches!(next, Next::Refused(_)) {
-            self.to_flush.push_back(id);
+            self.to_flush.push(id);
         }
         if matches!(next, Next::Plain) {
             socket.transport = None;
