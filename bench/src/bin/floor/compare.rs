@@ -10,6 +10,9 @@ use ringmesh_bench::real::Server;
 
 use crate::server::{FloorServer, Sending};
 
+/// What is not measured at the start, while caches and pools fill.
+pub const WARM_UP: Duration = Duration::from_millis(300);
+
 /// What all measurements share.
 #[derive(Args, Clone, Debug)]
 pub struct Runs {

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use ringmesh_bench::client::Readers;
 use ringmesh_bench::fixture::{PUBLISHABLE_KEY, message_frame_bytes, text_frame};
-use ringmesh_bench::machine::{Cores, CpuMeter};
+use ringmesh_bench::machine::{Cores, CpuMeter, threads_cpu};
 use ringmesh_bench::real::Server;
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP};
 use crate::greeting;
 use crate::server::{FloorServer, Sending, Work};
 
-/// What is not measured at the start, while caches and pools fill.
-const WARM_UP: Duration = Duration::from_millis(300);
+/// How the thread of the first shard is named.
+const SHARD_0: &str = "shard-0";
 /// A delivery that takes longer is lost.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,10 +58,25 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
         Contender::floor(Sending::Uring, &floor),
         Contender::RINGMESH,
     ];
-    compare(arguments, &contenders)
+    compare(arguments, &["kmsg/s"], &contenders)
 }
 
-fn compare(arguments: &Arguments, contenders: &[Contender]) -> io::Result<Comparison> {
+/// One shard and two, both on the server's core: what two cost is counted in full there, and the
+/// load, which fills the other core, does not slow them down. What they gain by running at the
+/// same time is not measured.
+pub fn run_shards(arguments: &Arguments) -> io::Result<Comparison> {
+    let contenders = [
+        Contender::ringmesh("one shard", 1),
+        Contender::ringmesh("two shards", 2),
+    ];
+    compare(arguments, &["kmsg/s", "shard 0 %"], &contenders)
+}
+
+fn compare(
+    arguments: &Arguments,
+    columns: &'static [&'static str],
+    contenders: &[Contender],
+) -> io::Result<Comparison> {
     let frames = arguments.frames();
     let is_shared_evenly = arguments.in_flight.is_multiple_of(arguments.channels);
     if arguments.in_flight == 0 || !is_shared_evenly {
@@ -78,7 +93,7 @@ fn compare(arguments: &Arguments, contenders: &[Contender]) -> io::Result<Compar
             frames.delivery_bytes
         ),
         unit: "delivery",
-        columns: &["kmsg/s"],
+        columns,
         contenders,
     };
     load.compare(&arguments.runs, |contender, server| {
@@ -141,13 +156,18 @@ fn measure(
     }
     load.run(WARM_UP)?;
     let (delivered, start) = (load.delivered, Instant::now());
+    let cpu = || [SHARD_0, ""].map(|threads| threads_cpu(server.pid(), threads));
+    let before = cpu();
     let meter = CpuMeter::start(server.pid(), Cores::get().server);
     load.run(arguments.runs.duration())?;
     let deliveries = load.delivered - delivered;
     let per_second = deliveries as f64 / start.elapsed().as_secs_f64();
+    let cpu_us = meter.per_unit_us(deliveries);
+    let [shard_0, all] = cpu().map(|it| it.as_secs_f64());
+    let percent = 100.0 * (shard_0 - before[0].as_secs_f64()) / (all - before[1].as_secs_f64());
     Ok(Outcome {
-        cpu_us: meter.per_unit_us(deliveries),
-        more: vec![per_second / 1_000.0],
+        cpu_us,
+        more: vec![per_second / 1_000.0, percent],
     })
 }
 

@@ -16,7 +16,9 @@ mod compare;
 mod connects;
 mod fan_out;
 mod greeting;
+mod inbound;
 mod latencies;
+mod open_loop;
 mod ping_pong;
 mod server;
 mod uring;
@@ -46,6 +48,12 @@ struct Arguments {
 enum Measurement {
     /// One channel, or several: CPU time per delivery.
     FanOut(fan_out::Arguments),
+    /// The same with one shard and with two: CPU time per delivery.
+    Shards(fan_out::Arguments),
+    /// One wide channel at a fixed rate, small ones beside it: latency.
+    OpenLoop(open_loop::Arguments),
+    /// Publications to empty channels, each with its ack: CPU time per message.
+    Inbound(inbound::Arguments),
     /// Pairs of peers at a fixed rate: CPU time per round trip, and its latency.
     PingPong(ping_pong::Arguments),
     /// Connect with a publishable key, read `welcome`, close: CPU time per connect.
@@ -120,6 +128,9 @@ impl Measurement {
     fn compare(&self) -> io::Result<Comparison> {
         match self {
             Self::FanOut(arguments) => fan_out::run(arguments),
+            Self::Shards(arguments) => fan_out::run_shards(arguments),
+            Self::OpenLoop(arguments) => open_loop::run(arguments),
+            Self::Inbound(arguments) => inbound::run(arguments),
             Self::PingPong(arguments) => ping_pong::run(arguments),
             Self::Connects(arguments) => connects::run(arguments),
             Self::Serve(_) => Err(io::Error::other("a server compares nothing")),
