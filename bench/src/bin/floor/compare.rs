@@ -25,6 +25,9 @@ pub struct Runs {
     /// Only servers whose name contains this.
     #[arg(long, default_value = "")]
     pub only: String,
+    /// What progress is reported with.
+    #[arg(skip)]
+    pub progress: String,
 }
 
 impl Runs {
@@ -109,7 +112,8 @@ pub struct Comparison {
     unit: &'static str,
     columns: &'static [&'static str],
     runs: usize,
-    figures: Vec<Figures>,
+    /// In the order of the contenders.
+    pub figures: Vec<Figures>,
 }
 
 /// A load that servers are compared under.
@@ -141,7 +145,8 @@ impl Load<'_> {
         let count = runs.runs.max(1);
         for run in 1..=count {
             for (contender, outcomes) in chosen.iter().zip(&mut outcomes) {
-                eprintln!("{}: run {run} of {count}, {}", self.title, contender.name);
+                let (title, name) = (&self.title, contender.name);
+                eprintln!("{}{title}: run {run} of {count}, {name}", runs.progress);
                 let server = contender.start()?;
                 outcomes.push(measure(contender, &server)?);
             }
@@ -165,13 +170,6 @@ impl Load<'_> {
 
 fn median_of(outcomes: &[Outcome], figure: impl Fn(&Outcome) -> f64) -> f64 {
     median(&mut outcomes.iter().map(figure).collect::<Vec<_>>())
-}
-
-impl Comparison {
-    /// The figures of a server, if it took part.
-    pub fn of(&self, name: &str) -> Option<&Figures> {
-        self.figures.iter().find(|it| it.name == name)
-    }
 }
 
 impl fmt::Display for Comparison {

@@ -16,11 +16,13 @@ mod compare;
 mod connects;
 mod fan_out;
 mod greeting;
+mod headline;
 mod inbound;
 mod latencies;
 mod open_loop;
 mod ping_pong;
 mod server;
+mod table;
 mod uring;
 
 use std::io;
@@ -30,8 +32,10 @@ use clap::{Parser, Subcommand};
 use ringmesh_bench::machine::{Cores, pin, raise_descriptor_limit};
 use ringmesh_bench::real;
 
-use crate::compare::Comparison;
 use crate::server::FloorServer;
+
+/// Open files that the measurements need with their usual number of connections.
+const DESCRIPTORS_MIN: u64 = 1_400;
 
 /// Runs a bare server and ringmesh under the same load and compares their CPU time.
 #[derive(Parser)]
@@ -46,6 +50,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Measurement {
+    /// All of it: the table of the README, for this machine.
+    Headline(headline::Arguments),
     /// One channel, or several: CPU time per delivery.
     FanOut(fan_out::Arguments),
     /// The same with one shard and with two: CPU time per delivery.
@@ -86,7 +92,7 @@ enum Serve {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().measurement {
         Measurement::Serve(server) => server.run(),
-        measurement => measurement.run(),
+        measurement => prepare().and_then(|()| measurement.run()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,29 +117,37 @@ impl Serve {
     }
 }
 
+/// Gives the load what it needs.
+fn prepare() -> io::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this build is not optimised, its figures say nothing");
+    }
+    if Cores::get().count < 2 {
+        eprintln!("warning: there is one core; the load shares it with the server");
+    }
+    let descriptors = raise_descriptor_limit();
+    if descriptors < DESCRIPTORS_MIN {
+        return Err(io::Error::other(format!(
+            "{DESCRIPTORS_MIN} descriptors are needed and {descriptors} allowed: raise the limit \
+             (ulimit -n {DESCRIPTORS_MIN})"
+        )));
+    }
+    pin(Cores::get().load)
+}
+
 impl Measurement {
     fn run(&self) -> io::Result<()> {
-        if cfg!(debug_assertions) {
-            eprintln!("warning: this build is not optimised, its figures say nothing");
-        }
-        if Cores::get().count < 2 {
-            eprintln!("warning: there is one core; the load shares it with the server");
-        }
-        let _ = raise_descriptor_limit();
-        pin(Cores::get().load)?;
-        println!("{}", self.compare()?);
-        Ok(())
-    }
-
-    fn compare(&self) -> io::Result<Comparison> {
-        match self {
+        let comparison = match self {
+            Self::Headline(arguments) => return arguments.run(),
             Self::FanOut(arguments) => fan_out::run(arguments),
             Self::Shards(arguments) => fan_out::run_shards(arguments),
             Self::OpenLoop(arguments) => open_loop::run(arguments),
             Self::Inbound(arguments) => inbound::run(arguments),
             Self::PingPong(arguments) => ping_pong::run(arguments),
             Self::Connects(arguments) => connects::run(arguments),
-            Self::Serve(_) => Err(io::Error::other("a server compares nothing")),
-        }
+            Self::Serve(server) => return server.run(),
+        };
+        println!("{}", comparison?);
+        Ok(())
     }
 }
