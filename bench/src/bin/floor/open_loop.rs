@@ -24,6 +24,8 @@ use crate::server::{FloorServer, Sending, Work};
 const WIDE_BATCH: usize = 16;
 /// A delivery that takes longer is lost.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Its part behind the point.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 /// The wide channel's name.
 const WIDE: &str = "wide-0000";
 
@@ -148,6 +150,15 @@ fn measure(
     Ok(Outcome { cpu_us, more })
 }
 
+/// When the publication of that number to one of the small channels is due, after the start: at
+/// some time in that second. Multiples of the golden ratio are spread evenly, over a second as
+/// over the interval of the wide channel, however many there are.
+fn small_due(small_count: u64, channel: usize, number: u64) -> Duration {
+    let multiple = number * small_count + channel as u64;
+    let offset = (multiple as f64 * GOLDEN_RATIO).fract();
+    Duration::from_secs(number) + Duration::from_secs_f64(offset)
+}
+
 struct Clients<'a> {
     frames: &'a Frames,
     /// The publisher is the last.
@@ -155,10 +166,8 @@ struct Clients<'a> {
     /// Pairs; the first of each publishes.
     small: Deliveries,
     interval: Duration,
-    /// When in a second each small channel publishes.
-    offsets: Vec<Duration>,
-    /// The small channels, in that order.
-    order: Vec<usize>,
+    /// Small channels.
+    small_count: u64,
 }
 
 impl<'a> Clients<'a> {
@@ -168,33 +177,26 @@ impl<'a> Clients<'a> {
         wide: Vec<TcpStream>,
         small: Vec<TcpStream>,
     ) -> io::Result<Self> {
-        // Multiples of the golden ratio are spread evenly over a second, and over the interval
-        // of the wide channel too.
-        let offset = |number: usize| (number as f64 * 0.618_033_988_749_895).fract();
-        let offsets: Vec<_> = (0..arguments.small)
-            .map(|number| Duration::from_secs_f64(offset(number)))
-            .collect();
-        let mut order: Vec<_> = (0..arguments.small).collect();
-        order.sort_unstable_by_key(|channel| offsets[*channel]);
         Ok(Self {
             frames,
             wide: Deliveries::new(wide, WIDE_BATCH, frames.delivery_bytes)?,
             small: Deliveries::new(small, arguments.small.max(1), frames.delivery_bytes)?,
             interval: Duration::from_secs(1) / arguments.rate.max(1),
-            offsets,
-            order,
+            small_count: arguments.small as u64,
         })
     }
 
-    /// When the small channels' publication of that number is due, after the start.
-    fn small_due(&self, number: u64) -> Option<(Duration, usize)> {
-        let count = self.order.len() as u64;
-        let seconds = number.checked_div(count)?;
-        let channel = self.order[(number % count) as usize];
-        Some((
-            Duration::from_secs(seconds) + self.offsets[channel],
-            channel,
-        ))
+    /// All publications of the small channels, the latest first.
+    fn small_schedule(&self, duration: Duration) -> Vec<(Duration, usize)> {
+        let seconds = 0..=duration.as_secs();
+        let channels = 0..self.small_count as usize;
+        let mut schedule: Vec<_> = seconds
+            .flat_map(|number| channels.clone().map(move |channel| (number, channel)))
+            .map(|(number, channel)| (small_due(self.small_count, channel, number), channel))
+            .filter(|(due, _)| *due < duration)
+            .collect();
+        schedule.sort_unstable_by(|one, other| other.cmp(one));
+        schedule
     }
 
     /// Publishes at the fixed rates, and waits for the last deliveries. Answers the latencies of
@@ -205,15 +207,14 @@ impl<'a> Clients<'a> {
         self.wide.begin();
         self.small.begin();
         let start = Instant::now();
-        let (interval, second) = (self.interval, Duration::from_secs(1));
+        let (interval, small_count) = (self.interval, self.small_count);
+        let mut small_schedule = self.small_schedule(duration);
         let (mut wide_sent, mut small_sent) = (0_u32, 0);
         loop {
             let elapsed = start.elapsed();
             let wide_due = (interval * wide_sent < duration).then(|| interval * wide_sent);
-            let small_due = self
-                .small_due(small_sent)
-                .filter(|(due, _)| *due < duration);
-            match (wide_due, small_due) {
+            let small_next = small_schedule.last().copied();
+            match (wide_due, small_next) {
                 (Some(due), _) if due <= elapsed => {
                     self.wide.send(self.wide.count() - 1, &self.frames.wide)?;
                     late.add(start.elapsed() - due);
@@ -223,6 +224,7 @@ impl<'a> Clients<'a> {
                 (_, Some((due, channel))) if due <= elapsed => {
                     self.small.send(channel * 2, &self.frames.small[channel])?;
                     late.add(start.elapsed() - due);
+                    small_schedule.pop();
                     small_sent += 1;
                     continue;
                 }
@@ -234,14 +236,14 @@ impl<'a> Clients<'a> {
             }
             let before = (self.wide.received, self.small.received);
             self.small.receive(|at, number| {
-                let due = self.offsets[at / 2] + second * number as u32;
+                let due = small_due(small_count, at / 2, number);
                 small.add(start.elapsed().saturating_sub(due));
             })?;
             self.wide.receive(|_, number| {
                 wide.add(start.elapsed().saturating_sub(interval * number as u32));
             })?;
             if before == (self.wide.received, self.small.received) {
-                let next = [wide_due, small_due.map(|(due, _)| due)]
+                let next = [wide_due, small_next.map(|(due, _)| due)]
                     .into_iter()
                     .flatten();
                 let next = next.min().unwrap_or(Duration::from_millis(100) + elapsed);
