@@ -5,11 +5,14 @@ use std::io;
 use std::time::Duration;
 
 use clap::Args;
-use ringmesh_bench::machine::{Cores, median};
+use clap::builder::RangedU64ValueParser;
+use ringmesh_bench::machine::{Cores, median, raise_descriptor_limit};
 use ringmesh_bench::real::Server;
 
 use crate::server::{FloorServer, Sending};
 
+/// Descriptors that a process has open beside its connections.
+const OTHER_DESCRIPTORS: u64 = 100;
 /// What is not measured at the start, while caches and pools fill.
 pub const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -17,7 +20,7 @@ pub const WARM_UP: Duration = Duration::from_millis(300);
 #[derive(Args, Clone, Debug)]
 pub struct Runs {
     /// How often each server is measured.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     pub runs: usize,
     /// How long each time.
     #[arg(long, default_value_t = 2.0)]
@@ -118,6 +121,8 @@ pub struct Comparison {
 
 /// A load that servers are compared under.
 pub struct Load<'a> {
+    /// Its connections.
+    pub connections: usize,
     /// What it is.
     pub title: String,
     /// What CPU time is divided by.
@@ -141,8 +146,9 @@ impl Load<'_> {
             let message = format!("no server's name contains {:?}", runs.only);
             return Err(io::Error::other(message));
         }
+        check_descriptors(self.connections)?;
         let mut outcomes: Vec<Vec<Outcome>> = chosen.iter().map(|_| Vec::new()).collect();
-        let count = runs.runs.max(1);
+        let count = runs.runs;
         for run in 1..=count {
             for (contender, outcomes) in chosen.iter().zip(&mut outcomes) {
                 let (title, name) = (&self.title, contender.name);
@@ -168,13 +174,36 @@ impl Load<'_> {
     }
 }
 
+/// Whether this process and the server may have so many connections.
+pub fn check_descriptors(connections: usize) -> io::Result<()> {
+    let (needed, allowed) = (
+        connections as u64 + OTHER_DESCRIPTORS,
+        raise_descriptor_limit(),
+    );
+    if needed > allowed {
+        return Err(io::Error::other(format!(
+            "{needed} open files are needed and {allowed} allowed: raise the limit \
+             (ulimit -n {needed})"
+        )));
+    }
+    Ok(())
+}
+
+/// For arguments that cannot be zero.
+pub fn at_least_one<T: TryFrom<u64>>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 fn median_of(outcomes: &[Outcome], figure: impl Fn(&Outcome) -> f64) -> f64 {
     median(&mut outcomes.iter().map(figure).collect::<Vec<_>>())
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}; medians of {} runs", self.title, self.runs)?;
+        match self.runs {
+            1 => writeln!(f, "{}; one run", self.title)?,
+            runs => writeln!(f, "{}; medians of {runs} runs", self.title)?,
+        }
         let unit = format!("us/{}", self.unit);
         write!(f, "{:<20} {unit:>13} {:>8}", "server", "ratio")?;
         for column in self.columns {

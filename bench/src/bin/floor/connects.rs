@@ -8,14 +8,14 @@ use ringmesh_bench::fixture::{PUBLISHABLE_KEY, token_at, upgrade_request};
 use ringmesh_bench::machine::{Cores, CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, at_least_one};
 use crate::greeting;
 use crate::server::{FloorServer, Sending, Work};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Connects at the same time.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = at_least_one::<usize>())]
     pub parallel: usize,
     /// Connect with a token instead of a publishable key.
     #[arg(long)]
@@ -36,6 +36,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let floor = FloorServer::new(Work::Answer, request.len(), answer_bytes);
     let kind = if arguments.token { "token" } else { "key" };
     let load = Load {
+        connections: arguments.parallel,
         title: format!("connects with a {kind}, {} at a time", arguments.parallel),
         unit: "connect",
         columns: &["connects/s"],

@@ -8,7 +8,7 @@ use ringmesh_bench::fixture::{PUBLISHABLE_KEY, message_frame_bytes, text_frame};
 use ringmesh_bench::machine::{Cores, CpuMeter, threads_cpu};
 use ringmesh_bench::real::Server;
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP, at_least_one};
 use crate::greeting;
 use crate::server::{FloorServer, Sending, Work};
 
@@ -20,13 +20,13 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Channels.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>())]
     pub channels: usize,
     /// Subscribers of each channel.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub subscribers: usize,
     /// Publications that not all subscribers of their channel have yet; the channels share them.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>())]
     pub in_flight: usize,
     /// Bytes of `data`.
     #[arg(long, default_value_t = 128)]
@@ -78,14 +78,14 @@ fn compare(
     contenders: &[Contender],
 ) -> io::Result<Comparison> {
     let frames = arguments.frames();
-    let is_shared_evenly = arguments.in_flight.is_multiple_of(arguments.channels);
-    if arguments.in_flight == 0 || !is_shared_evenly {
+    if !arguments.in_flight.is_multiple_of(arguments.channels) {
         let message = "--in-flight must be a multiple of --channels";
         return Err(io::Error::other(message));
     }
     let load = Load {
+        connections: arguments.channels * (arguments.subscribers + 1),
         title: format!(
-            "{} x {} subscribers, {} in flight, {} bytes of data, {} on the wire",
+            "fan-out, {} x {} subscribers, {} in flight, {} bytes of data, {} on the wire",
             arguments.channels,
             arguments.subscribers,
             arguments.in_flight,

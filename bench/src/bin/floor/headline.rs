@@ -10,12 +10,14 @@ use ringmesh_bench::fixture::PUBLISHABLE_KEY;
 use ringmesh_bench::idle;
 use ringmesh_bench::machine::{Cores, raise_descriptor_limit};
 
-use crate::compare::{Comparison, Contender, Figures, Runs};
-use crate::table::{Amount, Reach, Row, Table};
+use crate::compare::{Comparison, Contender, Figures, Runs, at_least_one, check_descriptors};
+use crate::table::{Amount, Reach, Row, Table, grouped};
 use crate::{connects, fan_out, inbound, open_loop, ping_pong};
 
 /// Idle connections, where the machine allows so many.
 const IDLE_CONNECTIONS: u64 = 18_000;
+/// Connections of the widest other load.
+const CONNECTIONS_MAX: usize = 1_201;
 /// Channels that they are spread over.
 const IDLE_CHANNELS: usize = 100;
 /// Bytes of `data` in all loads but one.
@@ -24,7 +26,7 @@ const PAYLOAD: usize = 128;
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// How often each server is measured under each load.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     runs: usize,
     /// One short run each: a look, no figures to publish.
     #[arg(long)]
@@ -55,6 +57,8 @@ const PARTS: [(f64, Part); 12] = [
 
 impl Arguments {
     pub fn run(&self) -> io::Result<()> {
+        // Rather now than at the load that needs them.
+        check_descriptors(CONNECTIONS_MAX)?;
         let begun = Instant::now();
         let (count, part_count) = (if self.quick { 1 } else { self.runs }, PARTS.len() + 1);
         let mut rows = Vec::new();
@@ -70,10 +74,12 @@ impl Arguments {
         rows.push(idle_memory()?);
         println!("{}\n", Table(&rows));
         println!("{}", machine());
-        println!(
-            "Medians of {count} runs, {} s in all. Server CPU unless it says latency or memory.",
-            begun.elapsed().as_secs()
-        );
+        let medians = match count {
+            1 => "One run of each".to_owned(),
+            count => format!("Medians of {count} runs"),
+        };
+        let seconds = begun.elapsed().as_secs();
+        println!("{medians}, {seconds} s in all. Times are server CPU, unless they are latencies.");
         let missed = rows.iter().filter(|row| !row.is_reached()).count();
         match missed {
             missed if self.check && missed > 0 => {
@@ -128,9 +134,12 @@ fn fan_out(
     };
     let size = match payload {
         PAYLOAD => String::new(),
-        bytes => format!(", {bytes} bytes"),
+        bytes => format!(", {} bytes", grouped(bytes)),
     };
-    let what = format!("{channels} × {subscribers}, {in_flight} in flight{size}: per delivery");
+    let what = format!(
+        "{channels} of {}, {in_flight} in flight{size}: per delivery",
+        grouped(subscribers)
+    );
     // With one publication in flight there is nothing to coalesce.
     let floor = match in_flight {
         16 => "floor, coalesced",
@@ -250,7 +259,8 @@ fn idle_memory() -> io::Result<Row> {
     let kernel = Amount::Bytes(memory.kernel as f64);
     Ok(Row {
         what: format!(
-            "{connections} idle, one subscription each: process memory (kernel, both ends: {kernel})"
+            "{} idle, one subscription each: process memory (kernel, both ends: {kernel})",
+            grouped(connections as usize)
         ),
         reach: Reach::AtMost(Amount::Bytes(1_024.0)),
         floor: None,

@@ -8,7 +8,7 @@ use ringmesh_bench::client::Readers;
 use ringmesh_bench::fixture::{PUBLISHABLE_KEY, text_frame};
 use ringmesh_bench::machine::{Cores, CpuMeter};
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP, at_least_one};
 use crate::greeting;
 use crate::server::{FloorServer, Sending, Work};
 
@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Connections, each with a message in flight.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub connections: usize,
     /// Bytes of `data`.
     #[arg(long, default_value_t = 128)]
@@ -44,6 +44,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
         ..FloorServer::new(Work::Answer, publish(0).len(), ACK_BYTES)
     };
     let load = Load {
+        connections: arguments.connections,
         title: format!(
             "{} connections publish to empty channels, {} bytes of data",
             arguments.connections, arguments.payload

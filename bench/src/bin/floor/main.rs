@@ -29,13 +29,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringmesh_bench::machine::{Cores, pin, raise_descriptor_limit};
+use ringmesh_bench::machine::{Cores, pin};
 use ringmesh_bench::real;
 
 use crate::server::FloorServer;
-
-/// Open files that the measurements need with their usual number of connections.
-const DESCRIPTORS_MIN: u64 = 1_400;
 
 /// Runs a bare server and ringmesh under the same load and compares their CPU time.
 #[derive(Parser)]
@@ -124,13 +121,6 @@ fn prepare() -> io::Result<()> {
     }
     if Cores::get().count < 2 {
         eprintln!("warning: there is one core; the load shares it with the server");
-    }
-    let descriptors = raise_descriptor_limit();
-    if descriptors < DESCRIPTORS_MIN {
-        return Err(io::Error::other(format!(
-            "{DESCRIPTORS_MIN} descriptors are needed and {descriptors} allowed: raise the limit \
-             (ulimit -n {DESCRIPTORS_MIN})"
-        )));
     }
     pin(Cores::get().load)
 }

@@ -15,7 +15,7 @@ use ringmesh_bench::machine::{Cores, CpuMeter};
 use ringmesh_bench::real::Server;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, WARM_UP, at_least_one};
 use crate::greeting;
 use crate::latencies::Latencies;
 use crate::server::{FloorServer, Sending, Work};
@@ -32,10 +32,10 @@ const WIDE: &str = "wide-0000";
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Subscribers of the wide channel.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub subscribers: usize,
     /// Publications per second to the wide channel.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 80, value_parser = at_least_one::<u32>())]
     pub rate: u32,
     /// Small channels of two, with a publication per second each.
     #[arg(long, default_value_t = 0)]
@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
         ),
     };
     let load = Load {
+        connections: arguments.subscribers + 1 + arguments.small * 2,
         title: format!(
             "{} publications/s to {} subscribers{beside}",
             arguments.rate, arguments.subscribers
@@ -181,7 +182,7 @@ impl<'a> Clients<'a> {
             frames,
             wide: Deliveries::new(wide, WIDE_BATCH, frames.delivery_bytes)?,
             small: Deliveries::new(small, arguments.small.max(1), frames.delivery_bytes)?,
-            interval: Duration::from_secs(1) / arguments.rate.max(1),
+            interval: Duration::from_secs(1) / arguments.rate,
             small_count: arguments.small as u64,
         })
     }

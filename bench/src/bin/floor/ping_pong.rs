@@ -8,7 +8,7 @@ use ringmesh_bench::fixture::{text_frame, token_at};
 use ringmesh_bench::machine::{Cores, CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
-use crate::compare::{Comparison, Contender, Load, Outcome, Runs};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, at_least_one};
 use crate::greeting;
 use crate::latencies::Latencies;
 use crate::server::{FloorServer, Sending, Work};
@@ -16,10 +16,10 @@ use crate::server::{FloorServer, Sending, Work};
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Pairs of peers.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one::<usize>())]
     pub pairs: usize,
     /// Round trips per second, of all pairs together.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = at_least_one::<u32>())]
     pub rate: u32,
     /// Bytes of `data`.
     #[arg(long, default_value_t = 128)]
@@ -43,6 +43,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
     };
     let frames: Vec<_> = (0..arguments.pairs * 2).map(|at| send(at ^ 1)).collect();
     let load = Load {
+        connections: arguments.pairs * 2,
         title: format!(
             "{} pairs, {} round trips/s",
             arguments.pairs, arguments.rate
@@ -78,7 +79,7 @@ fn measure(
     let mut readers = Readers::new(sockets)?;
     let mut started = vec![None; arguments.pairs];
     let mut latencies = Latencies::new()?;
-    let interval = Duration::from_secs(1) / arguments.rate.max(1);
+    let interval = Duration::from_secs(1) / arguments.rate;
     let meter = CpuMeter::start(server.pid(), Cores::get().server);
     let start = Instant::now();
     let mut next = start;

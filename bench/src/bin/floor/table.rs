@@ -99,7 +99,7 @@ impl fmt::Display for Amount {
     /// Times with three digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (value, unit) = match *self {
-            Self::Bytes(bytes) => return write!(f, "{bytes:.0} B"),
+            Self::Bytes(bytes) => return write!(f, "{} B", grouped(bytes.round() as usize)),
             Self::Us(us) if us >= 999.5 => (us / 1_000.0, "ms"),
             Self::Us(us) => (us, "µs"),
         };
@@ -113,6 +113,14 @@ impl fmt::Display for Amount {
     }
 }
 
+/// A number with commas between its thousands.
+pub fn grouped(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn figures_have_three_digits() {
         for (us, text) in [
-            (0.2355, "0.236 µs"),
+            (0.2356, "0.236 µs"),
             (0.9996, "1.00 µs"),
             (2.6891, "2.69 µs"),
             (39.62, "39.6 µs"),
@@ -131,6 +139,8 @@ mod tests {
             assert_eq!(Amount::Us(us).to_string(), text);
         }
         assert_eq!(Amount::Bytes(643.6).to_string(), "644 B");
+        assert_eq!(Amount::Bytes(1_024.0).to_string(), "1,024 B");
+        assert_eq!(grouped(12_000_034), "12,000,034");
     }
 
     #[test]
