@@ -1,6 +1,12 @@
 //! Every load of `floor`, as small as it gets: all servers take part and every message arrives.
 //! What is printed is not judged, a load that loses something fails.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is not there fails the test"
+)]
+
 use std::process::{Command, Output};
 
 fn floor(arguments: &str) -> Output {
