@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -31,16 +32,24 @@ pub fn open(address: SocketAddr) -> io::Result<TcpStream> {
 /// Those of the socket, or a refusal.
 pub fn open_websocket(address: SocketAddr, query: &str) -> io::Result<TcpStream> {
     let mut socket = open(address)?;
-    socket.write_all(upgrade_request(query).as_bytes())?;
-    read_until(&mut socket, b"\"maxMessageSize\":65536}")?;
+    upgrade(&mut socket, query)?;
     Ok(socket)
 }
 
-/// Subscribes and waits for the ack.
+/// Makes a WebSocket of a connection and waits for `welcome`. Answers how many bytes came.
+///
+/// # Errors
+/// Those of the socket, or a refusal.
+pub fn upgrade(socket: &mut TcpStream, query: &str) -> io::Result<usize> {
+    socket.write_all(upgrade_request(query).as_bytes())?;
+    read_until(socket, b"\"maxMessageSize\":65536}")
+}
+
+/// Subscribes and waits for the ack. Answers how many bytes came.
 ///
 /// # Errors
 /// Those of the socket.
-pub fn subscribe(socket: &mut TcpStream, channel: &str) -> io::Result<()> {
+pub fn subscribe(socket: &mut TcpStream, channel: &str) -> io::Result<usize> {
     let (request, ack) = subscription(channel);
     socket.write_all(&request)?;
     read_until(socket, ack)
@@ -53,8 +62,8 @@ pub fn subscription(channel: &str) -> (Vec<u8>, &'static [u8]) {
     (text_frame(&json), br#"{"type":"ack","requestId":"1"}"#)
 }
 
-/// Reads until what came ends with these bytes.
-fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<()> {
+/// Reads until what came ends with these bytes. Answers how many came.
+fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<usize> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4_096];
     while !seen.ends_with(end) {
@@ -65,15 +74,25 @@ fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<()> {
             return Err(io::Error::other(format!("refused: {text}")));
         }
     }
-    Ok(())
+    Ok(seen.len())
 }
+
+/// Sockets that have bytes are dealt with in batches of so many.
+const BATCH: usize = 1_024;
 
 /// Sockets that are read as bytes come.
 pub struct Readers {
-    epoll: std::os::fd::OwnedFd,
+    epoll: OwnedFd,
     sockets: Vec<TcpStream>,
     events: Vec<epoll::Event>,
     scratch: Box<[u8]>,
+}
+
+impl AsFd for Readers {
+    /// Readable while any socket has bytes.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
 }
 
 impl Readers {
@@ -82,6 +101,14 @@ impl Readers {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn new(sockets: Vec<TcpStream>) -> io::Result<Self> {
+        Self::with_batch(sockets, BATCH)
+    }
+
+    /// The same, for those who have something else to do after so many sockets.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn with_batch(sockets: Vec<TcpStream>, batch: usize) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (at, socket) in sockets.iter().enumerate() {
             socket.set_nonblocking(true)?;
@@ -90,7 +117,7 @@ impl Readers {
         }
         Ok(Self {
             epoll,
-            events: Vec::with_capacity(1_024),
+            events: Vec::with_capacity(batch),
             sockets,
             scratch: vec![0; 64 * 1_024].into_boxed_slice(),
         })

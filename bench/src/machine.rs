@@ -1,7 +1,13 @@
-//! What the kernel says about processes: CPU time and memory, read from `/proc`.
+//! What the kernel says about this machine and its processes: cores, limits, CPU time and memory.
 
 use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use core_affinity::CoreId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The wall clock, in milliseconds.
 #[must_use]
@@ -10,15 +16,81 @@ pub fn unix_ms() -> u64 {
     since.unwrap_or_default().as_millis() as u64
 }
 
+/// Who runs where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// The core of the server under test.
+    pub server: usize,
+    /// The core of the load: another one, if this process may use two.
+    pub load: usize,
+    /// How many this process may use.
+    pub count: usize,
+}
+
+impl Cores {
+    /// As they were found at the first call, which has to come before a thread is pinned: what it
+    /// starts afterwards may only use that core.
+    pub fn get() -> Self {
+        static CORES: OnceLock<Cores> = OnceLock::new();
+        *CORES.get_or_init(|| {
+            let ids = core_affinity::get_core_ids().unwrap_or_default();
+            let server = ids.first().map_or(0, |core| core.id);
+            Self {
+                server,
+                load: ids.get(1).map_or(server, |core| core.id),
+                count: ids.len().max(1),
+            }
+        })
+    }
+}
+
+/// Keeps the calling thread, and what it starts, on a core.
+///
+/// # Errors
+/// When this process may not use it.
+pub fn pin(core: usize) -> io::Result<()> {
+    match core_affinity::set_for_current(CoreId { id: core }) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("core {core} is not available"))),
+    }
+}
+
+/// Raises the limit on open files as far as it goes. Answers how far that is.
+#[must_use]
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.unwrap_or(u64::MAX)
+}
+
 /// CPU time of all threads of a process that are alive.
 #[must_use]
 pub fn process_cpu(pid: u32) -> Duration {
+    threads_cpu(pid, "")
+}
+
+/// CPU time of those whose name begins like that.
+#[must_use]
+pub fn threads_cpu(pid: u32, name: &str) -> Duration {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Duration::ZERO;
     };
+    let is_named = |task: &Path| {
+        name.is_empty()
+            || fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name))
+    };
     tasks
         .flatten()
-        .filter_map(|task| schedstat(&task.path().join("schedstat").to_string_lossy()))
+        .map(|task| task.path())
+        .filter(|task| is_named(task))
+        .filter_map(|task| schedstat(&task.join("schedstat").to_string_lossy()))
         .sum()
 }
 

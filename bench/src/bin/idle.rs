@@ -1,9 +1,4 @@
-//! What an idle connection with one subscription costs in memory.
-//!
-//! Opens connections to ringmesh (a process of its own), subscribes each to one of some
-//! channels, lets everything settle, and divides what the server's resident memory and the
-//! kernel's slabs have grown by. Both ends are on this machine: half of the kernel's part is
-//! the client's.
+//! What an idle connection with one subscription costs ringmesh, a process of its own, in memory.
 
 #![expect(
     clippy::print_stdout,
@@ -13,17 +8,14 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use ringmesh_bench::client::{open_websocket, subscribe};
 use ringmesh_bench::fixture::PUBLISHABLE_KEY;
-use ringmesh_bench::machine::{resident_bytes, unreclaimable_slab_bytes};
+use ringmesh_bench::idle;
+use ringmesh_bench::machine::raise_descriptor_limit;
 use ringmesh_bench::real::{self, Server};
 use ringmesh_bench::tls::{Exchange, Suites, client_config, subscriber};
-
-/// Descriptors that a process has open beside its connections.
-const OTHER_DESCRIPTORS: u64 = 100;
 
 /// Measures the memory of an idle connection with one subscription.
 #[derive(Parser)]
@@ -67,46 +59,39 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> io::Result<()> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let needed = arguments.connections as u64 + OTHER_DESCRIPTORS;
-    if limit.current.is_some_and(|current| current < needed) {
+    let most = idle::connections_max(raise_descriptor_limit());
+    if most < arguments.connections as u64 {
         return Err(io::Error::other(format!(
-            "{needed} descriptors are needed: raise the limit (ulimit -n {needed})"
+            "only {most} connections are possible: raise the limit on open files (ulimit -n), or \
+             the range of local ports (net.ipv4.ip_local_port_range), or use --connections"
         )));
     }
     let server = Server::start(&["--serve".into()])?;
     let config = client_config(Exchange::Hybrid, Suites::All, false);
-    let connect = |channel: usize| {
-        let channel = format!("room-{channel}");
-        let query = format!("key={PUBLISHABLE_KEY}");
+    let query = format!("key={PUBLISHABLE_KEY}");
+    let memory = idle::measure(server.pid(), arguments.connections, |number| {
+        let channel = format!("room-{}", number % arguments.channels.max(1));
         if arguments.tls {
             return subscriber(server.tls_address()?, &config, &query, &channel);
         }
         let mut socket = open_websocket(server.address, &query)?;
         subscribe(&mut socket, &channel)?;
         Ok(socket)
-    };
-    // What the first connections set up is not theirs.
-    drop(connect(0)?);
-    std::thread::sleep(Duration::from_millis(200));
-    let before = (resident_bytes(server.pid()), unreclaimable_slab_bytes());
-    let mut sockets = Vec::with_capacity(arguments.connections);
-    for number in 0..arguments.connections {
-        sockets.push(connect(number % arguments.channels.max(1))?);
-    }
-    std::thread::sleep(Duration::from_secs(1));
-    let count = sockets.len().max(1) as u64;
-    let each = resident_bytes(server.pid()).saturating_sub(before.0) / count;
-    let kernel = unreclaimable_slab_bytes().saturating_sub(before.1) / count;
+    })?;
+    let idle::Memory {
+        connections,
+        process,
+        kernel,
+    } = memory;
     println!(
-        "{count} idle connections, one subscription each, {} channels",
+        "{connections} idle connections, one subscription each, {} channels",
         arguments.channels
     );
-    println!("process memory per connection:      {each:>6} bytes (VmRSS)");
+    println!("process memory per connection:      {process:>6} bytes (VmRSS)");
     println!("kernel slabs per connection:        {kernel:>6} bytes (SUnreclaim, both ends)");
-    if each > arguments.bytes_max {
+    if process > arguments.bytes_max {
         return Err(io::Error::other(format!(
-            "{each} bytes per connection, more than {}",
+            "{process} bytes per connection, more than {}",
             arguments.bytes_max
         )));
     }

@@ -5,56 +5,56 @@ use std::time::{Duration, Instant};
 
 use ringmesh_bench::client::{Readers, open};
 use ringmesh_bench::fixture::{PUBLISHABLE_KEY, token_at, upgrade_request};
-use ringmesh_bench::machine::{CpuMeter, unix_ms};
+use ringmesh_bench::machine::{Cores, CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
-use crate::server::{Sending, Work};
-use crate::{Contender, Outcome, Runs, SERVER_CORE, compare};
-
-/// The switching-protocols response and a `welcome`, roughly; it decides nothing.
-const ANSWER_BYTES: usize = 129 + 151;
-/// So many bytes are an answer: no refusal is as long.
-const ANSWER_BYTES_MIN: usize = 230;
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, at_least_one};
+use crate::greeting;
+use crate::server::{FloorServer, Sending, Work};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Connects at the same time.
-    #[arg(long, default_value_t = 32)]
-    parallel: usize,
+    #[arg(long, default_value_t = 32, value_parser = at_least_one::<usize>())]
+    pub parallel: usize,
     /// Connect with a token instead of a publishable key.
     #[arg(long)]
-    token: bool,
+    pub token: bool,
     #[command(flatten)]
-    runs: Runs,
+    pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let query = if arguments.token {
         format!("token={}", token_at("ann", unix_ms()))
     } else {
         format!("key={PUBLISHABLE_KEY}")
     };
     let request = upgrade_request(&query);
-    let shape = (request.len(), ANSWER_BYTES);
-    let contenders = [
-        Contender::floor("floor, send", Work::Answer, Sending::Each, shape),
-        Contender::RINGMESH,
-    ];
+    let greeting = greeting::steps(&query, None)?;
+    let answer_bytes = greeting.iter().map(|step| step.answer_bytes).sum();
+    let floor = FloorServer::new(Work::Answer, request.len(), answer_bytes);
     let kind = if arguments.token { "token" } else { "key" };
-    let title = format!("connects with a {kind}, {} at a time", arguments.parallel);
-    let columns = ["connects/s"];
-    compare(
-        &title,
-        "connect",
-        &columns,
-        &arguments.runs,
-        &contenders,
-        |_, server| measure(arguments, server, request.as_bytes()),
-    )
+    let load = Load {
+        connections: arguments.parallel,
+        title: format!("connects with a {kind}, {} at a time", arguments.parallel),
+        unit: "connect",
+        columns: &["connects/s"],
+        contenders: &[Contender::floor(Sending::Each, &floor), Contender::RINGMESH],
+    };
+    load.compare(&arguments.runs, |_, server| {
+        measure(arguments, server, request.as_bytes(), answer_bytes)
+    })
 }
 
-fn measure(arguments: &Arguments, server: &Server, request: &[u8]) -> io::Result<Outcome> {
-    let (meter, start) = (CpuMeter::start(server.pid(), SERVER_CORE), Instant::now());
+fn measure(
+    arguments: &Arguments,
+    server: &Server,
+    request: &[u8],
+    answer_bytes: usize,
+) -> io::Result<Outcome> {
+    let meter = CpuMeter::start(server.pid(), Cores::get().server);
+    let start = Instant::now();
     let mut connects = 0;
     while start.elapsed() < arguments.runs.duration() {
         let mut sockets = Vec::new();
@@ -65,7 +65,7 @@ fn measure(arguments: &Arguments, server: &Server, request: &[u8]) -> io::Result
         }
         let mut answered = vec![0; sockets.len()];
         let mut readers = Readers::new(sockets)?;
-        while answered.iter().any(|bytes| *bytes < ANSWER_BYTES_MIN) {
+        while answered.iter().any(|bytes| *bytes < answer_bytes) {
             readers.wait(Duration::from_secs(5), |at, count| answered[at] += count)?;
         }
         connects += arguments.parallel as u64;

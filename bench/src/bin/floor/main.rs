@@ -1,10 +1,10 @@
 //! How far ringmesh is from the least that a kernel needs.
 //!
 //! The floor is a server without a protocol: one thread, one `epoll`, the same bytes to the
-//! same number of sockets. It runs beside ringmesh under the same load, each server on core 0
-//! and the load on core 1, and what is compared is the server's CPU time per delivery, round
-//! trip or connect, `ksoftirqd` of its core included. Runs of all servers take turns, so that
-//! what else happens on the machine meets all of them; medians are printed.
+//! same number of sockets. It runs beside ringmesh under the same load, each server on one core
+//! and the load on another, and what is compared is the server's CPU time per delivery, round
+//! trip, message or connect, `ksoftirqd` of its core included. Runs of all servers take turns, so
+//! that what else happens on the machine meets all of them; medians are printed.
 
 #![expect(
     clippy::print_stdout,
@@ -12,27 +12,27 @@
     reason = "a program's output"
 )]
 
+mod compare;
 mod connects;
 mod fan_out;
+mod greeting;
+mod headline;
+mod inbound;
+mod latencies;
+mod open_loop;
 mod ping_pong;
 mod server;
+mod table;
 mod uring;
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use core_affinity::CoreId;
-use ringmesh_bench::machine::median;
-use ringmesh_bench::real::{self, Server};
+use clap::{Parser, Subcommand};
+use ringmesh_bench::machine::{Cores, pin};
+use ringmesh_bench::real;
 
-use crate::server::{FloorServer, Sending, Work};
-
-/// The core of the server under test.
-const SERVER_CORE: usize = 0;
-/// The core of the load.
-const LOAD_CORE: usize = 1;
+use crate::server::FloorServer;
 
 /// Runs a bare server and ringmesh under the same load and compares their CPU time.
 #[derive(Parser)]
@@ -47,50 +47,49 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Measurement {
-    /// One channel: CPU time per delivery.
+    /// All of it: the table of the README, for this machine.
+    Headline(headline::Arguments),
+    /// One channel, or several: CPU time per delivery.
     FanOut(fan_out::Arguments),
+    /// The same with one shard and with two: CPU time per delivery.
+    Shards(fan_out::Arguments),
+    /// One wide channel at a fixed rate, small ones beside it: latency.
+    OpenLoop(open_loop::Arguments),
+    /// Publications to empty channels, each with its ack: CPU time per message.
+    Inbound(inbound::Arguments),
     /// Pairs of peers at a fixed rate: CPU time per round trip, and its latency.
     PingPong(ping_pong::Arguments),
     /// Connect with a publishable key, read `welcome`, close: CPU time per connect.
     Connects(connects::Arguments),
+    /// A server of a measurement.
+    #[command(flatten)]
+    Serve(Serve),
+}
+
+#[derive(Subcommand)]
+enum Serve {
     /// The bare server of a measurement.
     #[command(hide = true)]
-    ServeFloor(FloorServer),
+    ServeFloor {
+        #[command(flatten)]
+        server: FloorServer,
+        #[arg(long)]
+        core: usize,
+    },
     /// ringmesh as the server of a measurement.
     #[command(hide = true)]
-    ServeRingmesh,
-}
-
-/// What all measurements share.
-#[derive(Args, Clone, Debug)]
-struct Runs {
-    /// How often each server is measured.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
-    /// How long each time.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Only servers whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-}
-
-impl Runs {
-    fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
-    }
+    ServeRingmesh {
+        #[arg(long)]
+        shards: u16,
+        #[arg(long)]
+        core: usize,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().measurement {
-        Measurement::FanOut(arguments) => fan_out::run(&arguments),
-        Measurement::PingPong(arguments) => ping_pong::run(&arguments),
-        Measurement::Connects(arguments) => connects::run(&arguments),
-        Measurement::ServeFloor(server) => {
-            pin(SERVER_CORE);
-            server.serve()
-        }
-        Measurement::ServeRingmesh => real::serve(1, vec![SERVER_CORE]).map_err(io::Error::other),
+        Measurement::Serve(server) => server.run(),
+        measurement => prepare().and_then(|()| measurement.run()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,104 +100,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn pin(core: usize) {
-    if !core_affinity::set_for_current(CoreId { id: core }) {
-        eprintln!("warning: core {core} is not available; the figures mean little");
-    }
-}
-
-/// A server under test.
-#[derive(Clone)]
-struct Contender {
-    name: &'static str,
-    /// `None` is ringmesh.
-    floor: Option<FloorServer>,
-}
-
-impl Contender {
-    const RINGMESH: Self = Self {
-        name: "ringmesh",
-        floor: None,
-    };
-
-    fn floor(name: &'static str, work: Work, sending: Sending, shape: (usize, usize)) -> Self {
-        Self {
-            name,
-            floor: Some(FloorServer {
-                work,
-                sending,
-                request_bytes: shape.0,
-                delivery_bytes: shape.1,
-            }),
-        }
-    }
-
-    fn start(&self) -> io::Result<Server> {
-        match &self.floor {
-            Some(floor) => Server::start(&floor.arguments()),
-            None => Server::start(&["serve-ringmesh".into()]),
+impl Serve {
+    fn run(&self) -> io::Result<()> {
+        match self {
+            Self::ServeFloor { server, core } => {
+                pin(*core)?;
+                server.serve()
+            }
+            Self::ServeRingmesh { shards, core } => {
+                real::serve(*shards, vec![*core]).map_err(io::Error::other)
+            }
         }
     }
 }
 
-/// What one run of one server came to.
-struct Outcome {
-    /// Server and softirq time per unit of work, in microseconds.
-    cpu_us: f64,
-    /// Further figures, named by the measurement.
-    more: Vec<f64>,
+/// Gives the load what it needs.
+fn prepare() -> io::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this build is not optimised, its figures say nothing");
+    }
+    if Cores::get().count < 2 {
+        eprintln!("warning: there is one core; the load shares it with the server");
+    }
+    pin(Cores::get().load)
 }
 
-/// Measures the contenders in turn and prints medians beside the first one's.
-fn compare(
-    title: &str,
-    unit: &str,
-    columns: &[&str],
-    runs: &Runs,
-    contenders: &[Contender],
-    measure: impl Fn(&Contender, &Server) -> io::Result<Outcome>,
-) -> io::Result<()> {
-    pin(LOAD_CORE);
-    let chosen: Vec<_> = contenders
-        .iter()
-        .filter(|contender| contender.name.contains(&runs.only))
-        .collect();
-    let mut outcomes: Vec<Vec<Outcome>> = chosen.iter().map(|_| Vec::new()).collect();
-    for _ in 0..runs.runs.max(1) {
-        for (contender, outcomes) in chosen.iter().zip(&mut outcomes) {
-            let server = contender.start()?;
-            outcomes.push(measure(contender, &server)?);
-        }
+impl Measurement {
+    fn run(&self) -> io::Result<()> {
+        let comparison = match self {
+            Self::Headline(arguments) => return arguments.run(),
+            Self::FanOut(arguments) => fan_out::run(arguments),
+            Self::Shards(arguments) => fan_out::run_shards(arguments),
+            Self::OpenLoop(arguments) => open_loop::run(arguments),
+            Self::Inbound(arguments) => inbound::run(arguments),
+            Self::PingPong(arguments) => ping_pong::run(arguments),
+            Self::Connects(arguments) => connects::run(arguments),
+            Self::Serve(server) => return server.run(),
+        };
+        println!("{}", comparison?);
+        Ok(())
     }
-    println!("{title}; medians of {} runs", runs.runs.max(1));
-    let mut heads = format!(
-        "{:<20} {:>12} {:>8}",
-        "server",
-        format!("us/{unit}"),
-        "ratio"
-    );
-    columns
-        .iter()
-        .for_each(|column| heads += &format!(" {column:>12}"));
-    println!("{heads}");
-    let median_of = |outcomes: &[Outcome], figure: &dyn Fn(&Outcome) -> f64| {
-        median(&mut outcomes.iter().map(figure).collect::<Vec<_>>())
-    };
-    let first = outcomes
-        .first()
-        .map_or(0.0, |outcomes| median_of(outcomes, &|it| it.cpu_us));
-    for (contender, outcomes) in chosen.iter().zip(&outcomes) {
-        let cpu_us = median_of(outcomes, &|it| it.cpu_us);
-        let mut line = format!(
-            "{:<20} {cpu_us:>12.3} {:>8.2}",
-            contender.name,
-            cpu_us / first
-        );
-        for column in 0..columns.len() {
-            let figure = median_of(outcomes, &|it| it.more.get(column).copied().unwrap_or(0.0));
-            line += &format!(" {figure:>12.1}");
-        }
-        println!("{line}");
-    }
-    Ok(())
 }

@@ -3,30 +3,32 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use ringmesh_bench::client::{Readers, open, open_websocket};
+use ringmesh_bench::client::Readers;
 use ringmesh_bench::fixture::{text_frame, token_at};
-use ringmesh_bench::machine::{CpuMeter, unix_ms};
+use ringmesh_bench::machine::{Cores, CpuMeter, unix_ms};
 use ringmesh_bench::real::Server;
 
-use crate::server::{Sending, Work};
-use crate::{Contender, Outcome, Runs, SERVER_CORE, compare};
+use crate::compare::{Comparison, Contender, Load, Outcome, Runs, at_least_one};
+use crate::greeting;
+use crate::latencies::Latencies;
+use crate::server::{FloorServer, Sending, Work};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Pairs of peers.
-    #[arg(long, default_value_t = 100)]
-    pairs: usize,
+    #[arg(long, default_value_t = 100, value_parser = at_least_one::<usize>())]
+    pub pairs: usize,
     /// Round trips per second, of all pairs together.
-    #[arg(long, default_value_t = 500)]
-    rate: u32,
+    #[arg(long, default_value_t = 500, value_parser = at_least_one::<u32>())]
+    pub rate: u32,
     /// Bytes of `data`.
     #[arg(long, default_value_t = 128)]
-    payload: usize,
+    pub payload: usize,
     #[command(flatten)]
-    runs: Runs,
+    pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let data = format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2)));
     let send = |to: usize| {
         text_frame(&format!(
@@ -35,32 +37,33 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         ))
     };
     let direct = format!(r#"{{"type":"direct","from":"{}","data":{data}}}"#, peer(0));
-    let shape = (send(0).len(), direct.len() + 4);
-    let contenders = [
-        Contender::floor("floor, send", Work::Relay, Sending::Each, shape),
-        Contender::RINGMESH,
-    ];
-    let title = format!(
-        "{} pairs, {} round trips/s",
-        arguments.pairs, arguments.rate
-    );
-    let columns = ["p50 us", "p99 us"];
-    compare(
-        &title,
-        "round trip",
-        &columns,
-        &arguments.runs,
-        &contenders,
-        |contender, server| {
-            let frames: Vec<_> = (0..arguments.pairs * 2).map(|at| send(at ^ 1)).collect();
-            measure(arguments, contender, server, &frames)
-        },
-    )
+    let floor = FloorServer {
+        greeting: greeting::steps(&query(0), None)?,
+        ..FloorServer::new(Work::Relay, send(0).len(), direct.len() + 4)
+    };
+    let frames: Vec<_> = (0..arguments.pairs * 2).map(|at| send(at ^ 1)).collect();
+    let load = Load {
+        connections: arguments.pairs * 2,
+        title: format!(
+            "{} pairs, {} round trips/s",
+            arguments.pairs, arguments.rate
+        ),
+        unit: "round trip",
+        columns: &["p50 us", "p99 us"],
+        contenders: &[Contender::floor(Sending::Each, &floor), Contender::RINGMESH],
+    };
+    load.compare(&arguments.runs, |contender, server| {
+        measure(arguments, contender, server, &frames)
+    })
 }
 
 /// Ids of one length, so that all frames have one.
 fn peer(number: usize) -> String {
     format!("peer-{number:06}")
+}
+
+fn query(number: usize) -> String {
+    format!("token={}", token_at(&peer(number), unix_ms()))
 }
 
 fn measure(
@@ -71,19 +74,14 @@ fn measure(
 ) -> io::Result<Outcome> {
     let mut sockets = Vec::new();
     for number in 0..arguments.pairs * 2 {
-        sockets.push(match contender.floor {
-            Some(_) => open(server.address)?,
-            None => {
-                let token = token_at(&peer(number), unix_ms());
-                open_websocket(server.address, &format!("token={token}"))?
-            }
-        });
+        sockets.push(greeting::connect(contender, server, &query(number), None)?);
     }
     let mut readers = Readers::new(sockets)?;
     let mut started = vec![None; arguments.pairs];
-    let mut latencies_us = Vec::new();
-    let interval = Duration::from_secs(1) / arguments.rate.max(1);
-    let (meter, start) = (CpuMeter::start(server.pid(), SERVER_CORE), Instant::now());
+    let mut latencies = Latencies::new()?;
+    let interval = Duration::from_secs(1) / arguments.rate;
+    let meter = CpuMeter::start(server.pid(), Cores::get().server);
+    let start = Instant::now();
     let mut next = start;
     let mut pair = 0;
     while start.elapsed() < arguments.runs.duration() {
@@ -103,18 +101,12 @@ fn measure(
             if at % 2 == 1 {
                 readers.send(at, &frames[at])?;
             } else if let Some(begun) = started[at / 2].take() {
-                latencies_us.push(begun.elapsed().as_secs_f64() * 1e6);
+                latencies.add(begun.elapsed());
             }
         }
     }
-    let cpu_us = meter.per_unit_us(latencies_us.len() as u64);
-    latencies_us.sort_by(f64::total_cmp);
-    let quantile = |part: f64| {
-        let at = (latencies_us.len() as f64 * part) as usize;
-        latencies_us.get(at).copied().unwrap_or_default()
-    };
     Ok(Outcome {
-        cpu_us,
-        more: vec![quantile(0.5), quantile(0.99)],
+        cpu_us: meter.per_unit_us(latencies.count()),
+        more: vec![latencies.quantile_us(0.5), latencies.quantile_us(0.99)],
     })
 }

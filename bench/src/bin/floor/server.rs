@@ -2,21 +2,26 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use clap::{Args, ValueEnum};
 use rustix::event::epoll;
 
+use crate::greeting::Step;
 use crate::uring::BatchedSends;
+
+/// Events in one turn.
+const EVENTS_PER_TURN: usize = 1_024;
 
 /// What a request sets off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Work {
-    /// One delivery to every other connection.
+    /// One delivery to every other connection of the group.
     FanOut,
     /// One delivery to the connection that was accepted before or after: 0 and 1 are a pair.
     Relay,
-    /// One delivery to the connection itself, once for each: the answer to a connect.
+    /// One delivery to the connection itself.
     Answer,
 }
 
@@ -46,12 +51,21 @@ pub struct FloorServer {
     /// Length of a delivery.
     #[arg(long)]
     pub delivery_bytes: usize,
+    /// What every connection begins with, in order.
+    #[arg(long)]
+    pub greeting: Vec<Step>,
+    /// Connections in each group, in the order in which they are accepted. The last size repeats;
+    /// without any there is one group.
+    #[arg(long)]
+    pub group: Vec<usize>,
 }
 
 const LISTENER: u64 = u64::MAX;
 
 struct Connection {
     socket: TcpStream,
+    /// Steps of the greeting that are done.
+    greeted: usize,
     /// Bytes of a request that is not complete.
     partial_bytes: usize,
 }
@@ -61,23 +75,44 @@ struct Running<'a> {
     epoll: OwnedFd,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
+    /// Deliveries that each connection gets at the end of the turn.
+    owed: Vec<usize>,
+    /// Which ones get any.
+    indebted: Vec<usize>,
+    /// What is sent.
     deliveries: Vec<u8>,
     uring: BatchedSends,
 }
 
 impl FloorServer {
+    /// With one group, no greeting, and a `send` for each delivery.
+    pub fn new(work: Work, request_bytes: usize, delivery_bytes: usize) -> Self {
+        Self {
+            work,
+            sending: Sending::Each,
+            request_bytes,
+            delivery_bytes,
+            greeting: Vec::new(),
+            group: Vec::new(),
+        }
+    }
+
     /// This server as arguments of this program.
     pub fn arguments(&self) -> Vec<String> {
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
             value().map_or_else(String::new, |value| value.get_name().to_owned())
         };
-        vec![
+        let mut arguments = vec![
             "serve-floor".into(),
             format!("--work={}", name(&|| self.work.to_possible_value())),
             format!("--sending={}", name(&|| self.sending.to_possible_value())),
             format!("--request-bytes={}", self.request_bytes),
             format!("--delivery-bytes={}", self.delivery_bytes),
-        ]
+        ];
+        let steps = self.greeting.iter().map(|it| format!("--greeting={it}"));
+        arguments.extend(steps);
+        arguments.extend(self.group.iter().map(|it| format!("--group={it}")));
+        arguments
     }
 
     /// Serves until killed, or until the load goes away.
@@ -103,10 +138,12 @@ impl FloorServer {
             epoll,
             connections: Vec::new(),
             free: Vec::new(),
+            owed: Vec::new(),
+            indebted: Vec::new(),
             deliveries: Vec::new(),
             uring: BatchedSends::new()?,
         };
-        let mut events = Vec::with_capacity(1_024);
+        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut scratch = vec![0; 64 * 1_024];
         loop {
             events.clear();
@@ -121,7 +158,25 @@ impl FloorServer {
                     at => running.readable(at as usize, &mut scratch)?,
                 }
             }
+            running.end_turn()?;
         }
+    }
+
+    /// The group of a connection, when there are so many.
+    fn group_of(&self, at: usize, connections: usize) -> Range<usize> {
+        let mut start = 0;
+        let Some((last, others)) = self.group.split_last() else {
+            return 0..connections;
+        };
+        for size in others {
+            if at < start + size {
+                return start..start + size;
+            }
+            start += size;
+        }
+        let size = (*last).max(1);
+        start += (at - start) / size * size;
+        start..start + size
     }
 }
 
@@ -144,12 +199,14 @@ impl Running<'_> {
             socket.set_nodelay(true)?;
             let at = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
+                self.owed.push(0);
                 self.connections.len() - 1
             });
             let data = epoll::EventData::new_u64(at as u64);
             epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
             self.connections[at] = Some(Connection {
                 socket,
+                greeted: 0,
                 partial_bytes: 0,
             });
         }
@@ -170,54 +227,122 @@ impl Running<'_> {
             // A client that resets is gone too.
             Err(_) => 0,
         };
-        let whole = connection.partial_bytes + count;
-        connection.partial_bytes = whole % self.options.request_bytes;
-        let requests = whole / self.options.request_bytes;
-        if requests == 0 {
+        let mut whole = connection.partial_bytes + count;
+        while let Some(step) = self.options.greeting.get(connection.greeted)
+            && whole >= step.request_bytes
+        {
+            whole -= step.request_bytes;
+            connection.greeted += 1;
+            connection
+                .socket
+                .write_all(&vec![b'x'; step.answer_bytes])?;
+        }
+        if connection.greeted < self.options.greeting.len() {
+            connection.partial_bytes = whole;
             return Ok(());
         }
+        connection.partial_bytes = whole % self.options.request_bytes;
+        let requests = whole / self.options.request_bytes;
         match self.options.work {
+            _ if requests == 0 => Ok(()),
             Work::FanOut => self.fan_out(at, requests),
-            Work::Relay => self.send(at ^ 1, requests),
-            Work::Answer => self.send(at, requests),
+            Work::Relay => self.deliver(at ^ 1, requests),
+            Work::Answer => self.deliver(at, requests),
         }
     }
 
     fn fan_out(&mut self, publisher: usize, requests: usize) -> io::Result<()> {
-        match self.options.sending {
-            Sending::Each => {
-                for _ in 0..requests {
-                    for at in (0..self.connections.len()).filter(|at| *at != publisher) {
-                        self.send(at, 1)?;
-                    }
-                }
-                Ok(())
-            }
-            Sending::Coalesced => {
-                for at in (0..self.connections.len()).filter(|at| *at != publisher) {
-                    self.send(at, requests)?;
-                }
-                Ok(())
-            }
-            Sending::Uring => {
-                let bytes = requests * self.options.delivery_bytes;
-                self.deliveries.resize(bytes, b'x');
-                let sockets = self.connections.iter().enumerate();
-                let others = sockets
-                    .filter(|(at, _)| *at != publisher)
-                    .filter_map(|(_, connection)| Some(&connection.as_ref()?.socket));
-                self.uring.send_to_all(others, &self.deliveries)
+        let connections = self.connections.len();
+        let group = self.options.group_of(publisher, connections);
+        // Sends of their own are in the order of the requests.
+        let (rounds, deliveries) = match self.options.sending {
+            Sending::Each => (requests, 1),
+            Sending::Coalesced | Sending::Uring => (1, requests),
+        };
+        for _ in 0..rounds {
+            for at in group.clone().filter(|at| *at != publisher) {
+                self.deliver(at, deliveries)?;
             }
         }
+        Ok(())
+    }
+
+    /// Sends now, or at the end of the turn.
+    fn deliver(&mut self, at: usize, deliveries: usize) -> io::Result<()> {
+        if self.options.sending != Sending::Each {
+            if self.owed[at] == 0 {
+                self.indebted.push(at);
+            }
+            self.owed[at] += deliveries;
+            return Ok(());
+        }
+        for _ in 0..deliveries {
+            self.send(at, 1)?;
+        }
+        Ok(())
+    }
+
+    fn end_turn(&mut self) -> io::Result<()> {
+        let mut indebted = std::mem::take(&mut self.indebted);
+        if self.options.sending == Sending::Uring {
+            self.send_batched(&indebted)?;
+        } else {
+            for at in &indebted {
+                self.send(*at, self.owed[*at])?;
+            }
+        }
+        for at in indebted.drain(..) {
+            self.owed[at] = 0;
+        }
+        self.indebted = indebted;
+        Ok(())
+    }
+
+    fn send_batched(&mut self, indebted: &[usize]) -> io::Result<()> {
+        let most = indebted.iter().map(|at| self.owed[*at]).max().unwrap_or(0);
+        self.make_deliveries(most);
+        let sends = indebted.iter().filter_map(|at| {
+            let connection = self.connections[*at].as_ref()?;
+            let bytes = self.owed[*at] * self.options.delivery_bytes;
+            Some((&connection.socket, &self.deliveries[..bytes]))
+        });
+        self.uring.send_all(sends)
     }
 
     fn send(&mut self, at: usize, deliveries: usize) -> io::Result<()> {
-        self.deliveries
-            .resize(deliveries * self.options.delivery_bytes, b'x');
+        self.make_deliveries(deliveries);
+        let bytes = deliveries * self.options.delivery_bytes;
         match self.connections.get_mut(at) {
             // A full socket is an error here: the load never lets it come to that.
-            Some(Some(connection)) => connection.socket.write_all(&self.deliveries),
+            Some(Some(connection)) => connection.socket.write_all(&self.deliveries[..bytes]),
             _ => Ok(()),
         }
+    }
+
+    fn make_deliveries(&mut self, count: usize) {
+        let bytes = count * self.options.delivery_bytes;
+        if self.deliveries.len() < bytes {
+            self.deliveries.resize(bytes, b'x');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_size_of_a_group_repeats() {
+        let with_groups = |group: &[usize]| FloorServer {
+            group: group.to_vec(),
+            ..FloorServer::new(Work::FanOut, 1, 1)
+        };
+        assert_eq!(with_groups(&[]).group_of(7, 12), 0..12);
+        assert_eq!(with_groups(&[5]).group_of(4, 12), 0..5);
+        assert_eq!(with_groups(&[5]).group_of(5, 12), 5..10);
+        let wide_and_small = with_groups(&[1_001, 2]);
+        assert_eq!(wide_and_small.group_of(1_000, 1_201), 0..1_001);
+        assert_eq!(wide_and_small.group_of(1_001, 1_201), 1_001..1_003);
+        assert_eq!(wide_and_small.group_of(1_004, 1_201), 1_003..1_005);
     }
 }

@@ -1,4 +1,4 @@
-//! The same bytes to many sockets, submitted in batches through io_uring.
+//! Sends to many sockets, submitted in batches through io_uring.
 
 use std::io;
 use std::net::TcpStream;
@@ -24,14 +24,13 @@ impl BatchedSends {
         Ok(Self { ring })
     }
 
-    /// Sends all of `bytes` to each socket, or fails: a full socket is an error here.
-    pub fn send_to_all<'a>(
+    /// Sends all of the bytes to their sockets, or fails: a full socket is an error here.
+    pub fn send_all<'a>(
         &mut self,
-        sockets: impl Iterator<Item = &'a TcpStream>,
-        bytes: &[u8],
+        sends: impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
     ) -> io::Result<()> {
         let mut queued = 0;
-        for socket in sockets {
+        for (socket, bytes) in sends {
             let entry = opcode::Send::new(
                 types::Fd(socket.as_raw_fd()),
                 bytes.as_ptr(),
@@ -40,8 +39,8 @@ impl BatchedSends {
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS);
-            // SAFETY: `bytes` and the socket live until `submit` returns, and with
-            // MSG_DONTWAIT every send is over by then.
+            // SAFETY: the bytes and the socket are borrowed until this function returns, `submit`
+            // is called before, and with MSG_DONTWAIT every send is over by then.
             if unsafe { self.ring.submission().push(&entry) }.is_err() {
                 return Err(io::Error::other("the submission queue is full"));
             }
@@ -51,7 +50,10 @@ impl BatchedSends {
                 queued = 0;
             }
         }
-        self.submit()
+        match queued {
+            0 => Ok(()),
+            _ => self.submit(),
+        }
     }
 
     fn submit(&mut self) -> io::Result<()> {
