@@ -20,6 +20,7 @@ pub fn shard(snapshot: &ShardSnapshot) -> Value {
         "outboundQueueBytes": gauges.outbound_queue_bytes,
         "meshBacklogMessages": gauges.mesh_backlog_messages,
         "meshQueueBatches": gauges.mesh_queue_batches,
+        "rightsVersion": gauges.rights_version,
         "totals": {
             "connectionsOpened": counters.connections_opened,
             "connectionsClosed": tally(&counters.connections_closed),

@@ -29,6 +29,8 @@ pub struct Gauges {
     pub mesh_backlog_messages: usize,
     /// Batches from other shards that wait to be handled.
     pub mesh_queue_batches: usize,
+    /// Version of the apps and keys that hold on it.
+    pub rights_version: u64,
 }
 
 /// A copy of what a shard has, counts and measures.

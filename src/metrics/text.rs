@@ -102,30 +102,39 @@ fn shard_label(snapshot: &ShardSnapshot) -> (&'static str, String) {
 }
 
 fn append_gauges(page: &mut Page, all: &[ShardSnapshot]) {
-    type Gauge = (&'static str, &'static str, fn(&Gauges) -> usize);
-    let gauges: [Gauge; 7] = [
-        ("connections", "Connections now.", |it| it.connections),
-        ("channels", "Channels with subscribers.", |it| it.channels),
-        ("peers", "Connected peers.", |it| it.peers),
+    type Gauge = (&'static str, &'static str, fn(&Gauges) -> u64);
+    let gauges: [Gauge; 8] = [
+        ("connections", "Connections now.", |it| {
+            it.connections as u64
+        }),
+        ("channels", "Channels with subscribers.", |it| {
+            it.channels as u64
+        }),
+        ("peers", "Connected peers.", |it| it.peers as u64),
         (
             "connections_blocked",
             "Connections whose sockets take no more for now.",
-            |it| it.connections_blocked,
+            |it| it.connections_blocked as u64,
         ),
         (
             "outbound_queue_bytes",
             "Bytes that wait to be written to connections.",
-            |it| it.outbound_queue_bytes,
+            |it| it.outbound_queue_bytes as u64,
         ),
         (
             "mesh_backlog_messages",
             "Messages for other shards, kept back because a link is full.",
-            |it| it.mesh_backlog_messages,
+            |it| it.mesh_backlog_messages as u64,
         ),
         (
             "mesh_queue_batches",
             "Batches from other shards that wait to be handled.",
-            |it| it.mesh_queue_batches,
+            |it| it.mesh_queue_batches as u64,
+        ),
+        (
+            "rights_version",
+            "Version of the apps and keys that hold on the shard.",
+            |it| it.rights_version,
         ),
     ];
     for (name, help, value) in gauges {
@@ -331,6 +340,6 @@ mod tests {
                 assert_eq!(declared.last(), Some(&name));
             }
         }
-        assert_eq!(declared.len(), 7 + 1 + 11 + 4 + 2 * Stage::ALL.len());
+        assert_eq!(declared.len(), 8 + 1 + 11 + 4 + 2 * Stage::ALL.len());
     }
 }

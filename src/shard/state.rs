@@ -307,6 +307,12 @@ impl Shard {
         self.config.shard.0
     }
 
+    /// Version of the rights that hold.
+    #[must_use]
+    pub fn rights_version(&self) -> u64 {
+        self.rights.version
+    }
+
     /// How many connections there are in whatever stage, how many channels and peers are owned.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {

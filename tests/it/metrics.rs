@@ -200,6 +200,7 @@ fn the_stats_tell_the_same_as_the_page() {
         assert_eq!(stats["latencies"]["rest"]["p50Us"], serde_json::Value::Null);
         for (at, shard) in shards.iter().enumerate() {
             assert_eq!(shard["shard"], at);
+            assert_eq!(shard["rightsVersion"], shards[0]["rightsVersion"]);
             assert!(shard["totals"]["turns"].as_u64().unwrap() > 0);
         }
     });

@@ -169,6 +169,7 @@ impl ShardLoop {
             outbound_queue_bytes: waiting.map(|id| self.shard.waiting_bytes(*id)).sum(),
             mesh_backlog_messages: self.mesh_out.backlog_len(),
             mesh_queue_batches: self.mesh_in.len(),
+            rights_version: self.shard.rights_version(),
         };
         ShardSnapshot {
             shard: self.shard.number(),
