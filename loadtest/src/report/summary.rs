@@ -47,7 +47,7 @@ pub fn of_run(run: &RunResult) -> String {
         put(
             &mut out,
             format_args!(
-                "  server  cpu {:.1}% of a core (user {:.2} s, system {:.2} s, ksoftirqd {}){}",
+                "  server  CPU {:.1}% of a core (user {:.2} s, system {:.2} s, ksoftirqd {}){}",
                 server.cores * 100.0,
                 server.user_ns as f64 / 1e9,
                 server.system_ns as f64 / 1e9,
@@ -74,7 +74,7 @@ pub fn of_run(run: &RunResult) -> String {
     put(
         &mut out,
         format_args!(
-            "  harness cpu {:.1}% of {} core(s){own}; sent late by {} (p99), {} (max)",
+            "  harness CPU {:.1}% of {} core(s){own}; sent late by {} (p99), {} (max)",
             run.load.busy * 100.0,
             run.load.cores.len(),
             duration(run.load.lag_p99_ns),
@@ -165,12 +165,12 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
     }
     let mut figures = vec![
         figure(
-            format!("server cpu per {}", example.unit),
+            format!("server CPU per {}", example.unit),
             Unit::Nanoseconds,
             |run| run.server.as_ref()?.cpu_ns_per_unit,
         ),
         figure(
-            format!("harness cpu per {}", example.unit),
+            format!("harness CPU per {}", example.unit),
             Unit::Nanoseconds,
             |run| run.load.cpu_ns_per_unit,
         ),
