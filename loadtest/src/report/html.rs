@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::report::result::{Point, ResultFile, RunResult, Series, median_of};
 use crate::report::summary::{COLUMNS, figures, title};
 use crate::report::svg::{Axis, Line, STYLE as CHART_STYLE, chart, escape};
-use crate::report::units::{bytes, count, duration};
+use crate::report::units::{bytes, count, duration, is_resolved, percentile};
 
 /// Beside that of the charts.
 const STYLE: &str = "\
@@ -82,10 +82,10 @@ fn overview(out: &mut String, file: &ResultFile) {
 fn overview_row(out: &mut String, class: &str, name: &str, runs: &[&RunResult]) {
     let time = |ns: Option<f64>| ns.map_or("–".into(), |ns| duration(ns as u64));
     let latency = |p: f64| {
-        time(median_of(
-            runs,
-            |run| Some(run.series.first()?.at(p) as f64),
-        ))
+        time(median_of(runs, |run| {
+            let series = run.series.first()?;
+            is_resolved(series.count, p).then(|| series.at(p) as f64)
+        }))
     };
     let rate = median_of(runs, |run| Some(run.received as f64 / run.seconds));
     put(
@@ -212,11 +212,9 @@ fn latency_table(out: &mut String, run: &RunResult) {
             out,
             format_args!("<tr><td>{name}</td><td>{}</td>", count(series.count as f64)),
         );
-        for (_, percentile) in COLUMNS {
-            put(
-                out,
-                format_args!("<td>{}</td>", duration(series.at(percentile))),
-            );
+        for (_, p) in COLUMNS {
+            let text = percentile(series.count, p, series.at(p));
+            put(out, format_args!("<td>{text}</td>"));
         }
         out.push_str("</tr>");
     }
@@ -274,7 +272,7 @@ fn percentile_chart(run: &RunResult) -> String {
             .percentiles
             .iter()
             // Beyond one sample in the tail there is nothing to draw.
-            .filter(|(p, _)| *p < 100.0 && series.count as f64 * (100.0 - p) >= 100.0)
+            .filter(|(p, _)| *p < 100.0 && is_resolved(series.count, *p))
             .map(|(p, ns)| (nines(*p), *ns as f64))
             .collect(),
     };

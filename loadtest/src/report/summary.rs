@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::result::{RunResult, Series, median_of};
-use crate::report::units::{bytes, count, duration};
+use crate::report::units::{bytes, count, duration, is_resolved, percentile};
 
 /// Percentiles of the table.
 pub const COLUMNS: [(&str, f64); 7] = [
@@ -192,7 +192,8 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
                 Unit::Nanoseconds,
                 move |run| {
                     let series = run.series.iter().find(|series| series.name == name)?;
-                    Some(series.at(percentile) as f64)
+                    let is_resolved = is_resolved(series.count, percentile);
+                    is_resolved.then(|| series.at(percentile) as f64)
                 },
             ));
         }
@@ -224,8 +225,13 @@ fn per_connection(run: &RunResult) -> String {
 fn quantiles(series: &Series) -> String {
     let columns = COLUMNS[..6].iter();
     columns
-        .map(|(name, p)| format!("{name} {:<9}", duration(series.at(*p))))
-        .collect()
+        .map(|(name, p)| {
+            let text = percentile(series.count, *p, series.at(*p));
+            format!("{name} {text:<9}")
+        })
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }
 
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {

@@ -334,8 +334,8 @@ impl Workload for Rest {
         self.clients.iter().all(is_answered) && self.delivered >= expected
     }
 
-    fn has_faults(&self) -> bool {
-        !self.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
