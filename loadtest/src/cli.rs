@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::token::LIFETIME_SEC;
 use crate::workload::Plan;
 use crate::workload::connect::ConnectOptions;
 use crate::workload::direct::DirectOptions;
@@ -59,6 +60,15 @@ pub struct Common {
         value_name = "ID:SECRET"
     )]
     pub token_secret: Option<String>,
+    /// Seconds for which such a token is valid; below 0, it has expired
+    #[arg(
+        long,
+        global = true,
+        default_value_t = LIFETIME_SEC,
+        allow_negative_numbers = true,
+        value_name = "S"
+    )]
+    pub token_lifetime: i64,
     /// Credential of REST requests: the API secret, or KEY_ID:SIGNING_SECRET
     #[arg(
         long,

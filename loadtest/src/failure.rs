@@ -159,7 +159,9 @@ impl fmt::Display for Failure {
 
 fn write_rejected(f: &mut fmt::Formatter<'_>, status: u16, body: &str) -> fmt::Result {
     let remedy = match status {
-        401 => "check --key, or --token-secret sk_id_…:sk_secret_…; REST needs --api-secret",
+        401 => {
+            "check --key, or --token-secret ID:SECRET and --token-lifetime; REST needs --api-secret"
+        }
         403 => "the key's patterns or actions do not allow this run",
         404 => "check the path and port of --url",
         429 => "set limits.connects_per_address, rest.rate_per_key or the quota to 0 (no limit)",
@@ -181,7 +183,8 @@ fn write_closed(f: &mut fmt::Formatter<'_>, code: Option<u16>, reason: &str) -> 
         Some(1013) => "a slow consumer: lower the rate or raise limits.outbound_queue_bytes",
         Some(4010) => "raise the app's maxConcurrentConnections",
         Some(4011) => "set limits.message_rate = 0, or spread the load over more publishers",
-        Some(4001 | 4002) => "check --key or --token-secret",
+        Some(4001) => "check --key or --token-secret",
+        Some(4002) => "a token expired: raise --token-lifetime",
         Some(_) => "see the server's log",
     };
     match code {

@@ -36,22 +36,44 @@ pub struct Live {
     since: Since,
 }
 
-/// What has come together since the last refresh.
+/// What has come together: latencies in the window so far, all else since the last refresh.
 struct Since {
     at_ns: u64,
     counters: Counters,
     latencies: Vec<Histogram<u64>>,
+    longest_ns: Vec<u64>,
     server: Option<ProcessSample>,
 }
 
 impl Since {
-    fn now(server: Option<ProcessSample>) -> Since {
+    fn begin(series_count: usize) -> Since {
         Since {
             at_ns: now_ns(),
             counters: Counters::default(),
-            latencies: Vec::new(),
-            server,
+            latencies: (0..series_count).map(|_| histogram()).collect(),
+            longest_ns: vec![0; series_count],
+            server: None,
         }
+    }
+
+    fn add(&mut self, interval: &Interval, latencies: &[Histogram<u64>]) {
+        self.counters.add(&interval.counters);
+        for ((sum, longest_ns), one) in self
+            .latencies
+            .iter_mut()
+            .zip(&mut self.longest_ns)
+            .zip(latencies)
+        {
+            add(sum, one);
+            *longest_ns = one.max().max(*longest_ns);
+        }
+    }
+
+    fn shown(&mut self, server: Option<&ProcessSample>) {
+        self.at_ns = now_ns();
+        self.counters = Counters::default();
+        self.longest_ns.fill(0);
+        self.server = server.copied();
     }
 }
 
@@ -66,7 +88,7 @@ impl Live {
             window: None,
             shown_lines: 0,
             shown_ns: now_ns(),
-            since: Since::now(None),
+            since: Since::begin(0),
         }
     }
 
@@ -81,7 +103,7 @@ impl Live {
     /// The load begins, to be measured in this window.
     pub fn begin(&mut self, window: &Window) {
         self.window = Some(*window);
-        self.since = Since::now(None);
+        self.since = Since::begin(self.series.len());
     }
 
     /// An interval is complete; `server` is the latest reading.
@@ -94,18 +116,13 @@ impl Live {
         if self.is_quiet {
             return;
         }
-        let since = &mut self.since;
-        since.counters.add(&interval.counters);
-        since.latencies.resize_with(latencies.len(), histogram);
-        for (sum, one) in since.latencies.iter_mut().zip(latencies) {
-            add(sum, one);
-        }
+        self.since.add(interval, latencies);
         if self.is_due() {
             let now_ns = now_ns();
             let mut lines = vec![progress(self.window.as_ref(), now_ns)];
             lines.extend(figures(&self.since, &self.series, server, now_ns));
             self.show(&lines);
-            self.since = Since::now(server.copied());
+            self.since.shown(server);
         }
     }
 
@@ -166,7 +183,7 @@ fn cut(line: &str, columns: usize) -> String {
 }
 
 fn progress(window: Option<&Window>, now_ns: u64) -> String {
-    let seconds = |ns: u64| (ns as f64 / SECOND as f64).round();
+    let seconds = |ns: u64| ns / SECOND;
     match window {
         Some(window) if now_ns < window.from_ns => "warming up".into(),
         Some(window) if window.to_ns == u64::MAX => {
@@ -181,7 +198,8 @@ fn progress(window: Option<&Window>, now_ns: u64) -> String {
     }
 }
 
-/// Rates and errors, a line per series with samples, CPU and memory.
+/// Rates and errors, a line per series with samples, CPU and memory. Percentiles are those of the
+/// measurement so far, "now" and all else since the last refresh.
 fn figures(
     since: &Since,
     series: &[&str],
@@ -198,7 +216,8 @@ fn figures(
         rate(counters.connected),
         counters.faults
     )];
-    for (name, latencies) in series.iter().zip(&since.latencies) {
+    let longest = since.latencies.iter().zip(&since.longest_ns);
+    for (name, (latencies, longest_ns)) in series.iter().zip(longest) {
         if latencies.is_empty() {
             continue;
         }
@@ -207,7 +226,7 @@ fn figures(
             let value = percentile(latencies.len(), p, latencies.value_at_quantile(p / 100.0));
             line.push_str(&format!("  {label} {value}"));
         }
-        line.push_str(&format!("  max {}", duration(latencies.max())));
+        line.push_str(&format!("  now max {}", duration(*longest_ns)));
         lines.push(line);
     }
     let cpu = counters.cpu_ns as f64 / SECOND as f64 / seconds;
@@ -263,6 +282,7 @@ mod tests {
                 ..Counters::default()
             },
             latencies: vec![latencies, histogram()],
+            longest_ns: vec![7_000, 0],
             server: Some(sample(0, 0)),
         };
         let now = sample(2 * SECOND, SECOND);
@@ -271,7 +291,7 @@ mod tests {
             lines,
             [
                 "sent 80/s  received 80,000/s  connected 0/s  errors 3",
-                "delivery  p50 500 µs  p99 990 µs  p99.9 999 µs  p99.99 –  max 1.00 ms",
+                "delivery  p50 500 µs  p99 990 µs  p99.9 1.00 ms  p99.99 –  now max 7.00 µs",
                 "CPU: harness 25%  server 50%  server memory 64.0 MiB",
             ]
         );

@@ -160,7 +160,10 @@ fn target(common: &Common, plan: &dyn Plan) -> Result<Target, Failure> {
     let (uses_websocket, uses_rest) = plan.uses();
     let credential = match (&common.key, &common.token_secret) {
         (Some(key), _) => Credential::Key(key.clone()),
-        (None, Some(secret)) => Credential::Tokens(Box::new(TokenSigner::new(secret)?)),
+        (None, Some(secret)) => {
+            let signer = TokenSigner::new(secret, common.token_lifetime)?;
+            Credential::Tokens(Box::new(signer))
+        }
         (None, None) if uses_websocket => {
             return Err(Failure::Usage(
                 "give --key PK or --token-secret ID:SECRET".into(),

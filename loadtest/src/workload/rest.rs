@@ -73,7 +73,8 @@ impl Plan for RestOptions {
     }
 
     fn connection_count(&self) -> u64 {
-        u64::from(self.clients) + u64::from(self.channels) * u64::from(self.subscribers)
+        let subscribers = u64::from(self.channels).saturating_mul(u64::from(self.subscribers));
+        subscribers.saturating_add(u64::from(self.clients))
     }
 
     fn series(&self) -> Vec<&'static str> {
