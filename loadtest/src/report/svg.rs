@@ -10,7 +10,7 @@ const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 26.0;
 const TOP: f64 = 10.0;
 const RIGHT: f64 = 34.0;
-/// Lines are told apart by colour (see [`STYLE`]) and, for who cannot, by these dashes.
+/// Lines are told apart by colour (see [`STYLE`]) and, for who cannot see it, by these dashes.
 const DASHES: [&str; 6] = ["", "6 3", "2 3", "8 3 2 3", "1 2", "10 4"];
 
 /// The style sheet of the charts. On a phone they shrink, and their text grows in return.
@@ -21,7 +21,8 @@ pub const STYLE: &str = "\
 --line3:#c49bff;--line4:#e0c050;--line5:#ff7ab0;--grid:#333a42;--label:#aab2bb;\
 --before:#1e2329}}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));\
-gap:1rem 1.5rem;margin:1rem 0}figure{margin:0}figcaption{font-weight:600}figure>svg{display:block;width:100%}\
+gap:1rem 1.5rem;margin:1rem 0}figure{margin:0}figcaption{font-weight:600}\
+figure>svg{display:block;width:100%}\
 figure text{font-size:11px;fill:var(--label)}text.y{text-anchor:end}text.x{text-anchor:middle}\
 .grid{stroke:var(--grid)}.before{fill:var(--before)}polyline{fill:none;stroke-width:1.6}\
 .line0{stroke:var(--line0)}.line1{stroke:var(--line1)}.line2{stroke:var(--line2)}\
