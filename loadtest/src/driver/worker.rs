@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::client::frame::{self, opcode};
-use crate::client::message::{Message, recognise};
+use crate::client::message::Message;
 use crate::client::{handshake, http, tls};
 use crate::clock::{MS, SECOND, now_ns};
 use crate::driver::connection::{Kind, Stage};
@@ -351,7 +351,7 @@ fn on_text(
     text: &[u8],
 ) -> Result<(), Failure> {
     core.recorder.counters.frames += 1;
-    let Some(message) = recognise(text) else {
+    let Some(message) = core.recall.recognise(text) else {
         let shown: String = String::from_utf8_lossy(text).chars().take(120).collect();
         let is_delivery = [&b"{\"type\":\"message\""[..], b"{\"type\":\"direct\""];
         if is_delivery.iter().any(|start| text.starts_with(start)) {
