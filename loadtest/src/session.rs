@@ -129,8 +129,8 @@ fn run_once(
     let mut result = RunResult::new(label, &outcome);
     plan.conclude(&mut result);
     if outcome.was_interrupted {
-        let seconds = result.seconds;
-        let note = format!("interrupted after {seconds:.1} s of the measurement: incomplete");
+        let length = summary::seconds(&result);
+        let note = format!("interrupted after {length} of the measurement: incomplete");
         result.notes.insert(0, note);
     }
     Ok((result, outcome.was_interrupted))

@@ -118,7 +118,7 @@ describe("the report of a load run", () => {
     assert.match(commands[2], /^ringmesh-loadtest direct .*--pairs=5/);
     assert.ok(commands.every((it) => !it.includes(server.key)), "a credential is in the report");
     const text = await page.locator("body").innerText();
-    for (const part of [server.url, "1.5 s measured", "21 connections", "300 sent", "p99.99"]) {
+    for (const part of [server.url, "1.50 s measured", "21 connections", "300 sent", "p99.99"]) {
       assert.ok(text.includes(part), `${part} is missing in ${text}`);
     }
     const medians = await page.locator("tr.median td").allTextContents();

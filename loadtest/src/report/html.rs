@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::result::{Point, ResultFile, RunResult, Series, median_of};
-use crate::report::summary::{COLUMNS, figures, title};
+use crate::report::summary::{COLUMNS, figures, seconds, title};
 use crate::report::svg::{Axis, Line, STYLE as CHART_STYLE, chart, escape};
 use crate::report::units::{bytes, count, duration, is_resolved, percentile};
 
@@ -110,13 +110,13 @@ fn section(out: &mut String, run: &RunResult) {
     put(
         out,
         format_args!(
-            "<h2>{}</h2><code>{}</code><p>{} · {} · {:.1} s measured · load from {} · {} \
+            "<h2>{}</h2><code>{}</code><p>{} · {} · {} measured · load from {} · {} \
              connections · {} sent · {} received · {} verified</p>",
             escape(&title(run)),
             escape(&run.command),
             escape(&run.url),
             began(run),
-            run.seconds,
+            seconds(run),
             cores(&run.load.cores),
             count(f64::from(run.connections)),
             count(run.sent as f64),

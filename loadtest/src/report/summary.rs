@@ -22,21 +22,28 @@ pub fn of_run(run: &RunResult) -> String {
     let per_s = |n: u64| count(n as f64 / run.seconds);
     put(
         &mut out,
-        format_args!("{} ({:.1} s, {})", title(run), run.seconds, run.url),
+        format_args!("{} ({}, {})", title(run), seconds(run), run.url),
     );
-    put(
-        &mut out,
-        format_args!(
-            "  {} connections; sent {} ({}/s), received {} ({}/s); verified {}: each once, \
-             in order",
-            count(f64::from(run.connections)),
-            count(run.sent as f64),
-            per_s(run.sent),
-            count(run.received as f64),
-            per_s(run.received),
-            count(run.verified as f64),
-        ),
-    );
+    let connections = count(f64::from(run.connections));
+    if run.sent + run.received == 0 {
+        put(
+            &mut out,
+            format_args!("  {connections} connections, all open to the end"),
+        );
+    } else {
+        put(
+            &mut out,
+            format_args!(
+                "  {connections} connections; sent {} ({}/s), received {} ({}/s); verified {}: \
+                 each once, in order",
+                count(run.sent as f64),
+                per_s(run.sent),
+                count(run.received as f64),
+                per_s(run.received),
+                count(run.verified as f64),
+            ),
+        );
+    }
     for series in &run.series {
         put(
             &mut out,
@@ -199,6 +206,11 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
         }
     }
     figures
+}
+
+/// Length of the measured window.
+pub fn seconds(run: &RunResult) -> String {
+    duration((run.seconds * 1e9) as u64)
 }
 
 /// Name, with the repetition when it is not the first.

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Fault, harness, serve, url};
+use crate::support::{Fault, STALL, harness, serve, url};
 
 /// Runs the harness for a moment with these arguments and a result file.
 fn load(port: u16, arguments: &[&str], json: &Path) -> Output {
@@ -86,6 +86,36 @@ fn saturation_direct_rooms_and_connects_end_well() {
     assert!(check_right(&rooms)["runs"][0]["received"].as_u64() > Some(10));
     let connects = check_right(&["connect", "-n", "20", "--concurrency", "4"]);
     assert_eq!(connects["runs"][0]["received"], 20);
+}
+
+/// Of two seconds the server does nothing for one. Whatever the machine does besides, a fifth of
+/// the messages were due when more than half of that second was still to come.
+#[test]
+fn a_stall_is_charged_to_all_that_was_due_meanwhile() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let json = folder.path().join("result.json");
+    let load_of = [
+        "fanout",
+        "--subscribers",
+        "10",
+        "--rate",
+        "200",
+        "--duration",
+        "2",
+    ];
+    let output = load(serve(Fault::Stalls).port, &load_of, &json);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = std::fs::read_to_string(json).expect("a result");
+    let result: Value = serde_json::from_str(&text).expect("JSON");
+    let percentiles = result["runs"][0]["series"][0]["percentiles"]
+        .as_array()
+        .expect("a list");
+    let p90 = percentiles
+        .iter()
+        .find(|pair| pair[0] == 90.0)
+        .expect("it is kept");
+    assert!(p90[1].as_u64() > Some(STALL.as_nanos() as u64 / 2), "{p90}");
 }
 
 #[test]

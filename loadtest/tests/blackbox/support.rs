@@ -19,6 +19,9 @@ use tungstenite::{Message, WebSocket};
 /// The delivery at which a dishonest server does wrong.
 pub const FAULTY_DELIVERY: u64 = 300;
 
+/// How long a stalling server does nothing.
+pub const STALL: Duration = Duration::from_secs(1);
+
 /// What the server does wrong, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -38,6 +41,8 @@ pub enum Fault {
     Refuses,
     /// Commands get no answer.
     Ignores,
+    /// Everything is late by [`STALL`].
+    Stalls,
 }
 
 #[derive(Default)]
@@ -71,6 +76,9 @@ impl Hub {
             self.delivered += 1;
             if self.delivered == FAULTY_DELIVERY {
                 tell(&mut self.reached);
+                if fault == Fault::Stalls {
+                    thread::sleep(STALL);
+                }
             }
             let sent: Vec<String> = match fault {
                 _ if self.delivered != FAULTY_DELIVERY => {
@@ -79,7 +87,7 @@ impl Hub {
                         .chain(late.map(|held| held.1))
                         .collect()
                 }
-                Fault::None | Fault::Refuses | Fault::Ignores => vec![text.clone()],
+                Fault::None | Fault::Refuses | Fault::Ignores | Fault::Stalls => vec![text.clone()],
                 Fault::Loses => Vec::new(),
                 Fault::Doubles => vec![text.clone(), text.clone()],
                 Fault::Damages => vec![text.replace("x0", "x1")],
