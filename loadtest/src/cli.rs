@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::token::LIFETIME_SEC;
 use crate::workload::Plan;
 use crate::workload::connect::ConnectOptions;
 use crate::workload::direct::DirectOptions;
@@ -24,12 +25,12 @@ use crate::workload::rest::RestOptions;
                   --server-pid $(pidof ringmesh) fanout --subscribers 1000 --rate 80"
 )]
 pub struct Cli {
-    /// Shared by all runs.
-    #[command(flatten)]
-    pub common: Common,
     /// Run every [[run]] of this TOML file, instead of a subcommand
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
+    /// Shared by all runs.
+    #[command(flatten)]
+    pub common: Common,
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -37,6 +38,7 @@ pub struct Cli {
 
 /// Options of every run; they may stand before or after the subcommand.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every run")]
 pub struct Common {
     /// Server, as ws://HOST:PORT or wss://HOST:PORT
     #[arg(long, global = true, default_value = "ws://127.0.0.1:8080")]
@@ -59,6 +61,15 @@ pub struct Common {
         value_name = "ID:SECRET"
     )]
     pub token_secret: Option<String>,
+    /// Seconds for which such a token is valid; below 0, it has expired
+    #[arg(
+        long,
+        global = true,
+        default_value_t = LIFETIME_SEC,
+        allow_negative_numbers = true,
+        value_name = "S"
+    )]
+    pub token_lifetime: i64,
     /// Credential of REST requests: the API secret, or KEY_ID:SIGNING_SECRET
     #[arg(
         long,
@@ -77,7 +88,7 @@ pub struct Common {
     /// Accept the certificates in this PEM file, and those they signed
     #[arg(long, global = true, value_name = "FILE")]
     pub insecure_ca: Option<String>,
-    /// Resume TLS sessions where there is a ticket; see --concurrency: there are 8 at most
+    /// Resume TLS sessions; 8 tickets are kept, so of more connects at once some pay in full
     #[arg(long, global = true)]
     pub resume: bool,
     /// Cores for the load, like 1 or 2-3,5; default: the last one allowed

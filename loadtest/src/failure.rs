@@ -35,6 +35,8 @@ pub enum Failure {
     },
     /// The TLS handshake failed.
     Tls(String),
+    /// The server's certificate is not to be trusted, for this reason.
+    Untrusted(String),
     /// The server answered the upgrade or a REST request with an HTTP error.
     Rejected {
         /// HTTP status.
@@ -62,6 +64,8 @@ pub enum Failure {
     Incorrect(String),
     /// The server did not answer in time.
     Timeout(String),
+    /// Somebody stopped the run; with what there is of it.
+    Interrupted(String),
     /// `--server-pid` cannot be read.
     ServerProcess {
         /// The process id given.
@@ -72,12 +76,24 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 for a mistake in what was asked, 1 for everything that went wrong on the way.
+    /// 2 for a mistake in what was asked, 1 for everything that went wrong on the way, 130 for
+    /// Ctrl-C, as shells have it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            Failure::Interrupted(_) => 130,
             _ => 1,
         }
+    }
+
+    /// Cause and remedy in one line. What a server sent is in it, so control characters are not.
+    pub fn line(&self) -> String {
+        let text = self.to_string();
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+        words
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -100,10 +116,11 @@ impl fmt::Display for Failure {
                 f,
                 "cannot connect to {address}: {cause}; is the server running, and --url right?"
             ),
-            Failure::Tls(cause) => write!(
+            Failure::Tls(cause) => write!(f, "TLS handshake failed: {cause}; see the server's log"),
+            Failure::Untrusted(cause) => write!(
                 f,
-                "TLS handshake failed: {cause}; for a self-signed certificate use --insecure-ca \
-                 FILE or --insecure, for a plaintext server ws://"
+                "the server's certificate is not trusted: {cause}; name it, or its issuer, with \
+                 --insecure-ca FILE, or take any with --insecure"
             ),
             Failure::Rejected { status, body } => write_rejected(f, *status, body),
             Failure::Protocol(what) => write!(
@@ -129,6 +146,7 @@ impl fmt::Display for Failure {
                     "{what}; the server is overloaded or stuck: lower the rate, or see its log"
                 )
             }
+            Failure::Interrupted(what) => write!(f, "interrupted: {what}"),
             Failure::ServerProcess { pid, cause } => {
                 write!(
                     f,
@@ -141,14 +159,21 @@ impl fmt::Display for Failure {
 
 fn write_rejected(f: &mut fmt::Formatter<'_>, status: u16, body: &str) -> fmt::Result {
     let remedy = match status {
-        401 => "check --key, or --token-secret sk_id_…:sk_secret_…; REST needs --api-secret",
+        401 => {
+            "check --key, or --token-secret ID:SECRET and --token-lifetime; REST needs --api-secret"
+        }
         403 => "the key's patterns or actions do not allow this run",
         404 => "check the path and port of --url",
         429 => "set limits.connects_per_address, rest.rate_per_key or the quota to 0 (no limit)",
         503 => "see the server's log",
         _ => "check --url",
     };
-    write!(f, "the server answered HTTP {status} {body}; {remedy}")
+    let body = body.trim();
+    let colon = if body.is_empty() { "" } else { ": " };
+    write!(
+        f,
+        "the server answered HTTP {status}{colon}{body}; {remedy}"
+    )
 }
 
 fn write_closed(f: &mut fmt::Formatter<'_>, code: Option<u16>, reason: &str) -> fmt::Result {
@@ -158,7 +183,8 @@ fn write_closed(f: &mut fmt::Formatter<'_>, code: Option<u16>, reason: &str) -> 
         Some(1013) => "a slow consumer: lower the rate or raise limits.outbound_queue_bytes",
         Some(4010) => "raise the app's maxConcurrentConnections",
         Some(4011) => "set limits.message_rate = 0, or spread the load over more publishers",
-        Some(4001 | 4002) => "check --key or --token-secret",
+        Some(4001) => "check --key or --token-secret",
+        Some(4002) => "a token expired: raise --token-lifetime",
         Some(_) => "see the server's log",
     };
     match code {
@@ -181,24 +207,28 @@ mod tests {
     fn every_line_is_one_line_and_names_a_remedy() {
         let rejected = Failure::Rejected {
             status: 401,
-            body: "{}".into(),
+            body: "<html>\r\n  <b>\x1b[31mno</b>\n".into(),
         }
-        .to_string();
+        .line();
+        assert!(
+            rejected.contains("HTTP 401: <html> <b> [31mno</b>; "),
+            "{rejected}"
+        );
         assert!(rejected.contains("401") && rejected.contains("--key"));
         let gone = Failure::Closed {
             code: None,
             reason: "reset".into(),
         }
-        .to_string();
+        .line();
         assert!(gone.contains("did the server end"));
         let limit = Failure::Descriptors {
             needed: 30_000,
             hard: 4_096,
         }
-        .to_string();
+        .line();
         assert!(limit.contains("ulimit -Hn 30000"));
         for line in [rejected, gone, limit] {
-            assert!(!line.contains('\n'));
+            assert!(!line.contains(char::is_control));
         }
     }
 
@@ -206,5 +236,6 @@ mod tests {
     fn only_a_mistake_in_the_question_exits_with_2() {
         assert_eq!(Failure::Usage("x".into()).exit_code(), 2);
         assert_eq!(Failure::Timeout("x".into()).exit_code(), 1);
+        assert_eq!(Failure::Interrupted("x".into()).exit_code(), 130);
     }
 }

@@ -16,7 +16,7 @@ const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// # Errors
 /// [`Failure::Descriptors`] when the hard limit is below that.
 pub fn allow_descriptors(connections: u64) -> Result<(), Failure> {
-    let needed = connections + DESCRIPTORS_BESIDE;
+    let needed = connections.saturating_add(DESCRIPTORS_BESIDE);
     let limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     if limit.current.is_none_or(|soft| soft >= needed) {

@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod driver;
 mod failure;
+mod interrupt;
 mod limits;
 mod live;
 mod measure;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     match session::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            live::write_stderr(&format!("ringmesh-loadtest: {failure}\n"));
+            live::write_stderr(&format!("ringmesh-loadtest: {}\n", failure.line()));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -181,11 +181,20 @@ fn without(arguments: &[OsString], options: &[&str]) -> Vec<OsString> {
 fn line_of(arguments: &[OsString]) -> String {
     let secrets = ["--key", "--token-secret", "--api-secret"];
     let rest = without(arguments.get(1..).unwrap_or_default(), &secrets);
-    let words = rest.iter().map(|word| word.to_string_lossy().into_owned());
+    let words = rest.iter().map(|word| quoted(&word.to_string_lossy()));
     std::iter::once("ringmesh-loadtest".to_owned())
         .chain(words)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_=./:@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -236,6 +245,22 @@ mod tests {
         assert!(
             !a.line.contains("pk_live") && !a.line.contains("scenario") && !a.line.contains("acks")
         );
+    }
+
+    #[test]
+    fn the_line_can_be_given_to_a_shell() {
+        for (word, expected) in [
+            (
+                "--url=ws://127.0.0.1:8080/v1",
+                "--url=ws://127.0.0.1:8080/v1",
+            ),
+            ("--beside=100x2@1", "--beside=100x2@1"),
+            ("a b", "'a b'"),
+            ("it's; $x", r"'it'\''s; $x'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
     }
 
     #[test]

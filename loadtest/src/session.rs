@@ -1,8 +1,9 @@
 //! One invocation: all runs with their repetitions, then the files.
 //!
-//! Files are written only when every run ended well: a broken run leaves no result.
+//! Files are written only when every run ended well: a broken or interrupted run leaves none.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use crate::client::token::TokenSigner;
 use crate::clock::seconds_to_ns;
 use crate::driver::conductor::{self, Job};
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::limits;
 use crate::live::{Live, write_stdout};
 use crate::measure::process::ProcessProbe;
@@ -40,26 +42,33 @@ pub fn run(arguments: &[OsString]) -> Result<(), Failure> {
         write_stdout(&compare::compare(files)?);
         return Ok(());
     }
+    let Some(common) = planned.first().map(|run| &run.common) else {
+        return Ok(());
+    };
+    for path in [&common.json, &common.report].into_iter().flatten() {
+        check_writable(path)?;
+    }
+    let interrupt = Interrupt::listen().map_err(|error| Failure::Executor(error.to_string()))?;
     let mut results = Vec::new();
     for run in &planned {
         let first = results.len();
         for repetition in 1..=run.common.repeat.max(1) {
-            results.push(run_once(run, repetition)?);
-            write_stdout(&summary::of_run(&results[results.len() - 1]));
+            let (result, was_interrupted) = run_once(run, repetition, &interrupt)?;
+            write_stdout(&summary::of_run(&result));
+            if was_interrupted {
+                let what = "the figures above are those up to then; no file is written";
+                return Err(Failure::Interrupted(what.into()));
+            }
+            results.push(result);
         }
         write_stdout(&summary::of_repetitions(
             &results[first..].iter().collect::<Vec<_>>(),
         ));
     }
-    let Some(common) = planned.first().map(|run| &run.common) else {
-        return Ok(());
-    };
     let file = ResultFile::new(results);
     if let Some(path) = &common.json {
-        let json = serde_json::to_string_pretty(&file).map_err(|error| Failure::File {
-            path: show(path),
-            cause: error.to_string(),
-        })?;
+        let json = serde_json::to_string_pretty(&file);
+        let json = json.map_err(|error| file_failure(path, &error.to_string()))?;
         write_file(path, &json)?;
     }
     if let Some(path) = &common.report {
@@ -68,7 +77,12 @@ pub fn run(arguments: &[OsString]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
+/// The result of one run, and whether it was interrupted.
+fn run_once(
+    run: &PlannedRun,
+    repetition: u32,
+    interrupt: &Interrupt,
+) -> Result<(RunResult, bool), Failure> {
     let common = &run.common;
     let Some(plan) = run.command.plan() else {
         return Err(Failure::Usage("compare stands alone".into()));
@@ -95,8 +109,9 @@ fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
         warmup_ns: seconds_to_ns(warmup),
         duration_ns: seconds_to_ns(duration),
         tag: format!("{:x}", started.as_micros()),
+        interrupt: interrupt.clone(),
     };
-    let mut live = Live::new(&run.name, common.quiet);
+    let mut live = Live::new(&run.name, plan.series(), common.quiet);
     let outcome = conductor::run(&job, &mut live);
     live.end();
     let label = Label {
@@ -110,9 +125,15 @@ fn run_once(run: &PlannedRun, repetition: u32) -> Result<RunResult, Failure> {
         cores: job.cpus.clone(),
         spins: common.spin,
     };
-    let mut result = RunResult::new(label, &outcome?);
+    let outcome = outcome?;
+    let mut result = RunResult::new(label, &outcome);
     plan.conclude(&mut result);
-    Ok(result)
+    if outcome.was_interrupted {
+        let length = summary::seconds(&result);
+        let note = format!("interrupted after {length} of the measurement: incomplete");
+        result.notes.insert(0, note);
+    }
+    Ok((result, outcome.was_interrupted))
 }
 
 fn check(common: &Common) -> Result<(), Failure> {
@@ -139,7 +160,10 @@ fn target(common: &Common, plan: &dyn Plan) -> Result<Target, Failure> {
     let (uses_websocket, uses_rest) = plan.uses();
     let credential = match (&common.key, &common.token_secret) {
         (Some(key), _) => Credential::Key(key.clone()),
-        (None, Some(secret)) => Credential::Tokens(Box::new(TokenSigner::new(secret)?)),
+        (None, Some(secret)) => {
+            let signer = TokenSigner::new(secret, common.token_lifetime)?;
+            Credential::Tokens(Box::new(signer))
+        }
         (None, None) if uses_websocket => {
             return Err(Failure::Usage(
                 "give --key PK or --token-secret ID:SECRET".into(),
@@ -181,13 +205,25 @@ fn target(common: &Common, plan: &dyn Plan) -> Result<Target, Failure> {
     })
 }
 
-fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text).map_err(|error| Failure::File {
-        path: show(path),
-        cause: error.to_string(),
-    })
+/// Finds out before a long run whether its result can be written.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let is_new = !path.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| file_failure(path, &error.to_string()))?;
+    if is_new {
+        let removed = std::fs::remove_file(path);
+        removed.map_err(|error| file_failure(path, &error.to_string()))?;
+    }
+    Ok(())
 }
 
-fn show(path: &Path) -> String {
-    path.display().to_string()
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| file_failure(path, &error.to_string()))
+}
+
+fn file_failure(path: &Path, cause: &str) -> Failure {
+    Failure::File {
+        path: path.display().to_string(),
+        cause: cause.to_owned(),
+    }
 }

@@ -4,6 +4,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::client::http::no_http;
 use crate::client::target::{Credential, Target, percent_encode};
 use crate::failure::Failure;
 
@@ -73,7 +74,7 @@ pub fn read_response(buffer: &[u8], accept: &str) -> Result<Option<usize>, Failu
         Ok(httparse::Status::Partial) => {
             return Err(Failure::Protocol("an endless response head".into()));
         }
-        Err(error) => return Err(Failure::Protocol(format!("no HTTP response ({error})"))),
+        Err(error) => return Err(no_http(buffer, error)),
     };
     let status = response.code.unwrap_or_default();
     if status != 101 {

@@ -61,7 +61,7 @@ pub fn read_response(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {
     let head_bytes = match response.parse(buffer) {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return still_short(buffer),
-        Err(error) => return Err(Failure::Protocol(format!("no HTTP response ({error})"))),
+        Err(error) => return Err(no_http(buffer, error)),
     };
     let body_bytes = response
         .headers
@@ -85,6 +85,15 @@ pub fn read_response(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {
         })),
         None => still_short(buffer),
     }
+}
+
+/// The failure when an answer is not HTTP. A port of TLS answers plain text with a TLS record.
+pub fn no_http(buffer: &[u8], error: httparse::Error) -> Failure {
+    // An alert or a handshake of any version (RFC 8446 section 5.1).
+    Failure::Protocol(match buffer {
+        [0x15 | 0x16, 3, ..] => "it speaks TLS; use wss://".into(),
+        _ => format!("no HTTP response ({error})"),
+    })
 }
 
 fn still_short(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {

@@ -5,6 +5,7 @@ pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod message;
+pub mod recall;
 pub mod target;
 pub mod tls;
 pub mod token;

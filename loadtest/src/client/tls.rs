@@ -1,13 +1,19 @@
-//! Trust settings of `wss` connections: the system's roots, a given CA, or nobody.
+//! Settings of `wss` connections: what is offered, and whom to trust: the system's roots, a given
+//! CA, or anybody.
 
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{
+    CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::failure::Failure;
 
@@ -16,6 +22,16 @@ const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
+];
+
+/// Key exchanges offered, as browsers offer them: shares for X25519MLKEM768 and X25519, the curves
+/// of NIST for servers without either. Named here because the provider's own list depends on the
+/// features that other crates of a build ask for, and it decides what a handshake costs.
+const KEY_EXCHANGES: [&dyn SupportedKxGroup; 4] = [
+    kx_group::X25519MLKEM768,
+    kx_group::X25519,
+    kx_group::SECP256R1,
+    kx_group::SECP384R1,
 ];
 
 /// Whom to believe.
@@ -33,18 +49,21 @@ pub enum Trust<'a> {
 /// handshake.
 ///
 /// # Errors
-/// [`Failure::File`] for an unreadable or empty bundle, [`Failure::Tls`] otherwise.
+/// [`Failure::File`] for an unreadable or empty bundle, [`Failure::Untrusted`] without any roots.
 pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failure> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(CryptoProvider {
+        kx_groups: KEY_EXCHANGES.to_vec(),
+        ..aws_lc_rs::default_provider()
+    });
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::Tls(error.to_string()))?;
+        .map_err(|error| failure_of(&error))?;
     let mut config = match trust {
         Trust::System => {
             let path = SYSTEM_ROOTS
                 .into_iter()
                 .find(|path| std::path::Path::new(path).exists())
-                .ok_or_else(|| Failure::Tls("no root certificates on this system".into()))?;
+                .ok_or_else(|| Failure::Untrusted("this system has no root certificates".into()))?;
             builder
                 .with_root_certificates(read_roots(path)?)
                 .with_no_client_auth()
@@ -54,7 +73,7 @@ pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failu
             let roots = Arc::new(roots_of(path, &pinned)?);
             let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
-                .map_err(|error| Failure::Tls(error.to_string()))?;
+                .map_err(|error| Failure::Untrusted(error.to_string()))?;
             let lenient = Lenient {
                 provider,
                 known: Some((pinned, chain)),
@@ -76,6 +95,26 @@ pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failu
         config.resumption = rustls::client::Resumption::disabled();
     }
     Ok(Arc::new(config))
+}
+
+/// What an error of the handshake means to whoever gave the URL.
+pub fn failure_of(error: &rustls::Error) -> Failure {
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            Failure::Protocol("its answer is not TLS; for a plaintext server use ws://".into())
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Other(cause))
+            // The verifier's only word for a self-signed certificate that is marked as a CA.
+            if cause.to_string() == "CaUsedAsEndEntity" =>
+        {
+            Failure::Untrusted("it is self-signed".into())
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Failure::Untrusted("nobody here knows its issuer".into())
+        }
+        rustls::Error::InvalidCertificate(cause) => Failure::Untrusted(cause.to_string()),
+        other => Failure::Tls(other.to_string()),
+    }
 }
 
 fn read_roots(path: &str) -> Result<RootCertStore, Failure> {
@@ -172,6 +211,19 @@ impl ServerCertVerifier for Lenient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_offer_is_that_of_browsers_whatever_else_is_built() {
+        let config = config(Trust::Anyone, false).expect("no file is read");
+        let provider = config.crypto_provider();
+        let names: Vec<_> = provider
+            .kx_groups
+            .iter()
+            .map(|group| group.name())
+            .collect();
+        use rustls::NamedGroup::{X25519, X25519MLKEM768, secp256r1, secp384r1};
+        assert_eq!(names, [X25519MLKEM768, X25519, secp256r1, secp384r1]);
+    }
 
     #[test]
     fn a_file_without_certificates_is_named() {

@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Seconds for which a token is valid: one day, the protocol's maximum.
-const LIFETIME_SEC: u64 = 86_400;
+/// Seconds for which a token is valid unless told otherwise: one day, the protocol's maximum.
+pub const LIFETIME_SEC: i64 = 86_400;
 
 /// Signs one token per connection.
 pub struct TokenSigner {
     header: Header,
+    lifetime_sec: i64,
     key: EncodingKey,
 }
 
@@ -22,11 +23,12 @@ struct Claims<'a> {
 }
 
 impl TokenSigner {
-    /// From `sk_id_…:sk_secret_…`.
+    /// From `sk_id_…:sk_secret_…`. A token is valid for `lifetime_sec`; one of 0 or less has
+    /// expired when it is signed, to see how a server refuses it.
     ///
     /// # Errors
     /// [`Failure::Usage`] when it is not two parts joined by a colon.
-    pub fn new(id_and_secret: &str) -> Result<TokenSigner, Failure> {
+    pub fn new(id_and_secret: &str, lifetime_sec: i64) -> Result<TokenSigner, Failure> {
         let Some((id, secret)) = id_and_secret
             .split_once(':')
             .filter(|(id, secret)| !id.is_empty() && !secret.is_empty())
@@ -39,6 +41,7 @@ impl TokenSigner {
         header.kid = Some(id.to_owned());
         Ok(TokenSigner {
             header,
+            lifetime_sec,
             key: EncodingKey::from_secret(secret.as_bytes()),
         })
     }
@@ -48,10 +51,11 @@ impl TokenSigner {
     /// # Errors
     /// [`Failure::Usage`] when signing fails, with the library's reason.
     pub fn mint(&self, peer_id: &str, unix_sec: u64) -> Result<String, Failure> {
+        let exp = unix_sec.saturating_add_signed(self.lifetime_sec);
         let claims = Claims {
             sub: peer_id,
-            iat: unix_sec,
-            exp: unix_sec + LIFETIME_SEC,
+            iat: unix_sec.min(exp),
+            exp,
         };
         encode(&self.header, &claims, &self.key)
             .map_err(|error| Failure::Usage(format!("cannot sign a token: {error}")))
@@ -66,20 +70,20 @@ mod tests {
     #[test]
     fn a_token_names_key_and_peer() {
         let now = jsonwebtoken::get_current_timestamp();
-        let signer = TokenSigner::new("sk_id_a:sk_secret_b").expect("two parts");
+        let signer = TokenSigner::new("sk_id_a:sk_secret_b", 60).expect("two parts");
         let token = signer.mint("peer-1", now).expect("signs");
         let key = DecodingKey::from_secret(b"sk_secret_b");
         let data = decode::<serde_json::Value>(&token, &key, &Validation::new(Algorithm::HS256))
             .expect("verifies");
         assert_eq!(data.header.kid.as_deref(), Some("sk_id_a"));
         assert_eq!(data.claims["sub"], "peer-1");
-        assert_eq!(data.claims["exp"], now + LIFETIME_SEC);
+        assert_eq!(data.claims["exp"], now + 60);
     }
 
     #[test]
     fn half_a_secret_is_refused() {
         for half in ["sk_id_a", "sk_id_a:", ":sk_secret_b"] {
-            assert!(TokenSigner::new(half).is_err(), "{half}");
+            assert!(TokenSigner::new(half, LIFETIME_SEC).is_err(), "{half}");
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Transport {
 pub struct TlsStream {
     socket: OwnedFd,
     session: ClientConnection,
+    /// The last read of the socket left nothing in it.
+    is_drained: bool,
 }
 
 impl Transport {
@@ -61,7 +63,11 @@ impl Transport {
         };
         let session = ClientConnection::new(tls.config.clone(), tls.server_name.clone())
             .map_err(|error| Failure::Tls(error.to_string()))?;
-        let mut stream = Box::new(TlsStream { socket, session });
+        let mut stream = Box::new(TlsStream {
+            socket,
+            session,
+            is_drained: false,
+        });
         stream.session.set_buffer_limit(None);
         Ok(Transport::Tls(stream))
     }
@@ -81,7 +87,11 @@ impl Transport {
 
     /// True when a read of `bytes` into `capacity` has certainly emptied the socket.
     pub fn is_drained_by(&self, bytes: usize, capacity: usize) -> bool {
-        matches!(self, Transport::Plain(_)) && bytes < capacity
+        let is_socket_drained = match self {
+            Transport::Plain(_) => true,
+            Transport::Tls(stream) => stream.is_drained,
+        };
+        is_socket_drained && bytes < capacity
     }
 
     /// Writes some of `bytes`. TLS takes all of them and keeps what the socket refuses.
@@ -135,9 +145,11 @@ impl TlsStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            if self.session.read_tls(&mut SocketIo(self.socket.as_fd()))? == 0 {
+            let mut socket = SocketIo::new(&self.socket);
+            if self.session.read_tls(&mut socket)? == 0 {
                 return Ok(0);
             }
+            self.is_drained = socket.read_short;
             let processed = self.session.process_new_packets();
             // Sends handshake answers, or the alert that explains an error.
             self.flush()?;
@@ -147,7 +159,7 @@ impl TlsStream {
 
     fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut SocketIo(self.socket.as_fd())) {
+            match self.session.write_tls(&mut SocketIo::new(&self.socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -157,17 +169,33 @@ impl TlsStream {
     }
 }
 
-struct SocketIo<'a>(BorrowedFd<'a>);
+struct SocketIo<'a> {
+    socket: &'a OwnedFd,
+    /// The last read got less than it asked for.
+    read_short: bool,
+}
+
+impl SocketIo<'_> {
+    fn new(socket: &OwnedFd) -> SocketIo<'_> {
+        SocketIo {
+            socket,
+            read_short: false,
+        }
+    }
+}
 
 impl Read for SocketIo<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.0, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)?)
+        let asked = buffer.len();
+        let (bytes, _) = recv(self.socket, buffer, RecvFlags::empty())?;
+        self.read_short = bytes < asked;
+        Ok(bytes)
     }
 }
 
 impl Write for SocketIo<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
+        Ok(send(self.socket, bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -16,11 +16,14 @@ use crate::driver::gathered::{Gathered, Interval};
 use crate::driver::phase::Phase;
 use crate::driver::worker::Worker;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::live::Live;
 use crate::measure::process::{ProcessProbe, ProcessSample};
 use crate::measure::recorder::{Counters, Part, Recorder, Window};
 use crate::workload::{Plan, RunContext, Verified, Workload};
 
+/// How often it looks whether somebody interrupts the run, ns.
+const LOOK_NS: u64 = 50 * MS;
 /// Shortest interval of the time series, ns.
 const INTERVAL_NS_MIN: u64 = 250 * MS;
 /// Most intervals of a run.
@@ -52,12 +55,16 @@ pub struct Job<'a> {
     pub duration_ns: u64,
     /// Part of channel names.
     pub tag: String,
+    /// Ends the run early.
+    pub interrupt: Interrupt,
 }
 
 /// What a run yields, before anything is computed from it.
 pub struct Outcome {
     /// The window as it was.
     pub window: Window,
+    /// Whether the window ended before its time.
+    pub was_interrupted: bool,
     /// In order of time.
     pub intervals: Vec<Interval>,
     /// Per series, over the window, ns.
@@ -123,6 +130,7 @@ pub fn run(job: &Job<'_>, live: &mut Live) -> Result<Outcome, Failure> {
     gathered.finish(&edges.window);
     Ok(Outcome {
         window: edges.window,
+        was_interrupted: edges.was_interrupted,
         intervals: gathered.intervals,
         series: gathered.series,
         lag: gathered.lag,
@@ -171,6 +179,7 @@ fn spawn(
 /// What is known of the server at the edges of the phases.
 struct Edges {
     window: Window,
+    was_interrupted: bool,
     ready: Option<ProcessSample>,
     from: Option<ProcessSample>,
     to: Option<ProcessSample>,
@@ -187,29 +196,39 @@ fn conduct(
 ) -> Result<Edges, Failure> {
     wait_for_setup(job, phase, parts, live)?;
     let settled_ns = now_ns() + job.settle_ns;
-    gathered.until(parts, settled_ns, phase, |_| {})?;
+    wait_until(settled_ns, job, |deadline_ns| {
+        gathered.until(parts, deadline_ns, phase, |_, _| {})
+    })?;
     let ready = sample(job)?;
     let mut window = window_of(job);
     let open_after_setup = phase.open.load(Ordering::Relaxed);
     phase.start(window);
-    gathered.until(parts, window.from_ns, phase, |interval| {
-        live.interval(interval, None)
+    live.begin(&window);
+    wait_until(window.from_ns, job, |deadline_ns| {
+        gathered.until(parts, deadline_ns, phase, |interval, latencies| {
+            live.interval(interval, latencies, None);
+        })
     })?;
     let from = sample(job)?;
     let mut samples = Vec::from_iter(from);
     let mut boundary_ns = window.from_ns + window.interval_ns;
+    let mut was_interrupted = false;
     loop {
         let deadline_ns = if job.plan.is_counted() {
             now_ns() + MS
         } else {
-            boundary_ns.min(window.to_ns)
+            boundary_ns.min(window.to_ns).min(now_ns() + LOOK_NS)
         };
-        gathered.until(parts, deadline_ns, phase, |interval| {
-            live.interval(interval, samples.last());
+        gathered.until(parts, deadline_ns, phase, |interval, latencies| {
+            live.interval(interval, latencies, samples.last());
         })?;
         let now_ns = now_ns();
         if job.plan.is_counted() && phase.all(&phase.finished) {
             window.to_ns = now_ns;
+            phase.end(now_ns);
+        } else if job.interrupt.is_requested() && now_ns < window.to_ns {
+            window.to_ns = now_ns;
+            was_interrupted = true;
             phase.end(now_ns);
         }
         if now_ns >= boundary_ns.min(window.to_ns) {
@@ -222,8 +241,8 @@ fn conduct(
     }
     let to = samples.last().copied();
     let end_ns = now_ns() + END_NS_MAX;
-    gathered.until(parts, end_ns, phase, |interval| {
-        live.interval(interval, to.as_ref())
+    gathered.until(parts, end_ns, phase, |interval, latencies| {
+        live.interval(interval, latencies, to.as_ref());
     })?;
     if !gathered.is_over {
         return Err(Failure::Timeout(
@@ -232,12 +251,33 @@ fn conduct(
     }
     Ok(Edges {
         window,
+        was_interrupted,
         ready,
         from,
         to,
         samples,
         open_after_setup,
     })
+}
+
+/// Lets `until` work up to `to_ns`, before anything is measured.
+fn wait_until(
+    to_ns: u64,
+    job: &Job<'_>,
+    mut until: impl FnMut(u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    while now_ns() < to_ns {
+        give_up_if_interrupted(job)?;
+        until(to_ns.min(now_ns() + LOOK_NS))?;
+    }
+    Ok(())
+}
+
+fn give_up_if_interrupted(job: &Job<'_>) -> Result<(), Failure> {
+    if job.interrupt.is_requested() {
+        return Err(Failure::Interrupted("nothing had been measured yet".into()));
+    }
+    Ok(())
 }
 
 fn window_of(job: &Job<'_>) -> Window {
@@ -270,6 +310,7 @@ fn wait_for_setup(
 ) -> Result<(), Failure> {
     let (mut seen, mut since_ns) = (0, now_ns());
     while !phase.all(&phase.ready) {
+        give_up_if_interrupted(job)?;
         if phase.is_aborted() {
             return Err(phase
                 .failure()

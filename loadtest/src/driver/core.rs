@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::client::frame::{self, opcode};
 use crate::client::message::RequestId;
+use crate::client::recall::Recall;
 use crate::client::target::Target;
 use crate::client::transport::Transport;
 use crate::client::{handshake, http};
@@ -41,6 +42,7 @@ pub struct Core {
     pub index: usize,
     pub(super) connections: Vec<Connection>,
     pub(super) poller: Poller,
+    pub(super) recall: Recall,
     target: Arc<Target>,
     waiting: VecDeque<Opening>,
     started: VecDeque<(Token, u64)>,
@@ -73,6 +75,7 @@ impl Core {
             index,
             connections: Vec::new(),
             poller,
+            recall: Recall::new(),
             target,
             waiting: VecDeque::new(),
             started: VecDeque::new(),

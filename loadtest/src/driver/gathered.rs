@@ -31,10 +31,6 @@ pub struct Quantiles {
     pub p50: u64,
     /// 99th percentile.
     pub p99: u64,
-    /// 99.9th percentile.
-    pub p999: u64,
-    /// 99.99th percentile.
-    pub p9999: u64,
     /// The longest.
     pub max: u64,
 }
@@ -46,8 +42,6 @@ impl Quantiles {
             count: histogram.len(),
             p50: quantile(0.5),
             p99: quantile(0.99),
-            p999: quantile(0.999),
-            p9999: quantile(0.9999),
             max: histogram.max(),
         }
     }
@@ -83,8 +77,8 @@ impl Gathered {
         }
     }
 
-    /// Takes parts until `deadline_ns`, or until all cores have ended; shows each interval once
-    /// all cores have handed it over.
+    /// Takes parts until `deadline_ns`, or until all cores have ended; shows each interval, and its
+    /// latencies by series, once all cores have handed it over.
     ///
     /// # Errors
     /// The run's failure, as soon as there is one.
@@ -93,7 +87,7 @@ impl Gathered {
         parts: &Receiver<Part>,
         deadline_ns: u64,
         phase: &Phase,
-        mut show: impl FnMut(&Interval),
+        mut show: impl FnMut(&Interval, &[Histogram<u64>]),
     ) -> Result<(), Failure> {
         loop {
             let wait_ns = deadline_ns.saturating_sub(now_ns());
@@ -105,7 +99,8 @@ impl Gathered {
                     let index = part.index;
                     self.pending.entry(index).or_default().push(part);
                     if self.pending[&index].len() == self.core_count {
-                        show(self.merge(index));
+                        let (at, latencies) = self.merge(index);
+                        show(&self.intervals[at], &latencies);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -122,7 +117,8 @@ impl Gathered {
         }
     }
 
-    fn merge(&mut self, index: i64) -> &Interval {
+    /// Enters an interval; returns its place and its latencies.
+    fn merge(&mut self, index: i64) -> (usize, Vec<Histogram<u64>>) {
         let mut interval = Interval {
             index,
             ..Interval::default()
@@ -142,7 +138,7 @@ impl Gathered {
         // A core whose loop was held up may hand an interval over after a later one.
         let at = self.intervals.partition_point(|other| other.index <= index);
         self.intervals.insert(at, interval);
-        &self.intervals[at]
+        (at, merged)
     }
 
     /// Merges what is left and sums the window up.
@@ -160,7 +156,8 @@ impl Gathered {
     }
 }
 
-fn add(sum: &mut Histogram<u64>, one: &Histogram<u64>) {
+/// Adds `one` to `sum`.
+pub fn add(sum: &mut Histogram<u64>, one: &Histogram<u64>) {
     // All histograms of this program have the same bounds, the only condition of `add`.
     let _same_bounds = sum.add(one);
 }
@@ -206,12 +203,12 @@ mod tests {
         let mut gathered = Gathered::new(1, 2);
         let mut shown = Vec::new();
         gathered
-            .until(&parts, u64::MAX, &phase, |interval| {
-                shown.push(interval.index)
+            .until(&parts, u64::MAX, &phase, |interval, latencies| {
+                shown.push((interval.index, latencies[0].len()));
             })
             .expect("no failure");
         assert!(gathered.is_over);
-        assert_eq!(shown, [-1, 0, 1]);
+        assert_eq!(shown, [(-1, 2), (0, 2), (1, 2)]);
         let window = Window {
             go_ns: 0,
             from_ns: 1_000,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::client::frame::{self, opcode};
-use crate::client::message::{Message, recognise};
-use crate::client::{handshake, http};
+use crate::client::message::Message;
+use crate::client::{handshake, http, tls};
 use crate::clock::{MS, SECOND, now_ns};
 use crate::driver::connection::{Kind, Stage};
 use crate::driver::core::{Core, gone};
@@ -72,7 +72,7 @@ impl Worker {
     pub async fn run(mut self) -> Option<Verified> {
         let phase = Arc::clone(&self.core.phase);
         let outcome = self.run_to_end(&phase).await;
-        self.core.recorder.hand_over();
+        self.core.recorder.hand_over(self.workload.fault_count());
         match outcome {
             Ok(verified) => Some(verified),
             Err(failure) => {
@@ -106,7 +106,8 @@ impl Worker {
                 return Err(phase.failure().unwrap_or_else(|| gone("aborted")));
             }
             self.core.now_ns = now_ns();
-            if self.core.recorder.roll(self.core.now_ns) {
+            let faults = || self.workload.fault_count();
+            if self.core.recorder.roll(self.core.now_ns, faults) {
                 glommio::executor().yield_task_queue_now().await;
             }
             due_ns = match self.advance(phase)? {
@@ -143,8 +144,7 @@ impl Worker {
                 if phase.all(&phase.stopped) && self.workload.is_drained() {
                     return Ok(None);
                 }
-                let has_faults = self.workload.has_faults();
-                let wait_ns = if has_faults {
+                let wait_ns = if self.workload.fault_count() > 0 {
                     FAULTY_DRAIN_NS_MAX
                 } else {
                     DRAIN_NS_MAX
@@ -231,15 +231,18 @@ impl Worker {
                 self.core.phase.open.fetch_sub(1, Ordering::Relaxed);
                 self.workload.on_closed(&mut self.core, client)
             }
-            Stage::Upgrading if error.kind() == io::ErrorKind::Other => {
-                Err(Failure::Tls(error.to_string()))
-            }
+            Stage::Upgrading if let Some(cause) = tls_error(&error) => Err(tls::failure_of(cause)),
             Stage::Connecting | Stage::Upgrading => Err(Failure::Protocol(format!(
                 "it ended the connection during the handshake ({error})"
             ))),
             _ => Err(gone(&error.to_string())),
         }
     }
+}
+
+/// What TLS objects to, if it is that which ended a connection.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Adds what was read to what was incomplete, and handles every whole frame.
@@ -348,7 +351,7 @@ fn on_text(
     text: &[u8],
 ) -> Result<(), Failure> {
     core.recorder.counters.frames += 1;
-    let Some(message) = recognise(text) else {
+    let Some(message) = core.recall.recognise(text) else {
         let shown: String = String::from_utf8_lossy(text).chars().take(120).collect();
         let is_delivery = [&b"{\"type\":\"message\""[..], b"{\"type\":\"direct\""];
         if is_delivery.iter().any(|start| text.starts_with(start)) {

@@ -30,6 +30,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Connections that got their `welcome`.
     pub connected: u64,
+    /// Deliveries found to be wrong.
+    pub faults: u64,
     /// CPU time of the load thread, ns.
     pub cpu_ns: u64,
 }
@@ -42,6 +44,7 @@ impl Counters {
         self.frames += other.frames;
         self.bytes += other.bytes;
         self.connected += other.connected;
+        self.faults += other.faults;
         self.cpu_ns += other.cpu_ns;
     }
 }
@@ -93,6 +96,7 @@ pub struct Recorder {
     index: i64,
     roll_at_ns: u64,
     cpu_before_ns: u64,
+    faults_before: u64,
     parts: Sender<Part>,
 }
 
@@ -124,6 +128,7 @@ impl Recorder {
             index: i64::MIN,
             roll_at_ns: u64::MAX,
             cpu_before_ns: 0,
+            faults_before: 0,
             parts,
         }
     }
@@ -162,18 +167,21 @@ impl Recorder {
         }
     }
 
-    /// Hands the interval over when `now_ns` lies beyond it. Returns whether it did.
-    pub fn roll(&mut self, now_ns: u64) -> bool {
+    /// Hands the interval over when `now_ns` lies beyond it. Returns whether it did. `faults` tells
+    /// how many there have been so far.
+    pub fn roll(&mut self, now_ns: u64, faults: impl FnOnce() -> u64) -> bool {
         if now_ns < self.roll_at_ns {
             return false;
         }
-        self.hand_over();
+        self.hand_over(faults());
         self.set_index(self.window.interval_index(now_ns));
         true
     }
 
-    /// Hands over what there is.
-    pub fn hand_over(&mut self) {
+    /// Hands over what there is; `faults` are those so far.
+    pub fn hand_over(&mut self, faults: u64) {
+        self.counters.faults = faults.saturating_sub(self.faults_before);
+        self.faults_before = faults;
         let cpu_ns = thread_cpu_ns();
         self.counters.cpu_ns = cpu_ns - self.cpu_before_ns;
         self.cpu_before_ns = cpu_ns;
@@ -222,16 +230,17 @@ mod tests {
         recorder.begin(WINDOW, 1_500);
         recorder.latency(0, 1_900, 2_500);
         recorder.counters.received += 1;
-        assert!(recorder.roll(2_500));
+        assert!(recorder.roll(2_500, || 1));
         recorder.latency(0, 3_900, 9_900);
         recorder.counters.received += 2;
-        assert!(!recorder.roll(2_999));
-        assert!(recorder.roll(4_200));
+        assert!(!recorder.roll(2_999, || 3));
+        assert!(recorder.roll(4_200, || 3));
         let warm_up = received.try_recv().expect("rolled");
         assert_eq!((warm_up.index, warm_up.counters.received), (-1, 1));
         assert_eq!(warm_up.series[0].len(), 0, "intended before the window");
         let measured = received.try_recv().expect("rolled");
         assert_eq!((measured.index, measured.counters.received), (0, 2));
+        assert_eq!((warm_up.counters.faults, measured.counters.faults), (1, 2));
         assert_eq!(measured.series[0].len(), 1);
         let error = measured.series[0].max().abs_diff(6_000);
         assert!(error < 64, "charged from the intended time: {error}");
@@ -252,7 +261,7 @@ mod tests {
         for due in 0..100 {
             recorder.latency(0, due * 10_000_000, SECOND);
         }
-        recorder.hand_over();
+        recorder.hand_over(0);
         let part = received.try_recv().expect("handed over");
         let median = part.series[0].value_at_quantile(0.5);
         assert!(median.abs_diff(SECOND / 2) < SECOND / 50, "{median}");

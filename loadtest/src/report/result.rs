@@ -34,7 +34,7 @@ pub struct Machine {
     pub kernel: String,
     /// Processor model.
     pub processor: String,
-    /// Cores this process may use.
+    /// Its cores, whether this process may use them or not.
     pub cores: usize,
 }
 
@@ -216,7 +216,10 @@ impl Machine {
                 .to_string_lossy()
                 .into_owned(),
             processor: processor.to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cpuinfo
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
         }
     }
 }

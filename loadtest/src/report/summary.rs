@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::result::{RunResult, Series, median_of};
-use crate::report::units::{bytes, count, duration};
+use crate::report::units::{bytes, count, duration, is_resolved, percentile};
 
 /// Percentiles of the table.
 pub const COLUMNS: [(&str, f64); 7] = [
@@ -22,21 +22,28 @@ pub fn of_run(run: &RunResult) -> String {
     let per_s = |n: u64| count(n as f64 / run.seconds);
     put(
         &mut out,
-        format_args!("{} ({:.1} s, {})", title(run), run.seconds, run.url),
+        format_args!("{} ({}, {})", title(run), seconds(run), run.url),
     );
-    put(
-        &mut out,
-        format_args!(
-            "  {} connections; sent {} ({}/s), received {} ({}/s); verified {}: each once, \
-             in order",
-            count(f64::from(run.connections)),
-            count(run.sent as f64),
-            per_s(run.sent),
-            count(run.received as f64),
-            per_s(run.received),
-            count(run.verified as f64),
-        ),
-    );
+    let connections = count(f64::from(run.connections));
+    if run.sent + run.received == 0 {
+        put(
+            &mut out,
+            format_args!("  {connections} connections, all open to the end"),
+        );
+    } else {
+        put(
+            &mut out,
+            format_args!(
+                "  {connections} connections; sent {} ({}/s), received {} ({}/s); verified {}: \
+                 each once, in order",
+                count(run.sent as f64),
+                per_s(run.sent),
+                count(run.received as f64),
+                per_s(run.received),
+                count(run.verified as f64),
+            ),
+        );
+    }
     for series in &run.series {
         put(
             &mut out,
@@ -47,7 +54,7 @@ pub fn of_run(run: &RunResult) -> String {
         put(
             &mut out,
             format_args!(
-                "  server  cpu {:.1}% of a core (user {:.2} s, system {:.2} s, ksoftirqd {}){}",
+                "  server  CPU {:.1}% of a core (user {:.2} s, system {:.2} s, ksoftirqd {}){}",
                 server.cores * 100.0,
                 server.user_ns as f64 / 1e9,
                 server.system_ns as f64 / 1e9,
@@ -74,7 +81,7 @@ pub fn of_run(run: &RunResult) -> String {
     put(
         &mut out,
         format_args!(
-            "  harness cpu {:.1}% of {} core(s){own}; sent late by {} (p99), {} (max)",
+            "  harness CPU {:.1}% of {} core(s){own}; sent late by {} (p99), {} (max)",
             run.load.busy * 100.0,
             run.load.cores.len(),
             duration(run.load.lag_p99_ns),
@@ -165,12 +172,12 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
     }
     let mut figures = vec![
         figure(
-            format!("server cpu per {}", example.unit),
+            format!("server CPU per {}", example.unit),
             Unit::Nanoseconds,
             |run| run.server.as_ref()?.cpu_ns_per_unit,
         ),
         figure(
-            format!("harness cpu per {}", example.unit),
+            format!("harness CPU per {}", example.unit),
             Unit::Nanoseconds,
             |run| run.load.cpu_ns_per_unit,
         ),
@@ -192,12 +199,18 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
                 Unit::Nanoseconds,
                 move |run| {
                     let series = run.series.iter().find(|series| series.name == name)?;
-                    Some(series.at(percentile) as f64)
+                    let is_resolved = is_resolved(series.count, percentile);
+                    is_resolved.then(|| series.at(percentile) as f64)
                 },
             ));
         }
     }
     figures
+}
+
+/// Length of the measured window.
+pub fn seconds(run: &RunResult) -> String {
+    duration((run.seconds * 1e9) as u64)
 }
 
 /// Name, with the repetition when it is not the first.
@@ -224,8 +237,13 @@ fn per_connection(run: &RunResult) -> String {
 fn quantiles(series: &Series) -> String {
     let columns = COLUMNS[..6].iter();
     columns
-        .map(|(name, p)| format!("{name} {:<9}", duration(series.at(*p))))
-        .collect()
+        .map(|(name, p)| {
+            let text = percentile(series.count, *p, series.at(*p));
+            format!("{name} {text:<9}")
+        })
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }
 
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {

@@ -11,6 +11,22 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
+/// A percentile of `samples` latencies: a dash where less than one sample lies beyond it, because
+/// then it is only the longest of them.
+pub fn percentile(samples: u64, percentile: f64, ns: u64) -> String {
+    if is_resolved(samples, percentile) {
+        duration(ns)
+    } else {
+        "–".into()
+    }
+}
+
+/// Whether so many samples tell a percentile from their maximum, or it is the maximum.
+pub fn is_resolved(samples: u64, percentile: f64) -> bool {
+    // Of 1,000 samples one lies at p99.9; the small term makes up for rounding.
+    percentile >= 100.0 || samples as f64 * (100.0 - percentile) + 1e-6 >= 100.0
+}
+
 /// Bytes with a fitting unit of 1,024; may be negative.
 pub fn bytes(value: f64) -> String {
     match value.abs() {
@@ -53,6 +69,9 @@ mod tests {
 
     #[test]
     fn readable() {
+        assert_eq!(percentile(1_000, 99.9, 5), "5 ns");
+        assert_eq!(percentile(999, 99.9, 5), "–");
+        assert_eq!(percentile(1, 100.0, 5), "5 ns");
         assert_eq!(duration(999), "999 ns");
         assert_eq!(duration(2_991), "2.99 µs");
         assert_eq!(duration(15_040_000), "15.0 ms");

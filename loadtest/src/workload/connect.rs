@@ -126,6 +126,7 @@ impl Workload for Storm {
         let Some(mut pace) = self.pace.take() else {
             // Due as soon as the limit of concurrent connects lets it start.
             while self.opened < self.peers.len() {
+                core.recorder.counters.sent += 1;
                 self.open(core, 0);
             }
             return Ok(None);

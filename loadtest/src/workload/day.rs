@@ -276,8 +276,8 @@ impl Workload for Day {
         self.population.is_quiet()
     }
 
-    fn has_faults(&self) -> bool {
-        !self.population.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.population.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {

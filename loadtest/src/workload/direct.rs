@@ -231,8 +231,8 @@ impl Workload for Direct {
         self.completed >= begun
     }
 
-    fn has_faults(&self) -> bool {
-        !self.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {

@@ -339,8 +339,8 @@ impl Workload for Fanout {
         self.acks.is_empty() && self.received >= self.expected_here()
     }
 
-    fn has_faults(&self) -> bool {
-        !self.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {
@@ -367,7 +367,7 @@ impl Workload for Fanout {
             }
             let agreed = order_of[*channel as usize].get_or_insert(*order);
             // After a fault they differ for that reason already.
-            if *agreed != *order && self.faults.is_clean() {
+            if *agreed != *order && self.faults.count() == 0 {
                 let text = || format!("subscribers of channel {channel} disagree on the order");
                 self.faults.misdirected(text);
             }

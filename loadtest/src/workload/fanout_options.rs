@@ -108,9 +108,14 @@ impl Group {
 }
 
 impl FanoutOptions {
+    /// Publishers of the first group, in all of its channels.
+    fn streams(&self) -> u32 {
+        self.channels.saturating_mul(self.publishers)
+    }
+
     /// The groups of channels asked for: the first, and the one beside it.
     pub fn groups(&self) -> Vec<Group> {
-        let streams = self.channels * self.publishers;
+        let streams = self.streams();
         let main = Group {
             channels: self.channels,
             subscribers: self.subscribers,
@@ -153,15 +158,19 @@ impl Plan for FanoutOptions {
         if self.rate <= 0.0 || !self.rate.is_finite() {
             return usage("--rate must be above 0");
         }
-        if self.saturate && self.in_flight < self.channels * self.publishers {
+        if self.saturate && self.in_flight < self.streams() {
             return usage("--in-flight must give every publisher at least one");
         }
         Ok(())
     }
 
     fn connection_count(&self) -> u64 {
-        let per_group = |g: &Group| u64::from(g.channels) * u64::from(g.publishers + g.subscribers);
-        self.groups().iter().map(per_group).sum()
+        let of_group = |channels: u32, members: u64| u64::from(channels).saturating_mul(members);
+        let members = u64::from(self.publishers) + u64::from(self.subscribers);
+        let beside = self.beside.map_or(0, |beside| {
+            of_group(beside.channels, 1 + u64::from(beside.subscribers))
+        });
+        of_group(self.channels, members).saturating_add(beside)
     }
 
     fn series(&self) -> Vec<&'static str> {

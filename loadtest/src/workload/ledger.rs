@@ -187,9 +187,9 @@ impl Faults {
         }
     }
 
-    /// Whether nothing went wrong so far.
-    pub fn is_clean(&self) -> bool {
-        self.first.is_none()
+    /// How much went wrong so far.
+    pub fn count(&self) -> u64 {
+        self.lost + self.doubled + self.reordered + self.misdirected
     }
 
     /// The verdict.

@@ -93,7 +93,7 @@ pub struct SoakOptions {
 impl RoomsOptions {
     fn habits(&self) -> Habits {
         Habits {
-            users: self.rooms * self.members,
+            users: self.rooms.saturating_mul(self.members),
             rooms: self.rooms,
             chat_per_s: self.rate,
             changes_per_s: self.changes,

@@ -145,9 +145,9 @@ pub trait Workload {
     /// Whether everything that was sent, by whatever core, has arrived here.
     fn is_drained(&self) -> bool;
 
-    /// Whether something has gone wrong already, so that complete arrival may never come.
-    fn has_faults(&self) -> bool {
-        false
+    /// Deliveries found to be wrong so far. After one, complete arrival may never come.
+    fn fault_count(&self) -> u64 {
+        0
     }
 
     /// Judges the run.

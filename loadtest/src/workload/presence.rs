@@ -304,8 +304,8 @@ impl Workload for Presence {
             && self.observers.iter().all(|known| self.is_right(known))
     }
 
-    fn has_faults(&self) -> bool {
-        !self.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {

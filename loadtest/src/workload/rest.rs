@@ -73,7 +73,8 @@ impl Plan for RestOptions {
     }
 
     fn connection_count(&self) -> u64 {
-        u64::from(self.clients) + u64::from(self.channels) * u64::from(self.subscribers)
+        let subscribers = u64::from(self.channels).saturating_mul(u64::from(self.subscribers));
+        subscribers.saturating_add(u64::from(self.clients))
     }
 
     fn series(&self) -> Vec<&'static str> {
@@ -334,8 +335,8 @@ impl Workload for Rest {
         self.clients.iter().all(is_answered) && self.delivered >= expected
     }
 
-    fn has_faults(&self) -> bool {
-        !self.faults.is_clean()
+    fn fault_count(&self) -> u64 {
+        self.faults.count()
     }
 
     fn verify(&mut self, _: &mut Core) -> Result<Verified, Failure> {

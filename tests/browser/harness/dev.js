@@ -8,12 +8,16 @@ import { join } from "node:path";
 
 import { BINARY } from "../../js/harness/server.js";
 
-/** Starts it; `demo` is the URL that it prints, `stop` ends it with a signal and resolves. */
-export async function startDev(t) {
+/**
+ * Starts it, with `env` besides the environment; it ends with the test. Of what it prints come
+ * `demo`, `url` for clients, and the publishable `key`; `pid` is its process.
+ */
+export async function startDev(t, { env = {} } = {}) {
   const directory = await mkdtemp(join(tmpdir(), "ringmesh-dev-"));
   const free = "127.0.0.1:0";
   const args = ["dev", "--listen", free, "--admin", free, "--data-dir", directory];
-  const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "ignore"] });
+  const stdio = ["ignore", "pipe", "ignore"];
+  const child = spawn(BINARY, args, { stdio, env: { ...process.env, ...env } });
   const ended = once(child, "exit");
   t.after(async () => {
     child.kill("SIGKILL");
@@ -21,10 +25,11 @@ export async function startDev(t) {
     await rm(directory, { recursive: true });
   });
   let printed = "";
+  const value = (name) => new RegExp(`^ +${name} +(\\S+)$`, "m").exec(printed)?.[1];
   for await (const text of child.stdout) {
     printed += text;
-    const demo = /^ +demo +(http:\S+)$/m.exec(printed);
-    if (demo) return { demo: demo[1] };
+    const [demo, url, key] = ["demo", "clients", "publishable key"].map(value);
+    if (demo && url && key) return { demo, url, key, pid: child.pid };
   }
   throw new Error(`ringmesh dev ended: ${printed}`);
 }

@@ -1,40 +1,54 @@
-//! The executable against a small server of the protocol, honest and dishonest.
+//! A small server of the protocol, honest and dishonest, and the executable beside it.
 //!
 //! The server is built on tungstenite, so that neither side shares code with the other.
-
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::mpsc::{Sender, channel};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
 /// The delivery at which a dishonest server does wrong.
-const FAULTY_DELIVERY: u64 = 300;
+pub const FAULTY_DELIVERY: u64 = 300;
+
+/// How long a stalling server does nothing.
+pub const STALL: Duration = Duration::from_secs(1);
 
 /// What the server does wrong, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
+    /// Nothing.
     None,
+    /// A message never arrives.
     Loses,
+    /// A message arrives twice.
     Doubles,
+    /// A message arrives with other content.
     Damages,
+    /// A message arrives after the next one.
     Swaps,
+    /// A connection ends.
     Closes,
+    /// Nobody may connect.
     Refuses,
+    /// Commands get no answer.
+    Ignores,
+    /// Everything is late by [`STALL`].
+    Stalls,
 }
 
 #[derive(Default)]
 struct Hub {
+    /// Told at the faulty delivery, and when a command is ignored.
+    reached: Option<Sender<()>>,
     /// Subscribers of each channel, and their outboxes, by connection.
     channels: HashMap<String, HashMap<u64, Sender<String>>>,
     /// Outbox of each peer.
@@ -42,6 +56,13 @@ struct Hub {
     delivered: u64,
     /// A message that its connection gets only after the next one.
     held_back: Option<(u64, String)>,
+}
+
+/// A test that does not wait has dropped the receiver.
+fn tell(reached: &mut Option<Sender<()>>) {
+    if let Some(reached) = reached.take() {
+        let _ = reached.send(());
+    }
 }
 
 impl Hub {
@@ -53,6 +74,12 @@ impl Hub {
         };
         for (id, outbox) in subscribers.iter().filter(|(id, _)| **id != from) {
             self.delivered += 1;
+            if self.delivered == FAULTY_DELIVERY {
+                tell(&mut self.reached);
+                if fault == Fault::Stalls {
+                    thread::sleep(STALL);
+                }
+            }
             let sent: Vec<String> = match fault {
                 _ if self.delivered != FAULTY_DELIVERY => {
                     let late = self.held_back.take_if(|held| held.0 == *id);
@@ -60,7 +87,7 @@ impl Hub {
                         .chain(late.map(|held| held.1))
                         .collect()
                 }
-                Fault::None | Fault::Refuses => vec![text.clone()],
+                Fault::None | Fault::Refuses | Fault::Ignores | Fault::Stalls => vec![text.clone()],
                 Fault::Loses => Vec::new(),
                 Fault::Doubles => vec![text.clone(), text.clone()],
                 Fault::Damages => vec![text.replace("x0", "x1")],
@@ -76,21 +103,77 @@ impl Hub {
     }
 }
 
-/// Starts a server; returns its port. It lives as long as the test process.
-fn serve(fault: Fault) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("bound").port();
-    thread::spawn(move || {
-        let hub = Arc::new(Mutex::new(Hub::default()));
-        for (id, stream) in listener.incoming().enumerate() {
-            let hub = Arc::clone(&hub);
-            thread::spawn(move || connection(stream.expect("accepted"), id as u64, &hub, fault));
-        }
-    });
-    port
+/// A stream to a client, plain or TLS.
+trait Duplex: Read + Write {}
+impl<T: Read + Write> Duplex for T {}
+
+/// A server that lives as long as the test process.
+pub struct Server {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// Gets one message at delivery number [`FAULTY_DELIVERY`], or when a command is ignored.
+    pub reached: Receiver<()>,
 }
 
-fn connection(mut stream: TcpStream, id: u64, hub: &Mutex<Hub>, fault: Fault) {
+/// Starts a server of plain WebSocket.
+pub fn serve(fault: Fault) -> Server {
+    start(fault, None)
+}
+
+/// Starts a server with TLS.
+pub fn serve_tls(config: Arc<ServerConfig>) -> Server {
+    start(Fault::None, Some(config))
+}
+
+fn start(fault: Fault, tls: Option<Arc<ServerConfig>>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let (sender, reached) = channel();
+    thread::spawn(move || {
+        let hub = Hub {
+            reached: Some(sender),
+            ..Hub::default()
+        };
+        let hub = Arc::new(Mutex::new(hub));
+        for (id, stream) in listener.incoming().enumerate() {
+            let (hub, tls) = (Arc::clone(&hub), tls.clone());
+            thread::spawn(move || {
+                let stream = stream.expect("accepted");
+                match tls {
+                    Some(config) => with_tls(stream, config, id as u64, &hub, fault),
+                    None => connection(stream, |it| it, id as u64, &hub, fault),
+                }
+            });
+        }
+    });
+    Server { port, reached }
+}
+
+fn with_tls(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    id: u64,
+    hub: &Mutex<Hub>,
+    fault: Fault,
+) {
+    let mut session = ServerConnection::new(config).expect("a valid configuration");
+    while session.is_handshaking() {
+        if session.complete_io(&mut stream).is_err() {
+            // An alert is on its way.
+            return;
+        }
+    }
+    let socket = |stream: TcpStream| StreamOwned::new(session, stream);
+    connection(stream, socket, id, hub, fault);
+}
+
+fn connection<S: Duplex>(
+    mut stream: TcpStream,
+    wrap: impl FnOnce(TcpStream) -> S,
+    id: u64,
+    hub: &Mutex<Hub>,
+    fault: Fault,
+) {
     if fault == Fault::Refuses {
         let mut head = [0; 2048];
         let _ = stream.read(&mut head);
@@ -107,12 +190,15 @@ fn connection(mut stream: TcpStream, id: u64, hub: &Mutex<Hub>, fault: Fault) {
         assert_eq!(request.uri().query(), Some("key=pk_live_test"));
         Ok(response)
     };
-    let mut socket = tungstenite::accept_hdr(stream, check).expect("our own client's handshake");
+    let handle = stream.try_clone().expect("a socket");
+    let Ok(mut socket) = tungstenite::accept_hdr(wrap(stream), check) else {
+        // A client that speaks something else gets what web servers answer.
+        let mut handle = handle;
+        let _ = handle.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        return;
+    };
     let timeout = Some(Duration::from_millis(1));
-    socket
-        .get_ref()
-        .set_read_timeout(timeout)
-        .expect("a socket");
+    handle.set_read_timeout(timeout).expect("a socket");
     let (outbox, waiting) = channel::<String>();
     let peer = format!("c{id}");
     hub.lock()
@@ -150,7 +236,7 @@ fn connection(mut stream: TcpStream, id: u64, hub: &Mutex<Hub>, fault: Fault) {
     finish(socket);
 }
 
-fn finish(mut socket: WebSocket<TcpStream>) {
+fn finish<S: Duplex>(mut socket: WebSocket<S>) {
     let _ = socket.flush();
 }
 
@@ -158,6 +244,10 @@ fn command(text: &str, id: u64, outbox: &Sender<String>, hub: &Mutex<Hub>, fault
     let command: Value = serde_json::from_str(text).expect("the harness sends JSON");
     let text_of = |name: &str| command[name].as_str().unwrap_or_default().to_owned();
     let mut hub = hub.lock().expect("no panic");
+    if fault == Fault::Ignores {
+        tell(&mut hub.reached);
+        return;
+    }
     match command["type"].as_str() {
         Some("subscribe") => {
             hub.channels
@@ -186,109 +276,25 @@ fn command(text: &str, id: u64, outbox: &Sender<String>, hub: &Mutex<Hub>, fault
     }
 }
 
-/// Runs the harness for a moment with these arguments and a result file.
-fn load(port: u16, arguments: &[&str], json: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ringmesh-loadtest"))
-        .args([
-            "--quiet",
-            "--duration",
-            "0.5",
-            "--warmup",
-            "0.2",
-            "--settle",
-            "0",
-        ])
-        .args([
-            "--key",
-            "pk_live_test",
-            "--url",
-            &format!("ws://127.0.0.1:{port}"),
-        ])
-        .arg("--json")
-        .arg(json)
-        .args(arguments)
-        .output()
-        .expect("the executable runs")
+/// The executable, quiet, with the key that the server wants and no environment of its own.
+pub fn harness() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmesh-loadtest"));
+    command.args(["--quiet", "--settle", "0", "--key", "pk_live_test"]);
+    for name in [
+        "RINGMESH_KEY",
+        "RINGMESH_TOKEN_SECRET",
+        "RINGMESH_API_SECRET",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
-/// A run that must end well; returns its result file.
-fn check_right(arguments: &[&str]) -> Value {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let json = folder.path().join("result.json");
-    let output = load(serve(Fault::None), arguments, &json);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    let text = std::fs::read_to_string(json).expect("a result");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-/// A run that must fail with one line that contains `cause`, and leave no result.
-fn check_wrong(fault: Fault, cause: &str) {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let json = folder.path().join("result.json");
-    let arguments = ["fanout", "--subscribers", "10", "--rate", "200"];
-    let output = load(serve(fault), &arguments, &json);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{fault:?}: {errors}");
-    assert!(errors.contains(cause), "{fault:?}: {errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    assert!(!json.exists(), "{fault:?}: a broken run left a result");
-    assert!(
-        output.stdout.is_empty(),
-        "{fault:?}: a broken run printed figures"
-    );
-}
-
-#[test]
-fn fanout_counts_every_delivery() {
-    let result = check_right(&["fanout", "--subscribers", "5", "--rate", "100", "--acks"]);
-    let run = &result["runs"][0];
-    assert_eq!(run["sent"], 50, "half a second at 100/s");
-    assert_eq!(run["series"][0]["name"], "delivery");
-    assert_eq!(run["series"][0]["count"], 250);
-    assert_eq!(run["series"][1]["count"], 50, "acks");
-    assert_eq!(run["verified"], 70 * 6, "warm-up included");
-}
-
-#[test]
-fn saturation_direct_rooms_and_connects_end_well() {
-    let saturated = [
-        "fanout",
-        "--subscribers",
-        "3",
-        "--saturate",
-        "--in-flight",
-        "4",
-    ];
-    assert!(check_right(&saturated)["runs"][0]["received"].as_u64() > Some(10));
-    let direct = check_right(&["direct", "--pairs", "2", "--rate", "100"]);
-    assert_eq!(direct["runs"][0]["series"][0]["count"], 50);
-    let rooms = [
-        "rooms",
-        "--rooms",
-        "3",
-        "--members",
-        "3",
-        "--rate",
-        "200",
-        "--changes",
-        "50",
-    ];
-    assert!(check_right(&rooms)["runs"][0]["received"].as_u64() > Some(10));
-    let connects = check_right(&["connect", "-n", "20", "--concurrency", "4"]);
-    assert_eq!(connects["runs"][0]["received"], 20);
-}
-
-#[test]
-fn a_dishonest_server_is_found_out() {
-    check_wrong(Fault::Loses, "1 lost, 0 doubled, 0 reordered");
-    check_wrong(Fault::Doubles, "0 lost, 1 doubled, 0 reordered");
-    check_wrong(Fault::Swaps, "0 lost, 0 doubled, 1 reordered");
-    check_wrong(Fault::Damages, "damaged");
-}
-
-#[test]
-fn a_server_that_refuses_or_ends_leaves_no_result() {
-    check_wrong(Fault::Refuses, "HTTP 401");
-    check_wrong(Fault::Closes, "ended without a close frame");
+/// The URL of a port on this machine.
+pub fn url(scheme: &str, port: u16) -> String {
+    format!("{scheme}://127.0.0.1:{port}")
 }

@@ -1,0 +1,7 @@
+//! The executable against a small server of the protocol.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod deliveries;
+mod support;
