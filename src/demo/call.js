@@ -1,8 +1,9 @@
 // Calls between two browsers: invitation, WebRTC negotiation, media and a data channel.
 //
 // Signals go through the server as direct messages; voice, picture and data do not. Nothing
-// is negotiated, and no address is told, before both sides have agreed. After that it is
-// "perfect negotiation": both may offer at any time, and the polite side gives way.
+// is negotiated, and no address is told, before both sides have agreed. Who called makes the
+// first offer: Chromium finds no addresses of a side whose first offer was taken back. After that
+// it is "perfect negotiation": both may offer at any time, and the polite side gives way.
 
 const PROBE_EVERY_MS = 1_000;
 /** How long those who are called may think about it. */
@@ -13,6 +14,7 @@ export class Call extends EventTarget {
   #connection = null;
   #channel = null;
   #polite;
+  #called;
   #offering = false;
   #ignoring = false;
   #probing = 0;
@@ -30,6 +32,7 @@ export class Call extends EventTarget {
     Object.assign(this, { id, peerId, video, state });
     this.#send = (signal) => send({ kind: "call", call: id, ...signal });
     this.#polite = ownId < peerId;
+    this.#called = state === "ringing";
     this.#ringing = setTimeout(() => this.#giveUp(), RING_MS_MAX);
   }
 
@@ -126,6 +129,8 @@ export class Call extends EventTarget {
   }
 
   async #offer() {
+    // What is needed then, if the other side's offer leaves any of it, is needed again later.
+    if (!this.#called && !this.#connection.remoteDescription) return;
     this.#offering = true;
     try {
       await this.#connection.setLocalDescription();
