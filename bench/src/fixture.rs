@@ -276,6 +276,8 @@ impl Fixture {
         dirty.append(&mut self.effects.dirty);
         self.effects.dirty = dirty;
         self.effects.readable.clear();
+        self.effects.ended.clear();
+        self.effects.fan_outs.clear();
     }
 
     /// Whether another turn has something to write.

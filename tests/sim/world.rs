@@ -327,6 +327,9 @@ impl World {
     fn flush(&mut self, at: usize) -> bool {
         let node = &mut self.nodes[at];
         node.to_flush.extend(node.effects.dirty.drain(..));
+        // Nobody measures here.
+        node.effects.ended.clear();
+        node.effects.fan_outs.clear();
         let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
         let mut any = !due.is_empty();
         for id in due {
