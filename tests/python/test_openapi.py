@@ -7,9 +7,10 @@ from pathlib import Path
 
 from harness import Server
 
-# Far above the budget below, which ends the run in time.
+# Far above what the examples below take.
 TIMEOUT_SEC = 300
-BUDGET_SEC = 30
+# Of each operation: a number, and not a time, so that every run makes the same requests.
+EXAMPLES = 150
 
 CONFIGURATION = """
 [server]
@@ -49,7 +50,10 @@ class OpenApi(unittest.TestCase):
                     # Names are bounded in bytes and schemas count characters: a seed that
                     # makes a long enough name of wide characters would prove nothing.
                     "--seed=1",
-                    f"--max-time={BUDGET_SEC}",
+                    # Not the stateful phase: the document declares no links. Those that are
+                    # guessed lead nowhere, and how far it comes depends on the time.
+                    "--phases=examples,coverage,fuzzing",
+                    f"--max-examples={EXAMPLES}",
                     "--continue-on-failure",
                     "--no-color",
                 ],
