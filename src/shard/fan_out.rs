@@ -1,12 +1,14 @@
 //! Fan-out on a home shard: what a channel's members are sent is kept once for all of them.
 //!
-//! A publication is appended to its channel's [`FanOutBuffer`], whatever the number of members.
+//! A publication, or a presence change that all members want, is appended to its channel's
+//! [`FanOutBuffer`], whatever the number of members.
 //! When the turn ends, every member that has not got all of it borrows the rest: its socket is
 //! written from the buffer itself. Only who has other things to be sent as well, or whose socket
 //! took less, gets a copy into its own outbox, where order and bounds are those of all frames.
 //!
 //! What must not overtake a channel's publications, or must not be overtaken by them, settles
-//! them first: presence, variants with `fromMetadata`, direct messages, the end of a membership.
+//! them first: presence for some, variants with `fromMetadata`, direct messages, the end of a
+//! membership.
 //! A bare `ack` may overtake what others published, but not what was ordered before it.
 //!
 //! Always true: `behind` counts the members whose position is not the buffer's end, and with

@@ -191,19 +191,29 @@ impl Shard {
         reached
     }
 
-    /// Presence changes into the outboxes of the local members that want them.
+    /// Presence changes for the local members that want them: as a publication is delivered
+    /// where all of them do, one by one otherwise.
     pub(in crate::shard) fn deliver_presence(
         &mut self,
         slot: ChannelSlot,
         frames: &[u8],
         effects: &mut Effects,
     ) {
+        let Some(channel) = self.channels.get(slot) else {
+            return;
+        };
+        let frame_count = count_frames(frames) as u64;
+        let mut members = channel.members.iter();
+        if members.all(|member| member.interest.presence) {
+            let reached = self.share(slot, frames, None, effects) as u64;
+            self.metrics.counters.presence_sent += frame_count * reached;
+            return;
+        }
         self.settle_channel(slot, effects);
         let limit = self.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return;
         };
-        let frame_count = count_frames(frames) as u64;
         for member in channel
             .members
             .iter()

@@ -1,5 +1,7 @@
 //! Fan-out sentence by sentence, on one shard in memory.
 
+use crate::proto::actions::Actions;
+use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::input::Input;
 use crate::shard::testing::{Client, Cluster, app, peer, rights};
@@ -186,4 +188,66 @@ fn a_buffer_that_would_grow_too_large_is_copied_and_begun_anew() {
     for client in [ben, cleo] {
         assert_eq!(heard(&mut cluster, client), [&*word; 5]);
     }
+}
+
+/// How many members of "room" share what they have not been sent.
+fn sharing(cluster: &Cluster) -> u32 {
+    let channels = cluster.shards[0].channels.iter();
+    channels.map(|(_, channel)| channel.fan_out.behind()).sum()
+}
+
+#[test]
+fn presence_that_all_members_want_is_kept_once_and_in_order() {
+    let (mut cluster, [ann, ben, cleo, dora]) = room();
+    cluster.message(dora, r#"{"type":"unsubscribe","channel":"room"}"#);
+    for client in [ann, ben, cleo, dora] {
+        cluster.take(client);
+    }
+    feed(&mut cluster, ann, &[&publish("room", "1")]);
+    feed(
+        &mut cluster,
+        dora,
+        &[r#"{"type":"subscribe","channel":"room"}"#],
+    );
+    feed(&mut cluster, ann, &[&publish("room", "2")]);
+    cluster.input(0, Input::EndOfTurn);
+    // Who joined has its roster in its own outbox, and is sent what came behind it.
+    assert_eq!(sharing(&cluster), 2);
+    cluster.run();
+    for client in [ben, cleo] {
+        assert_eq!(heard(&mut cluster, client), ["1", "presence", "2"]);
+    }
+    assert_eq!(heard(&mut cluster, dora), ["presence", "2"]);
+}
+
+#[test]
+fn presence_that_some_do_not_want_reaches_the_others_only() {
+    let (mut cluster, [ann, ben, cleo]) = room();
+    let (deaf, _) = cluster.connect(0, &token_without_presence());
+    subscribe(&mut cluster, deaf, "room");
+    for client in [ann, ben, cleo, deaf] {
+        cluster.take(client);
+    }
+    subscribe(&mut cluster, ann, "room");
+    assert_eq!(sharing(&cluster), 0);
+    assert_eq!(heard(&mut cluster, ben), ["presence"]);
+    assert_eq!(heard(&mut cluster, cleo), ["presence"]);
+    assert_eq!(heard(&mut cluster, deaf), [""; 0]);
+}
+
+fn token_without_presence() -> String {
+    let request = MintRequest {
+        key_id: "sk_id_full",
+        sub: "deaf",
+        issued_at_unix: 1_700_000_000,
+        expires_at_unix: 1_700_000_060,
+        channels: None,
+        permissions: Some(Actions::parse(["subscribe"]).unwrap()),
+        metadata: None,
+        peer_metadata: None,
+    };
+    format!(
+        "token={}",
+        mint(&request, &Secret::new(b"sk_secret_full")).unwrap()
+    )
 }
