@@ -21,7 +21,7 @@ pub enum Stage {
     /// From the accept of a connection, or the first bytes of a request on one that was used
     /// before, to its `welcome` being queued.
     Handshake,
-    /// From a socket being known to be readable to its bytes being read and handled.
+    /// From a socket being known to be readable to its bytes being read.
     ReadToCommand,
     /// From a publication being read to its place in the channel's order, on whatever shard.
     CommandToOrder,
@@ -70,7 +70,7 @@ impl Stage {
     pub const fn help(self) -> &'static str {
         match self {
             Self::Handshake => "Accept of a connection to its welcome being queued.",
-            Self::ReadToCommand => "Socket readable to its bytes being handled.",
+            Self::ReadToCommand => "Socket known to be readable to its bytes being read.",
             Self::CommandToOrder => "Publication read to its place in the channel's order.",
             Self::MeshHop => "Batch sent to another shard to its being handled there.",
             Self::OrderToLastWrite => "Place in the order to the last write on the shard.",

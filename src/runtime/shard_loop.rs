@@ -501,6 +501,10 @@ impl ShardLoop {
     }
 
     fn send_mesh(&mut self, now: Now) {
+        let is_idle = self.effects.mesh.iter().all(Vec::is_empty);
+        if is_idle && !self.mesh_out.has_backlog() {
+            return;
+        }
         let mut changed = Vec::new();
         let now_ns = self.clock.mono_ns();
         let sent = self

@@ -1,8 +1,8 @@
 //! What the loop counts and measures: whatever needs a clock or is about sockets and links.
 //!
-//! The clock is read when a turn begins and ends, for each socket that is read and each batch
-//! that comes, and where something ends: 20 to 30 ns each time, beside 1 µs and more for the
-//! read or write that it is about.
+//! The clock is read when a turn begins and ends, for each socket that is read, each batch that
+//! comes, those that go, and where something ends: 20 to 30 ns each time, beside 1 µs and more
+//! for the read or write that it is about.
 
 use std::collections::VecDeque;
 
