@@ -212,6 +212,8 @@ impl Shard {
                 connection.mark_dirty(effects);
                 continue;
             }
+            // What it was lent before goes along with the copy.
+            connection.borrows.take_if(|borrowed| *borrowed == slot);
             let unsent = channel.fan_out.from(member.position);
             if !connection.deliver(unsent, limit, &mut self.pool, effects) {
                 self.slow.push(connection.id);

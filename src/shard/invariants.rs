@@ -67,6 +67,10 @@ impl Shard {
                 );
             }
         }
+        for connection in self.connections.iter() {
+            let is_behind = connection.borrows.is_none() || !self.borrowed(connection).is_empty();
+            assert!(is_behind, "lent a buffer of which it needs nothing");
+        }
     }
 
     /// Panics unless all shards agree, once every input has been handled and every mesh message

@@ -136,6 +136,11 @@ impl Shard {
             }
             self.vacate(*membership, effects);
         }
+        if let Some(connection) = self.connections.get_mut(id) {
+            // With its memberships every loan has ended; the socket could not be closed with one.
+            debug_assert!(connection.borrows.is_none(), "lent without a membership");
+            connection.borrows = None;
+        }
         for channel in session.joining.iter().flat_map(|joining| &joining.channels) {
             self.leave_ended(id, &session, channel.clone(), effects);
         }

@@ -251,3 +251,21 @@ fn token_without_presence() -> String {
         mint(&request, &Secret::new(b"sk_secret_full")).unwrap()
     )
 }
+
+#[test]
+fn a_connection_that_ends_while_it_is_lent_a_buffer_is_closed() {
+    let (mut cluster, [ann, ben, cleo]) = room();
+    // Lent in one turn, copied behind an answer in the next, flushed in neither.
+    feed(&mut cluster, ann, &[&publish("room", "1")]);
+    cluster.input(0, Input::EndOfTurn);
+    feed(&mut cluster, ben, &[r#"{"type":"ping"}"#]);
+    feed(&mut cluster, ann, &[&publish("room", "2")]);
+    cluster.input(0, Input::EndOfTurn);
+    cluster.shards[0].check_invariants();
+    for client in [ben, cleo] {
+        cluster.end(client);
+    }
+    cluster.run();
+    assert!(!cluster.is_open(ben) && !cluster.is_open(cleo));
+    assert!(cluster.is_open(ann));
+}
