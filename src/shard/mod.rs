@@ -6,6 +6,7 @@ pub mod channels;
 mod commands;
 mod connect;
 pub mod connections;
+mod deadlines;
 mod direct;
 pub mod effect;
 mod encode;
