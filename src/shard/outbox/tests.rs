@@ -163,6 +163,25 @@ fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
 }
 
 #[test]
+fn control_frames_that_never_run_out_do_not_keep_what_is_written() {
+    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
+    let (mut sent, mut expected) = (Vec::new(), Vec::new());
+    for round in 0..1_000_u32 {
+        let mut pong = frame(125, round as u8);
+        pong[0] = 0x8A;
+        expected.extend_from_slice(&pong);
+        outbox.push_control(&pong);
+        let count = outbox.pending().len().min(if round < 8 { 1 } else { 127 });
+        sent.extend_from_slice(&outbox.pending()[..count]);
+        outbox.advance(count, &mut pool);
+        let kept = outbox.control.as_ref().map_or(0, |it| it.bytes.len());
+        assert!(kept <= 2 * outbox.control_bytes() + 127, "{kept} bytes");
+    }
+    sent.extend(drain(&mut outbox, &mut pool, 1_000).concat());
+    assert!(sent == expected);
+}
+
+#[test]
 fn discarding_keeps_an_http_response() {
     let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
     outbox.push_http(b"HTTP/1.1 101 \r\n\r\n", &mut pool);
