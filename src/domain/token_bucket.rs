@@ -6,7 +6,8 @@
 //! nothing is ever rounded, and nothing drifts.
 
 /// Thousandths in a token.
-const THOUSANDTHS: u64 = 1_000;
+pub const TOKEN_THOUSANDTHS: u32 = 1_000;
+const THOUSANDTHS: u64 = TOKEN_THOUSANDTHS as u64;
 
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,26 @@ impl TokenBucket {
     #[inline]
     #[must_use]
     pub fn try_take(&mut self, now_ms: u64, limits: &BucketLimits) -> bool {
+        self.try_take_thousandths(now_ms, limits, TOKEN_THOUSANDTHS)
+    }
+
+    /// As [`try_take`](Self::try_take), for what costs so many thousandths of a token.
+    #[inline]
+    #[must_use]
+    pub fn try_take_thousandths(
+        &mut self,
+        now_ms: u64,
+        limits: &BucketLimits,
+        thousandths: u32,
+    ) -> bool {
         if limits.rate_per_sec == 0 {
             return true;
         }
         self.spent = self.spent_at(now_ms, *limits);
         self.as_of_ms = self.as_of_ms.max(now_ms);
-        let taken = self.spent + THOUSANDTHS <= limits.capacity();
-        self.spent += if taken { THOUSANDTHS } else { 0 };
+        let thousandths = u64::from(thousandths);
+        let taken = self.spent + thousandths <= limits.capacity();
+        self.spent += if taken { thousandths } else { 0 };
         taken
     }
 
@@ -114,6 +128,21 @@ mod tests {
         assert_eq!(taken(&mut bucket, limits, &[5_010, 5_010]), 1);
         assert_eq!(taken(&mut bucket, limits, &[6_010; 300]), 100);
         assert_eq!(taken(&mut bucket, limits, &[u64::MAX; 300]), 200);
+    }
+
+    #[test]
+    fn parts_of_a_token_add_up_to_it() {
+        let limits = limits(100, 2);
+        let mut bucket = TokenBucket::default();
+        assert!(bucket.try_take(5_000, &limits));
+        for _ in 0..8 {
+            assert!(bucket.try_take_thousandths(5_000, &limits, 125));
+        }
+        assert!(!bucket.try_take_thousandths(5_000, &limits, 125));
+        // A tenth of a token has come back by then, and in the next millisecond another.
+        assert!(!bucket.try_take_thousandths(5_001, &limits, 125));
+        assert!(bucket.try_take_thousandths(5_002, &limits, 125));
+        assert!(!bucket.try_take(5_002, &limits));
     }
 
     #[test]

@@ -321,6 +321,10 @@ impl ShardLoop {
                     socket.queued_to_read = false;
                     self.handle(Input::Ended { connection: id }, now);
                 }
+                Transfer::Broken => {
+                    socket.queued_to_read = false;
+                    self.effects.abort.push(id);
+                }
             }
             if bytes_read >= READ_BYTES_PER_TURN_MAX {
                 return;
@@ -448,10 +452,11 @@ impl ShardLoop {
                     self.write_blocked(id, now);
                     return Ok(());
                 }
-                Transfer::Ended => return self.broken(id, now),
+                Transfer::Ended | Transfer::Broken => return self.close(id, now),
             }
         }
-        self.finish(id, self.shard.finish(id), now)
+        let finish = self.shard.flushed(id, now);
+        self.finish(id, finish, now)
     }
 
     /// A socket has no room: the ring tells when there is some.
@@ -465,11 +470,6 @@ impl ShardLoop {
             count: 0,
         };
         self.handle(nothing, now);
-    }
-
-    fn broken(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        self.handle(Input::Ended { connection: id }, now);
-        self.close(id, now)
     }
 
     fn finish(&mut self, id: ConnectionId, finish: Finish, now: Now) -> io::Result<()> {

@@ -32,8 +32,10 @@ pub enum Transfer {
     Bytes(usize),
     /// Not now.
     WouldBlock,
-    /// Never again: end of stream, or an error.
+    /// No more bytes will come: the peer has ended its side of the stream.
     Ended,
+    /// Nothing goes through any more.
+    Broken,
 }
 
 impl Socket {
@@ -105,7 +107,7 @@ fn transfer(count: libc::ssize_t) -> Option<Transfer> {
     match io::Error::last_os_error().raw_os_error() {
         Some(libc::EINTR) => None,
         Some(libc::EAGAIN) => Some(Transfer::WouldBlock),
-        _ => Some(Transfer::Ended),
+        _ => Some(Transfer::Broken),
     }
 }
 

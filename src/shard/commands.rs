@@ -9,6 +9,7 @@ use crate::domain::channel::RequestId;
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::domain::time::Now;
+use crate::domain::token_bucket::TOKEN_THOUSANDTHS;
 use crate::ids::{AppIndex, ConnectionId};
 use crate::metrics::label::Dropped;
 use crate::proto::actions::Action;
@@ -16,7 +17,6 @@ use crate::proto::wire::command::{Command, Request};
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
-use crate::proto::ws::close::CloseCode;
 use crate::shard::channels::channel_hash;
 use crate::shard::connections::{Joining, Session, owner_shard};
 use crate::shard::effect::Effects;
@@ -37,15 +37,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.metrics.counters.messages_received += 1;
-        let rate = &self.config.limits.message_rate;
-        let Some(session) = self.connections.session_mut(id) else {
-            return;
-        };
-        let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
-        if !session.bucket.try_take(now.mono_ms, rate) {
-            self.metrics.counters.dropped.add(Dropped::MessageRate);
-            let code = CloseCode::MESSAGE_RATE;
-            self.close(id, code, code.reason(), now, effects);
+        if !self.take_tokens(id, TOKEN_THOUSANDTHS, now, effects) {
             return;
         }
         let request = match Request::parse(text) {

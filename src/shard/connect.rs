@@ -29,6 +29,7 @@ use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
 use crate::shard::connections::{Grant, Held, Session, Stage};
+use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
 use crate::shard::encode;
 use crate::shard::http::Answer;
@@ -324,7 +325,6 @@ impl Shard {
             bucket: TokenBucket::default(),
             memberships: smallvec::SmallVec::new(),
             joining: None,
-            pinged: false,
             drain_ms: None,
         });
         self.switch_protocols(id, key, effects);
@@ -366,7 +366,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let ended = Stage::Lingering { until_ms: 0 };
+        let ended = Stage::Lingering { until_ms: NEVER_MS };
         let mut session = match std::mem::replace(&mut connection.stage, ended) {
             Stage::Registering(session) => session,
             other => {

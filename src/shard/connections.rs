@@ -18,8 +18,10 @@ use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channels::ChannelSlot;
+use crate::shard::deadlines::{Blocked, NEVER_MS};
+use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::Frame;
-use crate::shard::outbox::Outbox;
+use crate::shard::outbox::{Finish, Outbox};
 use crate::shard::rest::refusal::Refusal;
 
 /// One connection, from accept to the end of its socket.
@@ -30,14 +32,22 @@ pub struct Connection {
     /// The client's address (the proxy's word, if that proxy is trusted).
     pub remote: IpAddr,
     /// Bytes that could not be used yet: an incomplete head, body or frame, or everything that
-    /// came while input is held back. Owns no memory when empty.
-    pub input: Vec<u8>,
+    /// came while input is held back.
+    pub input: InputBuffer,
+    /// The peer has ended its side of the stream; that is dealt with when what came before it
+    /// has been.
+    pub stream_ended: bool,
     /// What waits to be written.
     pub outbox: Outbox,
     /// Where in its life it is.
     pub stage: Stage,
-    /// When bytes last came, on the monotonic clock.
+    /// When bytes last came, or were waited for again: as the peer's deadlines count, see
+    /// `shard/deadlines.rs`.
     pub received_ms: u64,
+    /// Whether it has been asked for a sign of life since then.
+    pub ping: Ping,
+    /// How it takes what its socket has no room for.
+    pub blocked: Blocked,
     /// The earliest timer entry that still means this connection; later ones are stale.
     pub timer_ms: u64,
     /// Why its input is held back, if it is.
@@ -49,6 +59,21 @@ pub struct Connection {
     pub borrows: Option<ChannelSlot>,
     /// How it ends, as far as that is known.
     pub ended_by: EndedBy,
+}
+
+/// A ping that the server asks for a sign of life with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ping {
+    /// None since bytes last came.
+    #[default]
+    None,
+    /// It waits to be written.
+    Queued,
+    /// It has been written.
+    Written {
+        /// When.
+        at_ms: u64,
+    },
 }
 
 /// Where in its life a connection is.
@@ -64,12 +89,12 @@ pub enum Stage {
     Closing {
         /// Looks for the peer's close frame.
         decoder: Decoder<Server>,
-        /// When to stop waiting.
+        /// When to stop waiting, once the close frame has been written.
         until_ms: u64,
     },
     /// Nothing more is read but the end of the stream, until the deadline.
     Lingering {
-        /// When to stop waiting.
+        /// When to stop waiting, once everything has been written.
         until_ms: u64,
     },
 }
@@ -80,14 +105,12 @@ pub struct Http {
     /// How many bytes of the input are known not to hold the end of the head.
     pub scanned: u32,
     /// When the head or body must be complete, or the idle connection is closed; never while
-    /// an answer is awaited.
+    /// an answer is awaited or has not been written.
     pub deadline_ms: u64,
     /// Whether a request has been answered on this connection.
     pub reused: bool,
     /// The request whose body is being read.
     pub body: Option<Box<PartialRequest>>,
-    /// The peer has ended the stream: the answer under way is the last one.
-    pub ended: bool,
     /// When the connection was accepted, or the first bytes of a later request came, or its
     /// head was complete: in nanoseconds on the monotonic clock.
     pub began_ns: u64,
@@ -117,7 +140,6 @@ impl Http {
             deadline_ms,
             reused,
             body: None,
-            ended: false,
             began_ns,
             route: None,
         }
@@ -131,6 +153,10 @@ impl Http {
 }
 
 /// Why input is held back: it stays in `input` and the socket is not read.
+///
+/// Always true: `RESUMING` is there exactly while the connection is on the shard's list of those
+/// whose input goes on at the end of the turn. Without it the socket would be read again before
+/// what was held has been used, each time that another reason comes and goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held(u8);
 
@@ -143,8 +169,10 @@ impl Held {
     pub const REQUEST: Held = Held(4);
     /// Many joins are under way.
     pub const JOINS: Held = Held(8);
-    /// All of them: for a connection that is closed, whose peer's answer must be read.
+    /// All of these: for a connection that is closed, whose peer's answer must be read.
     pub const ALL: Held = Held(15);
+    /// No other reason holds any more, and what was held has not been used yet.
+    pub const RESUMING: Held = Held(16);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {
@@ -186,8 +214,6 @@ pub struct Session {
     pub memberships: SmallVec<[Membership; 2]>,
     /// What waits for joins to complete.
     pub joining: Option<Box<Joining>>,
-    /// A ping was sent and nothing came since.
-    pub pinged: bool,
     /// When the drain closes it.
     pub drain_ms: Option<u64>,
 }
@@ -229,10 +255,19 @@ pub struct Joining {
 }
 
 impl Connection {
+    /// What the socket should do when it has taken what it was offered.
+    #[inline]
+    pub(in crate::shard) fn finish(&self) -> Finish {
+        match self.outbox.is_empty() && self.borrows.is_none() {
+            true => self.outbox.finish_when_empty(),
+            false => Finish::Open,
+        }
+    }
+
     /// The present request waits for other shards: no deadline counts until it is answered.
     pub(in crate::shard) fn await_answer(&mut self) {
         if let Stage::Http(http) = &mut self.stage {
-            http.deadline_ms = u64::MAX;
+            http.deadline_ms = NEVER_MS;
         }
     }
 

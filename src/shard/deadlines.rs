@@ -1,36 +1,242 @@
-//! Deadlines of connections: noticed in time, and what follows from them.
+//! Deadlines of connections: what a peer has to do by when, and what follows if it does not.
+//!
+//! Time counts against a peer only while the server waits for it:
+//! - *For bytes to come*: a request, a pong, anything at all. Not while input is held back, and
+//!   not before the ping or the answer that the peer is to react to has been written.
+//! - *For bytes to be taken*: from the moment at which the socket has no room, the peer must
+//!   take [`PROGRESS_BYTES`] in each [`PROGRESS_MS`], or all that waits. Slow readers come to
+//!   their end so, dead ones are not waited for.
+//! - *For the end*: [`CLOSE_HANDSHAKE_MS`] from when the last byte was written.
+//!
+//! Times that peers are measured by are the clock's less what the server was late, see
+//! [`Shard::forgive`]. The expiry of a token and a drain are on the clock itself.
 
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
+use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::connections::{Connection, Stage};
+use crate::shard::connections::{Connection, Held, Ping, Stage};
 use crate::shard::effect::Effects;
+use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
 
+/// How long a peer may take for [`PROGRESS_BYTES`], in milliseconds.
+const PROGRESS_MS: u64 = 10_000;
+/// What a peer that is to be closed, or is answered over HTTP, must read in [`PROGRESS_MS`] as
+/// long as more waits: 1 KB/s, a tenth of what the slowest mobile networks carry. So a full
+/// queue of 1 MiB is gone after 18 minutes at the latest.
+const PROGRESS_BYTES: usize = 10 * 1_024;
+
+/// What waits because a peer's socket has no room for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocked {
+    /// When the present measurement began; [`NEVER_MS`] while there is room.
+    since_ms: u64,
+    /// Bytes taken since then.
+    taken: usize,
+}
+
+/// No deadline.
+pub(in crate::shard) const NEVER_MS: u64 = u64::MAX;
+
+impl Default for Blocked {
+    fn default() -> Self {
+        Self {
+            since_ms: NEVER_MS,
+            taken: 0,
+        }
+    }
+}
+
+impl Blocked {
+    /// Whether the socket had no room when it was last offered something.
+    #[inline]
+    pub(in crate::shard) fn is_blocked(self) -> bool {
+        self.since_ms != NEVER_MS
+    }
+
+    /// The socket has taken so many bytes, or none.
+    fn written(&mut self, count: usize, now_ms: u64) {
+        if !self.is_blocked() {
+            if count == 0 {
+                self.restart(now_ms);
+            }
+            return;
+        }
+        self.taken += count;
+        if self.taken >= PROGRESS_BYTES {
+            self.restart(now_ms);
+        }
+    }
+
+    fn restart(&mut self, now_ms: u64) {
+        *self = Self {
+            since_ms: now_ms,
+            taken: 0,
+        };
+    }
+
+    /// When it is over with a peer that takes too little for that long.
+    fn ends_ms(self, patience_ms: u64) -> u64 {
+        self.since_ms.saturating_add(patience_ms)
+    }
+}
+
+impl Connection {
+    /// It is to end behind what is queued: whoever was slow until now has another chance.
+    pub(in crate::shard) fn begin_to_end(&mut self, now_ms: u64) {
+        if self.blocked.is_blocked() {
+            self.blocked.restart(now_ms);
+        }
+    }
+}
+
 impl Shard {
-    /// The next moment at which something must be done about a connection.
+    /// The server itself was late by that many milliseconds, for whatever reason: it did not
+    /// look at its connections. No peer is measured by that time. Read what has come before
+    /// [`Input::Time`](crate::shard::input::Input::Time) is told all the same: bytes that wait
+    /// in a socket have come.
+    pub fn forgive(&mut self, late_ms: u64) {
+        self.forgiven_ms += late_ms;
+    }
+
+    /// The time that peers are measured by, in milliseconds.
+    #[inline]
+    pub(in crate::shard) fn peer_ms(&self, now: Now) -> u64 {
+        now.mono_ms.saturating_sub(self.forgiven_ms)
+    }
+
+    /// A connection's socket took so many bytes of what waits, or had no room.
+    pub(in crate::shard) fn note_written(&mut self, id: ConnectionId, count: usize, now: Now) {
+        let now_ms = self.peer_ms(now);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.blocked.written(count, now_ms);
+        let ping_is_out = connection.outbox.control_bytes() == 0;
+        if ping_is_out && let Ping::Queued = connection.ping {
+            connection.ping = Ping::Written { at_ms: now_ms };
+            self.arm(id);
+        } else if count == 0 {
+            self.arm(id);
+        }
+    }
+
+    /// All that could be written to a connection in this turn has been. Returns what its socket
+    /// should do.
+    pub fn flushed(&mut self, id: ConnectionId, now: Now) -> Finish {
+        let closes_ms = self.peer_ms(now) + CLOSE_HANDSHAKE_MS;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Finish::Close;
+        };
+        connection.blocked = Blocked::default();
+        let finish = connection.finish();
+        match &mut connection.stage {
+            Stage::Open(_) | Stage::Registering(_) => {}
+            Stage::Http(_) => self.await_request(id, now),
+            Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => {
+                let is_out = connection.outbox.is_empty() && finish != Finish::Close;
+                if is_out && *until_ms == NEVER_MS {
+                    *until_ms = closes_ms;
+                    self.arm(id);
+                }
+            }
+        }
+        finish
+    }
+
+    /// An HTTP connection is idle from the moment at which its last answer has been written.
+    fn await_request(&mut self, id: ConnectionId, now: Now) {
+        let idle_until_ms = self.peer_ms(now) + self.config.limits.keep_alive_ms;
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Http(http) = &mut connection.stage
+            && http.is_idle()
+            && http.deadline_ms == NEVER_MS
+            && !connection.held.any()
+            && connection.outbox.is_empty()
+        {
+            http.deadline_ms = idle_until_ms;
+            self.arm(id);
+        }
+    }
+
+    /// Input goes on that was held back: only from now on is anything expected to come.
+    pub(in crate::shard) fn await_input(&mut self, id: ConnectionId, now: Now) {
+        let now_ms = self.peer_ms(now);
+        let request_until_ms = now_ms + self.config.limits.head_timeout_ms;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.held.any() {
+            return;
+        }
+        connection.received_ms = now_ms;
+        match &mut connection.stage {
+            Stage::Open(_) => {
+                if let Ping::Written { at_ms } = &mut connection.ping {
+                    *at_ms = now_ms;
+                }
+            }
+            Stage::Http(http) if !http.is_idle() => {
+                http.deadline_ms = http.deadline_ms.max(request_until_ms);
+            }
+            Stage::Http(_) => self.await_request(id, now),
+            Stage::Registering(_) | Stage::Closing { .. } | Stage::Lingering { .. } => {}
+        }
+        self.arm(id);
+    }
+
+    /// The next moment at which something must be done about a connection, on the clock.
     fn deadline(&self, connection: &Connection) -> u64 {
+        let peers = self
+            .input_deadline(connection)
+            .min(self.output_deadline(connection))
+            .saturating_add(self.forgiven_ms);
+        let Stage::Open(session) = &connection.stage else {
+            return peers;
+        };
+        let expiry_ms = session
+            .grant
+            .as_ref()
+            .map_or(NEVER_MS, |grant| grant.closes_ms);
+        let drain_ms = session.drain_ms.unwrap_or(NEVER_MS);
+        peers.min(expiry_ms).min(drain_ms)
+    }
+
+    /// By when something must come from the peer, or must be asked of it.
+    fn input_deadline(&self, connection: &Connection) -> u64 {
         let limits = &self.config.limits;
         match &connection.stage {
-            Stage::Http(http) => http.deadline_ms,
-            Stage::Registering(..) => u64::MAX,
             Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => *until_ms,
-            Stage::Open(session) => {
-                let quiet_ms = if session.pinged {
-                    limits.drop_after_ms
-                } else {
-                    limits.ping_after_ms
-                };
-                let expiry_ms = session
-                    .grant
-                    .as_ref()
-                    .map_or(u64::MAX, |grant| grant.closes_ms);
-                let drain_ms = session.drain_ms.unwrap_or(u64::MAX);
-                (connection.received_ms + quiet_ms)
-                    .min(expiry_ms)
-                    .min(drain_ms)
+            _ if connection.held.any() => NEVER_MS,
+            Stage::Http(http) => http.deadline_ms,
+            Stage::Registering(..) => NEVER_MS,
+            Stage::Open(_) => match connection.ping {
+                Ping::None => connection.received_ms + limits.ping_after_ms,
+                Ping::Queued => NEVER_MS,
+                Ping::Written { at_ms } => {
+                    at_ms + limits.drop_after_ms.saturating_sub(limits.ping_after_ms)
+                }
+            },
+        }
+    }
+
+    /// By when the peer must have read something of what waits for it. Deliveries have a bound
+    /// of their own: only what the connection itself asked for, and pings, are waited for here.
+    fn output_deadline(&self, connection: &Connection) -> u64 {
+        let blocked = connection.blocked;
+        match &connection.stage {
+            Stage::Open(_) | Stage::Registering(_) => {
+                let is_waiting =
+                    connection.held.has(Held::REPLIES) || matches!(connection.ping, Ping::Queued);
+                match is_waiting {
+                    true => blocked.ends_ms(self.config.limits.drop_after_ms),
+                    false => NEVER_MS,
+                }
             }
+            _ if self.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
+            _ => blocked.ends_ms(PROGRESS_MS),
         }
     }
 
@@ -65,11 +271,11 @@ impl Shard {
             if now.mono_ms < connection.timer_ms {
                 continue; // an earlier entry has dealt with it and set this one's successor
             }
-            connection.timer_ms = u64::MAX;
+            connection.timer_ms = NEVER_MS;
             let deadline_ms = self
                 .connections
                 .get(id)
-                .map_or(u64::MAX, |it| self.deadline(it));
+                .map_or(NEVER_MS, |it| self.deadline(it));
             if deadline_ms <= now.mono_ms {
                 self.due(id, now, effects);
             }
@@ -79,38 +285,49 @@ impl Shard {
 
     /// A connection's deadline has come.
     fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
-        let limits = &self.config.limits;
-        let (ping_after_ms, drop_after_ms) = (limits.ping_after_ms, limits.drop_after_ms);
-        let Some(connection) = self.connections.get_mut(id) else {
+        let peer_ms = self.peer_ms(now);
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let quiet_ms = now.mono_ms.saturating_sub(connection.received_ms);
-        match &mut connection.stage {
+        if self.output_deadline(connection) <= peer_ms {
+            tracing::debug!(remote = %connection.remote, "dropped: reads nothing");
+            return self.drop_peer(id, effects);
+        }
+        match &connection.stage {
             Stage::Http(_) => self.http_deadline(id, now, effects),
             Stage::Registering(..) => {}
             Stage::Closing { .. } | Stage::Lingering { .. } => effects.abort.push(id),
             Stage::Open(session) => {
+                let expires_ms = session.grant.as_ref().map(|grant| grant.closes_ms);
                 if session.drain_ms.is_some_and(|at| at <= now.mono_ms) {
                     let code = CloseCode::GOING_AWAY;
                     self.close(id, code, "server shutting down", now, effects);
-                } else if session
-                    .grant
-                    .as_ref()
-                    .is_some_and(|grant| grant.closes_ms <= now.mono_ms)
-                {
+                } else if expires_ms.is_some_and(|at| at <= now.mono_ms) {
                     let code = CloseCode::EXPIRED_TOKEN;
                     self.close(id, code, code.reason(), now, effects);
-                } else if quiet_ms >= drop_after_ms {
-                    self.end_session(id, effects);
-                    effects.abort.push(id);
-                } else if quiet_ms >= ping_after_ms && !session.pinged {
-                    session.pinged = true;
-                    let mut frame = Vec::with_capacity(2);
-                    append_frame(&mut frame, Opcode::Ping, b"");
-                    connection.outbox.push_control(&frame);
-                    connection.mark_dirty(effects);
+                } else if self.input_deadline(connection) <= peer_ms {
+                    match connection.ping {
+                        Ping::None => self.ping(id, effects),
+                        Ping::Queued | Ping::Written { .. } => self.drop_peer(id, effects),
+                    }
                 }
             }
         }
+    }
+
+    fn ping(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.ping = Ping::Queued;
+            let mut frame = Vec::with_capacity(2);
+            append_frame(&mut frame, Opcode::Ping, b"");
+            connection.outbox.push_control(&frame);
+            connection.mark_dirty(effects);
+        }
+    }
+
+    /// Whoever does not answer needs no close frame.
+    fn drop_peer(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.end_session(id, effects);
+        effects.abort.push(id);
     }
 }

@@ -17,7 +17,8 @@ use crate::proto::http::response::{
     append_response,
 };
 use crate::proto::http::target::Target;
-use crate::shard::connections::{Held, Http, PartialRequest, Stage};
+use crate::shard::connections::{Http, PartialRequest, Stage};
+use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
 use crate::shard::outbox::Finish;
 use crate::shard::rest::refusal::Refusal;
@@ -66,13 +67,14 @@ impl Shard {
     ) -> Option<usize> {
         let head_bytes_max = self.config.limits.head_bytes_max;
         let head_timeout_ms = self.config.limits.head_timeout_ms;
+        let now_ms = self.peer_ms(now);
         let connection = self.connections.get_mut(id)?;
         let Stage::Http(http) = &mut connection.stage else {
             return None;
         };
         if http.reused && http.scanned == 0 {
             // The first bytes of another request: from now on it has to hurry.
-            http.deadline_ms = now.mono_ms + head_timeout_ms;
+            http.deadline_ms = now_ms + head_timeout_ms;
             http.began_ns = self.stamp_ns;
         }
         let end = match find_head_end(bytes, http.scanned as usize, head_bytes_max) {
@@ -160,7 +162,7 @@ impl Shard {
             decoder,
             verdict: admitted.map(|_| ()),
         };
-        let deadline_ms = now.mono_ms + self.config.limits.head_timeout_ms;
+        let deadline_ms = self.peer_ms(now) + self.config.limits.head_timeout_ms;
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Http(http) = &mut connection.stage
         {
@@ -318,14 +320,14 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let Stage::Http(Http { ended, route, .. }) = connection.stage else {
+        let Stage::Http(Http { route, .. }) = connection.stage else {
             return;
         };
         if route.is_some() {
             let status = status.unwrap_or_else(|(error, _)| error.status());
             self.end_rest(id, status, effects);
         }
-        context.keep_alive &= !self.draining && !ended;
+        context.keep_alive &= !self.draining;
         let dated = ResponseContext {
             date: self.http_date.at(now),
             ..context
@@ -340,16 +342,11 @@ impl Shard {
         }
         self.write_http(id, &response, effects);
         self.encoded = response;
-        let keep_alive_ms = self.config.limits.keep_alive_ms;
         if context.keep_alive {
             if let Some(connection) = self.connections.get_mut(id) {
-                let deadline_ms = now.mono_ms + keep_alive_ms;
-                let http = Http::awaiting_request(deadline_ms, self.stamp_ns, true);
+                let http = Http::awaiting_request(NEVER_MS, self.stamp_ns, true);
                 connection.stage = Stage::Http(http);
-                self.arm(id);
             }
-        } else if ended {
-            self.peer_ended(id, effects);
         } else {
             self.linger(id, now, effects);
         }
@@ -405,6 +402,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -414,9 +412,8 @@ impl Shard {
         if http.reused && http.is_idle() {
             // Idle between requests: nothing was asked, nothing is answered.
             connection.outbox.finish(Finish::Close);
-            connection.stage = Stage::Lingering {
-                until_ms: now.mono_ms,
-            };
+            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+            connection.begin_to_end(now_ms);
             connection.mark_dirty(effects);
             return;
         }
@@ -442,18 +439,20 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         if let Stage::Http(http) = &connection.stage
             && http.is_idle()
-            && !connection.held.has(Held::REQUEST)
+            && connection.input.is_empty()
+            && !connection.held.any()
         {
             connection.outbox.finish(Finish::Close);
-            connection.stage = Stage::Lingering {
-                until_ms: now.mono_ms,
-            };
+            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+            connection.begin_to_end(now_ms);
             connection.mark_dirty(effects);
+            self.arm(id);
         }
     }
 }

@@ -31,7 +31,8 @@ pub enum Input<'a> {
         /// In the order of the stream.
         bytes: &'a mut [u8],
     },
-    /// No more bytes will come: end of stream, or an error of the socket.
+    /// The peer has ended its side of the stream: no more bytes will come, and it may still read.
+    /// A socket that is broken is closed instead.
     Ended {
         /// From whom.
         connection: ConnectionId,

@@ -8,14 +8,15 @@ use crate::domain::peers::peer_hash;
 use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
-use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connections::{Connection, Held, Http, Session, Stage, owner_shard};
+use crate::shard::connections::{Connection, Held, Http, Ping, Session, Stage, owner_shard};
+use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Effects;
 use crate::shard::encode;
+use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
 use crate::shard::outbox::{Class, Finish, Outbox};
 use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
@@ -25,15 +26,19 @@ const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
 
 impl Shard {
     pub(in crate::shard) fn accepted(&mut self, id: ConnectionId, remote: IpAddr, now: Now) {
-        let deadline_ms = now.mono_ms + self.config.limits.head_timeout_ms;
+        let now_ms = self.peer_ms(now);
+        let deadline_ms = now_ms + self.config.limits.head_timeout_ms;
         self.connections.insert(Connection {
             id,
             remote,
-            input: Vec::new(),
+            input: InputBuffer::default(),
+            stream_ended: false,
             outbox: Outbox::default(),
             stage: Stage::Http(Http::awaiting_request(deadline_ms, self.stamp_ns, false)),
-            received_ms: now.mono_ms,
-            timer_ms: u64::MAX,
+            received_ms: now_ms,
+            ping: Ping::None,
+            blocked: Blocked::default(),
+            timer_ms: NEVER_MS,
             held: Held::default(),
             dirty: false,
             borrows: None,
@@ -50,21 +55,23 @@ impl Shard {
         }
     }
 
-    /// The peer has ended the stream, or the socket is broken.
-    pub(in crate::shard) fn peer_ended(&mut self, id: ConnectionId, effects: &mut Effects) {
+    /// The peer has ended the stream, and all that came before it has been used: what is queued
+    /// is written as far as it still reads.
+    pub(in crate::shard) fn peer_ended(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         self.end_session(id, effects);
+        let now_ms = self.peer_ms(now);
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.input = Vec::new();
-            if let Stage::Http(http) = &mut connection.stage
-                && connection.held.has(Held::REQUEST)
-            {
-                // Some clients end their side of the stream behind their request.
-                http.ended = true;
-                return;
-            }
-            connection.stage = Stage::Lingering { until_ms: 0 };
+            connection.input = InputBuffer::default();
+            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
             connection.outbox.finish(Finish::Close);
+            connection.begin_to_end(now_ms);
             connection.mark_dirty(effects);
+            self.arm(id);
         }
     }
 
@@ -81,13 +88,21 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         count: usize,
+        now: Now,
         effects: &mut Effects,
     ) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        let is_watched = count == 0
+            || connection.blocked.is_blocked()
+            || matches!(connection.ping, Ping::Queued);
         if connection.outbox.is_empty() {
-            return self.borrowed_written(id, count);
+            self.borrowed_written(id, count);
+            if is_watched {
+                self.note_written(id, count, now);
+            }
+            return;
         }
         connection.outbox.advance(count, &mut self.pool);
         if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
@@ -98,6 +113,9 @@ impl Shard {
             || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX;
         if !unread {
             self.release_input(id, Held::REPLIES);
+        }
+        if is_watched {
+            self.note_written(id, count, now);
         }
     }
 
@@ -120,7 +138,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let ended = Stage::Lingering { until_ms: 0 };
+        let ended = Stage::Lingering { until_ms: NEVER_MS };
         let session = match std::mem::replace(&mut connection.stage, ended) {
             Stage::Open(session) | Stage::Registering(session) => session,
             other => {
@@ -183,6 +201,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.end_session(id, effects);
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -193,11 +212,11 @@ impl Shard {
         append_close(&mut frame, &CloseFrame { code, reason });
         connection.outbox.push(Class::Reply, &frame, &mut self.pool);
         connection.ended_by = EndedBy::server(code.get());
-        let until_ms = now.mono_ms + CLOSE_HANDSHAKE_MS;
         connection.stage = Stage::Closing {
             decoder: Decoder::server(),
-            until_ms,
+            until_ms: NEVER_MS,
         };
+        connection.begin_to_end(now_ms);
         connection.mark_dirty(effects);
         self.release_input(id, Held::ALL);
         self.arm(id);
@@ -219,13 +238,13 @@ impl Shard {
 
     /// Ends writing behind what is queued and waits for the peer to end the stream too.
     pub(in crate::shard) fn linger(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.input = Vec::new();
-        connection.stage = Stage::Lingering {
-            until_ms: now.mono_ms + CLOSE_HANDSHAKE_MS,
-        };
+        connection.input = InputBuffer::default();
+        connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+        connection.begin_to_end(now_ms);
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(effects);
         self.release_input(id, Held::ALL);
@@ -257,6 +276,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         close: Option<&CloseFrame<'_>>,
+        now: Now,
         effects: &mut Effects,
     ) {
         let answer_due = self
@@ -264,6 +284,7 @@ impl Shard {
             .get(id)
             .is_some_and(|it| matches!(it.stage, Stage::Open(_)));
         self.end_session(id, effects);
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -274,11 +295,11 @@ impl Shard {
             append_close(&mut frame, &CloseFrame { code, reason: "" });
             connection.outbox.push(Class::Reply, &frame, &mut self.pool);
         }
-        connection.stage = Stage::Lingering {
-            until_ms: connection.timer_ms,
-        };
+        connection.stage = Stage::Lingering { until_ms: NEVER_MS };
         connection.outbox.finish(Finish::Close);
+        connection.begin_to_end(now_ms);
         connection.mark_dirty(effects);
+        self.arm(id);
     }
 
     /// Sends `going_away` to everybody and spreads the closes evenly over the window.

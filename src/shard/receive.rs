@@ -6,12 +6,16 @@
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::ENVELOPE_BYTES_MAX;
+use crate::metrics::label::Dropped;
+use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::{Decoded, Item, MessageLimits};
-use crate::shard::connections::{Held, Stage};
+use crate::shard::connections::{Held, Ping, Stage};
 use crate::shard::effect::Effects;
 use crate::shard::state::Shard;
 
+/// What a control frame or a fragment costs of a message's token: an eighth.
+const FRAME_THOUSANDTHS: u32 = 125;
 /// Joins of one connection that may be under way at a time.
 const JOINS_UNDER_WAY_MAX: usize = 8;
 
@@ -23,14 +27,13 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        let now_ms = self.peer_ms(now);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.received_ms = now.mono_ms;
+        connection.received_ms = now_ms;
         let ready = connection.input.is_empty() && !connection.held.any();
-        if let Stage::Open(session) = &mut connection.stage
-            && std::mem::take(&mut session.pinged)
-        {
+        if std::mem::take(&mut connection.ping) != Ping::None {
             // The next ping is due before the deadline that this one had.
             self.arm(id);
         }
@@ -39,9 +42,11 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(id) else {
                 return;
             };
-            connection.input.extend_from_slice(&bytes[used..]);
+            if used < bytes.len() {
+                connection.input.append(&bytes[used..]);
+            }
         } else if let Some(connection) = self.connections.get_mut(id) {
-            connection.input.extend_from_slice(bytes);
+            connection.input.append(bytes);
             self.resume_buffered(id, now, effects);
         }
     }
@@ -53,9 +58,37 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.held.remove(Held::RESUMING);
+        }
         self.resume_buffered(id, now, effects);
+        self.await_input(id, now);
+        self.end_if_used(id, now, effects);
         if self.wants_input(id) {
             effects.readable.push(id);
+        }
+    }
+
+    /// The peer will send no more.
+    pub(in crate::shard) fn stream_ended(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.stream_ended = true;
+            self.end_if_used(id, now, effects);
+        }
+    }
+
+    /// The end of the stream is dealt with in its place: when what came before it has been used.
+    fn end_if_used(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        if let Some(connection) = self.connections.get(id)
+            && connection.stream_ended
+            && !connection.held.any()
+        {
+            self.peer_ended(id, now, effects);
         }
     }
 
@@ -67,12 +100,9 @@ impl Shard {
             return;
         }
         let mut input = std::mem::take(&mut connection.input);
-        let used = self.consume(id, &mut input, now, effects);
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if used < input.len() {
-            input.drain(..used);
+        let used = self.consume(id, input.waiting(), now, effects);
+        input.consume(used);
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.input = input;
         }
     }
@@ -150,21 +180,53 @@ impl Shard {
         match item {
             Item::Text(text) => self.message(id, &text, now, effects),
             Item::Ping(payload) => {
-                let mut pong = Vec::with_capacity(payload.len() + 2);
-                append_frame(&mut pong, Opcode::Pong, payload);
-                if let Some(connection) = self.connections.get_mut(id) {
-                    connection.outbox.push_control(&pong);
-                    connection.mark_dirty(effects);
+                if self.take_tokens(id, FRAME_THOUSANDTHS, now, effects) {
+                    self.answer_ping(id, payload, effects);
                 }
             }
-            Item::Close(close) => self.answer_close(id, close.as_ref(), effects),
-            Item::Pong | Item::Continuation => {}
+            Item::Close(close) => self.answer_close(id, close.as_ref(), now, effects),
+            Item::Pong | Item::Continuation => {
+                self.take_tokens(id, FRAME_THOUSANDTHS, now, effects);
+            }
         }
         self.settle(now, effects);
         self.hold_if_link_blocked(id);
         self.hold_if_joining(id);
         self.hold_if_unread(id);
         Some(consumed)
+    }
+
+    fn answer_ping(&mut self, id: ConnectionId, payload: &[u8], effects: &mut Effects) {
+        let mut pong = Vec::with_capacity(payload.len() + 2);
+        append_frame(&mut pong, Opcode::Pong, payload);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.outbox.push_control(&pong);
+            connection.mark_dirty(effects);
+        }
+    }
+
+    /// Counts something against the connection's message rate, in thousandths of a token. Returns
+    /// whether that was allowed; the connection is closed if not.
+    pub(in crate::shard) fn take_tokens(
+        &mut self,
+        id: ConnectionId,
+        thousandths: u32,
+        now: Now,
+        effects: &mut Effects,
+    ) -> bool {
+        let rate = &self.config.limits.message_rate;
+        let Some(session) = self.connections.session_mut(id) else {
+            return false;
+        };
+        let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
+        let bucket = &mut session.bucket;
+        let is_allowed = bucket.try_take_thousandths(now.mono_ms, rate, thousandths);
+        if !is_allowed {
+            self.metrics.counters.dropped.add(Dropped::MessageRate);
+            let code = CloseCode::MESSAGE_RATE;
+            self.close(id, code, code.reason(), now, effects);
+        }
+        is_allowed
     }
 
     /// One frame of a connection that the server has closed: only the peer's close matters.
@@ -186,7 +248,7 @@ impl Shard {
                 consumed,
                 item: Item::Close(close),
             }) => {
-                self.answer_close(id, close.as_ref(), effects);
+                self.answer_close(id, close.as_ref(), now, effects);
                 Some(consumed)
             }
             Ok(Decoded::Item { consumed, .. }) => Some(consumed),

@@ -23,7 +23,7 @@ use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connections, Held, Stage};
+use crate::shard::connections::{Connection, Connections, Held, Stage};
 use crate::shard::direct::{PendingScope, PendingSend};
 use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
@@ -85,6 +85,9 @@ pub struct ShardLimits {
     pub drop_after_ms: u64,
 }
 
+/// Connections whose held input goes on in one turn: each has up to a read and a message of it.
+const RESUMES_PER_TURN_MAX: usize = 128;
+
 /// Answers that wait to be read before a connection's input is held back, in bytes.
 pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;
 
@@ -122,7 +125,7 @@ pub struct Shard {
     /// Connections that got more than they can take, to be closed after the present input.
     pub(in crate::shard) slow: Vec<ConnectionId>,
     /// Connections whose held input may go on.
-    pub(in crate::shard) resumable: Vec<ConnectionId>,
+    pub(in crate::shard) resumable: VecDeque<ConnectionId>,
     pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
@@ -133,6 +136,8 @@ pub struct Shard {
     pub(in crate::shard) rest: Rest,
     pub(in crate::shard) http_date: HttpDate,
     pub(in crate::shard) metrics: Box<ShardMetrics>,
+    /// See [`forgive`](Self::forgive).
+    pub(in crate::shard) forgiven_ms: u64,
     /// See [`stamp`](Self::stamp).
     pub(in crate::shard) stamp_ns: u64,
     /// How many turns have ended, wrapping.
@@ -180,7 +185,7 @@ impl Shard {
             batched: Vec::new(),
             grown: Vec::new(),
             slow: Vec::new(),
-            resumable: Vec::new(),
+            resumable: VecDeque::new(),
             sends: AHashMap::new(),
             scopes: AHashMap::new(),
             next_operation: 0,
@@ -190,6 +195,7 @@ impl Shard {
             rest: Rest::default(),
             http_date: HttpDate::default(),
             metrics: Box::default(),
+            forgiven_ms: 0,
             stamp_ns: 0,
             turn: 0,
             loopback: VecDeque::new(),
@@ -204,8 +210,8 @@ impl Shard {
             Input::Accepted { connection, remote } => self.accepted(connection, remote, now),
             Input::Proxied { connection, client } => self.proxied(connection, client),
             Input::Received { connection, bytes } => self.received(connection, bytes, now, effects),
-            Input::Ended { connection } => self.peer_ended(connection, effects),
-            Input::Written { connection, count } => self.written(connection, count, effects),
+            Input::Ended { connection } => self.stream_ended(connection, now, effects),
+            Input::Written { connection, count } => self.written(connection, count, now, effects),
             Input::Closed { connection } => self.closed(connection, effects),
             Input::Mesh { from, message } => self.mesh(from, message, now, effects),
             Input::Link { to, over_limit } => self.link(to, over_limit, effects),
@@ -248,7 +254,7 @@ impl Shard {
     pub fn wants_input(&self, connection: ConnectionId) -> bool {
         self.connections
             .get(connection)
-            .is_some_and(|connection| !connection.held.any())
+            .is_some_and(|connection| !connection.held.any() && !connection.stream_ended)
     }
 
     /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
@@ -283,16 +289,12 @@ impl Shard {
         }
     }
 
-    /// What the socket should do now that [`pending`](Self::pending) is empty.
+    /// What the socket should do now that [`pending`](Self::pending) is empty. Call
+    /// [`flushed`](Self::flushed) instead once the socket has taken everything.
     #[must_use]
     pub fn finish(&self, connection: ConnectionId) -> Finish {
-        match self.connections.get(connection) {
-            Some(connection) if connection.outbox.is_empty() && connection.borrows.is_none() => {
-                connection.outbox.finish_when_empty()
-            }
-            Some(_) => Finish::Open,
-            None => Finish::Close,
-        }
+        let connection = self.connections.get(connection);
+        connection.map_or(Finish::Close, Connection::finish)
     }
 
     /// Whether another turn has something to do even if nothing comes in.
@@ -428,7 +430,8 @@ impl Shard {
         {
             connection.held.remove(reason);
             if !connection.held.any() {
-                self.resumable.push(id);
+                connection.held.add(Held::RESUMING);
+                self.resumable.push_back(id);
             }
         }
     }
@@ -474,8 +477,10 @@ impl Shard {
         self.turn = self.turn.wrapping_add(1);
         self.announce_batches(effects);
         self.settle(now, effects);
-        for id in std::mem::take(&mut self.resumable) {
-            self.resume_input(id, now, effects);
+        for _ in 0..self.resumable.len().min(RESUMES_PER_TURN_MAX) {
+            if let Some(id) = self.resumable.pop_front() {
+                self.resume_input(id, now, effects);
+            }
         }
         self.announce_batches(effects);
         self.lend_buffers(effects);

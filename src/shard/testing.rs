@@ -226,7 +226,8 @@ impl Cluster {
                 let connection = id;
                 self.input(shard, Input::Written { connection, count });
             }
-            self.finished.insert(client, self.shards[shard].finish(id));
+            let finish = self.shards[shard].flushed(id, self.now);
+            self.finished.insert(client, finish);
         }
         for id in std::mem::take(&mut self.effects[shard].abort) {
             self.input(shard, Input::Closed { connection: id });

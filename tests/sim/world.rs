@@ -371,7 +371,6 @@ impl World {
             }
             if socket.client_ended {
                 // Nobody reads any more: a reset, at some point.
-                self.handle(at, Input::Ended { connection: id });
                 return self.close(at, id);
             }
             let room = match socket.stalled {
@@ -402,7 +401,8 @@ impl World {
             let after = self.data_waiting(&self.sockets[index]);
             self.sockets[index].data_written += before - after;
         }
-        match self.nodes[at].shard.finish(id) {
+        let now = self.now;
+        match self.nodes[at].shard.flushed(id, now) {
             Finish::Open => {}
             Finish::ShutdownWrite => self.sockets[index].server_ended = true,
             Finish::Close => self.close(at, id),

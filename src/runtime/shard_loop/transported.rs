@@ -67,6 +67,10 @@ impl ShardLoop {
                 self.handle(Input::Ended { connection: id }, now);
                 0
             }
+            Transfer::Broken => {
+                self.effects.abort.push(id);
+                0
+            }
         }
     }
 
@@ -126,7 +130,7 @@ impl ShardLoop {
             let stage = match self.gather(id, now) {
                 Ok(Some(stage)) => stage,
                 Ok(None) => return Ok(()),
-                Err(_) => return self.broken(id, now),
+                Err(_) => return self.close(id, now),
             };
             match self.send_gathered(id) {
                 Transfer::Bytes(_) => {}
@@ -134,12 +138,15 @@ impl ShardLoop {
                     self.write_blocked(id, now);
                     return Ok(());
                 }
-                Transfer::Ended => return self.broken(id, now),
+                Transfer::Ended | Transfer::Broken => return self.close(id, now),
             }
             let is_empty = self.shard.pending(id).is_empty();
             let finish = self.shard.finish(id);
             match stage {
-                Stage::Open if is_empty => return self.finish(id, finish, now),
+                Stage::Open if is_empty => {
+                    let finish = self.shard.flushed(id, now);
+                    return self.finish(id, finish, now);
+                }
                 Stage::Open => {}
                 // The shard has lost patience, and its words cannot be carried.
                 _ if !is_empty || finish != Finish::Open => return self.close(id, now),
@@ -193,7 +200,7 @@ impl ShardLoop {
                     sent += count;
                     self.shard.metrics().counters.bytes_sent += count as u64;
                 }
-                Transfer::Ended => return Transfer::Ended,
+                Transfer::Ended | Transfer::Broken => return Transfer::Broken,
                 Transfer::WouldBlock => {
                     if let Some(transport) = &mut socket.transport {
                         self.transports.keep_from(sent, transport);
