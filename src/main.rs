@@ -9,6 +9,7 @@ use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
 use ringmesh::demo::{self, Backend};
 use ringmesh::dev;
 use ringmesh::runtime::clock::unix_ms;
+use ringmesh::runtime::process::forbid_dumps;
 use ringmesh::runtime::server::{Server, ServerError};
 use ringmesh::shard::rest::openapi;
 
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn serve(args: &ServeArgs, environment: &Environment) -> Result<(), Failure> {
+    forbid_dumps().map_err(Failure::failed)?;
     let load = || Config::load(&args.config, environment);
     let server = Server::start(&load().map_err(Failure::usage)?).map_err(failure)?;
     let reload = || {

@@ -1,57 +1,62 @@
 //! Carries changes out: durable in the store, then in force on every shard, then answered.
 //!
 //! Changes run one at a time, so snapshot versions reach the shards in order. Reads never wait
-//! for a change: they see the registry of the last one that was answered. The books (store and
-//! ledger) are locked for the moment of a write and never across an await.
+//! for a change: they see the registry of the last one that was answered. Nothing here blocks:
+//! the store has a thread of its own, and the ledger is locked for a moment and never across an
+//! await.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::ControlError;
 use super::declared::Declared;
 use super::operation::{Operation, Outcome, plan};
+use super::plane::Clock;
 use super::registry::Registry;
 use super::shards::Shards;
-use super::store::{Edit, Store, StoreError};
+use super::store::Edit;
 use super::usage::Ledger;
+use super::wall_clock::WallClock;
+use super::writer::{StoreWriter, WriterState};
 use crate::domain::usage::UsageDelta;
+
+/// A store that has been writing for so long makes the node unready: changes wait for it.
+const WRITING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The control plane's state, shared by the admin API and the control loop.
 pub struct Engine {
     registry: RwLock<Arc<Registry>>,
     books: Mutex<Books>,
-    /// Held for the whole of a change.
+    store: StoreWriter,
+    /// Held for the whole of a change, and while usage is written down.
     change: tokio::sync::Mutex<()>,
     shards: Arc<dyn Shards>,
-    clock: fn() -> u64,
-    store_writes: AtomicU64,
-    store_failed: AtomicBool,
+    clock: Clock,
 }
 
-/// What is written down.
-pub struct Books {
-    /// `None` after the end.
-    pub store: Option<Store>,
-    /// What has been used.
-    pub ledger: Ledger,
+/// What has been used, and the time by which it is counted.
+struct Books {
+    ledger: Ledger,
+    wall_clock: WallClock,
 }
 
 impl Engine {
-    /// With what was opened. `clock` answers Unix time in milliseconds.
+    /// With what was opened.
     pub fn new(
         registry: Arc<Registry>,
-        books: Books,
+        store: StoreWriter,
+        ledger: Ledger,
         shards: Arc<dyn Shards>,
-        clock: fn() -> u64,
+        clock: Clock,
     ) -> Self {
+        let wall_clock = WallClock::default();
         Self {
             registry: RwLock::new(registry),
-            books: Mutex::new(books),
+            books: Mutex::new(Books { ledger, wall_clock }),
+            store,
             change: tokio::sync::Mutex::new(()),
             shards,
             clock,
-            store_writes: AtomicU64::new(0),
-            store_failed: AtomicBool::new(false),
         }
     }
 
@@ -67,19 +72,23 @@ impl Engine {
         &*self.shards
     }
 
-    /// Transactions of the store since the start.
+    /// The store's state.
     #[must_use]
-    pub fn store_writes(&self) -> u64 {
-        self.store_writes.load(Ordering::Relaxed)
+    pub fn store(&self) -> &WriterState {
+        self.store.state()
     }
 
     /// Why the node is not ready, if it is not.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
-        if self.store_failed.load(Ordering::Relaxed) {
-            return Some("the store cannot be written; see the log".into());
+        if let Some(failure) = self.store().failure() {
+            return Some(failure);
         }
-        self.shards.unready()
+        let slow = self
+            .store()
+            .writing_for()
+            .filter(|it| *it >= WRITING_TIME_MAX);
+        slow.map(writing_for).or_else(|| self.shards.unready())
     }
 
     /// Carries a change out. Answers when it is durable and the last shard has switched.
@@ -92,9 +101,9 @@ impl Engine {
     pub async fn change(&self, operation: Operation) -> Result<Outcome, ControlError> {
         let _turn = self.change.lock().await;
         let registry = self.registry();
-        let change = plan(&registry, operation, (self.clock)())?;
+        let change = plan(&registry, operation, (self.clock)().unix_ms)?;
         let next = Arc::new(registry.edited(&change.edits)?);
-        self.write(&change.edits)?;
+        self.store.write(change.edits.clone(), registry).await?;
         self.put_in_force(next, &change.edits).await;
         Ok(change.outcome)
     }
@@ -117,17 +126,21 @@ impl Engine {
         self.books().ledger.merge(deltas);
     }
 
-    /// Takes in peaks and begins periods. Call it once a second.
-    pub fn tick(&self) {
-        self.books().ledger.tick((self.clock)() / 1_000);
+    /// Takes in peaks and begins periods. Call it once a second, and when a period is due.
+    /// Returns how long it is until the next one is, if there is any.
+    pub fn tick(&self) -> Option<Duration> {
+        let mut books = self.books();
+        let now_ms = books.now_ms(&self.clock);
+        books.ledger.tick(now_ms / 1_000);
+        let due_ms = books.ledger.next_period_unix()?.saturating_mul(1_000);
+        Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
     }
 
-    /// Writes down what has been used. A failing store is tried again the next time.
-    pub fn save_usage(&self) {
-        let edits = self.books().ledger.take_unsaved();
-        if !edits.is_empty() && self.write(&edits).is_err() {
-            self.books().ledger.mark_unsaved();
-        }
+    /// Writes down what has been used. A failing store is written all the same, to find out
+    /// whether it still fails, and what could not be written is tried again the next time.
+    pub async fn save_usage(&self) {
+        let _turn = self.change.lock().await;
+        self.save().await;
     }
 
     /// Waits for the change under way, writes down what has been used and closes the store.
@@ -135,8 +148,29 @@ impl Engine {
     pub async fn end(&self) {
         let _turn = self.change.lock().await;
         self.tick();
-        self.save_usage();
-        self.books().store = None;
+        self.save().await;
+        self.store.close().await;
+    }
+
+    /// Within [`change`](Self::change): the usage of an app that is being deleted must not be
+    /// written behind its deletion.
+    async fn save(&self) {
+        let failing = self.store().has_failed();
+        let edits = {
+            let ledger = &mut self.books().ledger;
+            if failing {
+                // What of it the store has is not known.
+                ledger.mark_unsaved();
+            }
+            ledger.take_unsaved()
+        };
+        if edits.is_empty() && !failing {
+            return;
+        }
+        if self.store.write(edits, self.registry()).await.is_err() {
+            // It has been logged.
+            self.books().ledger.mark_unsaved();
+        }
     }
 
     async fn put_in_force(&self, next: Arc<Registry>, edits: &[Edit]) {
@@ -148,7 +182,8 @@ impl Engine {
                 }
             }
             // Before the shards switch: they may report a new app's usage at once.
-            books.ledger.follow(&next, (self.clock)() / 1_000);
+            let now_unix = books.now_ms(&self.clock) / 1_000;
+            books.ledger.follow(&next, now_unix);
         }
         self.shards.switch(Arc::new(next.rights())).await;
         *self
@@ -157,23 +192,26 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    fn write(&self, edits: &[Edit]) -> Result<(), ControlError> {
-        let mut books = self.books();
-        let Some(store) = &mut books.store else {
-            return Err(ControlError::Unavailable(
-                "the server is shutting down".into(),
-            ));
-        };
-        let result: Result<(), StoreError> = store.commit(edits);
-        self.store_writes.store(store.commits(), Ordering::Relaxed);
-        self.store_failed.store(result.is_err(), Ordering::Relaxed);
-        result.map_err(|error| {
-            tracing::error!(%error, "store");
-            error.into()
-        })
-    }
-
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Books {
+    /// The believed Unix time in milliseconds.
+    fn now_ms(&mut self, clock: &Clock) -> u64 {
+        self.wall_clock.believed_ms(clock())
+    }
+}
+
+/// For people who ask whether the node is well.
+#[must_use]
+pub fn writing_for(time: Duration) -> String {
+    format!(
+        "the store has been writing for {} s: the disk is slow",
+        time.as_secs()
+    )
+}
+
+#[cfg(test)]
+mod tests;

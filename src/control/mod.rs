@@ -27,6 +27,8 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 mod usage;
+mod wall_clock;
+mod writer;
 
 pub use admin::pages::{Page, Site};
 pub use declared::{Declared, DeclaredApp, DeclaredKey};
@@ -34,7 +36,7 @@ pub use error::ControlError;
 pub use merge::Object;
 pub use operation::{KeyAnswer, NewSecrets, Operation, Outcome, Rotation};
 pub use plane::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, Pending,
+    AdminOptions, Clock, ControlHandle, ControlOptions, ControlPlane, OpenError, Pending,
     RunningControlPlane,
 };
 pub use secret::SecretText;

@@ -10,25 +10,37 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::task::JoinHandle as Task;
+use tokio::time::Instant;
 
 use super::admin::pages::{Showcase, Site};
 use super::admin::{self, TokenError};
 use super::compile::Compiler;
-use super::engine::{Books, Engine};
+use super::engine::Engine;
 use super::registry::Registry;
-use super::store::{self, Rows, StoreError};
+use super::store::{self, Rows, Store, StoreError, WriteGate};
 use super::usage::Ledger;
+use super::writer::StoreWriter;
 use super::{ControlError, Declared, Operation, Outcome, Shards};
 use crate::domain::rights::Rights;
+use crate::domain::time::Now;
 use crate::domain::usage::UsageDelta;
 
 /// Usage is written to the store this often: what a crash may lose.
-const SAVE_EVERY_TICKS: u32 = 5;
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// A failing store is tried again this often.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// A save is at most this part of the time, so that a slow disk is left some.
+const SAVE_PART: u32 = 10;
+/// Usage is written this often, however slow the disk is.
+const SAVE_EVERY_MAX: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_secs(1);
 /// Reports of shards that wait to be merged. A shard that finds it full keeps its counts for
 /// its next report.
 const REPORTS_MAX: usize = 1_024;
+
+/// Tells the time on both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// What the control plane is started with.
 pub struct ControlOptions {
@@ -40,8 +52,10 @@ pub struct ControlOptions {
     pub admin: Option<AdminOptions>,
     /// What the configuration declares.
     pub declared: Declared,
-    /// Unix time in milliseconds.
-    pub clock: fn() -> u64,
+    /// Both clocks.
+    pub clock: Clock,
+    /// For tests: stands between the store and its disk.
+    pub store_gate: Option<Arc<dyn WriteGate>>,
 }
 
 /// The admin listener.
@@ -91,9 +105,10 @@ impl std::error::Error for OpenError {}
 pub struct ControlPlane {
     registry: Arc<Registry>,
     rights: Arc<Rights>,
-    books: Books,
+    store: Store,
+    ledger: Ledger,
     admin: Option<(TcpListener, admin::Access)>,
-    clock: fn() -> u64,
+    clock: Clock,
     handle: ControlHandle,
     reports: mpsc::Receiver<Vec<UsageDelta>>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -129,8 +144,13 @@ impl ControlPlane {
     /// # Errors
     /// One line for each cause, see [`OpenError`].
     pub fn open(options: ControlOptions) -> Result<Self, OpenError> {
-        let opened =
-            store::open(&options.data_dir, &options.master_key_file).map_err(OpenError::Store)?;
+        let ControlOptions {
+            data_dir,
+            master_key_file,
+            ..
+        } = &options;
+        let opened = store::open(data_dir, master_key_file, options.store_gate.clone())
+            .map_err(OpenError::Store)?;
         let sealer = opened.sealer.inspect_err(|error| {
             tracing::error!(%error, "signing secrets cannot be read: REST and tokens answer 503");
         });
@@ -148,17 +168,15 @@ impl ControlPlane {
             .redeclared(&options.declared)
             .map_err(OpenError::Declared)?;
         let mut ledger = Ledger::new(usage);
-        ledger.follow(&registry, (options.clock)() / 1_000);
+        ledger.follow(&registry, (options.clock)().unix_sec());
         let admin = options.admin.map(bind).transpose()?;
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
         let (request_sender, requests) = mpsc::unbounded_channel();
         Ok(Self {
             rights: Arc::new(registry.rights()),
             registry: Arc::new(registry),
-            books: Books {
-                store: Some(opened.store),
-                ledger,
-            },
+            store: opened.store,
+            ledger,
             admin,
             clock: options.clock,
             handle: ControlHandle {
@@ -202,7 +220,9 @@ impl ControlPlane {
             .enable_time()
             .build()
             .map_err(OpenError::System)?;
-        let engine = Arc::new(Engine::new(self.registry, self.books, shards, self.clock));
+        let store = StoreWriter::start(self.store).map_err(OpenError::System)?;
+        let engine = Engine::new(self.registry, store, self.ledger, shards, self.clock);
+        let engine = Arc::new(engine);
         let (stop, stopped) = watch::channel(false);
         let admin = self.admin.map(|(listener, access)| {
             let showcase = self.handle.showcase.clone();
@@ -311,22 +331,19 @@ async fn run(
     mut stopped: watch::Receiver<bool>,
 ) {
     let admin = admin.map(tokio::spawn);
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut ticks_until_save = SAVE_EVERY_TICKS;
+    let mut saves = Saves::new();
+    let mut next_tick = Instant::now();
     loop {
         // All four are cancel safe: the losers of a turn are asked again in the next.
         tokio::select! {
             _ = stopped.changed() => break,
             Some(deltas) = reports.recv() => engine.merge_usage(&deltas),
             Some(request) = requests.recv() => carry_out(request, Arc::clone(&engine)),
-            _ = ticks.tick() => {
-                engine.tick();
-                ticks_until_save -= 1;
-                if ticks_until_save == 0 {
-                    ticks_until_save = SAVE_EVERY_TICKS;
-                    engine.save_usage();
-                }
+            () = tokio::time::sleep_until(next_tick) => {
+                // A period that is due before the next tick begins on time.
+                let due = engine.tick().filter(|due| !due.is_zero()).unwrap_or(TICK);
+                next_tick = Instant::now() + due.min(TICK);
+                saves.tick(&engine);
             }
         }
     }
@@ -337,6 +354,59 @@ async fn run(
     if let Some(admin) = admin {
         // The task only fails by a panic, which has been reported.
         let _ = admin.await;
+    }
+}
+
+/// When usage is written down: never twice at once, and more seldom the longer it takes.
+struct Saves {
+    next: Instant,
+    under_way: Option<Task<()>>,
+}
+
+impl Saves {
+    fn new() -> Self {
+        Self {
+            next: Instant::now() + SAVE_EVERY,
+            under_way: None,
+        }
+    }
+
+    fn tick(&mut self, engine: &Arc<Engine>) {
+        let store = engine.store();
+        if let Some(writing) = store.writing_for().filter(|it| *it >= TICK) {
+            warn_of_slow_write(writing);
+        }
+        if let Some(task) = &self.under_way {
+            if !task.is_finished() {
+                return;
+            }
+            self.under_way = None;
+            self.next = Instant::now() + save_pause(store.last(), store.has_failed());
+        }
+        if store.has_failed() {
+            let soon = Instant::now() + save_pause(store.last(), true);
+            self.next = self.next.min(soon);
+        }
+        if Instant::now() >= self.next {
+            let engine = Arc::clone(engine);
+            self.under_way = Some(tokio::spawn(async move { engine.save_usage().await }));
+        }
+    }
+}
+
+/// How long after a save that took so long the next one begins.
+fn save_pause(took: Duration, failed: bool) -> Duration {
+    let least = if failed { RETRY_EVERY } else { SAVE_EVERY };
+    took.saturating_mul(SAVE_PART).clamp(least, SAVE_EVERY_MAX)
+}
+
+/// Once at the first second, then at each power of two of them.
+fn warn_of_slow_write(writing: Duration) {
+    if writing.as_secs().is_power_of_two() {
+        tracing::warn!(
+            "{}; changes of apps and keys wait for it",
+            super::engine::writing_for(writing)
+        );
     }
 }
 

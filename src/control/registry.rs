@@ -175,8 +175,12 @@ impl Registry {
             .retain(|_, entry| next.apps.contains_key(&entry.row.record.app_id));
         let taken = |what: &str, id: &str| {
             ControlError::Conflict(format!(
-                "{what} {id:?} of {} is there already, in the store or in that file: remove one",
-                declared.file.display()
+                "{what} {id:?} is declared in {} and is in the store as well, made through the \
+                 admin API: no server starts or reloads with both; take it out of the file and \
+                 start or reload, then delete it from the store (ringmesh {what} {}), and \
+                 declare it again",
+                declared.file.display(),
+                if what == "app" { "delete" } else { "revoke" },
             ))
         };
         for declared_app_ in &declared.apps {
@@ -214,6 +218,43 @@ impl Registry {
             }
         }
         Ok(next)
+    }
+
+    /// The edits that make what was found in the store what there should be: every app and key
+    /// of this registry that is not declared, and no other.
+    #[must_use]
+    pub fn corrections(&self, found: &Rows) -> Vec<Edit> {
+        let apps: BTreeMap<&str, &AppRow> = found
+            .apps
+            .iter()
+            .map(|row| (row.record.app_id.as_str(), row))
+            .collect();
+        let keys: BTreeMap<&str, &KeyRow> = found
+            .keys
+            .iter()
+            .map(|row| (row.record.key_id.as_str(), row))
+            .collect();
+        let is_stored =
+            |app_id: &str| matches!(self.apps.get(app_id), Some(app) if app.declared_in.is_none());
+        let mut edits = Vec::new();
+        let lost = apps.keys().filter(|app_id| !is_stored(app_id));
+        edits.extend(lost.map(|app_id| Edit::DeleteApp((*app_id).to_owned())));
+        let lost = keys
+            .keys()
+            .filter(|key_id| !self.keys.contains_key(**key_id));
+        edits.extend(lost.map(|key_id| Edit::DeleteKey((*key_id).to_owned())));
+        for (app_id, entry) in &self.apps {
+            if is_stored(app_id) && apps.get(app_id.as_str()) != Some(&&*entry.row) {
+                edits.push(Edit::PutApp((*entry.row).clone()));
+            }
+        }
+        for (key_id, entry) in &self.keys {
+            let stored = is_stored(&entry.row.record.app_id);
+            if stored && keys.get(key_id.as_str()) != Some(&&*entry.row) {
+                edits.push(Edit::PutKey((*entry.row).clone()));
+            }
+        }
+        edits
     }
 
     /// The snapshot for the shards.

@@ -1,18 +1,20 @@
 //! A control plane in a scratch directory, with shards that only remember.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::{Value, json};
 
+use super::store::WriteGate;
 use super::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, Later, OpenError,
     RunningControlPlane, Shards,
 };
 use crate::domain::rights::Rights;
+use crate::domain::time::Now;
 use crate::metrics::text::Page;
 
 /// Shards that remember the snapshots they have switched to.
@@ -76,6 +78,48 @@ pub struct Server {
     pub token: String,
 }
 
+/// A disk that can be full, lose what it was to make durable, or hang.
+#[derive(Default)]
+pub struct Disk {
+    pub full: AtomicBool,
+    /// Syncs until one fails; 0: none does.
+    pub syncs_until_failure: AtomicU32,
+    hanging: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Disk {
+    pub fn hang(&self, hangs: bool) {
+        *self.hanging.lock().unwrap() = hangs;
+        self.woken.notify_all();
+    }
+}
+
+impl WriteGate for Disk {
+    fn write(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            // ENOSPC.
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let hanging = self.hanging.lock().unwrap();
+        drop(self.woken.wait_while(hanging, |hangs| *hangs).unwrap());
+        match self.syncs_until_failure.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            left => {
+                self.syncs_until_failure.store(left - 1, Ordering::SeqCst);
+                if left > 1 {
+                    return Ok(());
+                }
+                Err(io::Error::other("lost"))
+            }
+        }
+    }
+}
+
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -96,7 +140,11 @@ pub fn options(dir: &Path) -> ControlOptions {
             apps: vec![],
         },
         // 2026-01-02T00:00:00Z.
-        clock: || 1_767_312_000_000,
+        clock: Arc::new(|| Now {
+            mono_ms: 0,
+            unix_ms: 1_767_312_000_000,
+        }),
+        store_gate: None,
     }
 }
 
@@ -126,12 +174,20 @@ impl Server {
         })
     }
 
+    /// Like [`start`](Self::start), on a disk that may fail.
+    pub fn on_disk(dir: &Path) -> (Self, Arc<Disk>) {
+        let disk = Arc::new(Disk::default());
+        let mut options = options(dir);
+        options.store_gate = Some(Arc::clone(&disk) as Arc<dyn WriteGate>);
+        (Self::with(options).unwrap(), disk)
+    }
+
     /// Status and JSON body of a request with the token.
     pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let body = body.map_or(String::new(), |body| body.to_string());
         let (token, length) = (&self.token, body.len());
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\
              Connection: close\r\n\r\n{body}"
         );

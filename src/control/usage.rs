@@ -2,10 +2,12 @@
 //!
 //! Shards report what they have counted, about once a second; the ledger adds it up, shows the
 //! sums to everybody through the app's gauges, begins periods anew, and knows what the store
-//! has yet to write. Time is an argument.
+//! has yet to write. Time is an argument, and is the believed one
+//! ([`WallClock`](super::wall_clock::WallClock)).
 //!
-//! Counts never shrink inside a period, and nothing of one period shows in the next except what
-//! a shard counted in its last second.
+//! Counts never shrink inside a period, and a count belongs to the period in which the shard
+//! made it, however late it is reported. The period before is kept as well: a clock that is set
+//! back, or a plan that is, goes on with the counts that it had.
 
 use std::sync::Arc;
 
@@ -19,18 +21,28 @@ use crate::domain::rights::App;
 use crate::domain::usage::{PeriodUsage, UsageDelta};
 use crate::ids::AppIndex;
 
+/// A clock that is this little before the period changes nothing, in seconds: it was corrected
+/// just after a period had begun.
+const BACK_SEC_MIN: u64 = 60;
+
 /// What every app has used in its period.
 #[derive(Default)]
 pub struct Ledger {
     accounts: AHashMap<AppIndex, Account>,
     /// Counts of apps that are not there (yet): from the store, or no longer declared.
-    parked: AHashMap<Box<str>, PeriodUsage>,
+    parked: AHashMap<Box<str>, Counts>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    usage: PeriodUsage,
+    before: Option<PeriodUsage>,
 }
 
 struct Account {
     app: Arc<App>,
     rule: PeriodRule,
-    usage: PeriodUsage,
+    counts: Counts,
     /// Not yet in the store.
     unsaved: bool,
 }
@@ -39,9 +51,14 @@ impl Ledger {
     /// With the counts of the store.
     #[must_use]
     pub fn new(rows: Vec<UsageRow>) -> Self {
-        let parked = rows
-            .into_iter()
-            .map(|row| (row.app_id.as_str().into(), row.usage()));
+        let parked = rows.into_iter().map(|row| {
+            let UsageRow {
+                app_id,
+                usage,
+                before,
+            } = row;
+            (app_id.into(), Counts { usage, before })
+        });
         Self {
             accounts: AHashMap::new(),
             parked: parked.collect(),
@@ -56,7 +73,7 @@ impl Ledger {
                 .is_ok_and(|entry| entry.app.index == account.app.index)
         };
         for (_, account) in self.accounts.extract_if(|_, account| !is_there(account)) {
-            self.parked.insert(account.app.id.clone(), account.usage);
+            self.parked.insert(account.app.id.clone(), account.counts);
         }
         for entry in registry.apps() {
             let app = &entry.app;
@@ -67,11 +84,10 @@ impl Ledger {
                     account.change_rule(rule, now_unix);
                 }
                 None => {
-                    let usage = self.parked.remove(&app.id).unwrap_or_default();
                     let mut account = Account {
                         app: Arc::clone(app),
                         rule,
-                        usage,
+                        counts: self.parked.remove(&app.id).unwrap_or_default(),
                         unsaved: false,
                     };
                     account.enter_period(now_unix);
@@ -91,19 +107,9 @@ impl Ledger {
     /// Adds what a shard has counted. Apps that are gone are left out.
     pub fn merge(&mut self, deltas: &[UsageDelta]) {
         for delta in deltas {
-            let Some(account) = self.accounts.get_mut(&delta.app) else {
-                continue;
-            };
-            let usage = &mut account.usage;
-            usage.messages = usage.messages.saturating_add(delta.messages);
-            usage.overage_messages = usage
-                .overage_messages
-                .saturating_add(delta.overage_messages);
-            usage.overage_connections = usage
-                .overage_connections
-                .saturating_add(delta.overage_connections);
-            account.unsaved = true;
-            account.publish();
+            if let Some(account) = self.accounts.get_mut(&delta.app) {
+                account.add(delta);
+            }
         }
     }
 
@@ -114,6 +120,13 @@ impl Ledger {
         }
     }
 
+    /// The Unix time at which the next period is due.
+    #[must_use]
+    pub fn next_period_unix(&self) -> Option<u64> {
+        let accounts = self.accounts.values();
+        accounts.map(|account| account.counts.usage.end_unix).min()
+    }
+
     /// What the store has yet to write; counted as written from now on.
     #[must_use]
     pub fn take_unsaved(&mut self) -> Vec<Edit> {
@@ -121,7 +134,12 @@ impl Ledger {
         unsaved
             .map(|account| {
                 account.unsaved = false;
-                Edit::PutUsage(UsageRow::new(&account.app.id, &account.usage))
+                let Counts { usage, before } = account.counts;
+                Edit::PutUsage(UsageRow {
+                    app_id: account.app.id.to_string(),
+                    usage,
+                    before,
+                })
             })
             .collect()
     }
@@ -135,16 +153,22 @@ impl Ledger {
 }
 
 impl Account {
-    /// The first look at counts that may be from an earlier period, or of another rule.
+    /// The first look at counts that may be from another period, or of another rule.
     fn enter_period(&mut self, now_unix: u64) {
         let (start, end) = self.rule.period_at(now_unix);
-        if start > self.usage.start_unix {
+        let counts = &mut self.counts;
+        if start > counts.usage.start_unix {
             self.begin(start, end);
         } else {
-            // The same period, or one that the clock or the plan has moved: what was counted
-            // in it stays counted.
-            self.usage.start_unix = start;
-            self.usage.end_unix = end;
+            // The same period, or one that the clock or the plan has moved back: what was
+            // counted stays counted, together with what is known of that period.
+            if start < counts.usage.start_unix {
+                let known = counts.before.take_if(|before| before.start_unix == start);
+                known.iter().for_each(|known| counts.usage.join(known));
+                self.unsaved = true;
+            }
+            counts.usage.start_unix = start;
+            counts.usage.end_unix = end;
         }
         self.publish();
     }
@@ -157,36 +181,53 @@ impl Account {
         }
     }
 
+    fn add(&mut self, delta: &UsageDelta) {
+        let period = self.app.quota.period();
+        if delta.period == period {
+            self.counts.usage.add(delta);
+        } else if let Some(before) = &mut self.counts.before
+            && delta.period == period.wrapping_sub(1)
+        {
+            before.add(delta);
+        } else {
+            return;
+        }
+        self.unsaved = true;
+        self.publish();
+    }
+
     fn tick(&mut self, now_unix: u64) {
         let peak = self.app.gauges.peak();
-        if peak > self.usage.peak_connections {
-            self.usage.peak_connections = peak;
+        let usage = &mut self.counts.usage;
+        if peak > usage.peak_connections {
+            usage.peak_connections = peak;
             self.unsaved = true;
         }
-        // A clock set back changes nothing: a period ends once.
-        if now_unix >= self.usage.end_unix {
-            let (start, end) = self.rule.period_at(now_unix);
-            self.begin(start, end);
+        if now_unix >= usage.end_unix || now_unix.saturating_add(BACK_SEC_MIN) < usage.start_unix {
+            self.enter_period(now_unix);
+        } else {
+            self.publish();
         }
-        self.publish();
     }
 
     fn begin(&mut self, start_unix: u64, end_unix: u64) {
         self.app.gauges.take_peak();
         self.app.quota.begin_period();
-        let peak_connections = self.app.gauges.peak();
-        self.usage = PeriodUsage {
+        let usage = PeriodUsage {
             start_unix,
             end_unix,
-            peak_connections,
+            peak_connections: self.app.gauges.peak(),
             ..PeriodUsage::default()
         };
+        let ended = std::mem::replace(&mut self.counts.usage, usage);
+        // An app that is new has no period before.
+        self.counts.before = Some(ended).filter(|ended| ended.end_unix > 0);
         self.unsaved = true;
     }
 
     fn publish(&self) {
-        self.app.quota.raise_to(self.usage.messages);
-        self.app.gauges.publish_usage(self.usage);
+        self.app.quota.raise_to(self.counts.usage.messages);
+        self.app.gauges.publish_usage(self.counts.usage);
     }
 }
 
@@ -234,6 +275,7 @@ mod tests {
     fn delta(app: &App, messages: u64) -> UsageDelta {
         UsageDelta {
             app: app.index,
+            period: app.quota.period(),
             messages,
             overage_messages: 2,
             overage_connections: 1,
@@ -319,8 +361,8 @@ mod tests {
             (FEBRUARY, 0, 0)
         );
         assert_eq!((usage.peak_connections, app.quota.granted()), (2, 0));
-        assert_eq!(saved(&mut ledger)[0].start_unix, FEBRUARY);
-        // A clock that is set back does not end it again.
+        assert_eq!(saved(&mut ledger)[0].usage.start_unix, FEBRUARY);
+        // A clock that is corrected by a second does not end it again.
         ledger.merge(&[delta(&app, 1)]);
         ledger.tick(FEBRUARY - 1);
         ledger.tick(FEBRUARY + 1);
@@ -381,6 +423,80 @@ mod tests {
         ledger.merge(&[delta(&app, 10)]);
         assert_eq!(saved(&mut ledger).len(), 1);
         ledger.mark_unsaved();
-        assert_eq!(saved(&mut ledger)[0].messages, 10);
+        assert_eq!(saved(&mut ledger)[0].usage.messages, 10);
+    }
+
+    #[test]
+    fn what_was_dropped_at_the_end_of_a_period_leaves_the_next_ones_quota_whole() {
+        const QUOTA: u64 = 500;
+        let (mut ledger, _, app) = started(vec![], FEBRUARY - 2);
+        let mut lease = QuotaLease::default();
+        let mut grant = |attempts: u64| {
+            let granted = (0..attempts).filter(|_| lease.take(&app.quota, Some(QUOTA), 1));
+            granted.count() as u64
+        };
+        let old = app.quota.period();
+        assert_eq!(grant(900), QUOTA);
+        ledger.tick(FEBRUARY);
+        let late = |messages, period| UsageDelta {
+            period,
+            ..delta(&app, messages)
+        };
+        ledger.merge(&[late(900, old), late(3, old.wrapping_sub(1))]);
+        assert_eq!(app.gauges.usage().unwrap().messages, 0);
+        assert_eq!(grant(900), QUOTA);
+        ledger.merge(&[late(900, app.quota.period())]);
+        assert_eq!(app.gauges.usage().unwrap().messages, 900);
+        // The ended period is written down with its own.
+        let row = &saved(&mut ledger)[0];
+        let before = row.before.unwrap();
+        assert_eq!((before.start_unix, before.messages), (JANUARY, 900));
+        assert_eq!((row.usage.start_unix, row.usage.messages), (FEBRUARY, 900));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_good_and_is_set_back_goes_on_with_its_counts() {
+        let (mut ledger, _, app) = started(vec![], JANUARY + 5);
+        ledger.merge(&[delta(&app, 10)]);
+        ledger.tick(FEBRUARY + 9 * 86_400);
+        ledger.merge(&[delta(&app, 5)]);
+        let rows = saved(&mut ledger);
+        let check = |app: &App| {
+            let usage = app.gauges.usage().unwrap();
+            assert_eq!(
+                (usage.start_unix, usage.end_unix, usage.messages),
+                (JANUARY, FEBRUARY, 15)
+            );
+            assert_eq!(app.quota.granted(), 15);
+        };
+        ledger.tick(JANUARY + 10);
+        check(&app);
+        // The same with a restart between the two.
+        let (_, _, app) = started(rows, JANUARY + 10);
+        check(&app);
+    }
+
+    #[test]
+    fn a_clock_beyond_the_calendar_begins_one_period_and_not_one_a_second() {
+        let (mut ledger, _, app) = started(vec![], JANUARY);
+        ledger.tick(u64::MAX);
+        ledger.merge(&[delta(&app, 10)]);
+        ledger.tick(u64::MAX);
+        assert_eq!(app.gauges.usage().unwrap().messages, 10);
+    }
+
+    #[test]
+    fn the_next_period_is_the_first_to_be_due() {
+        let (ledger, mut registry, _) = started(vec![], JANUARY);
+        assert_eq!(ledger.next_period_unix(), Some(FEBRUARY));
+        let mut ledger = ledger;
+        let daily = PlanRecord {
+            period_start_unix: Some(JANUARY),
+            period_days: Some(1),
+            ..PlanRecord::default()
+        };
+        registry = registry.edited(&[put_app("b", daily)]).unwrap();
+        ledger.follow(&registry, JANUARY);
+        assert_eq!(ledger.next_period_unix(), Some(JANUARY + 86_400));
     }
 }

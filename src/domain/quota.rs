@@ -57,7 +57,10 @@ impl QuotaGate {
         granted_of(self.word.load(Ordering::Relaxed))
     }
 
-    fn period(&self) -> u16 {
+    /// The present period's number: it says of two moments whether they lie in one period.
+    #[inline]
+    #[must_use]
+    pub fn period(&self) -> u16 {
         period_of(self.word.load(Ordering::Relaxed))
     }
 

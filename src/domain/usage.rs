@@ -3,7 +3,7 @@
 //! The control plane merges the shards' counts and publishes the sum into the app's gauges;
 //! both APIs read it from there with [`UsageReport::of`], so they can only say the same.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::rights::App;
 use crate::ids::AppIndex;
@@ -13,6 +13,10 @@ use crate::ids::AppIndex;
 pub struct UsageDelta {
     /// Whose.
     pub app: AppIndex,
+    /// The period they belong to: the number of the app's [`QuotaGate`] when they were counted.
+    ///
+    /// [`QuotaGate`]: crate::domain::quota::QuotaGate
+    pub period: u16,
     /// `publish` and `send` attempts that reached the quota check, dropped ones included.
     pub messages: u64,
     /// Those of them that passed over the limit.
@@ -21,8 +25,8 @@ pub struct UsageDelta {
     pub overage_connections: u64,
 }
 
-/// An app's counts in one period, as last merged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// An app's counts in one period, as last merged. The store's rows have these fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeriodUsage {
     /// The period's first second, Unix time.
     pub start_unix: u64,
@@ -36,6 +40,27 @@ pub struct PeriodUsage {
     pub overage_messages: u64,
     /// See [`UsageDelta`].
     pub overage_connections: u64,
+}
+
+impl PeriodUsage {
+    /// Adds what a shard has counted.
+    pub fn add(&mut self, delta: &UsageDelta) {
+        self.messages = self.messages.saturating_add(delta.messages);
+        self.overage_messages = self.overage_messages.saturating_add(delta.overage_messages);
+        self.overage_connections = self
+            .overage_connections
+            .saturating_add(delta.overage_connections);
+    }
+
+    /// Adds the counts of another stretch of the same period.
+    pub fn join(&mut self, other: &Self) {
+        self.messages = self.messages.saturating_add(other.messages);
+        self.overage_messages = self.overage_messages.saturating_add(other.overage_messages);
+        self.overage_connections = self
+            .overage_connections
+            .saturating_add(other.overage_connections);
+        self.peak_connections = self.peak_connections.max(other.peak_connections);
+    }
 }
 
 /// An app's plan, as shown.

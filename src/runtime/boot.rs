@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
+use flume::Selector;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::control::ControlHandle;
@@ -98,6 +99,14 @@ impl fmt::Display for StartError {
             Self::Shard(shard, cause) => write!(f, "shard {shard} could not start: {cause}"),
         }
     }
+}
+
+/// What a drain hears next.
+enum Drained {
+    /// A shard has no connections left.
+    Shard,
+    /// Somebody is in a hurry.
+    Cut,
 }
 
 /// Running shards.
@@ -253,7 +262,7 @@ impl Shards {
 
     /// Stops accepting, says goodbye to all clients and closes them over the window; returns
     /// when the last connection has ended, or should have, or when somebody is in a hurry.
-    pub fn drain(&self, window_ms: u64, retry_after_ms: u64) {
+    pub fn drain(&self, window_ms: u64, retry_after_ms: u64, hurry: &flume::Receiver<()>) {
         for commands in &self.commands {
             commands.send(Command::Drain {
                 window_ms,
@@ -263,9 +272,21 @@ impl Shards {
         let longest = Duration::from_millis(window_ms + CLOSE_HANDSHAKE_MS) + DRAIN_GRACE;
         let deadline = Instant::now() + longest;
         for _ in &self.commands {
-            if self.drained.recv_deadline(deadline).is_err() {
-                tracing::warn!("some connections did not end within the drain window");
-                return;
+            let next = Selector::new()
+                .recv(&self.drained, |_| Drained::Shard)
+                // The thread that holds the sender ends with the process.
+                .recv(hurry, |_| Drained::Cut)
+                .wait_deadline(deadline);
+            match next {
+                Ok(Drained::Shard) => {}
+                Ok(Drained::Cut) => {
+                    tracing::warn!("the drain was cut short by a second signal");
+                    return;
+                }
+                Err(_) => {
+                    tracing::warn!("some connections did not end within the drain window");
+                    return;
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -101,6 +101,15 @@ impl ProcessUsage {
             );
         }
     }
+}
+
+/// Keeps the secrets in this process's memory out of core dumps, and away from debuggers of
+/// other users than root. Call it before the first secret is read.
+///
+/// # Errors
+/// Those of `prctl(2)` with `PR_SET_DUMPABLE`, which has none for this value.
+pub fn forbid_dumps() -> std::io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// CPU time of the calling thread, in nanoseconds.

@@ -9,11 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::config::{self, Config, RejectWith};
 use crate::control::{
@@ -26,10 +22,11 @@ use crate::log::Log;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::boot::{Options, Shards, StartError};
 use crate::runtime::certificates::Certificates;
-use crate::runtime::clock::{Clock, unix_ms};
+use crate::runtime::clock::Clock;
 use crate::runtime::control_link::ControlLink;
 use crate::runtime::listener::Endpoint;
 use crate::runtime::preflight::{self, Machine, PreflightError};
+use crate::runtime::signals::{SignalWatch, Wish};
 use crate::shard::state::ShardLimits;
 use crate::tls::{CertificateFiles, TlsConfig};
 
@@ -78,7 +75,7 @@ pub struct Server {
     handle: ControlHandle,
     admin: Option<SocketAddr>,
     draining: Arc<AtomicBool>,
-    signals: Signals,
+    signals: SignalWatch,
     log: Log,
     drain_ms: u64,
     retry_after_ms: u64,
@@ -92,7 +89,7 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
-        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServerError::failed)?;
+        let signals = SignalWatch::start().map_err(ServerError::failed)?;
         let (files, tls) = open_certificate(config)?.unzip();
         let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
         for warning in &machine.warnings {
@@ -157,7 +154,8 @@ impl Server {
         &self.handle
     }
 
-    /// Serves until a signal ends it, then drains. `reload` reads the configuration again.
+    /// Serves until a signal ends it, then drains; a second signal cuts the drain short, and
+    /// usage is saved all the same. `reload` reads the configuration again.
     ///
     /// # Errors
     /// A shard had failed.
@@ -166,7 +164,7 @@ impl Server {
         reload: impl Fn() -> Result<Option<Config>, String>,
     ) -> Result<(), ServerError> {
         let Self {
-            mut signals,
+            signals,
             shards,
             certificates,
             control,
@@ -175,10 +173,7 @@ impl Server {
             log,
             ..
         } = self;
-        for signal in signals.forever() {
-            if signal != SIGHUP {
-                break;
-            }
+        while signals.wishes.recv() == Ok(Wish::Reload) {
             if let Some(certificates) = &certificates {
                 certificates.reload();
             }
@@ -190,8 +185,7 @@ impl Server {
         }
         draining.store(true, Ordering::Release);
         tracing::info!(window_ms = self.drain_ms, "draining");
-        exit_at_next_signal(signals);
-        shards.drain(self.drain_ms, self.retry_after_ms);
+        shards.drain(self.drain_ms, self.retry_after_ms, &signals.hurry);
         let outcome = shards.stop();
         control.shutdown();
         tracing::info!("stopped");
@@ -207,22 +201,6 @@ fn apply(config: &Config, control: &ControlHandle, log: &Log) {
             tracing::info!("reloaded");
         }
         Err(error) => tracing::error!("nothing was reloaded: {error}"),
-    }
-}
-
-/// From here on a signal means: now.
-fn exit_at_next_signal(mut signals: Signals) {
-    let ending = thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if signal != SIGHUP {
-                    std::process::exit(0);
-                }
-            }
-        });
-    if let Err(error) = ending {
-        tracing::warn!("a second signal will not end the drain early: {error}");
     }
 }
 
@@ -261,7 +239,11 @@ fn control_options(config: &Config) -> ControlOptions {
             protect_metrics: config.admin.protect_metrics,
         }),
         declared: declared(config),
-        clock: unix_ms,
+        clock: {
+            let clock = Clock::start();
+            Arc::new(move || clock.now())
+        },
+        store_gate: None,
     }
 }
 

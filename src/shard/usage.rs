@@ -3,7 +3,8 @@
 //!
 //! Counts are kept only between two reports, about a second apart: a report hands them out and
 //! gives back what is left of the leases, so that an idle shard keeps nothing from the others.
-//! This file does not know periods or plans; an app brings its limit along.
+//! A count belongs to the period in which it was made, which the app's gate numbers. This file
+//! does not know plans; an app brings its limit along.
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const REPORT_AFTER_MS: u64 = 1_000;
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Usage {
     apps: AHashMap<AppIndex, AppUsage>,
+    /// Counts of periods that have ended since the last report.
+    ended: Vec<UsageDelta>,
     due_ms: Option<u64>,
 }
 
@@ -59,25 +62,38 @@ impl Usage {
     /// Hands out what has been counted and gives the leases back.
     pub(in crate::shard) fn report(&mut self, deltas: &mut Vec<UsageDelta>) {
         self.due_ms = None;
+        deltas.append(&mut self.ended);
         deltas.extend(self.apps.drain().map(|(_, mut usage)| {
             usage.lease.give_back(&usage.gate);
             usage.delta
         }));
     }
 
+    /// The counts of an app in its present period.
     fn of(&mut self, app: &App, now: Now) -> &mut AppUsage {
-        self.apps.entry(app.index).or_insert_with(|| {
+        let period = app.quota.period();
+        let usage = self.apps.entry(app.index).or_insert_with(|| {
             self.due_ms.get_or_insert(now.mono_ms + REPORT_AFTER_MS);
             AppUsage {
                 gate: app.quota.clone(),
                 lease: QuotaLease::default(),
-                delta: UsageDelta {
-                    app: app.index,
-                    messages: 0,
-                    overage_messages: 0,
-                    overage_connections: 0,
-                },
+                delta: nothing(app.index, period),
             }
-        })
+        });
+        if usage.delta.period != period {
+            let ended = std::mem::replace(&mut usage.delta, nothing(app.index, period));
+            self.ended.push(ended);
+        }
+        usage
+    }
+}
+
+fn nothing(app: AppIndex, period: u16) -> UsageDelta {
+    UsageDelta {
+        app,
+        period,
+        messages: 0,
+        overage_messages: 0,
+        overage_connections: 0,
     }
 }

@@ -28,5 +28,6 @@ mod metrics;
 mod presence;
 mod publish;
 mod rest;
+mod signals;
 mod slow_consumer;
 mod startup;

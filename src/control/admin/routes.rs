@@ -16,14 +16,17 @@ use serde_json::json;
 
 use super::access::Access;
 use super::answer::{BODY_BYTES_MAX, Failure, object_of, optional_object_of};
-use crate::control::engine::Engine;
+use crate::control::engine::{Engine, writing_for};
 use crate::control::operation::{Operation, Outcome};
 use crate::control::record::{AppRecord, KeyRecord};
+use crate::control::writer::WriterState;
 use crate::domain::usage::UsageReport;
-use crate::metrics::text::Kind;
+use crate::metrics::text::{Kind, Page};
 
 /// How long the shards may take to tell about themselves.
 const SHARDS_TIME_MAX: Duration = Duration::from_secs(5);
+/// A write of the store that has taken so long is told about.
+const STORE_TIME_TOLD: Duration = Duration::from_secs(1);
 /// Prometheus' text exposition format, version 0.0.4.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -209,13 +212,41 @@ async fn metrics(State(engine): AppState) -> Result<Response, Failure> {
     else {
         return Err(Failure::unavailable("a shard did not answer in time"));
     };
+    append_store(&mut page, engine.store());
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], page.into_string()).into_response())
+}
+
+fn append_store(page: &mut Page, store: &WriterState) {
     page.single(
         Kind::Counter,
         "store_writes_total",
         "Transactions of the store.",
-        engine.store_writes(),
+        store.commits(),
     );
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], page.into_string()).into_response())
+    page.single(
+        Kind::Counter,
+        "store_write_failures_total",
+        "Transactions of the store that failed.",
+        store.failures(),
+    );
+    page.single(
+        Kind::Counter,
+        "store_write_seconds_total",
+        "Time that all transactions of the store took.",
+        store.spent().as_secs_f64(),
+    );
+    page.single(
+        Kind::Gauge,
+        "store_writing_seconds",
+        "How long the transaction under way has been at work; 0: there is none.",
+        store.writing_for().unwrap_or_default().as_secs_f64(),
+    );
+    page.single(
+        Kind::Gauge,
+        "store_failed",
+        "1 while the store cannot be written.",
+        u8::from(store.has_failed()),
+    );
 }
 
 async fn healthz() -> Response {
@@ -224,7 +255,15 @@ async fn healthz() -> Response {
 
 async fn readyz(State(engine): AppState) -> Result<Response, Failure> {
     match engine.unready() {
-        None => Ok(Json(json!({"status": "ready"})).into_response()),
+        None => {
+            let mut body = json!({"status": "ready"});
+            // Messages go on meanwhile: for a while it is worth a word and no more.
+            let writing = engine.store().writing_for();
+            if let Some(writing) = writing.filter(|it| *it >= STORE_TIME_TOLD) {
+                body["store"] = writing_for(writing).into();
+            }
+            Ok(Json(body).into_response())
+        }
         Some(why) => Err(Failure::unavailable(format!("not ready: {why}"))),
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+mod disk;
+
 use super::*;
 use crate::control::Object;
 use crate::control::testing::{Server, options, scratch};
@@ -81,6 +83,7 @@ fn usage_is_merged_written_down_at_the_end_and_read_again() {
     app.gauges.connect(None).unwrap();
     let delta = UsageDelta {
         app: app.index,
+        period: app.quota.period(),
         messages: 7,
         overage_messages: 0,
         overage_connections: 0,
@@ -151,7 +154,7 @@ fn a_stored_key_without_its_app_is_damage() {
     server.handle.change(create("a")).wait().unwrap();
     server.running.shutdown();
     let options = options(dir.path());
-    let mut opened = store::open(&options.data_dir, &options.master_key_file).unwrap();
+    let mut opened = store::open(&options.data_dir, &options.master_key_file, None).unwrap();
     let record = crate::control::record::KeyRecord {
         key_id: "pk_live_x".into(),
         app_id: "b".into(),

@@ -6,6 +6,7 @@
 //! accepts no more writes, and stays as a kill would leave it. Recovery reads the whole file,
 //! which for a store of operators' records takes milliseconds.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
@@ -19,6 +20,22 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 /// transactions after it.
 const CACHE_BYTES: usize = 4 * 1_024 * 1_024;
 
+/// Asked before each write and each sync of the store's file: a disk that is full, broken or
+/// slow, for tests. It may block, as a disk does.
+pub trait WriteGate: Send + Sync {
+    /// Before bytes are written or the file is made longer.
+    ///
+    /// # Errors
+    /// That of the disk; nothing is written then.
+    fn write(&self) -> io::Result<()>;
+
+    /// Before what was written is made durable.
+    ///
+    /// # Errors
+    /// That of the disk.
+    fn sync(&self) -> io::Result<()>;
+}
+
 /// The database; dropping it leaves the file as after a crash.
 pub struct CrashOnlyDatabase {
     database: Database,
@@ -30,11 +47,12 @@ impl CrashOnlyDatabase {
     ///
     /// # Errors
     /// Those of redb; it also panics on some damage.
-    pub fn open(file: File) -> Result<Self, DatabaseError> {
+    pub fn open(file: File, gate: Option<Arc<dyn WriteGate>>) -> Result<Self, DatabaseError> {
         let stopped = Arc::new(AtomicBool::new(false));
         let file = Stoppable {
             file: FileBackend::new(file)?,
             stopped: Arc::clone(&stopped),
+            gate,
         };
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -57,10 +75,16 @@ impl Drop for CrashOnlyDatabase {
     }
 }
 
-#[derive(Debug)]
 struct Stoppable {
     file: FileBackend,
     stopped: Arc<AtomicBool>,
+    gate: Option<Arc<dyn WriteGate>>,
+}
+
+impl fmt::Debug for Stoppable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
 }
 
 impl Stoppable {
@@ -69,6 +93,11 @@ impl Stoppable {
             return Err(io::Error::other("stopped"));
         }
         Ok(())
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        self.unless_stopped()?;
+        self.gate.as_ref().map_or(Ok(()), |gate| gate.write())
     }
 }
 
@@ -82,17 +111,18 @@ impl StorageBackend for Stoppable {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.unless_stopped()?;
+        self.may_write()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.unless_stopped()?;
+        self.gate.as_ref().map_or(Ok(()), |gate| gate.sync())?;
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.unless_stopped()?;
+        self.may_write()?;
         self.file.write(offset, data)
     }
 

@@ -19,8 +19,8 @@ pub enum StoreError {
     Damaged(PathBuf, String),
     /// It cannot be read or made.
     File(PathBuf, io::Error),
-    /// A transaction failed.
-    Write(PathBuf, String),
+    /// A transaction failed. It may be tried again.
+    Write(PathBuf, redb::Error),
     /// A new store needs a master key, and the file given is none.
     MasterKey(MasterKeyError),
 }
@@ -54,7 +54,13 @@ impl fmt::Display for StoreError {
             ),
             Self::File(path, error) => write!(f, "store {}: {error}", path.display()),
             Self::Write(path, fault) => {
-                write!(f, "store {} could not be written: {fault}", path.display())
+                let (fault, remedy) = remedy_of(fault);
+                write!(
+                    f,
+                    "store {} could not be written: {fault}; {remedy} (it is tried again by \
+                     itself, no restart is needed)",
+                    path.display()
+                )
             }
             Self::MasterKey(error) => write!(
                 f,
@@ -66,3 +72,19 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// What went wrong with the disk, and what an operator does about it.
+fn remedy_of(fault: &redb::Error) -> (String, &'static str) {
+    let redb::Error::Io(error) = fault else {
+        return (fault.to_string(), "check the disk that it is on");
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull => "the disk that it is on is full: free space there",
+        io::ErrorKind::QuotaExceeded => "this user's quota of that disk is used up: raise it",
+        io::ErrorKind::FileTooLarge => "raise the file size limit (ulimit -f, LimitFSIZE=)",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the disk that it is on for writing again",
+        io::ErrorKind::PermissionDenied => "let this user write there again",
+        _ => "check the disk that it is on",
+    };
+    (error.to_string(), remedy)
+}

@@ -18,12 +18,15 @@ pub mod row;
 pub mod seal;
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use redb::{Durability, TableDefinition};
 use serde::Serialize;
 
 use crash_only::CrashOnlyDatabase;
+pub use crash_only::WriteGate;
 pub use error::StoreError;
 pub use open::{Opened, Rows, open};
 use row::{AppRow, KeyRow, UsageRow};
@@ -44,7 +47,9 @@ const META_KEY_CHECK: &str = "key_check";
 
 /// The open store.
 pub struct Store {
-    database: CrashOnlyDatabase,
+    /// `None` after a failed [`reopen`](Store::reopen).
+    database: Option<CrashOnlyDatabase>,
+    gate: Option<Arc<dyn WriteGate>>,
     path: PathBuf,
     /// Commits since the start.
     commits: u64,
@@ -71,16 +76,35 @@ impl Store {
     /// Makes all edits durable, or none.
     ///
     /// # Errors
-    /// When the disk or the file system fails. Whether the edits will be there after a restart
-    /// is open then; they must not be acknowledged.
+    /// When the disk or the file system fails. Whether the edits are there is open then; they
+    /// must not be acknowledged. Every further commit fails until [`reopen`](Self::reopen) has
+    /// succeeded.
     pub fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
         match self.write(edits) {
             Ok(()) => {
                 self.commits += 1;
                 Ok(())
             }
-            Err(error) => Err(StoreError::Write(self.path.clone(), error.to_string())),
+            Err(error) => Err(StoreError::Write(self.path.clone(), error)),
         }
+    }
+
+    /// Opens the file again after a failed commit, and returns what is in it. The directory
+    /// stays locked meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`], and commits fail as before then.
+    pub fn reopen(&mut self) -> Result<Rows, StoreError> {
+        // First, because a file is open once.
+        self.database = None;
+        let again = open::again(&self.path, self.gate.clone());
+        let (database, rows) = again.map_err(|error| match error {
+            // Recovery writes, and the disk may fail as it did.
+            StoreError::File(path, error) => StoreError::Write(path, redb::Error::Io(error)),
+            error => error,
+        })?;
+        self.database = Some(database);
+        Ok(rows)
     }
 
     /// Transactions since the start.
@@ -90,7 +114,11 @@ impl Store {
     }
 
     fn write(&self, edits: &[Edit]) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
+        let Some(database) = &self.database else {
+            let text = "it could not be opened again";
+            return Err(redb::Error::Io(io::Error::other(text)));
+        };
+        let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         // Costs a second fsync, and in return redb never takes a damaged last transaction for
         // an unfinished one, to go back to the one before it.

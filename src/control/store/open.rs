@@ -3,14 +3,17 @@
 //! A new store gets its name only when it is complete, so that an empty or half-written file
 //! under that name is damage and nothing else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 
-use super::crash_only::CrashOnlyDatabase;
+use super::crash_only::{CrashOnlyDatabase, WriteGate};
 use super::guard::guarded;
 use super::master_key::{self, MasterKeyError};
 use super::row::{AppRow, KeyRow, UsageRow};
@@ -23,6 +26,9 @@ use super::{
 /// What the key-check record contains, sealed: opens with the store's own master key only, and
 /// so tells a wrong key from a damaged secret.
 const KEY_CHECK: &[u8] = b"ringmesh master key";
+/// How long a locked directory is tried, and the pause between two attempts.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store with what was in it.
 pub struct Opened {
@@ -50,18 +56,20 @@ pub struct Rows {
 ///
 /// # Errors
 /// One line for each cause, see [`StoreError`].
-pub fn open(data_dir: &Path, master_key_file: &Path) -> Result<Opened, StoreError> {
+pub fn open(
+    data_dir: &Path,
+    master_key_file: &Path,
+    gate: Option<Arc<dyn WriteGate>>,
+) -> Result<Opened, StoreError> {
     let in_directory = |error| StoreError::Directory(data_dir.into(), error);
     files::private_directory(data_dir, FILE_NAME).map_err(in_directory)?;
     let directory = File::open(data_dir).map_err(in_directory)?;
-    match directory.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => return Err(in_directory(error)),
-    }
+    lock(&directory, data_dir)?;
     let path = data_dir.join(FILE_NAME);
+    let new_gate = gate.clone();
     let store = |database| Store {
-        database,
+        database: Some(database),
+        gate,
         path: path.clone(),
         commits: 0,
         _directory: directory,
@@ -69,7 +77,7 @@ pub fn open(data_dir: &Path, master_key_file: &Path) -> Result<Opened, StoreErro
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() == 0 => Err(StoreError::Damaged(path, "empty".into())),
         Ok(_) => {
-            let (database, rows, key_check) = guarded(&path, || open_existing(&path))?;
+            let (database, rows, key_check) = guarded(&path, || open_existing(&path, new_gate))?;
             let sealer = master_key::load(master_key_file).and_then(|sealer| {
                 match sealer.open(META_KEY_CHECK, &key_check) {
                     Some(content) if *content == KEY_CHECK => Ok(sealer),
@@ -85,7 +93,7 @@ pub fn open(data_dir: &Path, master_key_file: &Path) -> Result<Opened, StoreErro
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let sealer =
                 master_key::load_or_create(master_key_file).map_err(StoreError::MasterKey)?;
-            let database = create(&path, &sealer)?;
+            let database = create(&path, &sealer, new_gate)?;
             tracing::info!(path = %path.display(), "new store made");
             Ok(Opened {
                 store: store(database),
@@ -97,12 +105,43 @@ pub fn open(data_dir: &Path, master_key_file: &Path) -> Result<Opened, StoreErro
     }
 }
 
-fn create(path: &Path, sealer: &Sealer) -> Result<CrashOnlyDatabase, StoreError> {
+/// Opens the file at `path` once more, which this process has had open.
+pub(super) fn again(
+    path: &Path,
+    gate: Option<Arc<dyn WriteGate>>,
+) -> Result<(CrashOnlyDatabase, Rows), StoreError> {
+    let (database, rows, _) = guarded(path, || open_existing(path, gate))?;
+    Ok((database, rows))
+}
+
+/// Locks the directory for as long as it is open. A killed predecessor's lock goes with the
+/// last of its memory, after the process has ended: so it is tried for a second, as ports are.
+fn lock(directory: &File, data_dir: &Path) -> Result<(), StoreError> {
+    let deadline = Instant::now() + LOCK_TIME_MAX;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.into())),
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::Directory(data_dir.into(), error));
+            }
+        }
+    }
+}
+
+fn create(
+    path: &Path,
+    sealer: &Sealer,
+    gate: Option<Arc<dyn WriteGate>>,
+) -> Result<CrashOnlyDatabase, StoreError> {
     let in_file = |error| StoreError::File(path.into(), error);
     let unfinished = files::unfinished(path);
     let file = files::create_private(&unfinished).map_err(in_file)?;
     let database =
-        CrashOnlyDatabase::open(file).map_err(|error| in_file(io::Error::other(error)))?;
+        CrashOnlyDatabase::open(file, gate).map_err(|error| in_file(io::Error::other(error)))?;
     initialize(&database, sealer).map_err(|error| in_file(io::Error::other(error)))?;
     files::publish(&unfinished, path).map_err(in_file)?;
     Ok(database)
@@ -126,12 +165,15 @@ fn initialize(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn open_existing(path: &Path) -> Result<(CrashOnlyDatabase, Rows, Sealed), StoreError> {
+fn open_existing(
+    path: &Path,
+    gate: Option<Arc<dyn WriteGate>>,
+) -> Result<(CrashOnlyDatabase, Rows, Sealed), StoreError> {
     files::narrow(path).map_err(|error| StoreError::File(path.into(), error))?;
     let fault = |error| fault_of(path, error);
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| StoreError::File(path.into(), error))?;
-    let database = CrashOnlyDatabase::open(file).map_err(|error| fault(error.into()))?;
+    let database = CrashOnlyDatabase::open(file, gate).map_err(|error| fault(error.into()))?;
     let (rows, key_check) = Reader {
         path,
         database: &database,

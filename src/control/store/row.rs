@@ -56,50 +56,15 @@ impl SecretsRow {
     }
 }
 
-/// An app's counts in one period.
+/// An app's counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRow {
     /// Whose.
     pub app_id: String,
-    /// The period's first second, Unix time.
-    pub start_unix: u64,
-    /// The first second after it.
-    pub end_unix: u64,
-    /// Most connections at the same time.
-    pub peak_connections: u64,
-    /// Messages, dropped ones included.
-    pub messages: u64,
-    /// Messages over the limit.
-    pub overage_messages: u64,
-    /// Connections over the limit.
-    pub overage_connections: u64,
-}
-
-impl UsageRow {
-    /// The row of an app's counts.
-    #[must_use]
-    pub fn new(app_id: &str, usage: &PeriodUsage) -> Self {
-        Self {
-            app_id: app_id.to_owned(),
-            start_unix: usage.start_unix,
-            end_unix: usage.end_unix,
-            peak_connections: usage.peak_connections,
-            messages: usage.messages,
-            overage_messages: usage.overage_messages,
-            overage_connections: usage.overage_connections,
-        }
-    }
-
-    /// The counts in it.
-    #[must_use]
-    pub fn usage(&self) -> PeriodUsage {
-        PeriodUsage {
-            start_unix: self.start_unix,
-            end_unix: self.end_unix,
-            peak_connections: self.peak_connections,
-            messages: self.messages,
-            overage_messages: self.overage_messages,
-            overage_connections: self.overage_connections,
-        }
-    }
+    /// In the present period.
+    #[serde(flatten)]
+    pub usage: PeriodUsage,
+    /// In the period before, for a clock that is set back into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<PeriodUsage>,
 }

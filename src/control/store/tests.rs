@@ -10,6 +10,7 @@ use super::row::{SecretPair, SecretsRow};
 use super::seal::Sealer;
 use super::*;
 use crate::control::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, PlanRecord};
+use crate::domain::usage::PeriodUsage;
 
 fn app(app_id: &str) -> AppRow {
     AppRow {
@@ -62,7 +63,7 @@ fn scratch() -> tempfile::TempDir {
 }
 
 fn open_in(dir: &Path) -> Result<Opened, StoreError> {
-    open(dir, &dir.join(MASTER_KEY_FILE_NAME))
+    open(dir, &dir.join(MASTER_KEY_FILE_NAME), None)
 }
 
 fn error_of(dir: &Path) -> String {
@@ -79,12 +80,15 @@ fn filled() -> (tempfile::TempDir, Rows) {
     let sealer = opened.sealer.unwrap();
     let usage = UsageRow {
         app_id: "app_a".into(),
-        start_unix: 1,
-        end_unix: 2,
-        peak_connections: 3,
-        messages: 4,
-        overage_messages: 5,
-        overage_connections: 6,
+        usage: PeriodUsage {
+            start_unix: 1,
+            end_unix: 2,
+            peak_connections: 3,
+            messages: 4,
+            overage_messages: 5,
+            overage_connections: 6,
+        },
+        before: None,
     };
     let rows = Rows {
         apps: vec![app("app_a")],

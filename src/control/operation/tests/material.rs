@@ -138,7 +138,7 @@ fn a_new_declaration_replaces_the_old_and_leaves_the_store() {
     assert!(world.registry.key("sk_id_e").is_ok());
 
     let clash = world.registry.redeclared(&declared("stored", "sk_id_f"));
-    assert!(clash.is_err_and(|error| error.to_string().contains("is there already")));
+    assert!(clash.is_err_and(|error| error.to_string().contains("is in the store as well")));
     let none = Declared {
         file: Path::new("x").into(),
         apps: vec![],

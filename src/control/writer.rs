@@ -1,0 +1,287 @@
+//! The store's own thread: commits one after another, in the order in which they were asked
+//! for, so that a slow disk holds up nobody but those who wait for a write.
+//!
+//! After a failed commit the next one opens the file again, and first brings it to what the
+//! registry says: whether the failed edits are in it was open, and they were not acknowledged.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::ControlError;
+use super::registry::Registry;
+use super::store::{Edit, Store, StoreError};
+
+/// A commit that takes longer is slow, and is logged.
+const SLOW: Duration = Duration::from_secs(1);
+/// A failing store is logged this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Hands edits to the store's thread. Dropping it ends the thread after what was asked for.
+pub struct StoreWriter {
+    /// `None` after [`close`](Self::close).
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    closed: Mutex<Option<oneshot::Receiver<()>>>,
+    state: Arc<WriterState>,
+}
+
+/// What is known of the store while its thread is at work.
+#[derive(Debug)]
+pub struct WriterState {
+    origin: Instant,
+    commits: AtomicU64,
+    failures: AtomicU64,
+    failed: AtomicBool,
+    /// Time of all finished commits, in nanoseconds.
+    spent_ns: AtomicU64,
+    last_ns: AtomicU64,
+    /// When the commit under way began, in nanoseconds since `origin`; 0: there is none.
+    since_ns: AtomicU64,
+    /// Why the last commit failed.
+    failure: Mutex<Option<String>>,
+}
+
+struct Job {
+    edits: Vec<Edit>,
+    /// What has been acknowledged so far.
+    registry: Arc<Registry>,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl StoreWriter {
+    /// Starts the thread. It inherits the core of the calling one.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(store: Store) -> io::Result<Self> {
+        let (jobs, asked) = mpsc::channel();
+        let (closing, closed) = oneshot::channel();
+        let state = Arc::new(WriterState::new());
+        let mut worker = Worker {
+            store,
+            failed: false,
+            complained: None,
+            state: Arc::clone(&state),
+        };
+        thread::Builder::new().name("store".into()).spawn(move || {
+            for job in asked {
+                let outcome = worker.write(&job);
+                // Whoever asked may have gone; the edits hold all the same.
+                let _ = job.done.send(outcome);
+            }
+            drop(worker);
+            let _ = closing.send(());
+        })?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            closed: Mutex::new(Some(closed)),
+            state,
+        })
+    }
+
+    /// Makes edits durable, or none. `registry` is what was acknowledged before them.
+    ///
+    /// # Errors
+    /// `Unavailable`: the disk fails, or the store is closed.
+    pub async fn write(
+        &self,
+        edits: Vec<Edit>,
+        registry: Arc<Registry>,
+    ) -> Result<(), ControlError> {
+        let (done, outcome) = oneshot::channel();
+        let job = Job {
+            edits,
+            registry,
+            done,
+        };
+        let asked = {
+            let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
+        };
+        if !asked {
+            return Err(ControlError::Unavailable(
+                "the server is shutting down".into(),
+            ));
+        }
+        match outcome.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(ControlError::Unavailable(
+                "the store's thread has ended; see the log".into(),
+            )),
+        }
+    }
+
+    /// Finishes what was asked for and closes the store.
+    pub async fn close(&self) {
+        drop(
+            self.jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let closed = self
+            .closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(closed) = closed {
+            // The sender goes with the thread, and the store with it.
+            let _ = closed.await;
+        }
+    }
+
+    /// What is known of the store.
+    #[must_use]
+    pub fn state(&self) -> &WriterState {
+        &self.state
+    }
+}
+
+impl WriterState {
+    fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            commits: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            spent_ns: AtomicU64::new(0),
+            last_ns: AtomicU64::new(0),
+            since_ns: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Commits since the start.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Failed commits since the start.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last commit failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Why the last commit failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Time that all finished commits took.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+    }
+
+    /// Time that the last finished commit took.
+    #[must_use]
+    pub fn last(&self) -> Duration {
+        Duration::from_nanos(self.last_ns.load(Ordering::Relaxed))
+    }
+
+    /// Since when the commit under way has been at work.
+    #[must_use]
+    pub fn writing_for(&self) -> Option<Duration> {
+        let since = self.since_ns.load(Ordering::Relaxed);
+        (since > 0).then(|| {
+            self.origin
+                .elapsed()
+                .saturating_sub(Duration::from_nanos(since))
+        })
+    }
+
+    fn begin(&self) {
+        self.since_ns
+            .store(nanoseconds(self.origin.elapsed()).max(1), Ordering::Relaxed);
+    }
+
+    fn end(&self, outcome: &Result<(), StoreError>) -> Duration {
+        let since = Duration::from_nanos(self.since_ns.swap(0, Ordering::Relaxed));
+        let took = self.origin.elapsed().saturating_sub(since);
+        self.last_ns.store(nanoseconds(took), Ordering::Relaxed);
+        self.spent_ns
+            .fetch_add(nanoseconds(took), Ordering::Relaxed);
+        let counter = if outcome.is_ok() {
+            &self.commits
+        } else {
+            &self.failures
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let failure = outcome.as_ref().err().map(ToString::to_string);
+        self.failed.store(failure.is_some(), Ordering::Relaxed);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        took
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+struct Worker {
+    store: Store,
+    /// The last commit failed: the store must be opened again.
+    failed: bool,
+    /// When a failure was logged last.
+    complained: Option<Instant>,
+    state: Arc<WriterState>,
+}
+
+impl Worker {
+    fn write(&mut self, job: &Job) -> Result<(), StoreError> {
+        self.state.begin();
+        let was_failed = self.failed;
+        let outcome = if was_failed {
+            self.write_again(job)
+        } else {
+            self.store.commit(&job.edits)
+        };
+        self.failed = outcome.is_err();
+        let took = self.state.end(&outcome);
+        match &outcome {
+            Ok(()) if was_failed => {
+                self.complained = None;
+                tracing::info!("the store can be written again");
+            }
+            Ok(()) => {}
+            Err(error) => self.complain(error),
+        }
+        if took > SLOW {
+            tracing::warn!(
+                seconds = took.as_secs_f32(),
+                "a write of the store took long: the disk is slow"
+            );
+        }
+        outcome
+    }
+
+    fn write_again(&mut self, job: &Job) -> Result<(), StoreError> {
+        let found = self.store.reopen()?;
+        let mut edits = job.registry.corrections(&found);
+        edits.extend_from_slice(&job.edits);
+        self.store.commit(&edits)
+    }
+
+    fn complain(&mut self, error: &StoreError) {
+        let long_ago = |at: Instant| at.elapsed() >= COMPLAIN_EVERY;
+        if self.complained.is_none_or(long_ago) {
+            self.complained = Some(Instant::now());
+            tracing::error!("{error}");
+        }
+    }
+}

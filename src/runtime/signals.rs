@@ -1,0 +1,135 @@
+//! Signals: what each one means, and a thread that hears them whatever the others wait for.
+//!
+//! A signal without a meaning is caught and logged: its default would end the process without
+//! a drain, with usage unsaved.
+
+use std::io;
+use std::thread;
+
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
+};
+use signal_hook::iterator::Signals;
+
+/// Signals that end a process by default and have no meaning here. SIGXFSZ comes with a write
+/// beyond the file size limit; without it the write fails, and whoever wrote says so.
+const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGQUIT, SIGXFSZ];
+
+/// What a signal asks of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// The first SIGTERM or SIGINT: drain and end.
+    Stop,
+}
+
+/// The signals of this process, heard by a thread of their own.
+#[derive(Debug)]
+pub struct SignalWatch {
+    /// In the order in which they came.
+    pub wishes: flume::Receiver<Wish>,
+    /// Hears once, at the second SIGTERM or SIGINT: end now, but in order.
+    pub hurry: flume::Receiver<()>,
+}
+
+impl SignalWatch {
+    /// Takes over the signals of this process. A third SIGTERM or SIGINT ends it at once, with
+    /// exit code 1.
+    ///
+    /// # Errors
+    /// A handler or the thread cannot be had.
+    pub fn start() -> io::Result<Self> {
+        let heard = [SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS);
+        let mut signals = Signals::new(heard)?;
+        let (wish, wishes) = flume::unbounded();
+        let (hurried, hurry) = flume::bounded(1);
+        let mut hearing = Hearing {
+            stops: 0,
+            wish,
+            hurried,
+        };
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if hearing.hear(signal) == Heard::Exit {
+                        std::process::exit(1);
+                    }
+                }
+            })?;
+        Ok(Self { wishes, hurry })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    GoOn,
+    Exit,
+}
+
+struct Hearing {
+    stops: u32,
+    wish: flume::Sender<Wish>,
+    hurried: flume::Sender<()>,
+}
+
+impl Hearing {
+    /// Neither channel has a reader any more when the server has ended: there is nothing left
+    /// to ask for then.
+    fn hear(&mut self, signal: i32) -> Heard {
+        match signal {
+            SIGHUP => {
+                let _ = self.wish.send(Wish::Reload);
+            }
+            SIGTERM | SIGINT => {
+                self.stops += 1;
+                match self.stops {
+                    1 => {
+                        let _ = self.wish.send(Wish::Stop);
+                    }
+                    2 => {
+                        let _ = self.hurried.try_send(());
+                    }
+                    _ => return Heard::Exit,
+                }
+            }
+            SIGUSR2 => tracing::warn!(
+                "SIGUSR2 is ignored: handing over to a new binary is not supported yet by this \
+                 version; stop this server with SIGTERM and start the new one"
+            ),
+            other => {
+                let name = signal_hook::low_level::signal_name(other).unwrap_or("a signal");
+                tracing::warn!("{name} is ignored: it has no meaning here");
+            }
+        }
+        Heard::GoOn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stop_drains_the_second_hurries_and_the_third_exits() {
+        let (wish, wishes) = flume::unbounded();
+        let (hurried, hurry) = flume::bounded(1);
+        let mut hearing = Hearing {
+            stops: 0,
+            wish,
+            hurried,
+        };
+        for signal in [SIGHUP].into_iter().chain(MEANINGLESS) {
+            assert_eq!(hearing.hear(signal), Heard::GoOn, "{signal}");
+        }
+        assert_eq!(hearing.hear(SIGTERM), Heard::GoOn);
+        assert!(hurry.is_empty());
+        assert_eq!(hearing.hear(SIGINT), Heard::GoOn);
+        assert_eq!(hurry.try_recv(), Ok(()));
+        assert_eq!(hearing.hear(SIGHUP), Heard::GoOn);
+        assert_eq!(hearing.hear(SIGTERM), Heard::Exit);
+        let wishes: Vec<_> = wishes.try_iter().collect();
+        assert_eq!(wishes, [Wish::Reload, Wish::Stop, Wish::Reload]);
+    }
+}
