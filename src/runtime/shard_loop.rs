@@ -425,16 +425,19 @@ impl ShardLoop {
     /// Goes on with a flush that has begun.
     fn flush_pending(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
         loop {
-            let pending = self.shard.pending(id);
-            if pending.is_empty() {
+            let pending = self.shard.pending_slices(id);
+            let offered: usize = pending.iter().map(|bytes| bytes.len()).sum();
+            if offered == 0 {
                 break;
             }
             let Some(socket) = self.sockets.get_mut(id) else {
                 return Ok(());
             };
-            match socket.send(pending) {
+            let sent = socket.send_slices(&pending);
+            drop(pending);
+            match sent {
                 Transfer::Bytes(count) => {
-                    let short = count < pending.len();
+                    let short = count < offered;
                     self.count_sent(count);
                     self.handle(
                         Input::Written {

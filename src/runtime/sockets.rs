@@ -1,6 +1,6 @@
 //! The sockets of one shard, under the numbers by which the shard knows its connections.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::ids::ConnectionId;
@@ -86,6 +86,27 @@ impl Socket {
             // SAFETY: the pointer and length describe a live slice.
             let count =
                 unsafe { libc::send(self.raw(), bytes.as_ptr().cast(), bytes.len(), flags) };
+            if let Some(outcome) = transfer(count) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Writes as much of the slices as there is room for, in order and without waiting.
+    pub fn send_slices(&self, slices: &[IoSlice<'_>]) -> Transfer {
+        if let [bytes] = slices {
+            return self.send(bytes);
+        }
+        // SAFETY: of this structure of numbers and pointers all zeroes are a value: an empty
+        // message to nobody.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // An `IoSlice` is an `iovec`, as its documentation promises; neither is written to.
+        message.msg_iov = slices.as_ptr().cast_mut().cast();
+        message.msg_iovlen = slices.len();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        loop {
+            // SAFETY: the message describes live slices.
+            let count = unsafe { libc::sendmsg(self.raw(), &raw const message, flags) };
             if let Some(outcome) = transfer(count) {
                 return outcome;
             }

@@ -56,6 +56,9 @@ impl Shard {
                 owned.check_invariants();
             }
         }
+        for connection in self.connections.iter() {
+            connection.outbox.check();
+        }
         for (connection, session) in self.sessions() {
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);

@@ -264,7 +264,7 @@ impl Shard {
             self.metrics.counters.dropped.add(Dropped::SlowConsumer);
             self.end_session(id, effects);
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.outbox.discard_unstarted();
+                connection.outbox.discard_unstarted(&mut self.pool);
             }
             let code = CloseCode::TRY_AGAIN_LATER;
             self.close(id, code, code.reason(), now, effects);

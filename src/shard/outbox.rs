@@ -1,54 +1,31 @@
 //! What waits to be written to one connection: whole frames, in order, bounded.
 //!
-//! Frames are copied into one buffer so that everything due to a connection leaves in one
+//! Small frames are copied into one buffer so that everything due to a connection leaves in one
 //! write. Buffers come from the shard's [`BufferPool`] and go back when they are empty: an idle
-//! connection owns none.
+//! connection owns none. Large frames that others get too are shared: the queue holds a reference
+//! to them, and counts their bytes as if they were its own.
 //!
-//! Always true: the queue begins at the first byte not yet written, and less than as much again
-//! as is queued (or a constant) stands before it; `runs` adds up to the
-//! queue's length; control frames overtake data frames, but never in the middle of one; bytes
-//! behind a fence are not offered before [`Outbox::begin_turn`] after the fence was reached.
+//! Always true, see [`Outbox::check`]: the queue begins at the first byte not yet written; `runs`
+//! adds up to the queue's length; control frames overtake data frames, but never in the middle
+//! of one; bytes behind a fence are not offered before [`Outbox::begin_turn`] after the fence was
+//! reached.
 
-use std::mem;
+mod pool;
+mod segments;
+
+use std::io::IoSlice;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
-/// Buffers above this many bytes of capacity are given back to the allocator, not to the pool.
-const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
-/// Bytes of capacity that wait in the pool: enough for a fan-out of a few kilobytes to a thousand
-/// subscribers, whose buffers are all in use before the first is flushed. Beyond this the
-/// allocator serves as well.
-const POOLED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
-/// Written bytes at the front of a queue that are worth moving the rest over.
-const WRITTEN_BYTES_MAX: usize = 64 * 1_024;
-/// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
-const BUFFER_CAPACITY_MIN: usize = 512;
+pub use self::pool::BufferPool;
+use self::segments::Segments;
+pub use self::segments::{SLICES_MAX, Slices};
+use crate::shard::mesh_message::Frame;
 
-/// Empty buffers of one shard, ready to be used by its outboxes.
-#[derive(Debug, Default)]
-pub struct BufferPool {
-    free: Vec<Vec<u8>>,
-    /// Capacity of all of `free`.
-    free_bytes: usize,
-}
-
-impl BufferPool {
-    pub(in crate::shard) fn take(&mut self, capacity: usize) -> Vec<u8> {
-        let mut buffer = self.free.pop().unwrap_or_default();
-        self.free_bytes -= buffer.capacity();
-        buffer.reserve(capacity.max(BUFFER_CAPACITY_MIN));
-        buffer
-    }
-
-    pub(in crate::shard) fn give_back(&mut self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        if capacity <= POOLED_CAPACITY_MAX && self.free_bytes + capacity <= POOLED_BYTES_MAX {
-            self.free_bytes += capacity;
-            buffer.clear();
-            self.free.push(buffer);
-        }
-    }
-}
+/// Bytes from which a frame is shared, not copied. A copy of so many takes as long as the segment
+/// that refers to them and the longer write.
+pub const SHARED_BYTES_MIN: usize = 4 * 1_024;
 
 /// Why a frame is sent: decides which bound it counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +35,24 @@ pub enum Class {
     Delivery,
     /// An answer to the connection's own request. Too many of them stop reading from it.
     Reply,
+}
+
+/// A part of a frame, or of several.
+#[derive(Clone, Debug)]
+pub enum Piece<'a> {
+    /// These bytes, copied.
+    Owned(&'a [u8]),
+    /// That range of a frame, shared if it is worth it.
+    Shared(&'a Frame, Range<usize>),
+}
+
+impl Piece<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Owned(bytes) => bytes,
+            Piece::Shared(frame, range) => &frame[range.clone()],
+        }
+    }
 }
 
 /// What the socket should do once everything queued has been written.
@@ -75,14 +70,14 @@ pub enum Finish {
 /// Frames to be written, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    bytes: Vec<u8>,
-    /// How many of `bytes` are written.
-    written: u32,
-    /// Start, in `bytes`, of the frame that holds the first byte not written.
-    frame_start: u32,
-    /// End, in `bytes`, of what is not frames: the HTTP response before an upgrade.
-    raw_end: u32,
-    /// Offsets in `bytes` that a turn must not write across.
+    segments: Segments,
+    /// How many bytes were written since the start, wrapping.
+    position: u32,
+    /// Of the frame that has begun to leave, the bytes that have not; 0 between two frames.
+    frame_left: u32,
+    /// Bytes at the front that are not frames: the HTTP response before an upgrade.
+    raw_left: u32,
+    /// Positions that a turn must not write across.
     fences: SmallVec<[u32; 2]>,
     /// The queue as runs of one class: length in the low 31 bits, the top bit set for replies.
     runs: SmallVec<[u32; 2]>,
@@ -111,22 +106,57 @@ impl Outbox {
     /// Appends bytes of an HTTP response. Not after the first frame.
     pub fn push_http(&mut self, bytes: &[u8], pool: &mut BufferPool) {
         self.push(Class::Reply, bytes, pool);
-        self.raw_end = self.bytes.len() as u32;
+        self.raw_left = self.queued();
     }
 
-    /// Appends a whole frame.
-    pub fn push(&mut self, class: Class, frame: &[u8], pool: &mut BufferPool) {
-        if frame.is_empty() {
+    /// Appends whole frames.
+    #[inline]
+    pub fn push(&mut self, class: Class, frames: &[u8], pool: &mut BufferPool) {
+        if frames.is_empty() {
             return;
         }
-        if self.bytes.capacity() == 0 {
-            self.untried = true;
-            self.bytes = pool.take(frame.len());
+        self.count(class, frames.len());
+        self.segments.push(frames, pool);
+    }
+
+    /// Appends a range of a frame, or of frames, that is whole frames: without a copy, if it is
+    /// large.
+    pub fn push_shared(
+        &mut self,
+        class: Class,
+        frame: &Frame,
+        range: Range<usize>,
+        pool: &mut BufferPool,
+    ) {
+        self.push_pieces(class, &[Piece::Shared(frame, range)], pool);
+    }
+
+    /// Appends one frame, or more, that the pieces make together. The header of each frame lies
+    /// in one piece.
+    pub fn push_pieces(&mut self, class: Class, pieces: &[Piece<'_>], pool: &mut BufferPool) {
+        for piece in pieces {
+            let bytes = piece.bytes();
+            if bytes.is_empty() {
+                continue;
+            }
+            self.count(class, bytes.len());
+            match piece {
+                Piece::Shared(frame, range) if range.len() >= SHARED_BYTES_MIN => {
+                    self.segments.push_shared(frame, range.clone(), pool);
+                }
+                _ => self.segments.push(bytes, pool),
+            }
         }
-        self.bytes.extend_from_slice(frame);
+    }
+
+    #[inline]
+    fn count(&mut self, class: Class, len: usize) {
+        if self.queued() == 0 {
+            self.untried = true;
+        }
         // Queues are bounded far below 2 GiB: deliveries by the slow-consumer limit, replies
         // by the pause in reading, a frame by `SERVER_FRAME_BYTES_MAX`.
-        let len = frame.len() as u32;
+        let len = len as u32;
         let mark = match class {
             Class::Delivery => {
                 self.delivery_bytes += len;
@@ -145,10 +175,10 @@ impl Outbox {
 
     /// Appends whole frames of deliveries to an empty queue, whose first bytes have been written.
     pub fn push_partly_written(&mut self, frames: &[u8], written: usize, pool: &mut BufferPool) {
-        debug_assert!(self.bytes.is_empty());
+        debug_assert!(self.queued() == 0);
         self.push(Class::Delivery, frames, pool);
         self.untried = false;
-        self.advance(written, pool);
+        self.advance_data(written, pool);
     }
 
     /// Queues a control frame ahead of every data frame that has not begun to leave.
@@ -169,22 +199,20 @@ impl Outbox {
 
     /// What follows leaves in a later turn than what is queued now.
     pub fn fence(&mut self) {
-        let end = self.bytes.len() as u32;
-        if end > self.written && self.fences.last() != Some(&end) {
+        let end = self.position.wrapping_add(self.queued());
+        if self.queued() > 0 && self.fences.last() != Some(&end) {
             self.fences.push(end);
         }
     }
 
     /// Drops everything that has not begun to leave, keeping a frame that has.
-    pub fn discard_unstarted(&mut self) {
-        let keep = if self.written > self.frame_start || self.frame_start < self.raw_end {
-            self.frame_end()
-        } else {
-            self.written
-        };
-        self.bytes.truncate(keep as usize);
-        self.fences.retain(|fence| *fence < keep);
-        let mut left = keep - self.written;
+    pub fn discard_unstarted(&mut self, pool: &mut BufferPool) {
+        let keep = self.raw_left.max(self.frame_left);
+        self.segments.truncate(keep as usize, pool);
+        let position = self.position;
+        self.fences
+            .retain(|fence| fence.wrapping_sub(position) < keep);
+        let mut left = keep;
         self.delivery_bytes = 0;
         self.reply_bytes = 0;
         let mut kept = 0;
@@ -216,22 +244,42 @@ impl Outbox {
         self.finish
     }
 
-    /// Bytes of deliveries not yet written.
+    /// Bytes of deliveries not yet written, shared ones included.
+    #[inline]
     #[must_use]
     pub fn delivery_bytes(&self) -> usize {
         self.delivery_bytes as usize
     }
 
-    /// Bytes of replies not yet written.
+    /// Bytes of replies not yet written, shared ones included.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
         self.reply_bytes as usize
     }
 
+    /// Bytes of memory that its buffers take; what it shares is not in them.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        let control = self.control.as_ref();
+        self.segments.owned_bytes() + control.map_or(0, |control| control.bytes.capacity())
+    }
+
+    /// The frames that it refers to, once for each time that it does.
+    pub fn shared(&self) -> impl Iterator<Item = &Frame> {
+        self.segments.shared()
+    }
+
     /// Whether nothing waits.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.written as usize == self.bytes.len() && self.control.is_none()
+        self.queued() == 0 && self.control.is_none()
+    }
+
+    /// Bytes of all classes.
+    #[inline]
+    fn queued(&self) -> u32 {
+        self.delivery_bytes + self.reply_bytes
     }
 
     /// Whether the socket has not been offered anything of what waits: a long queue says nothing
@@ -239,16 +287,17 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub fn is_untried(&self) -> bool {
-        self.untried || self.bytes.is_empty()
+        self.untried || self.queued() == 0
     }
 
     /// Whether what waits stands behind a fence that the last write reached.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        self.at_fence && self.control.is_none() && !self.bytes.is_empty()
+        self.at_fence && self.control.is_none() && self.queued() > 0
     }
 
     /// Lets bytes behind a fence leave that was reached in another turn than this one.
+    #[inline]
     pub fn begin_turn(&mut self, turn: u32) {
         self.untried = false;
         if self.turn != turn {
@@ -257,25 +306,67 @@ impl Outbox {
         }
     }
 
-    /// The next bytes to write in this turn; empty when there are none.
-    #[must_use]
-    pub fn pending(&self) -> &[u8] {
-        let end = match (&self.control, self.fences.first()) {
-            (Some(control), _) if self.written == self.frame_start => {
-                return &control.bytes[control.written..];
-            }
-            (Some(_), _) => self.frame_end(),
-            (None, _) if self.at_fence => self.written,
-            (None, Some(fence)) => *fence,
-            (None, None) => self.bytes.len() as u32,
-        };
-        &self.bytes[self.written as usize..end as usize]
+    /// How much of the queue may be written in this turn; `None`: control frames come first.
+    #[inline]
+    fn limit(&self) -> Option<u32> {
+        match (&self.control, self.fences.first()) {
+            (Some(_), _) if self.is_between_frames() => None,
+            (Some(_), _) => Some(self.raw_left.max(self.frame_left)),
+            (None, _) if self.at_fence => Some(0),
+            (None, Some(fence)) => Some(fence.wrapping_sub(self.position)),
+            (None, None) => Some(self.queued()),
+        }
     }
 
-    /// Notes that the first `count` bytes of [`pending`](Self::pending) have been written.
+    #[inline]
+    fn is_between_frames(&self) -> bool {
+        self.frame_left == 0 && self.raw_left == 0
+    }
+
+    fn control(&self) -> &[u8] {
+        let control = self.control.as_ref();
+        control.map_or(&[], |control| &control.bytes[control.written..])
+    }
+
+    /// The next bytes to write in this turn, as many as lie together; empty when there are none.
+    #[inline]
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        match self.limit() {
+            None => self.control(),
+            Some(limit) => {
+                let first = self.segments.first();
+                &first[..first.len().min(limit as usize)]
+            }
+        }
+    }
+
+    /// All bytes to write next in this turn, if they lie together.
+    #[inline]
+    #[must_use]
+    pub fn pending_in_one(&self) -> Option<&[u8]> {
+        let pending = self.pending();
+        let limit = self.limit();
+        limit
+            .is_none_or(|limit| pending.len() == limit as usize)
+            .then_some(pending)
+    }
+
+    /// The next bytes to write in this turn, for one write.
+    #[must_use]
+    pub fn pending_slices(&self) -> Slices<'_> {
+        match self.limit() {
+            None => Slices::from_iter([IoSlice::new(self.control())]),
+            Some(limit) => self.segments.slices(limit as usize),
+        }
+    }
+
+    /// Notes that the first `count` bytes of [`pending_slices`](Self::pending_slices) have been
+    /// written.
     pub fn advance(&mut self, count: usize, pool: &mut BufferPool) {
         if let Some(control) = &mut self.control
-            && self.written == self.frame_start
+            && self.frame_left == 0
+            && self.raw_left == 0
         {
             control.written += count;
             if control.written >= control.bytes.len() {
@@ -287,38 +378,41 @@ impl Outbox {
             }
             return;
         }
-        self.written = (self.written + count as u32).min(self.bytes.len() as u32);
-        self.settle_runs(count as u32);
-        if self.fences.first() == Some(&self.written) {
+        self.advance_data(count, pool);
+    }
+
+    fn advance_data(&mut self, count: usize, pool: &mut BufferPool) {
+        let count = (count as u32).min(self.queued());
+        self.settle_runs(count);
+        self.position = self.position.wrapping_add(count);
+        if self.fences.first() == Some(&self.position) {
             self.fences.remove(0);
             self.at_fence = true;
         }
-        if self.written as usize == self.bytes.len() {
-            pool.give_back(mem::take(&mut self.bytes));
-            self.written = 0;
-            self.frame_start = 0;
-            self.raw_end = 0;
+        if self.queued() == 0 {
+            self.segments.clear(pool);
+            self.frame_left = 0;
+            self.raw_left = 0;
         } else {
-            while self.frame_end() <= self.written {
-                self.frame_start = self.frame_end();
-            }
-            self.compact();
+            self.take(count as usize, pool);
         }
     }
 
-    /// Gives the room of written frames back, also to a queue that is never empty: whoever reads
-    /// just as fast as it is sent to would make it grow for ever. Moves no more than it frees.
-    fn compact(&mut self) {
-        let start = self.frame_start;
-        if (start as usize) < WRITTEN_BYTES_MAX.max(self.bytes.len() / 2) {
-            return;
-        }
-        self.bytes.drain(..start as usize);
-        self.written -= start;
-        self.frame_start = 0;
-        self.raw_end = self.raw_end.saturating_sub(start);
-        for fence in &mut self.fences {
-            *fence -= start;
+    /// Takes bytes from the front, frame by frame.
+    fn take(&mut self, mut count: usize, pool: &mut BufferPool) {
+        while count > 0 {
+            let first = self.segments.first();
+            if self.is_between_frames() {
+                self.frame_left = frame_len(first);
+            }
+            let left = match self.raw_left {
+                0 => &mut self.frame_left,
+                _ => &mut self.raw_left,
+            };
+            let step = count.min(first.len()).min(*left as usize);
+            *left -= step as u32;
+            count -= step;
+            self.segments.take(step, pool);
         }
     }
 
@@ -342,26 +436,42 @@ impl Outbox {
         self.runs.drain(..done);
     }
 
-    /// End of the frame that starts at `frame_start`, from its header: only our own frames are
-    /// in here, behind an HTTP response at most.
-    fn frame_end(&self) -> u32 {
-        if self.frame_start < self.raw_end {
-            return self.raw_end;
-        }
-        let at = self.frame_start as usize;
-        let frame = self.bytes.get(at..).unwrap_or_default();
-        let len = match frame {
-            [_, len @ 0..=125, ..] => 2 + usize::from(*len),
-            [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
-            [_, 127, _, _, _, _, a, b, c, d, ..] => {
-                10 + u32::from_be_bytes([*a, *b, *c, *d]) as usize
-            }
-            _ => frame.len(),
-        };
-        at.saturating_add(len)
-            .clamp(at + 1, self.bytes.len().max(at + 1)) as u32
+    /// Panics unless what its parts say of each other is true.
+    pub fn check(&self) {
+        self.segments.check();
+        let len = self.segments.total();
+        assert_eq!(len, self.queued() as usize, "segments, and bytes by class");
+        let runs = self.runs.iter().map(|run| run & !REPLY_RUN);
+        assert_eq!(runs.sum::<u32>(), self.queued(), "runs, and bytes by class");
+        assert!(self.runs.iter().all(|run| run & !REPLY_RUN > 0));
+        let mut pairs = self.runs.windows(2);
+        assert!(pairs.all(|pair| (pair[0] ^ pair[1]) & REPLY_RUN != 0));
+        assert!(self.frame_left <= self.queued() && self.raw_left <= self.queued());
+        assert!(self.frame_left == 0 || self.raw_left == 0);
+        let fences = self.fences.iter();
+        let distances: SmallVec<[u32; 2]> = fences
+            .map(|fence| fence.wrapping_sub(self.position))
+            .collect();
+        assert!(distances.is_sorted_by(|one, next| one < next));
+        assert!(distances.iter().all(|it| *it > 0 && *it <= self.queued()));
+        let control = self.control.as_ref();
+        assert!(control.is_none_or(|control| control.written < control.bytes.len()));
     }
 }
 
+/// Length of the frame that begins there, from its header: only our own frames are in here,
+/// and a header lies in one piece.
+fn frame_len(frame: &[u8]) -> u32 {
+    let len = match frame {
+        [_, len @ 0..=125, ..] => 2 + usize::from(*len),
+        [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        [_, 127, _, _, _, _, a, b, c, d, ..] => 10 + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+        _ => frame.len(),
+    };
+    len as u32
+}
+
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use ahash::{AHashMap, RandomState};
@@ -29,7 +30,7 @@ use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
-use crate::shard::outbox::{BufferPool, Finish};
+use crate::shard::outbox::{BufferPool, Finish, Slices};
 use crate::shard::rest::Rest;
 use crate::shard::usage::Usage;
 
@@ -269,6 +270,9 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.dirty = false;
             connection.outbox.begin_turn(self.turn);
+            if cfg!(debug_assertions) {
+                connection.outbox.check();
+            }
         }
     }
 
@@ -286,6 +290,29 @@ impl Shard {
             Some(connection) if connection.outbox.is_empty() => self.borrowed(connection),
             Some(connection) => connection.outbox.pending(),
             None => &[],
+        }
+    }
+
+    /// What is to be written to a connection next, if one slice holds all of it.
+    #[must_use]
+    pub fn pending_in_one(&self, connection: ConnectionId) -> Option<&[u8]> {
+        match self.connections.get(connection) {
+            Some(connection) if connection.outbox.is_empty() => Some(self.borrowed(connection)),
+            Some(connection) => connection.outbox.pending_in_one(),
+            None => None,
+        }
+    }
+
+    /// What [`pending`](Self::pending) begins, for one write: more of it, where that does not lie
+    /// together.
+    #[must_use]
+    pub fn pending_slices(&self, connection: ConnectionId) -> Slices<'_> {
+        match self.connections.get(connection) {
+            Some(connection) if connection.outbox.is_empty() => {
+                Slices::from_iter([IoSlice::new(self.borrowed(connection))])
+            }
+            Some(connection) => connection.outbox.pending_slices(),
+            None => Slices::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Writes to many connections at once: one call of the kernel for a turn's worth of them.
 //!
 //! What a single flush would send first to each connection is submitted together; whoever has
-//! more to say then, or whose socket took less, goes on alone.
+//! more to say then, or in several pieces, or whose socket took less, goes on alone.
 
 use std::io;
 
@@ -34,14 +34,15 @@ impl ShardLoop {
         }
         let (shard, sockets) = (&self.shard, &self.sockets);
         let sends = batch.iter().filter_map(|id| {
-            let pending = shard.pending(*id);
+            let pending = shard.pending_in_one(*id)?;
             let fd = sockets.get(*id)?.raw();
             (!pending.is_empty()).then_some((*id, fd, pending))
         });
         self.ring.send_batch(sends, &mut self.events)?;
         let mut short = self.take_short_sends();
         for id in batch.drain(..) {
-            let mut count = self.shard.pending(id).len();
+            let pending = self.shard.pending_in_one(id);
+            let mut count = pending.map_or(0, <[u8]>::len);
             if let Some(at) = short.iter().position(|(connection, _)| *connection == id) {
                 count = short.swap_remove(at).1;
             }

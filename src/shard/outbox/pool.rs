@@ -1,0 +1,42 @@
+//! Empty buffers, ready to be used again.
+
+/// Buffers above this many bytes of capacity are given back to the allocator, not to the pool.
+const POOLED_CAPACITY_MAX: usize = 64 * 1_024;
+/// Bytes of capacity that wait in the pool: enough for a fan-out of a few kilobytes to a thousand
+/// subscribers, whose buffers are all in use before the first is flushed. Beyond this the
+/// allocator serves as well.
+const POOLED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Bytes a fresh buffer holds at least, so that small frames do not grow it step by step.
+const BUFFER_CAPACITY_MIN: usize = 512;
+
+/// Empty buffers of one shard, ready to be used by its outboxes.
+#[derive(Debug, Default)]
+pub struct BufferPool {
+    free: Vec<Vec<u8>>,
+    /// Capacity of all of `free`.
+    free_bytes: usize,
+}
+
+impl BufferPool {
+    pub(in crate::shard) fn take(&mut self, capacity: usize) -> Vec<u8> {
+        let mut buffer = self.free.pop().unwrap_or_default();
+        self.free_bytes -= buffer.capacity();
+        buffer.reserve(capacity.max(BUFFER_CAPACITY_MIN));
+        buffer
+    }
+
+    pub(in crate::shard) fn give_back(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity <= POOLED_CAPACITY_MAX && self.free_bytes + capacity <= POOLED_BYTES_MAX {
+            self.free_bytes += capacity;
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+
+    /// How many buffers wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.free.len()
+    }
+}
