@@ -12,6 +12,7 @@ mod apps;
 mod document;
 mod error;
 mod given;
+mod limits;
 mod overrides;
 mod secret;
 mod section;

@@ -12,31 +12,21 @@ use super::given::Given;
 use super::overrides::Environment;
 use super::section::Section;
 use super::{
-    AdminConfig, AuthConfig, Cidr, Config, LimitsConfig, LogConfig, LogFormat, RejectWith,
-    RestConfig, ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps,
-};
-use crate::limits::{
-    CHANNEL_NAME_BYTES_MAX, ENVELOPE_BYTES_MAX, PEER_ID_BYTES_MAX, PEER_METADATA_BYTES_MAX,
-    SERVER_FRAME_BYTES_MAX,
+    AdminConfig, AuthConfig, Cidr, Config, LogConfig, LogFormat, RejectWith, RestConfig,
+    ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps, limits,
 };
 
 /// Where the server, its TLS and its admin API listen.
 const LISTEN: &str = "listen";
 /// More listeners than anybody has.
 const LISTENERS_MAX: usize = 64;
-/// Bytes of a delivered `message` around its `data`: channel and sender with every character
-/// escaped, the sender's metadata, and less than 256 for the rest.
-const DELIVERY_ENVELOPE_BYTES_MAX: usize =
-    256 + 2 * CHANNEL_NAME_BYTES_MAX + 2 * PEER_ID_BYTES_MAX + PEER_METADATA_BYTES_MAX;
-/// Bytes of `data` that still fit into a frame of the server's.
-const DATA_BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX - DELIVERY_ENVELOPE_BYTES_MAX;
 /// Messages or requests per second, at once, or per window. More than one core can handle.
-const RATES: RangeInclusive<u32> = 0..=1_000_000;
+pub(super) const RATES: RangeInclusive<u32> = 0..=1_000_000;
 const SHARDS: RangeInclusive<u16> = 1..=1_024;
 /// Leaves a number of shards or cores to the server.
 const AUTO: &str = "auto";
 /// Timeouts, in milliseconds: from the shortest that a timer wheel of 100 ms can keep to a day.
-const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
+pub(super) const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
 /// Pauses, in milliseconds: from none to an hour.
 const PAUSES_MS: RangeInclusive<u64> = 0..=3_600_000;
 const LEVELS: [(&str, Level); 5] = [
@@ -92,7 +82,7 @@ pub(super) fn resolve(
         admin: admin(root.section("admin")?, defaults, public, &store)?,
         auth: auth(root.section("auth")?)?,
         rest: rest(root.section("rest")?)?,
-        limits: limits(root.section("limits")?, defaults)?,
+        limits: limits::resolve(root.section("limits")?, defaults.connects_per_address)?,
         shutdown: shutdown(root.section("shutdown")?)?,
         log: log(root.section("log")?)?,
         apps: apps::resolve(root.sections("apps")?, environment)?,
@@ -295,56 +285,6 @@ fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
         burst_per_address: address_bucket.1,
         keep_alive_ms: section.integer("keep_alive_ms", 60_000, TIMEOUTS_MS)?,
     };
-    section.finish();
-    Ok(config)
-}
-
-fn limits(mut section: Section<'_>, defaults: &Defaults) -> Result<LimitsConfig, ConfigError> {
-    let connects = defaults.connects_per_address;
-    let (message_rate, message_burst) = message_bucket(&mut section)?;
-    let config = LimitsConfig {
-        message_bytes: section.integer(
-            "message_bytes",
-            65_536,
-            256..=DATA_BYTES_MAX - ENVELOPE_BYTES_MAX,
-        )?,
-        channels_per_connection: section.integer("channels_per_connection", 100, 1..=100_000)?,
-        message_rate,
-        message_burst,
-        connects_per_address: section.integer("connects_per_address", connects, RATES)?,
-        connects_window_sec: section.integer("connects_window_sec", 60, 1..=86_400)?,
-        outbound_queue_bytes: section.integer(
-            "outbound_queue_bytes",
-            1_048_576,
-            8_192..=1_073_741_824,
-        )?,
-        rest_body_bytes: section.integer("rest_body_bytes", 32_768, 1_024..=DATA_BYTES_MAX)?,
-        head_bytes: section.integer("head_bytes", 24_576, 1_024..=1_048_576)?,
-        head_timeout_ms: section.integer("head_timeout_ms", 5_000, TIMEOUTS_MS)?,
-        ping_after_ms: section.integer("ping_after_ms", 30_000, TIMEOUTS_MS)?,
-        drop_after_ms: section.integer("drop_after_ms", 75_000, TIMEOUTS_MS)?,
-    };
-    if config.drop_after_ms <= config.ping_after_ms {
-        let text = format!(
-            "silent connections would be dropped ({} ms) before they are pinged ({} ms); \
-             make drop_after_ms the longer one",
-            config.drop_after_ms, config.ping_after_ms
-        );
-        return Err(section.conflict(&["drop_after_ms", "ping_after_ms"], text));
-    }
-    let data_bytes_max = usize::max(
-        config.message_bytes + ENVELOPE_BYTES_MAX,
-        config.rest_body_bytes,
-    );
-    let delivery_bytes_max = data_bytes_max + DELIVERY_ENVELOPE_BYTES_MAX;
-    if config.outbound_queue_bytes < delivery_bytes_max {
-        let text = format!(
-            "a single delivery can have {delivery_bytes_max} bytes; make outbound_queue_bytes at \
-             least that, or message_bytes and rest_body_bytes smaller"
-        );
-        let keys = ["outbound_queue_bytes", "message_bytes", "rest_body_bytes"];
-        return Err(section.conflict(&keys, text));
-    }
     section.finish();
     Ok(config)
 }
