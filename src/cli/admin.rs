@@ -37,7 +37,7 @@ pub struct AdminAccess {
         long,
         value_name = "URL",
         global = true,
-        default_value = "http://127.0.0.1:9090"
+        default_value = "http://127.0.0.1:7464"
     )]
     pub admin_url: String,
     /// Its token; other users see arguments, so rather set the variable

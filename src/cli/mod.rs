@@ -60,7 +60,7 @@ pub struct DevArgs {
     /// Address for clients and backends [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Address of the admin API and the metrics [default: 127.0.0.1:9090]
+    /// Address of the admin API and the metrics [default: 127.0.0.1:7464]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
     /// Number of shards [default: one for each core]

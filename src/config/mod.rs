@@ -165,8 +165,14 @@ pub struct LimitsConfig {
     pub head_timeout_ms: u64,
     /// Silence after which a connection is pinged, in milliseconds.
     pub ping_after_ms: u64,
-    /// Silence after which it is dropped, in milliseconds; longer than `ping_after_ms`.
+    /// Silence after which it is dropped, in milliseconds; at least a second more than
+    /// `ping_after_ms`.
     pub drop_after_ms: u64,
+    /// Resident bytes of the process near which it accepts nobody, and at which the slowest
+    /// consumers go; 0: 80% of what the machine or its cgroup allows.
+    pub memory_bytes: u64,
+    /// Connections that have not shown a credential yet; 0: a quarter of the descriptors.
+    pub unauthenticated_connections: u32,
 }
 
 /// `[shutdown]`

@@ -18,6 +18,8 @@ use super::{
 
 /// Where the server, its TLS and its admin API listen.
 const LISTEN: &str = "listen";
+/// Port of the admin API. Not 9090, which is that of Prometheus on the same machine.
+const ADMIN_PORT: u16 = 7464;
 /// More listeners than anybody has.
 const LISTENERS_MAX: usize = 64;
 /// Messages or requests per second, at once, or per window. More than one core can handle.
@@ -218,7 +220,7 @@ fn admin<'c>(
     mut public: impl Iterator<Item = &'c SocketAddr>,
     store: &StoreConfig,
 ) -> Result<AdminConfig, ConfigError> {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
     let expected = format!("an address such as {default}, or \"\" for none");
     let shown = format!("\"{default}\"");
     let read = |given: Given<'_>| match given.text()? {
@@ -283,7 +285,7 @@ fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
         burst_per_key: key_bucket.1,
         rate_per_address: address_bucket.0,
         burst_per_address: address_bucket.1,
-        keep_alive_ms: section.integer("keep_alive_ms", 60_000, TIMEOUTS_MS)?,
+        keep_alive_ms: section.integer("keep_alive_ms", 130_000, TIMEOUTS_MS)?,
     };
     section.finish();
     Ok(config)

@@ -44,7 +44,7 @@ fn the_defaults_are_those_of_the_manual() {
     let config = parse("", &[]).unwrap();
     assert_eq!(config.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!((config.server.shards, config.server.cores), (None, None));
-    assert_eq!(config.admin.listen, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:7464".parse().unwrap()));
     assert_eq!(config.admin.token_file, Path::new("/etc/rm/admin.token"));
     assert_eq!(config.store.data_dir, Path::new("/var/lib/ringmesh"));
     assert_eq!(
@@ -52,6 +52,11 @@ fn the_defaults_are_those_of_the_manual() {
         Path::new("/var/lib/ringmesh/master.key")
     );
     assert_eq!(config.limits.connects_per_address, 60);
+    assert_eq!(config.limits.ping_after_ms, 25_000);
+    assert_eq!(config.limits.drop_after_ms, 75_000);
+    assert_eq!(config.limits.memory_bytes, 0);
+    assert_eq!(config.limits.unauthenticated_connections, 0);
+    assert_eq!(config.rest.keep_alive_ms, 130_000);
     assert_eq!(config.tls, None);
     assert!(config.apps.is_empty());
     assert_eq!(config.file.as_deref(), Some(Path::new("/etc/rm/r.toml")));
@@ -109,6 +114,10 @@ const SAMPLES: &[Sample] = &[
     ("limits.head_timeout_ms", "250", "250", |c| c.limits.head_timeout_ms == 250),
     ("limits.ping_after_ms", "260", "260", |c| c.limits.ping_after_ms == 260),
     ("limits.drop_after_ms", "31000", "31000", |c| c.limits.drop_after_ms == 31_000),
+    ("limits.memory_bytes", "67108864", "67108864", |c| c.limits.memory_bytes == 67_108_864),
+    ("limits.unauthenticated_connections", "9", "9", |c| {
+        c.limits.unauthenticated_connections == 9
+    }),
     ("shutdown.drain_ms", "0", "0", |c| c.shutdown.drain_ms == 0),
     ("shutdown.retry_after_ms", "28", "28", |c| c.shutdown.retry_after_ms == 28),
     ("log.level", r#""debug""#, "debug", |c| c.log.level == tracing::Level::DEBUG),
@@ -236,6 +245,8 @@ fn every_number_is_refused_just_outside_its_range() {
         ("limits.rest_body_bytes", "1023", "994881"),
         ("limits.head_bytes", "1023", "1048577"),
         ("limits.ping_after_ms", "99", "99999999999999999999"),
+        ("limits.memory_bytes", "-1", "1125899906842625"),
+        ("limits.unauthenticated_connections", "-1", "1000000001"),
         ("shutdown.drain_ms", "-1", "3600001"),
     ] {
         for value in [below, above] {
@@ -309,12 +320,17 @@ fn a_missing_file_is_named() {
 fn contradictions_are_refused_at_the_key_that_was_given() {
     for (text, place) in [
         (
-            "[limits]\ndrop_after_ms = 30000",
-            "2: limits.drop_after_ms: silent",
+            "[limits]\ndrop_after_ms = 25999",
+            "2: limits.drop_after_ms: a silent connection would be dropped after 25999 ms, and \
+             pinged after 25000 ms; make drop_after_ms at least 1000 more than ping_after_ms",
         ),
         (
             "[limits]\nping_after_ms = 75000",
-            "2: limits.ping_after_ms: silent",
+            "2: limits.ping_after_ms: a silent",
+        ),
+        (
+            "[limits]\nmemory_bytes = 67108863",
+            "2: limits.memory_bytes: 67108863 bytes are less than the server needs",
         ),
         (
             "[limits]\noutbound_queue_bytes = 70000",
@@ -408,7 +424,7 @@ fn an_error_in_a_variable_names_it() {
         (
             "RINGMESH_LIMITS__DROP_AFTER_MS",
             "150",
-            "silent connections would be dropped (150 ms)",
+            "a silent connection would be dropped after 150 ms",
         ),
         (
             "RINGMESH_LIMITS__MESAGE_RATE",
@@ -441,7 +457,7 @@ fn a_long_value_is_shown_in_part() {
 fn dev_has_defaults_of_its_own() {
     let config = Config::for_dev(&DevOptions::default(), &environment(&[])).unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(config.admin.listen, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:7464".parse().unwrap()));
     assert_eq!(config.store.data_dir, Path::new("ringmesh-data"));
     assert_eq!(
         config.store.master_key_file,

@@ -15,7 +15,7 @@ use crate::support::token::now_sec;
 fn a_silent_client_is_pinged_and_lives_as_long_as_it_answers() {
     on_shards(|shards| {
         let setup = Setup::new(shards).set("limits.ping_after_ms", 200);
-        let server = setup.set("limits.drop_after_ms", 1_000).start();
+        let server = setup.set("limits.drop_after_ms", 1_200).start();
         let mut client = server.quiet_peer("a");
         let start = Instant::now();
         let mut pings = 0;
@@ -38,7 +38,7 @@ fn a_silent_client_is_pinged_and_lives_as_long_as_it_answers() {
 fn a_client_that_does_not_answer_pings_is_dropped_and_leaves() {
     on_shards(|shards| {
         let setup = Setup::new(shards).set("limits.ping_after_ms", 200);
-        let server = setup.set("limits.drop_after_ms", 1_000).start();
+        let server = setup.set("limits.drop_after_ms", 1_200).start();
         let mut watcher = server.peer("watcher");
         watcher.subscribe_for_presence("a");
         let mut dead = server.raw();
@@ -70,7 +70,7 @@ fn a_client_that_does_not_answer_pings_is_dropped_and_leaves() {
 #[test]
 fn the_ping_of_the_protocol_counts_as_a_sign_of_life() {
     let setup = Setup::new(1).set("limits.ping_after_ms", 60_000);
-    let server = setup.set("limits.drop_after_ms", 60_001).start();
+    let server = setup.set("limits.drop_after_ms", 61_000).start();
     let mut client = server.anonymous();
     client.send(r#"{"type":"ping","requestId":"1"}"#);
     client.expect(r#"{"type":"pong","requestId":"1"}"#);

@@ -60,11 +60,19 @@ class ForItsReaders(unittest.TestCase):
             for rule in group["rules"]:
                 self.assertNotIn(rule["alert"], names)
                 names.add(rule["alert"])
-                self.assertIn("ringmesh_", rule["expr"])
+                self.assertIn("ringmesh", rule["expr"])
                 self.assertIn(rule["labels"]["severity"], ("page", "ticket"))
                 self.assertTrue(rule["annotations"]["summary"].strip())
                 self.assertTrue(rule["annotations"]["description"].strip())
         self.assertGreater(len(names), 10)
+
+    def test_a_target_that_is_down_is_told_alone(self):
+        """`absent` would wait until the last of them is."""
+        rules = yaml.safe_load((TUNING / "prometheus-alerts.yml").read_text())
+        expressions = {
+            rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]
+        }
+        self.assertEqual(expressions["RingmeshDown"], 'up{job="ringmesh"} == 0')
 
     def test_every_panel_asks_for_something_and_none_overlap(self):
         dashboard = json.loads((TUNING / "grafana-dashboard.json").read_text())

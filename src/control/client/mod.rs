@@ -56,7 +56,7 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl AdminClient {
-    /// A client of the server at `url`, such as `http://127.0.0.1:9090`. Nothing is sent yet.
+    /// A client of the server at `url`, such as `http://127.0.0.1:7464`. Nothing is sent yet.
     ///
     /// # Errors
     /// `Usage` for another scheme, or a token that no header can carry.
@@ -64,7 +64,7 @@ impl AdminClient {
         let base = url.trim_end_matches('/');
         let authority = base.strip_prefix("http://").unwrap_or_default();
         if authority.is_empty() || authority.contains(['/', '?', '#', ' ']) {
-            let text = format!("admin URL {url:?} is not like http://127.0.0.1:9090");
+            let text = format!("admin URL {url:?} is not like http://127.0.0.1:7464");
             return Err(ClientError::Usage(text));
         }
         let token = token.trim();

@@ -155,8 +155,8 @@ fn refusals_are_one_line_with_the_servers_reason() {
 fn a_bad_url_or_token_is_bad_usage() {
     for (url, token) in [
         ("", "t"),
-        ("127.0.0.1:9090", "t"),
-        ("https://127.0.0.1:9090", "t"),
+        ("127.0.0.1:7464", "t"),
+        ("https://127.0.0.1:7464", "t"),
         ("http://", "t"),
         ("http://a/b", "t"),
         ("http://a b", "t"),
@@ -169,5 +169,5 @@ fn a_bad_url_or_token_is_bad_usage() {
             "{url} {token}"
         );
     }
-    assert!(AdminClient::new("http://[::1]:9090/", "t\n").is_ok());
+    assert!(AdminClient::new("http://[::1]:7464/", "t\n").is_ok());
 }
