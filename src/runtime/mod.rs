@@ -2,6 +2,7 @@
 
 pub mod boot;
 mod certificates;
+pub mod cgroup;
 pub mod clock;
 pub mod command;
 pub mod control_link;

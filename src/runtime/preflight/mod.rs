@@ -7,6 +7,7 @@
 //! here, and nothing is kept.
 
 mod error;
+mod shards;
 
 use std::fmt;
 use std::fs;
@@ -17,6 +18,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 
 pub use error::PreflightError;
+use shards::Bounds;
+
+use crate::runtime::cgroup::Cgroups;
 
 /// Bytes of locked memory below which glommio refuses to start, whatever it will use.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
@@ -26,8 +30,6 @@ const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
 const MEMLOCK_BYTES_PER_SHARD: u64 = 384 * 1_024;
 /// Open files below which the operator is warned: a connection is one.
 const OPEN_FILES_MIN: u64 = 1_024;
-/// Shards at most, as in the configuration.
-const SHARDS_MAX: usize = 1_024;
 /// Entries of the ring that is set up to see whether that works.
 const PROBE_ENTRIES: u32 = 8;
 
@@ -38,6 +40,8 @@ pub struct Machine {
     pub cores: Vec<usize>,
     /// Shards to start.
     pub shard_count: u16,
+    /// CPU time that the control group allows, in thousandths of a core; `None` is unlimited.
+    pub cpu_millicores_max: Option<u64>,
     /// Files that may be open at once; `None` is unlimited.
     pub open_files_max: Option<u64>,
     /// What the operator should know, and what works nevertheless.
@@ -53,6 +57,22 @@ pub enum Warning {
         shard_count: u16,
         /// Cores for them.
         core_count: usize,
+    },
+    /// Shards will be stopped for a part of each period.
+    MoreShardsThanQuota {
+        /// Shards to start.
+        shard_count: u16,
+        /// What the control group allows, in thousandths of a core.
+        millicores_max: u64,
+    },
+    /// More memory to lock would allow more shards.
+    ShardsBelowCores {
+        /// Shards to start.
+        shard_count: u16,
+        /// Shards without that limit.
+        wanted: u16,
+        /// The limit of locked memory, in bytes.
+        memlock_bytes_max: u64,
     },
     /// Few connections are possible.
     FewOpenFiles {
@@ -72,6 +92,28 @@ impl fmt::Display for Warning {
                 "{shard_count} shards share {core_count} cores and will wait for each other; \
                  set server.shards to {core_count} or less, or \"auto\""
             ),
+            Self::MoreShardsThanQuota {
+                shard_count,
+                millicores_max,
+            } => write!(
+                f,
+                "{shard_count} shards share {}.{:03} cores, the CPU quota of the control group, \
+                 and will all be stopped when it is used up; set server.shards to \"auto\", or \
+                 raise the quota (cpu.max, `docker run --cpus`)",
+                millicores_max / 1_000,
+                millicores_max % 1_000
+            ),
+            Self::ShardsBelowCores {
+                shard_count,
+                wanted,
+                memlock_bytes_max,
+            } => write!(
+                f,
+                "{shard_count} shards are started instead of {wanted}, because only {} KiB of \
+                 memory may be locked; raise the limit with `ulimit -l unlimited`, \
+                 LimitMEMLOCK=infinity in the systemd unit, or `docker run --ulimit memlock=-1`",
+                memlock_bytes_max / 1_024
+            ),
             Self::FewOpenFiles { open_files_max } => write!(
                 f,
                 "only {open_files_max} files may be open, and each connection is one; raise the \
@@ -87,25 +129,27 @@ impl fmt::Display for Warning {
 /// # Errors
 /// The first thing without which no shard can start.
 pub fn probe(cores: Option<&[usize]>, shards: Option<u16>) -> Result<Machine, PreflightError> {
-    let cores = usable_cores(cores, &allowed_cores()?)?;
-    let shard_count = shards.unwrap_or_else(|| one_per_core(cores.len()));
+    let is_automatic = cores.is_none();
+    let mut cores = usable_cores(cores, &allowed_cores()?)?;
+    let bounds = Bounds {
+        core_count: cores.len(),
+        cpu_millicores_max: Cgroups::of_process().cpu_millicores_max(),
+        memlock_bytes_max: raise_soft_limit(Resource::Memlock).filter(|_| memlock_is_counted()),
+    };
+    let (shard_count, mut warnings) = bounds.shards(shards);
     memlock(shard_count)?;
     io_uring()?;
-    let open_files_max = open_files();
-    let mut warnings = Vec::new();
-    if usize::from(shard_count) > cores.len() {
-        let core_count = cores.len();
-        warnings.push(Warning::MoreShardsThanCores {
-            shard_count,
-            core_count,
-        });
+    if is_automatic && usize::from(shard_count) < cores.len() {
+        shards::begin_with(&mut cores, rustix::thread::sched_getcpu());
     }
+    let open_files_max = open_files();
     if let Some(open_files_max) = open_files_max.filter(|files| *files < OPEN_FILES_MIN) {
         warnings.push(Warning::FewOpenFiles { open_files_max });
     }
     Ok(Machine {
         cores,
         shard_count,
+        cpu_millicores_max: bounds.cpu_millicores_max,
         open_files_max,
         warnings,
     })
@@ -144,19 +188,18 @@ fn usable_cores(asked: Option<&[usize]>, allowed: &[usize]) -> Result<Vec<usize>
     })
 }
 
-fn one_per_core(core_count: usize) -> u16 {
-    u16::try_from(core_count.min(SHARDS_MAX)).unwrap_or(u16::MAX)
-}
-
 /// Raises the limit of locked memory as far as allowed, and checks that it suffices.
 ///
 /// # Errors
 /// It does not.
 pub fn memlock(shard_count: u16) -> Result<(), PreflightError> {
     // Who may lock memory at will is not counted; glommio wants its minimum all the same.
-    let is_counted =
-        !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
-    memlock_suffices(raise_soft_limit(Resource::Memlock), shard_count, is_counted)
+    let limit_bytes = raise_soft_limit(Resource::Memlock);
+    memlock_suffices(limit_bytes, shard_count, memlock_is_counted())
+}
+
+fn memlock_is_counted() -> bool {
+    !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
 fn memlock_suffices(
@@ -234,9 +277,10 @@ mod tests {
 
     #[test]
     fn this_machine_can_run_the_tests_and_the_server() {
-        let machine = probe(None, None).unwrap();
+        let mut machine = probe(None, None).unwrap();
+        assert!((1..=machine.cores.len()).contains(&machine.shard_count.into()));
+        machine.cores.sort_unstable();
         assert_eq!(machine.cores, allowed_cores().unwrap());
-        assert_eq!(usize::from(machine.shard_count), machine.cores.len());
         assert_eq!(machine.open_files_max, getrlimit(Resource::Nofile).maximum);
     }
 
@@ -301,11 +345,5 @@ mod tests {
             text.contains("only 256 files") && text.contains("LimitNOFILE"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn shards_are_bounded_on_any_machine() {
-        assert_eq!(one_per_core(1), 1);
-        assert_eq!(one_per_core(4_096), 1_024);
     }
 }
