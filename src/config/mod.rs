@@ -8,6 +8,7 @@
 //!
 //! `example.toml` beside this file shows every key with its default; a test compares the two.
 
+mod addresses;
 mod apps;
 mod document;
 mod error;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::Level;
 
+use super::addresses::overlap;
 use super::document::Document;
 use super::error::ConfigError;
 use super::given::Given;
@@ -139,8 +140,10 @@ fn listeners(
         );
         return Err(section.conflict(&[LISTEN], text));
     }
-    if let Some(twice) = duplicate(&listen, |address: &SocketAddr| address.port() != 0) {
-        return Err(section.conflict(&[LISTEN], format!("{twice} is there twice; remove one")));
+    let pairs = (0..listen.len()).flat_map(|at| listen[..at].iter().map(move |it| (*it, at)));
+    let mut overlaps = pairs.filter_map(|(first, at)| overlap(first, listen[at], true));
+    if let Some(overlap) = overlaps.next() {
+        return Err(section.conflict(&[LISTEN], format!("{overlap}; remove one")));
     }
     Ok(Some(listen))
 }
@@ -186,7 +189,7 @@ fn cores(section: &mut Section<'_>) -> Result<Option<Vec<usize>>, ConfigError> {
         let text = "there must be at least one core; give \"auto\" for all".to_owned();
         return Err(section.conflict(&[KEY], text));
     }
-    match duplicate(&cores, |_| true) {
+    match duplicate(&cores) {
         Some(id) => Err(section.conflict(&[KEY], format!("core {id} is there twice; remove one"))),
         None => Ok(Some(cores)),
     }
@@ -199,9 +202,12 @@ fn tls(mut section: Section<'_>, server: &ServerConfig) -> Result<Option<TlsConf
         key: section.path("key", Path::new("privkey.pem"))?,
         listen: listeners(&mut section, example, "the addresses of server.listen")?,
     };
-    let is_taken = |address: &&SocketAddr| address.port() != 0 && server.listen.contains(address);
-    if let Some(both) = tls_listen(Some(&config)).find(is_taken) {
-        let text = format!("{both} is an address of server.listen too; remove one");
+    let of_server = |address: &SocketAddr| {
+        let mut plain = server.listen.iter();
+        plain.find_map(|plain| overlap(*plain, *address, true))
+    };
+    if let Some(overlap) = tls_listen(Some(&config)).find_map(of_server) {
+        let text = format!("beside server.listen, {overlap}; remove one");
         return Err(section.conflict(&[LISTEN], text));
     }
     let present = section.is_present();
@@ -230,9 +236,10 @@ fn admin<'c>(
     let listen = section
         .value(LISTEN, &expected, Some(&shown), read)?
         .unwrap_or(Some(default));
-    if listen.is_some_and(|address| address.port() != 0 && public.any(|it| *it == address)) {
-        let text = "a public listener has the same address; give one of them another port";
-        return Err(section.conflict(&[LISTEN], text.to_owned()));
+    let overlap = listen.and_then(|own| public.find_map(|it| overlap(*it, own, false)));
+    if let Some(overlap) = overlap {
+        let text = format!("beside the public listeners, {overlap}; give one another port");
+        return Err(section.conflict(&[LISTEN], text));
     }
     let token_file = match defaults.token_file {
         Some(name) => PathBuf::from(name),
@@ -327,8 +334,8 @@ fn bucket(
     Ok((rate, if burst == 0 { rate } else { burst }))
 }
 
-/// The first item that counts and stands in the list before.
-fn duplicate<T: PartialEq>(items: &[T], counts: impl Fn(&T) -> bool) -> Option<&T> {
-    let again = |&(index, item): &(usize, &T)| counts(item) && items[..index].contains(item);
+/// The first item that stands in the list before.
+fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
+    let again = |&(index, item): &(usize, &T)| items[..index].contains(item);
     items.iter().enumerate().find(again).map(|(_, item)| item)
 }

@@ -358,11 +358,21 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
         ),
         (
             "[admin]\nlisten = \"0.0.0.0:8080\"",
-            "2: admin.listen: a public listener has the same",
+            "2: admin.listen: beside the public listeners, 0.0.0.0:8080 is there twice; give one \
+             another port",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8080\"",
+            "2: admin.listen: beside the public listeners, 0.0.0.0:8080 takes every address that \
+             127.0.0.1:8080 would; give one another port",
+        ),
+        (
+            "[server]\nlisten = [\"127.0.0.1:1\", \"[::]:1\"]",
+            "2: server.listen: [::]:1 takes every address that 127.0.0.1:1 would; remove one",
         ),
         (
             "[tls]\nlisten = [\"[::]:1\"]\n[admin]\nlisten = \"[::]:1\"",
-            "4: admin.listen: a public listener has the same",
+            "4: admin.listen: beside the public listeners, [::]:1 is there twice",
         ),
         (
             "[tls]\nlisten = []",
@@ -375,7 +385,7 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
         ),
         (
             "[tls]\nkey = \"k\"\nlisten = [\"[::]:1\", \"0.0.0.0:8080\"]",
-            "3: tls.listen: 0.0.0.0:8080 is an address of server.listen too; remove one",
+            "3: tls.listen: beside server.listen, 0.0.0.0:8080 is there twice; remove one",
         ),
     ] {
         let error = parse(text, &[]).unwrap_err();
@@ -383,6 +393,16 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
             error.starts_with(&format!("/etc/rm/r.toml:{place}")),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn both_kinds_of_addresses_may_have_one_port() {
+    for text in [
+        "[server]\nlisten = [\"0.0.0.0:8080\", \"[::]:8080\"]",
+        "[tls]\nlisten = [\"[::]:8080\"]",
+    ] {
+        assert_eq!(parse(text, &[]).map(drop), Ok(()), "{text}");
     }
 }
 
@@ -419,7 +439,7 @@ fn an_error_in_a_variable_names_it() {
         (
             "RINGMESH_TLS__LISTEN",
             "[::]:8443,0.0.0.0:8080",
-            "0.0.0.0:8080 is an address of server.listen too",
+            "beside server.listen, 0.0.0.0:8080 is there twice",
         ),
         (
             "RINGMESH_LIMITS__DROP_AFTER_MS",

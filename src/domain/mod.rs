@@ -8,6 +8,7 @@ pub mod quota;
 pub mod request_rate;
 pub mod rights;
 pub mod roster;
+pub mod throttle;
 pub mod time;
 pub mod timer_wheel;
 pub mod token_bucket;

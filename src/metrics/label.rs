@@ -113,7 +113,9 @@ label! {
         AppSuspended = "app_suspended",
         /// The app has as many connections as it may have.
         ConnectionLimit = "connection_limit",
-        /// No TLS handshake, or no PROXY header, that can be understood.
+        /// A trusted proxy sent no PROXY header that can be understood.
+        ProxyHeader = "proxy_header",
+        /// No TLS handshake that can be understood.
         Transport = "transport",
     }
 }

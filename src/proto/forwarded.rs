@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::cidr::Cidr;
 
-/// Name of the header.
+/// Name of the standard's header (RFC 7239), which few proxies send: it is not read.
+pub const FORWARDED: &str = "Forwarded";
+/// Name of the header that is read.
 pub const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
 /// Addresses whose word about others is believed; none by default.

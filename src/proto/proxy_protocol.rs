@@ -1,8 +1,10 @@
-//! The header that a proxy puts in front of a connection: PROXY protocol, version 2 (section 2.2
-//! of its specification).
+//! The header that a proxy puts in front of a connection: PROXY protocol, version 1 (a line of
+//! text) or 2 (binary; section 2.2 of its specification). Proxies choose; the first byte tells.
 //!
 //! Whether the sender may be believed is not known here. Of the header only the source address
 //! is used; the extensions behind it are skipped.
+
+mod text;
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// specification asks receivers for 536.
 pub const HEADER_BYTES_MAX: usize = 4_096;
 
-/// Begins every header; chosen so that no protocol begins like it.
+/// Begins every header of version 2; chosen so that no protocol begins like it.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length of the rest.
 const FIXED_BYTES: usize = 16;
@@ -37,11 +39,13 @@ pub struct Header {
     pub source: Option<IpAddr>,
 }
 
-/// Not a header of version 2.
+/// Not a header of either version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeaderError {
-    /// It does not begin with the signature.
+    /// It does not begin like one.
     Signature,
+    /// A line of version 1 that is none.
+    Malformed,
     /// Another version, or a command or family that does not exist.
     Unknown,
     /// Longer than any that is needed.
@@ -53,7 +57,8 @@ pub enum ProxyHeaderError {
 impl fmt::Display for ProxyHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Signature => "no PROXY protocol v2 header",
+            Self::Signature => "no PROXY protocol header",
+            Self::Malformed => "a malformed PROXY protocol v1 header",
             Self::Unknown => "a PROXY header of unknown version, command or family",
             Self::TooLong => "a PROXY header that is too long",
             Self::TooShort => "a PROXY header that is too short for its addresses",
@@ -63,11 +68,25 @@ impl fmt::Display for ProxyHeaderError {
 
 impl Error for ProxyHeaderError {}
 
+/// Whether bytes begin as a header of either version does. For those who did not expect one.
+#[must_use]
+pub fn is_likely(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SIGNATURE) || bytes.starts_with(text::PREFIX)
+}
+
 /// Reads the header at the start of a connection; `None` where more has to come.
 ///
 /// # Errors
 /// As soon as the bytes cannot become a header any more.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderError> {
+    let compared = bytes.len().min(text::PREFIX.len());
+    if !bytes.is_empty() && bytes[..compared] == text::PREFIX[..compared] {
+        return text::parse(bytes);
+    }
+    parse_binary(bytes)
+}
+
+fn parse_binary(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderError> {
     let compared = bytes.len().min(SIGNATURE.len());
     if bytes[..compared] != SIGNATURE[..compared] {
         return Err(ProxyHeaderError::Signature);
@@ -116,95 +135,4 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
-        let mut bytes = SIGNATURE.to_vec();
-        bytes.extend_from_slice(&[command, family]);
-        bytes.extend_from_slice(&(rest.len() as u16).to_be_bytes());
-        bytes.extend_from_slice(rest);
-        bytes
-    }
-
-    /// Parses whole, with more behind, and split at every byte.
-    #[track_caller]
-    fn check(bytes: &[u8], expected: Result<Option<IpAddr>, ProxyHeaderError>) {
-        match expected {
-            Ok(source) => {
-                let header = Header {
-                    bytes: bytes.len(),
-                    source,
-                };
-                let behind = [bytes, b"GET / HTTP/1.1\r\n"].concat();
-                assert_eq!(parse(&behind), Ok(Some(header)));
-                for split in 0..bytes.len() {
-                    assert_eq!(parse(&bytes[..split]), Ok(None), "{split} bytes");
-                }
-                assert_eq!(parse(bytes), Ok(Some(header)));
-            }
-            Err(error) => {
-                let first = (0..=bytes.len()).find_map(|split| parse(&bytes[..split]).err());
-                assert_eq!(first, Some(error));
-                assert_eq!(parse(bytes), Err(error));
-            }
-        }
-    }
-
-    fn ipv4() -> Vec<u8> {
-        vec![203, 0, 113, 9, 10, 0, 0, 1, 0x12, 0x34, 0x01, 0xbb]
-    }
-
-    #[test]
-    fn the_source_address_is_read() {
-        let source = "203.0.113.9".parse().unwrap();
-        check(&header(0x21, 0x11, &ipv4()), Ok(Some(source)));
-        let v6: Ipv6Addr = "2001:db8::7".parse().unwrap();
-        let mut rest = v6.octets().to_vec();
-        rest.resize(IPV6_BYTES, 0);
-        check(&header(0x21, 0x21, &rest), Ok(Some(v6.into())));
-        let mapped: Ipv6Addr = "::ffff:203.0.113.9".parse().unwrap();
-        rest[..16].copy_from_slice(&mapped.octets());
-        check(&header(0x21, 0x21, &rest), Ok(Some(source)));
-    }
-
-    #[test]
-    fn extensions_are_skipped() {
-        let mut rest = ipv4();
-        rest.extend_from_slice(&[0x04, 0, 3, b'a', b'b', b'c']);
-        check(&header(0x21, 0x11, &rest), Ok("203.0.113.9".parse().ok()));
-    }
-
-    #[test]
-    fn a_proxy_that_speaks_for_itself_names_nobody() {
-        check(&header(0x20, 0x00, b""), Ok(None));
-        check(&header(0x20, 0x11, &ipv4()), Ok(None));
-        check(&header(0x20, 0x11, b""), Ok(None));
-        check(&header(0x21, 0x00, b""), Ok(None));
-        check(&header(0x21, 0x31, &[0; UNIX_BYTES]), Ok(None));
-    }
-
-    #[test]
-    fn anything_else_is_refused() {
-        use ProxyHeaderError::{Signature, TooLong, TooShort, Unknown};
-        check(b"GET / HTTP/1.1\r\n", Err(Signature));
-        check(
-            b"PROXY TCP4 203.0.113.9 10.0.0.1 4660 443\r\n",
-            Err(Signature),
-        );
-        check(b"\r\n\r\n\0\r\nQUIT\r", Err(Signature));
-        check(&header(0x11, 0x11, &ipv4()), Err(Unknown));
-        check(&header(0x22, 0x11, &ipv4()), Err(Unknown));
-        check(&header(0x21, 0x41, &ipv4()), Err(Unknown));
-        check(&header(0x21, 0x13, &ipv4()), Err(Unknown));
-        check(&header(0x21, 0x11, &ipv4()[..11]), Err(TooShort));
-        check(&header(0x21, 0x21, &ipv4()), Err(TooShort));
-        let longest = [&ipv4()[..], &[0; HEADER_BYTES_MAX - 28]].concat();
-        check(
-            &header(0x21, 0x11, &longest),
-            Ok("203.0.113.9".parse().ok()),
-        );
-        let longer = [&longest[..], &[0]].concat();
-        check(&header(0x21, 0x11, &longer), Err(TooLong));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //! the shards and no shard hands a connection to another.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
@@ -60,7 +60,8 @@ impl Listener {
 pub type Listeners = Vec<Listener>;
 
 /// Binds every endpoint once for each shard, before any shard runs: a failure is one error, and
-/// port 0 becomes the same port for all.
+/// port 0 becomes the same port for all. `[::]` takes IPv4 too, unless `0.0.0.0` is there with
+/// the same port.
 ///
 /// # Errors
 /// The address that could not be bound, and why.
@@ -71,12 +72,14 @@ pub fn bind_all(
     let mut by_shard: Vec<Listeners> = (0..shard_count).map(|_| Vec::new()).collect();
     let mut bound = Vec::with_capacity(endpoints.len());
     for Endpoint { address, tls } in endpoints.iter().copied() {
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let v6_only = address.port() != 0 && endpoints.iter().any(|it| it.address == v4);
         // Without SO_REUSEPORT first: another server's listener must be an error, also one
         // that is of the same user and shares its port.
-        probe(address).map_err(|error| (address, error))?;
+        probe(address, v6_only).map_err(|error| (address, error))?;
         let mut actual = address;
         for listeners in &mut by_shard {
-            let socket = bind(actual).map_err(|error| (address, error))?;
+            let socket = bind(actual, v6_only).map_err(|error| (address, error))?;
             if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
                 actual = local;
             }
@@ -91,13 +94,13 @@ pub fn bind_all(
     Ok((by_shard, bound))
 }
 
-fn probe(address: SocketAddr) -> io::Result<()> {
+fn probe(address: SocketAddr, v6_only: bool) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
     let mut attempts_left = PROBE_ATTEMPTS;
     loop {
-        match open(address)?.bind(&address.into()) {
+        match open(address, v6_only)?.bind(&address.into()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts_left > 0 => {
                 attempts_left -= 1;
                 thread::sleep(PROBE_PAUSE);
@@ -107,7 +110,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<Socket> {
+fn open(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -115,13 +118,13 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(v6_only && address.ip().is_unspecified())?;
     }
     Ok(socket)
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = open(address)?;
+fn bind(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
+    let socket = open(address, v6_only)?;
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it: every write is a whole turn's, there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;

@@ -92,6 +92,9 @@ impl Server {
         let signals = SignalWatch::start().map_err(ServerError::failed)?;
         let (files, tls) = open_certificate(config)?.unzip();
         let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
+        if let Some(millicores) = machine.cpu_millicores_max {
+            tracing::info!(millicores, "the control group has a CPU quota");
+        }
         for warning in &machine.warnings {
             tracing::warn!("{warning}");
         }

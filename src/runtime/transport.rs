@@ -56,7 +56,12 @@ impl Transports {
             return Ok(None);
         }
         Ok(Some(Box::new(Transport {
-            proxy_header: is_proxied.then(Vec::new),
+            proxy: is_proxied.then(|| {
+                Box::new(Proxy {
+                    address: remote,
+                    header: Vec::new(),
+                })
+            }),
             tls: tls.map(TlsSession::new).transpose()?,
             unsent: Vec::new(),
             refused: false,
@@ -112,12 +117,20 @@ impl Transports {
 /// One connection's.
 #[derive(Debug)]
 pub struct Transport {
-    /// Bytes of a PROXY header that is not whole yet; `None` once it is, or where none is due.
-    proxy_header: Option<Vec<u8>>,
+    /// Until its header is whole; `None` from then on, or where none is due.
+    proxy: Option<Box<Proxy>>,
     tls: Option<TlsSession>,
     /// Bytes to be sent before all others.
     pub unsent: Vec<u8>,
     refused: bool,
+}
+
+/// A proxy that has not said yet for whom it speaks.
+#[derive(Debug)]
+struct Proxy {
+    address: IpAddr,
+    /// What has come of its header.
+    header: Vec<u8>,
 }
 
 /// What a transport lets through.
@@ -156,8 +169,8 @@ pub enum Next {
 /// What a peer did, for the log.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The proxy sent no proper header.
-    Proxy(ProxyHeaderError),
+    /// The proxy at that address sent no proper header.
+    Proxy(IpAddr, ProxyHeaderError),
     /// It does not speak TLS, or not properly.
     Tls(TlsFault),
 }
@@ -165,7 +178,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proxy(error) => error.fmt(f),
+            Self::Proxy(_, error) => error.fmt(f),
             Self::Tls(fault) => fault.fmt(f),
         }
     }
@@ -178,7 +191,7 @@ impl Transport {
         let is_handshaking = |tls: &TlsSession| tls.progress() == Progress::Handshaking;
         if self.refused {
             Stage::Refused
-        } else if self.proxy_header.is_some() || self.tls.as_ref().is_some_and(is_handshaking) {
+        } else if self.proxy.is_some() || self.tls.as_ref().is_some_and(is_handshaking) {
             Stage::Opening
         } else {
             Stage::Open
@@ -188,8 +201,8 @@ impl Transport {
     /// Bytes that belong in front of the next input: the caller copies them there.
     #[must_use]
     pub fn held(&self) -> &[u8] {
-        match (&self.proxy_header, &self.tls) {
-            (Some(held), _) => held,
+        match (&self.proxy, &self.tls) {
+            (Some(proxy), _) => &proxy.header,
             (None, Some(tls)) => tls.held(),
             (None, None) => &[],
         }
@@ -203,21 +216,22 @@ impl Transport {
         if self.refused {
             return received(None, Next::Same);
         }
-        if let Some(held) = &mut self.proxy_header {
+        if let Some(proxy) = &mut self.proxy {
             match proxy_protocol::parse(input) {
                 Ok(Some(header)) => {
                     client = header.source;
                     input = &mut input[header.bytes..];
-                    self.proxy_header = None;
+                    self.proxy = None;
                 }
                 Ok(None) => {
-                    held.clear();
-                    held.extend_from_slice(input);
+                    proxy.header.clear();
+                    proxy.header.extend_from_slice(input);
                     return received(None, Next::Same);
                 }
                 Err(error) => {
                     self.refused = true;
-                    return received(None, Next::Refused(Refusal::Proxy(error)));
+                    let refusal = Refusal::Proxy(proxy.address, error);
+                    return received(None, Next::Refused(refusal));
                 }
             }
         }

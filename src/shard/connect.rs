@@ -34,6 +34,7 @@ use crate::shard::effect::{Effects, Span};
 use crate::shard::encode;
 use crate::shard::http::Answer;
 use crate::shard::mesh_message::{MeshMessage, Register};
+use crate::shard::proxies::warn_of_forwarded;
 use crate::shard::state::Shard;
 use crate::shard::turn;
 
@@ -109,7 +110,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let upgrade = check_upgrade(head);
-        let Some(remote) = self.client_address(id, head) else {
+        let Some(remote) = self.client_address(id, head, now) else {
             return;
         };
         let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
@@ -158,10 +159,12 @@ impl Shard {
         &self,
         id: ConnectionId,
         head: &RequestHead<'_>,
+        now: Now,
     ) -> Option<IpAddr> {
         let remote = self.connections.get(id)?.remote;
-        let forwarded_for = head.header_values(X_FORWARDED_FOR);
-        Some(self.config.trusted_proxies.client(remote, forwarded_for))
+        let trusted = &self.config.trusted_proxies;
+        warn_of_forwarded(trusted, remote, head, now);
+        Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
     }
 
     fn authenticate(

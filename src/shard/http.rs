@@ -21,9 +21,14 @@ use crate::shard::connections::{Http, PartialRequest, Stage};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
 use crate::shard::outbox::Finish;
+use crate::shard::proxies::warn_of_header;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::{Admitted, route};
 use crate::shard::state::Shard;
+
+/// Where WebSockets are taken. The second is what a proxy makes of the first that passes a
+/// prefix on.
+const CONNECT_PATHS: [&str; 2] = ["/v1", "/v1/"];
 
 /// An answer to a request that was read whole.
 pub(in crate::shard) struct Answer<'a> {
@@ -115,14 +120,14 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<usize, RequestError> {
         let target = Target::parse(head.target)?;
-        if target.path == "/v1" {
+        if CONNECT_PATHS.contains(&target.path) {
             self.connect(id, head, &target, now, effects);
             return Ok(0);
         }
         self.begin_rest(id, target.path);
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
-        let Some(remote) = self.client_address(id, head) else {
+        let Some(remote) = self.client_address(id, head, now) else {
             return Ok(0);
         };
         let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
@@ -372,6 +377,9 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        if let Some(connection) = self.connections.get(id) {
+            warn_of_header(connection.remote, error, now);
+        }
         self.end_rest(id, error.api_error().status(), effects);
         self.end_http(id, error, now, effects);
     }

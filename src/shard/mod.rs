@@ -21,6 +21,7 @@ mod lifecycle;
 pub mod mesh_message;
 pub mod outbox;
 mod owner;
+mod proxies;
 mod receive;
 pub mod rest;
 pub mod state;

@@ -81,6 +81,8 @@ impl std::error::Error for CertificateError {}
 pub enum TlsFault {
     /// The peer speaks HTTP without TLS.
     PlainHttp,
+    /// A proxy sends the PROXY protocol where it is not expected.
+    ProxyHeader,
     /// A record or handshake message passes what a connection may hold.
     TooLarge,
     /// Not TLS, or not as the protocol demands.
@@ -91,6 +93,7 @@ impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlainHttp => f.write_str("plain HTTP sent to a TLS listener"),
+            Self::ProxyHeader => f.write_str("a PROXY protocol header where none is expected"),
             Self::TooLarge => f.write_str("a handshake message is too large"),
             Self::Protocol(error) => error.fmt(f),
         }

@@ -13,6 +13,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 
 use super::config::TlsConfig;
 use super::error::TlsFault;
+use crate::proto::proxy_protocol;
 
 /// Plaintext of one record (RFC 8446, section 5.1).
 pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 1 << 14;
@@ -22,6 +23,8 @@ const SEAL_BYTES_MAX: usize = 256;
 /// What a session keeps of input that is not whole: at most one record of a little over 16 KiB,
 /// or a handshake message in several records. The largest ClientHello of a browser has 2 KiB.
 const HELD_BYTES_MAX: usize = 20 * 1_024;
+/// The alert that a message cannot be read, fatal (RFC 8446, section 6.2), in a record of its own.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// First byte of every TLS connection: a handshake record (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 /// How plain HTTP requests begin, each distinct from TLS in the first byte.
@@ -117,6 +120,7 @@ impl TlsSession {
             self.keep(input)?;
             return Ok(self.progress);
         }
+        let said = output.len();
         let mut used = 0;
         loop {
             let rest = &mut input[used..];
@@ -145,12 +149,11 @@ impl TlsSession {
                 Ok(_) => Some(Progress::Handshaking),
                 Err(error) => {
                     self.write_closed = true;
-                    if let Ok(ConnectionState::EncodeTlsData(alert)) =
-                        self.connection.process_tls_records(rest).state
-                    {
-                        encode(alert, output);
+                    self.alert(rest, output);
+                    if output.len() == said {
+                        self.alert_undecoded(output);
                     }
-                    return Err(error.into());
+                    return Err(self.fault(error, input));
                 }
             };
             used += discard;
@@ -159,11 +162,40 @@ impl TlsSession {
                 break;
             }
         }
-        match self.progress {
-            Progress::PeerClosed => self.keep(&[])?,
-            Progress::Handshaking | Progress::Open => self.keep(&input[used..])?,
+        let rest = match self.progress {
+            Progress::PeerClosed => &[],
+            Progress::Handshaking | Progress::Open => &input[used..],
+        };
+        if let Err(fault) = self.keep(rest) {
+            self.alert_undecoded(output);
+            return Err(fault);
         }
         Ok(self.progress)
+    }
+
+    /// Appends what rustls still has to say after a fault. The alert is the last of it: a
+    /// ServerHello may stand before it.
+    fn alert(&mut self, rest: &mut [u8], output: &mut Vec<u8>) {
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(rest).state
+        {
+            encode(data, output);
+        }
+    }
+
+    /// Appends the alert that rustls leaves out for some messages, while nothing is encrypted.
+    fn alert_undecoded(&self, output: &mut Vec<u8>) {
+        if self.connection.protocol_version().is_none() {
+            output.extend_from_slice(&DECODE_ERROR);
+        }
+    }
+
+    fn fault(&self, error: rustls::Error, input: &[u8]) -> TlsFault {
+        if self.progress == Progress::Handshaking && proxy_protocol::is_likely(input) {
+            return TlsFault::ProxyHeader;
+        }
+        error.into()
     }
 
     /// Encrypts at most [`RECORD_PLAINTEXT_BYTES_MAX`] into one record, and appends what is to be

@@ -283,8 +283,12 @@ fn garbage_is_refused_with_an_alert() {
         b"\x17\x03\x03\x00\x02hi",
         b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10",
     ] {
-        let (fault, _) = refused(bytes);
+        let (fault, said) = refused(bytes);
         assert!(matches!(fault, TlsFault::Protocol(_)), "{fault} {bytes:?}");
+        assert!(
+            said.starts_with(&[0x15, 3, 3, 0, 2, 2]),
+            "{said:?} {bytes:?}"
+        );
     }
 }
 
@@ -312,6 +316,8 @@ fn what_a_handshake_can_make_the_server_hold_is_bounded() {
         outcome.err()
     });
     assert_eq!(fault, Some(TlsFault::TooLarge));
+    // decode_error, fatal.
+    assert_eq!(server.output, [0x15, 3, 3, 0, 2, 2, 50]);
     assert!(held_max <= 20 * 1_024, "{held_max}");
 }
 
@@ -335,6 +341,65 @@ fn old_versions_and_other_protocols_are_refused_with_their_alert() {
     );
     // no_application_protocol, fatal (RFC 7301, section 3.2).
     assert_eq!(said, [0x15, 3, 3, 0, 2, 2, 120]);
+}
+
+/// RFC 7301, section 3.2; with TLS 1.3 the alert stands behind a ServerHello, encrypted.
+#[test]
+fn a_client_that_offers_only_other_protocols_hears_so() {
+    let identity = Identity::ecdsa();
+    for version in [&TLS12, &TLS13] {
+        let mut config = identity.client(&[version]);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut client = client(&Arc::new(config));
+        let mut server = Server::new(&identity.config(&TicketKeys::generate().unwrap()));
+        let fault = server.receive(&flight(&mut client)).unwrap_err();
+        let expected = rustls::Error::NoApplicationProtocol;
+        assert_eq!(fault, TlsFault::Protocol(expected), "{version:?}");
+        let mut said = &std::mem::take(&mut server.output)[..];
+        while !said.is_empty() {
+            client.read_tls(&mut said).unwrap();
+        }
+        let heard = client.process_new_packets().unwrap_err();
+        let expected = rustls::AlertDescription::NoApplicationProtocol;
+        assert_eq!(heard, rustls::Error::AlertReceived(expected), "{version:?}");
+    }
+}
+
+/// Each byte of a ClientHello in turn is another one: what is refused is refused with an alert.
+#[test]
+fn a_garbled_hello_is_refused_with_an_alert() {
+    let identity = Identity::ecdsa();
+    let hello = flight(&mut client(&Arc::new(identity.client(&BOTH))));
+    let config = identity.config(&TicketKeys::generate().unwrap());
+    let mut refused = 0;
+    for at in 0..hello.len() {
+        let mut garbled = hello.clone();
+        garbled[at] ^= 0xff;
+        let mut server = Server::new(&config);
+        if let Err(fault) = server.receive(&garbled) {
+            refused += 1;
+            // Alone, or encrypted behind a ServerHello.
+            let said = &server.output;
+            let is_alert = said.starts_with(&[0x15, 3, 3, 0, 2, 2]) && said.len() == 7;
+            assert!(
+                is_alert || said.starts_with(&[0x16, 3, 3]),
+                "byte {at}: {fault}: {said:?}"
+            );
+        }
+    }
+    assert!(refused > hello.len() / 10, "{refused}");
+}
+
+#[test]
+fn a_proxy_header_in_front_of_the_handshake_is_named() {
+    for header in [
+        &b"PROXY TCP4 203.0.113.9 10.0.0.1 4660 443\r\n"[..],
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+    ] {
+        let config = Identity::ecdsa().config(&TicketKeys::generate().unwrap());
+        let fault = Server::new(&config).receive(header).unwrap_err();
+        assert_eq!(fault, TlsFault::ProxyHeader);
+    }
 }
 
 #[test]

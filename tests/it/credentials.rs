@@ -90,6 +90,10 @@ fn what_is_no_single_known_credential() {
             format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
         ),
         ("", format!("Authorization: Basic {good}\r\n")),
+        (
+            "?key=pk_live_unknown",
+            "Authorization: Basic YTpi\r\n".into(),
+        ),
         ("", "Authorization: Bearer pk_live_c\r\n".into()),
         ("", "Authorization: Bearer\r\n".into()),
     ] {

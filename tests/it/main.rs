@@ -26,6 +26,7 @@ mod liveness;
 mod logs;
 mod metrics;
 mod presence;
+mod proxies;
 mod publish;
 mod rest;
 mod signals;

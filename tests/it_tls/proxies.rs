@@ -14,6 +14,11 @@ fn proxy_header(client: [u8; 4]) -> Vec<u8> {
     header
 }
 
+/// The same as a line of text, which is version 1.
+fn proxy_line([a, b, c, d]: [u8; 4]) -> Vec<u8> {
+    format!("PROXY TCP4 {a}.{b}.{c}.{d} 127.0.0.1 4660 443\r\n").into_bytes()
+}
+
 /// The status of an attempt to connect, with these headers behind those bytes.
 fn attempt(mut stream: impl Read + Write, headers: &str) -> String {
     let head = format!(
@@ -78,7 +83,9 @@ fn strangers_cannot_choose_their_address() {
 fn a_trusted_proxy_introduces_its_connections() {
     let site = Site::new(&PKCS_ECDSA_P256_SHA256);
     let tls = "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
-    for (more, is_tls) in [("", false), (tls, true)] {
+    let forms: [fn([u8; 4]) -> Vec<u8>; 2] = [proxy_header, proxy_line];
+    let ways = [("", false), (tls, true)].map(|way| forms.map(|form| (way, form)));
+    for ((more, is_tls), header) in ways.concat() {
         let server = site.serve(&behind_proxies(
             "127.0.0.0/8",
             "proxy_protocol = true",
@@ -87,7 +94,7 @@ fn a_trusted_proxy_introduces_its_connections() {
         let config = site.client(&BOTH);
         let from = |client: [u8; 4]| {
             let mut stream = server.tcp();
-            for byte in proxy_header(client) {
+            for byte in header(client) {
                 stream.write_all(&[byte]).unwrap();
             }
             if is_tls {

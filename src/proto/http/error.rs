@@ -131,6 +131,8 @@ pub enum RequestError {
     TooManyHeaders,
     /// Method or target are not what RFC 9112, section 3, allows, or nothing but empty lines.
     MalformedRequestLine,
+    /// A proxy sends the PROXY protocol where it is not expected.
+    ProxyHeader,
     /// A version other than HTTP/1.0 and HTTP/1.1, the HTTP/2 preface included.
     UnsupportedVersion,
     /// A header line that is not `name: value`, obsolete line folding included.
@@ -213,6 +215,10 @@ impl RequestError {
             Self::HeadTooLarge => "the request head is too long",
             Self::TooManyHeaders => "the request has too many headers",
             Self::MalformedRequestLine => "the request line is malformed",
+            Self::ProxyHeader => {
+                "a PROXY protocol header came before the request: server.proxy_protocol is off, \
+                 or server.trusted_proxies does not name this proxy"
+            }
             Self::UnsupportedVersion => "only HTTP/1.1 and HTTP/1.0 are spoken here",
             Self::MalformedHeader => "a header line is malformed",
             Self::BareLineFeed => "header lines must end in CR LF",

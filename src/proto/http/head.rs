@@ -13,6 +13,7 @@
 use memchr::memchr_iter;
 
 use super::error::RequestError;
+use crate::proto::proxy_protocol;
 
 /// Headers of one request. Browsers behind two proxies send about thirty.
 pub const HEADER_COUNT_MAX: usize = 64;
@@ -34,11 +35,13 @@ pub enum Version {
 /// What the `Authorization` header holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization<'b> {
-    /// There is none.
+    /// There is none, or none but of other schemes: those are between the client and whoever
+    /// stands in front of this server, as Basic authentication often does.
     Absent,
     /// The credential of one `Bearer` header (RFC 6750, section 2.1); not empty, visible ASCII.
     Bearer(&'b str),
-    /// Anything else: repeated, another scheme, no credential. To be refused like a bad one.
+    /// Several `Bearer` headers, or one without a readable credential. To be refused like a bad
+    /// one.
     Unusable,
 }
 
@@ -64,7 +67,8 @@ pub struct RequestHead<'b> {
 /// # Errors
 ///
 /// [`RequestError::HeadTooLarge`] where the head does not end within `head_bytes_max` bytes,
-/// [`RequestError::MalformedRequestLine`] at once where it begins as none can, but TLS does.
+/// [`RequestError::MalformedRequestLine`] at once where it begins as none can, but TLS does;
+/// [`RequestError::ProxyHeader`] where it begins as the PROXY protocol does.
 pub fn find_head_end(
     buf: &[u8],
     from: usize,
@@ -73,7 +77,7 @@ pub fn find_head_end(
     let window = &buf[..buf.len().min(head_bytes_max)];
     let first = window.get(leading_empty_bytes(window));
     if from == 0 && first.is_some_and(|byte| byte.is_ascii_control() && !b"\r\n".contains(byte)) {
-        return Err(RequestError::MalformedRequestLine);
+        return Err(unexpected(buf, RequestError::MalformedRequestLine));
     }
     // A blank line that earlier calls saw the beginning of starts at most two bytes back (its
     // predecessor's LF and its own CR). One that follows the tolerated empty lines ends a head
@@ -113,7 +117,7 @@ pub fn parse_head(head: &[u8]) -> Result<RequestHead<'_>, RequestError> {
     match request.parse(lines) {
         Ok(httparse::Status::Complete(parsed)) if parsed == lines.len() => {}
         Ok(_) => return Err(RequestError::MalformedRequestLine),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(unexpected(head, error.into())),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
     else {
@@ -179,16 +183,13 @@ impl<'b> RequestHead<'b> {
     /// The credential of the `Authorization` header.
     #[must_use]
     pub fn authorization(&self) -> Authorization<'b> {
-        let value = match self.header("authorization") {
-            Ok(None) => return Authorization::Absent,
-            Ok(Some(value)) => value,
-            Err(_) => return Authorization::Unusable,
+        let mut credentials = self.header_values("authorization").filter_map(bearer);
+        let Some(credential) = credentials.next() else {
+            return Authorization::Absent;
         };
-        let credential = value
-            .split_at_checked("Bearer ".len())
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
-            .map(|(_, credential)| credential.trim_ascii_start())
-            .filter(|credential| !credential.is_empty())
+        let is_only = credentials.next().is_none();
+        let credential = Some(credential)
+            .filter(|credential| is_only && !credential.is_empty())
             .filter(|credential| credential.iter().all(u8::is_ascii_graphic))
             .and_then(|credential| str::from_utf8(credential).ok());
         credential.map_or(Authorization::Unusable, Authorization::Bearer)
@@ -204,12 +205,29 @@ impl<'b> RequestHead<'b> {
     }
 }
 
+/// What is wrong with bytes that do not begin a request.
+fn unexpected(bytes: &[u8], error: RequestError) -> RequestError {
+    if proxy_protocol::is_likely(bytes) {
+        RequestError::ProxyHeader
+    } else {
+        error
+    }
+}
+
 /// Bytes of the tolerated empty lines that `buf` begins with.
 fn leading_empty_bytes(buf: &[u8]) -> usize {
     let lines = buf
         .chunks_exact(EMPTY_LINE.len())
         .take(LEADING_EMPTY_LINES_MAX);
     lines.take_while(|line| *line == EMPTY_LINE).count() * EMPTY_LINE.len()
+}
+
+/// What stands behind the scheme `Bearer` in a value of `Authorization`; `None` for any other
+/// scheme (RFC 9110, section 11.1: compared without case, one or more spaces behind it).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, credential) = value.split_at_checked("Bearer".len())?;
+    let ends = credential.first().is_none_or(|byte| *byte == b' ');
+    (ends && scheme.eq_ignore_ascii_case(b"Bearer")).then(|| credential.trim_ascii_start())
 }
 
 /// Bytes of `uri-host [ ":" port ]` (RFC 3986, section 3.2.2): names, addresses, escapes.
@@ -465,11 +483,19 @@ mod tests {
             ),
             ("Authorization: Bearer\r\n", Unusable),
             ("Authorization: Bearer \r\n", Unusable),
-            ("Authorization: Bearers a\r\n", Unusable),
+            ("Authorization: Bearers a\r\n", Absent),
             ("Authorization: Bearer a b\r\n", Unusable),
             ("Authorization: Bearer \u{e9}\r\n", Unusable),
-            ("Authorization: Basic YTpi\r\n", Unusable),
-            ("Authorization: \r\n", Unusable),
+            ("Authorization: Basic YTpi\r\n", Absent),
+            (
+                "Authorization: Digest username=\"a\", realm=\"Bearer b\"\r\n",
+                Absent,
+            ),
+            ("Authorization: \r\n", Absent),
+            (
+                "Authorization: Basic YTpi\r\nAuthorization: Bearer a\r\n",
+                Bearer("a"),
+            ),
             (
                 "Authorization: Bearer a\r\nAuthorization: Bearer a\r\n",
                 Unusable,

@@ -3,14 +3,47 @@
 use std::io;
 
 use super::{READS_PER_TURN_MAX, ShardLoop};
+use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
-use crate::metrics::label::Refusal;
+use crate::metrics::label;
 use crate::runtime::sockets::Transfer;
-use crate::runtime::transport::{Next, Received, Stage};
+use crate::runtime::transport::{Next, Received, Refusal, Stage};
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
 use crate::tls::TlsFault;
+
+/// Connections of trusted proxies that did not begin with a header.
+static WITHOUT_HEADER: Throttle = Throttle::new();
+/// Headers that came where TLS was expected.
+static UNEXPECTED_HEADER: Throttle = Throttle::new();
+
+/// A proxy that is set up otherwise than this server takes everybody's connections down.
+fn warn_of_proxy(cause: &Refusal, now: Now) {
+    match cause {
+        Refusal::Proxy(address, cause) => {
+            if let Some(connections) = WITHOUT_HEADER.pass(now.mono_ms) {
+                tracing::warn!(
+                    %address,
+                    %cause,
+                    connections,
+                    "connections from a trusted proxy did not begin with a PROXY protocol \
+                     header: have it send one (version 1 or 2), or turn server.proxy_protocol off"
+                );
+            }
+        }
+        Refusal::Tls(TlsFault::ProxyHeader) => {
+            if let Some(connections) = UNEXPECTED_HEADER.pass(now.mono_ms) {
+                tracing::warn!(
+                    connections,
+                    "a PROXY protocol header came instead of TLS: turn server.proxy_protocol on, \
+                     and name the proxy in server.trusted_proxies"
+                );
+            }
+        }
+        Refusal::Tls(_) => {}
+    }
+}
 
 impl ShardLoop {
     /// A step of a handshake costs a hundred times what a message does, so handshakes have a
@@ -113,11 +146,16 @@ impl ShardLoop {
             Next::Ended => self.handle(Input::Ended { connection: id }, now),
             Next::Refused(cause) => {
                 tracing::debug!(shard = self.shard.number(), %cause, "connection refused");
+                warn_of_proxy(&cause, now);
                 if was_open {
                     self.handle(Input::Ended { connection: id }, now);
                 } else {
+                    let label = match cause {
+                        Refusal::Proxy(..) => label::Refusal::ProxyHeader,
+                        Refusal::Tls(_) => label::Refusal::Transport,
+                    };
                     let counters = &mut self.shard.metrics().counters;
-                    counters.handshakes_refused.add(Refusal::Transport);
+                    counters.handshakes_refused.add(label);
                 }
             }
         }
