@@ -125,6 +125,7 @@ pub fn shard_limits() -> ShardLimits {
         keep_alive_ms: 60_000,
         ping_after_ms: 30_000,
         drop_after_ms: 75_000,
+        unauthenticated_connections_max: usize::MAX,
     }
 }
 

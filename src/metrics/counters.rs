@@ -1,12 +1,16 @@
 //! What a shard counts, from its start on.
 
-use super::label::{Dropped, EndedBy, Refusal, RestOutcome, Tally};
+use super::label::{AcceptPause, Dropped, EndedBy, Refusal, RestOutcome, Tally};
 
 /// Counts of one shard. They only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections accepted.
     pub connections_opened: u64,
+    /// Pauses in accepting.
+    pub accept_pauses: Tally<AcceptPause>,
+    /// Idle connections without a good credential that were closed to make room.
+    pub unauthenticated_closed: u64,
     /// Connections whose sockets are gone, by how they ended.
     pub connections_closed: Tally<EndedBy>,
     /// WebSockets whose `welcome` was queued.
@@ -33,6 +37,8 @@ pub struct Counters {
     pub rest_requests: Tally<RestOutcome>,
     /// Turns of the shard's loop.
     pub turns: u64,
+    /// Turns in which more had happened to sockets than the loop took in.
+    pub turns_cut_off: u64,
 }
 
 impl Counters {

@@ -154,6 +154,18 @@ label! {
     }
 }
 
+label! {
+    /// Why a listener took no connections for a moment.
+    AcceptPause as "cause" {
+        /// The descriptors that public connections may have are used up.
+        Descriptors = "descriptors",
+        /// As many connections as there may be without a credential wait for the server.
+        Unauthenticated = "unauthenticated",
+        /// The kernel refused.
+        Error = "error",
+    }
+}
+
 /// What was answered to a REST request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestOutcome {

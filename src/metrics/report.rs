@@ -14,6 +14,7 @@ pub fn shard(snapshot: &ShardSnapshot) -> Value {
         "shard": snapshot.shard,
         "cpuMs": snapshot.cpu_ns / 1_000_000,
         "connections": gauges.connections,
+        "connectionsUnauthenticated": gauges.connections_unauthenticated,
         "channels": gauges.channels,
         "peers": gauges.peers,
         "connectionsBlocked": gauges.connections_blocked,
@@ -23,6 +24,8 @@ pub fn shard(snapshot: &ShardSnapshot) -> Value {
         "rightsVersion": gauges.rights_version,
         "totals": {
             "connectionsOpened": counters.connections_opened,
+            "acceptPauses": tally(&counters.accept_pauses),
+            "unauthenticatedClosed": counters.unauthenticated_closed,
             "connectionsClosed": tally(&counters.connections_closed),
             "handshakes": counters.handshakes,
             "handshakesRefused": tally(&counters.handshakes_refused),
@@ -37,6 +40,7 @@ pub fn shard(snapshot: &ShardSnapshot) -> Value {
             "meshMessages": counters.mesh_sent,
             "restRequests": tally(&counters.rest_requests),
             "turns": counters.turns,
+            "turnsCutOff": counters.turns_cut_off,
         },
         "latencies": latencies([&snapshot.metrics.latencies]),
     })

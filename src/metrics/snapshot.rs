@@ -17,6 +17,8 @@ pub struct ShardMetrics {
 pub struct Gauges {
     /// Connections in whatever stage.
     pub connections: usize,
+    /// Those of them that have not shown a good credential.
+    pub connections_unauthenticated: usize,
     /// Channels that it owns.
     pub channels: usize,
     /// Peers that it owns.

@@ -103,10 +103,15 @@ fn shard_label(snapshot: &ShardSnapshot) -> (&'static str, String) {
 
 fn append_gauges(page: &mut Page, all: &[ShardSnapshot]) {
     type Gauge = (&'static str, &'static str, fn(&Gauges) -> u64);
-    let gauges: [Gauge; 8] = [
+    let gauges: [Gauge; 9] = [
         ("connections", "Connections now.", |it| {
             it.connections as u64
         }),
+        (
+            "connections_unauthenticated",
+            "Connections that have not shown a good credential.",
+            |it| it.connections_unauthenticated as u64,
+        ),
         ("channels", "Channels with subscribers.", |it| {
             it.channels as u64
         }),
@@ -155,7 +160,7 @@ fn append_cpu(page: &mut Page, all: &[ShardSnapshot]) {
 
 fn append_counters(page: &mut Page, all: &[ShardSnapshot]) {
     type Counter = (&'static str, &'static str, fn(&Counters) -> u64);
-    let counters: [Counter; 11] = [
+    let counters: [Counter; 13] = [
         ("connections_opened_total", "Connections accepted.", |it| {
             it.connections_opened
         }),
@@ -196,6 +201,16 @@ fn append_counters(page: &mut Page, all: &[ShardSnapshot]) {
         ("loop_turns_total", "Turns of the shard's loop.", |it| {
             it.turns
         }),
+        (
+            "unauthenticated_closed_total",
+            "Idle connections without a credential that were closed to make room.",
+            |it| it.unauthenticated_closed,
+        ),
+        (
+            "loop_turns_cut_off_total",
+            "Turns that left some of what had happened to sockets to the next one.",
+            |it| it.turns_cut_off,
+        ),
         ("replies_total", "Answers to clients' own messages.", |it| {
             it.replies
         }),
@@ -215,6 +230,11 @@ fn append_tallies(page: &mut Page, all: &[ShardSnapshot]) {
         "connections_closed_total",
         "Connections ended, by close code; 1006: without one; http: never a WebSocket.",
         |it| &it.connections_closed,
+    );
+    tally.append(
+        "accept_pauses_total",
+        "Pauses in accepting, by cause.",
+        |it| &it.accept_pauses,
     );
     tally.append(
         "handshakes_refused_total",
@@ -340,6 +360,6 @@ mod tests {
                 assert_eq!(declared.last(), Some(&name));
             }
         }
-        assert_eq!(declared.len(), 8 + 1 + 11 + 4 + 2 * Stage::ALL.len());
+        assert_eq!(declared.len(), 9 + 1 + 13 + 5 + 2 * Stage::ALL.len());
     }
 }

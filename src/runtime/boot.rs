@@ -22,7 +22,7 @@ use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, CommandSender, Done, commands};
-use crate::runtime::descriptors;
+use crate::runtime::descriptors::{self, PublicDescriptors};
 use crate::runtime::listener::{Endpoint, bind_all};
 use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
@@ -199,6 +199,8 @@ impl Shards {
             drained,
             endpoints,
         };
+        let public = PublicDescriptors::new(count);
+        let public = Arc::new(public);
         let options = Arc::new(options);
         let all = by_shard.into_iter().zip(links).zip(wakes).enumerate();
         for (number, ((listeners, (mesh_out, mesh_in)), wake)) in all {
@@ -215,7 +217,7 @@ impl Shards {
                 limits: options.limits.clone(),
             };
             let core = options.cores[number % options.cores.len()];
-            let options = options.clone();
+            let (options, descriptors) = (options.clone(), public.clone());
             let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{number}"))
                 .io_memory(0)
@@ -231,6 +233,7 @@ impl Shards {
                         commands,
                         control: options.control.clone(),
                         wake,
+                        descriptors,
                     };
                     let Err(error) = ShardLoop::new(parts).and_then(ShardLoop::run) else {
                         return;

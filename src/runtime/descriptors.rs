@@ -1,11 +1,16 @@
-//! Room for descriptors, made before there are connections.
+//! Descriptors: room for them, made before there are connections, and a bound on how many of them
+//! connections may take.
 //!
 //! The kernel doubles a process's table of descriptors as they are used up, and with several
 //! threads it waits for an RCU grace period each time: accepts, and so the shard's connections,
 //! stood still for 4 to 42 ms in a storm of connects (`tuning/tls.md`).
+//!
+//! Public connections stop some tens below the limit, so that the admin listener, the store and
+//! the log always get theirs: who operates a full server must be able to look at it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -20,5 +25,89 @@ pub fn make_room() {
     if let Ok(any) = File::open("/dev/null") {
         // Closed at once: the table does not shrink.
         let _ = rustix::io::fcntl_dupfd_cloexec(&any, highest);
+    }
+}
+
+/// Descriptors that public connections leave free: those of the admin listener's 64 connections,
+/// and 32 for the store, the certificates, the configuration and whatever is read in between.
+const RESERVE: usize = 96;
+/// Where the limit is so low that the reserve would be most of it: one part in so many.
+const RESERVE_SHARE: usize = 4;
+
+/// Descriptors that a shard opens when it starts: its ring, and glommio's three with their
+/// eventfds and timers. 10 were counted.
+const PER_SHARD: usize = 10;
+
+/// What all shards together take for public connections.
+#[derive(Debug)]
+pub struct PublicDescriptors {
+    open: AtomicUsize,
+    open_max: usize,
+}
+
+impl PublicDescriptors {
+    /// None is taken yet. Those that are open now, and those of the shards that are about to
+    /// start, are not for connections.
+    #[must_use]
+    pub fn new(shard_count: u16) -> Self {
+        let limit = getrlimit(Resource::Nofile).current;
+        let open_now = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self::beside(open_now + usize::from(shard_count) * PER_SHARD, limit)
+    }
+
+    fn beside(open_now: usize, limit: Option<u64>) -> Self {
+        let limit = limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
+        let reserve = RESERVE.min(limit / RESERVE_SHARE);
+        Self {
+            open: AtomicUsize::new(0),
+            open_max: limit.saturating_sub(open_now + reserve).max(1),
+        }
+    }
+
+    /// Whether another connection may be accepted. Shards that ask at the same time may all do
+    /// so: the reserve is larger than their number counts.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.open_max
+    }
+
+    /// A connection was accepted.
+    pub fn opened(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection's descriptor is closed.
+    pub fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_a_reserve() {
+        for (open_now, limit, max) in [
+            (30, Some(20_000), 20_000 - 30 - RESERVE),
+            (30, Some(256), 256 - 30 - 64),
+            (30, Some(31), 1),
+            (30, None, usize::MAX - 30 - RESERVE),
+        ] {
+            assert_eq!(PublicDescriptors::beside(open_now, limit).open_max, max);
+        }
+    }
+
+    #[test]
+    fn there_is_room_again_when_a_descriptor_is_closed() {
+        let descriptors = PublicDescriptors::beside(2, Some(4));
+        assert!(descriptors.has_room());
+        descriptors.opened();
+        assert!(!descriptors.has_room());
+        descriptors.closed();
+        assert!(descriptors.has_room());
+        assert!(PublicDescriptors::new(2).has_room());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::config::{self, Config, RejectWith};
+use crate::config::{self, Config, LimitsConfig, RejectWith};
 use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
@@ -315,6 +315,7 @@ fn options(
             keep_alive_ms: rest.keep_alive_ms,
             ping_after_ms: limits.ping_after_ms,
             drop_after_ms: limits.drop_after_ms,
+            unauthenticated_connections_max: unauthenticated_per_shard(limits, machine),
         },
         reject_with_close: config.auth.reject_with == RejectWith::Close,
         accept_bare_key_id: rest.accept_bare_key_id,
@@ -324,6 +325,17 @@ fn options(
         rights: control.rights(),
         clock: Clock::start(),
     }
+}
+
+/// Each shard's share of the connections that may be there without a good credential: the kernel
+/// spreads connects evenly. 0 in the configuration is a quarter of the descriptors.
+fn unauthenticated_per_shard(limits: &LimitsConfig, machine: &Machine) -> usize {
+    let quarter = machine.open_files_max.map_or(u64::MAX, |files| files / 4);
+    let max = match limits.unauthenticated_connections {
+        0 => usize::try_from(quarter).unwrap_or(usize::MAX),
+        most => most as usize,
+    };
+    max.div_ceil(machine.shard_count.into())
 }
 
 /// Addresses as a list for people.

@@ -23,15 +23,19 @@ use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands};
+use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::flush_queue::FlushQueue;
+use crate::runtime::handshakes::Handshakes;
+use crate::runtime::heard::{Heard, Look};
 use crate::runtime::listener::Listeners;
 use crate::runtime::mesh::{MeshIn, MeshOut};
-use crate::runtime::ring::{RingEvent, SocketRing};
+use crate::runtime::read_queue::ReadQueue;
+use crate::runtime::ring::{Reaped, RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer};
 use crate::runtime::transport::{Stage, Transports};
 use crate::runtime::wake::Wake;
 use crate::shard::effect::Effects;
-use crate::shard::input::Input;
+use crate::shard::input::{HandshakeStep, Input};
 use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
 
@@ -39,10 +43,6 @@ use measure::Measuring;
 
 /// Bytes read from one socket at once. One buffer serves the whole shard.
 const SCRATCH_BYTES: usize = 64 * 1_024;
-/// Sockets read in one turn.
-const READS_PER_TURN_MAX: usize = 128;
-/// Bytes read in one turn.
-const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// Messages of other shards handled in one turn: about 0.5 ms.
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
 
@@ -62,8 +62,11 @@ pub struct ShardLoop {
     wake: Arc<Wake>,
     scratch: Box<[u8]>,
     events: Vec<RingEvent>,
-    to_read: VecDeque<ConnectionId>,
-    to_handshake: VecDeque<ConnectionId>,
+    to_read: ReadQueue,
+    heard: Heard,
+    /// When the next turn should begin, in milliseconds on the monotonic clock.
+    due_ms: u64,
+    to_handshake: Handshakes,
     to_flush: FlushQueue,
     /// Connections that wait at a fence, and until when.
     fenced: VecDeque<(u64, ConnectionId)>,
@@ -101,6 +104,8 @@ pub struct Parts {
     pub control: Option<ControlHandle>,
     /// Ends the loop's sleep.
     pub wake: Arc<Wake>,
+    /// What all shards take for connections.
+    pub descriptors: Arc<PublicDescriptors>,
 }
 
 impl ShardLoop {
@@ -119,7 +124,7 @@ impl ShardLoop {
             clock: parts.clock,
             ring,
             listeners: parts.listeners,
-            sockets: Sockets::default(),
+            sockets: Sockets::new(parts.descriptors),
             transports: parts.transports,
             mesh_out: parts.mesh_out,
             mesh_in: parts.mesh_in,
@@ -128,8 +133,10 @@ impl ShardLoop {
             wake: parts.wake,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             events: Vec::new(),
-            to_read: VecDeque::new(),
-            to_handshake: VecDeque::new(),
+            to_read: ReadQueue::default(),
+            heard: Heard::new(parts.clock.now().mono_ms),
+            due_ms: u64::MAX,
+            to_handshake: Handshakes::default(),
             to_flush: FlushQueue::default(),
             fenced: VecDeque::new(),
             batch: Vec::new(),
@@ -158,15 +165,18 @@ impl ShardLoop {
 
     fn turn(&mut self) -> io::Result<()> {
         let (now, began_ns) = self.begin_turn();
-        self.shake_hands(now);
         let mut events = std::mem::take(&mut self.events);
-        self.ring.reap(&mut events)?;
+        let reaped = self.ring.reap(&mut events)?;
+        let count = events.len();
         for event in events.drain(..) {
-            self.ring_event(event)?;
+            self.ring_event(event, now)?;
         }
         self.events = events;
+        self.looked(reaped, count, now);
+        self.shake_hands(now)?;
         self.accept(now)?;
         self.read_sockets(now);
+        self.heard.read(|mark| self.to_read.is_past(mark));
         self.take_mesh(now);
         self.take_commands(now)?;
         if self
@@ -174,6 +184,7 @@ impl ShardLoop {
             .next_deadline_ms()
             .is_some_and(|at| at <= now.mono_ms)
         {
+            self.shard.judge_until(self.heard.until_ms());
             self.handle(Input::Time, now);
         }
         self.resume_listeners(now);
@@ -187,6 +198,21 @@ impl ShardLoop {
         self.report_drained();
         self.end_turn(began_ns);
         Ok(())
+    }
+
+    /// The ring has brought so many events, and those who are to be read stand in line.
+    fn looked(&mut self, reaped: Reaped, events: usize, now: Now) {
+        let is_whole = reaped == Reaped::All;
+        if !is_whole {
+            self.shard.metrics().counters.turns_cut_off += 1;
+        }
+        let look = Look {
+            is_whole,
+            events,
+            watched: self.sockets.len(),
+            mark: self.to_read.mark(),
+        };
+        self.heard.looked(now.mono_ms, look);
     }
 
     fn handle(&mut self, input: Input<'_>, now: Now) {
@@ -205,7 +231,7 @@ impl ShardLoop {
             || self.stopped
     }
 
-    fn ring_event(&mut self, event: RingEvent) -> io::Result<()> {
+    fn ring_event(&mut self, event: RingEvent, now: Now) -> io::Result<()> {
         match event {
             RingEvent::Connecting { listener, last } => self.connecting(listener, last),
             RingEvent::Ready {
@@ -218,7 +244,7 @@ impl ShardLoop {
                 if let Some(socket) = self.sockets.get_mut(connection) {
                     socket.hung_up |= hung_up;
                 }
-                self.ready(connection, readable, writable, last)
+                self.ready(connection, (readable, writable, last), now)
             }
             // Dealt with where the batch was sent.
             RingEvent::SentShort { .. } => Ok(()),
@@ -228,9 +254,8 @@ impl ShardLoop {
     fn ready(
         &mut self,
         id: ConnectionId,
-        readable: bool,
-        writable: bool,
-        last: bool,
+        (readable, writable, last): (bool, bool, bool),
+        now: Now,
     ) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(id) else {
             return Ok(());
@@ -253,12 +278,12 @@ impl ShardLoop {
             self.ring.watch(id, raw)?;
         }
         if readable {
-            self.queue_read(id);
+            self.queue_read(id, now);
         }
         Ok(())
     }
 
-    fn queue_read(&mut self, id: ConnectionId) {
+    fn queue_read(&mut self, id: ConnectionId, now: Now) {
         let Some(socket) = self.sockets.get_mut(id) else {
             return;
         };
@@ -266,68 +291,75 @@ impl ShardLoop {
             socket.ready_ns = self.measuring.turn_began_ns();
             match &socket.transport {
                 Some(transport) if transport.stage() == Stage::Opening => {
-                    self.to_handshake.push_back(id);
+                    self.to_handshake.push(id, transport.has_begun());
+                    let step = HandshakeStep::Due;
+                    let due = Input::Handshake {
+                        connection: id,
+                        step,
+                    };
+                    self.handle(due, now);
                 }
-                _ => self.to_read.push_back(id),
+                _ => self.to_read.push(id, socket.hung_up),
             }
         }
     }
 
     fn read_sockets(&mut self, now: Now) {
-        let mut bytes_read = 0;
-        for _ in 0..READS_PER_TURN_MAX.min(self.to_read.len()) {
-            let Some(id) = self.to_read.pop_front() else {
-                return;
-            };
-            let Some(socket) = self.sockets.get_mut(id) else {
-                continue;
-            };
-            if socket.transport.is_some() {
-                bytes_read += self.read_transported(id, now);
-                if bytes_read >= READ_BYTES_PER_TURN_MAX {
-                    return;
+        self.to_read.begin_turn();
+        while let Some(id) = self.to_read.pop() {
+            let bytes = self.read_socket(id, now);
+            self.to_read.spend(bytes);
+        }
+    }
+
+    /// Reads one socket once. Returns how many bytes there were.
+    fn read_socket(&mut self, id: ConnectionId, now: Now) -> usize {
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return 0;
+        };
+        if socket.transport.is_some() {
+            return self.read_transported(id, now);
+        }
+        if socket.closing || !self.shard.wants_input(id) {
+            // Read again when the shard says so.
+            socket.queued_to_read = false;
+            return 0;
+        }
+        let ready_ns = socket.ready_ns;
+        self.begin_read(ready_ns);
+        let Some(socket) = self.sockets.get_mut(id) else {
+            return 0;
+        };
+        match socket.receive(&mut self.scratch) {
+            Transfer::Bytes(count) => {
+                let more = socket.has_more(count, self.scratch.len());
+                socket.queued_to_read = more;
+                if more {
+                    self.to_read.push(id, socket.hung_up);
                 }
-                continue;
+                let bytes = &mut self.scratch[..count];
+                let input = Input::Received {
+                    connection: id,
+                    bytes,
+                };
+                self.shard.handle(input, now, &mut self.effects);
+                self.end_spans();
+                self.count_received(count);
+                count
             }
-            if socket.closing || !self.shard.wants_input(id) {
-                // Read again when the shard says so.
+            Transfer::WouldBlock => {
                 socket.queued_to_read = false;
-                continue;
+                0
             }
-            let ready_ns = socket.ready_ns;
-            self.begin_read(ready_ns);
-            let Some(socket) = self.sockets.get_mut(id) else {
-                continue;
-            };
-            match socket.receive(&mut self.scratch) {
-                Transfer::Bytes(count) => {
-                    let more = socket.has_more(count, self.scratch.len());
-                    socket.queued_to_read = more;
-                    if more {
-                        self.to_read.push_back(id);
-                    }
-                    let bytes = &mut self.scratch[..count];
-                    let input = Input::Received {
-                        connection: id,
-                        bytes,
-                    };
-                    self.shard.handle(input, now, &mut self.effects);
-                    self.end_spans();
-                    self.count_received(count);
-                    bytes_read += count;
-                }
-                Transfer::WouldBlock => socket.queued_to_read = false,
-                Transfer::Ended => {
-                    socket.queued_to_read = false;
-                    self.handle(Input::Ended { connection: id }, now);
-                }
-                Transfer::Broken => {
-                    socket.queued_to_read = false;
-                    self.effects.abort.push(id);
-                }
+            Transfer::Ended => {
+                socket.queued_to_read = false;
+                self.handle(Input::Ended { connection: id }, now);
+                0
             }
-            if bytes_read >= READ_BYTES_PER_TURN_MAX {
-                return;
+            Transfer::Broken => {
+                socket.queued_to_read = false;
+                self.effects.abort.push(id);
+                0
             }
         }
     }
@@ -400,7 +432,7 @@ impl ShardLoop {
         }
         self.end_fan_outs();
         for id in std::mem::take(&mut self.effects.readable) {
-            self.queue_read(id);
+            self.queue_read(id, now);
         }
         for id in std::mem::take(&mut self.effects.abort) {
             self.close(id, now)?;
@@ -497,6 +529,9 @@ impl ShardLoop {
         }
         socket.closing = true;
         socket.shutdown(libc::SHUT_RDWR);
+        if socket.is_shaking_hands() {
+            self.to_handshake.end();
+        }
         self.measuring.unblocked(id);
         self.ring.unwatch(id)?;
         self.handle(Input::Closed { connection: id }, now);

@@ -2,8 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use crate::ids::ConnectionId;
+use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::ring::SLOT_BITS;
 use crate::runtime::transport::Transport;
 
@@ -51,6 +53,18 @@ impl Socket {
     #[must_use]
     pub fn has_more(&self, count: usize, room: usize) -> bool {
         count == room || self.hung_up
+    }
+
+    /// Whether a TLS handshake on it was begun and is not complete.
+    #[must_use]
+    pub fn is_shaking_hands(&self) -> bool {
+        self.transport.as_ref().is_some_and(|it| it.has_begun())
+    }
+
+    /// Whether a peer has hung up before a TLS handshake was begun: it would come to nothing.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.hung_up && self.transport.as_ref().is_some_and(|it| it.is_untouched())
     }
 
     /// Whether an outbox may be written to it as it is.
@@ -133,11 +147,13 @@ fn transfer(count: libc::ssize_t) -> Option<Transfer> {
 }
 
 /// The sockets of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     count: usize,
+    /// Those of all shards, counted.
+    descriptors: Arc<PublicDescriptors>,
 }
 
 #[derive(Debug)]
@@ -147,6 +163,23 @@ struct Slot {
 }
 
 impl Sockets {
+    /// None yet.
+    #[must_use]
+    pub fn new(descriptors: Arc<PublicDescriptors>) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            descriptors,
+        }
+    }
+
+    /// Whether the process has a descriptor to spare for another connection.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.descriptors.has_room()
+    }
+
     /// Adds a socket and numbers it; `None` when no number is free.
     pub fn insert(
         &mut self,
@@ -176,6 +209,7 @@ impl Sockets {
             closing: false,
         });
         self.count += 1;
+        self.descriptors.opened();
         Some(ConnectionId {
             slot,
             generation: entry.generation,
@@ -210,7 +244,14 @@ impl Sockets {
             self.slots[id.slot as usize].socket = None;
             self.free.push(id.slot);
             self.count -= 1;
+            self.descriptors.closed();
         }
+    }
+
+    /// How many there are, those included that wait for the end of their polls.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether there are none.

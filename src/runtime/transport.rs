@@ -65,6 +65,7 @@ impl Transports {
             tls: tls.map(TlsSession::new).transpose()?,
             unsent: Vec::new(),
             refused: false,
+            has_begun: false,
         })))
     }
 
@@ -123,6 +124,8 @@ pub struct Transport {
     /// Bytes to be sent before all others.
     pub unsent: Vec<u8>,
     refused: bool,
+    /// The server has made its first step of the handshake.
+    has_begun: bool,
 }
 
 /// A proxy that has not said yet for whom it speaks.
@@ -198,6 +201,18 @@ impl Transport {
         }
     }
 
+    /// Whether the server has made its first step of a TLS handshake, and waits for the peer's.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun && self.stage() == Stage::Opening
+    }
+
+    /// Whether the peer has to say something before the server's first step of a TLS handshake.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.tls.is_some() && self.proxy.is_none() && !self.has_begun
+    }
+
     /// Bytes that belong in front of the next input: the caller copies them there.
     #[must_use]
     pub fn held(&self) -> &[u8] {
@@ -240,7 +255,10 @@ impl Transport {
             return received(client, Next::Plain);
         };
         match tls.receive(input, plaintext, &mut self.unsent) {
-            Ok(Progress::Handshaking | Progress::Open) => received(client, Next::Same),
+            Ok(Progress::Handshaking | Progress::Open) => {
+                self.has_begun |= !self.unsent.is_empty();
+                received(client, Next::Same)
+            }
             Ok(Progress::PeerClosed) => received(client, Next::Ended),
             Err(fault) => {
                 self.refused = true;

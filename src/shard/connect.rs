@@ -296,6 +296,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        self.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
             self.count_refusal(label::Refusal::AppSuspended);

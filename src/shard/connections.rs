@@ -48,6 +48,10 @@ pub struct Connection {
     pub ping: Ping,
     /// How it takes what its socket has no room for.
     pub blocked: Blocked,
+    /// Since when its peer has been awaited.
+    pub awaited: Awaited,
+    /// Whether it has shown a credential that was found good.
+    pub has_shown_credential: bool,
     /// The earliest timer entry that still means this connection; later ones are stale.
     pub timer_ms: u64,
     /// Why its input is held back, if it is.
@@ -74,6 +78,15 @@ pub enum Ping {
         /// When.
         at_ms: u64,
     },
+}
+
+/// Whose turn it is, on a connection that has not shown a credential yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The peer's, since then, as its deadlines count.
+    Since(u64),
+    /// The server's, to go on with a handshake; the peer has that many milliseconds left.
+    NotNow(u64),
 }
 
 /// Where in its life a connection is.

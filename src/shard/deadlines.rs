@@ -28,6 +28,10 @@ const PROGRESS_MS: u64 = 10_000;
 /// queue of 1 MiB is gone after 18 minutes at the latest.
 const PROGRESS_BYTES: usize = 10 * 1_024;
 
+/// When a deadline is looked at again for which it is too early, because not everything has been
+/// read yet.
+const LOOK_AGAIN_MS: u64 = 20;
+
 /// What waits because a peer's socket has no room for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocked {
@@ -99,6 +103,13 @@ impl Shard {
     /// in a socket have come.
     pub fn forgive(&mut self, late_ms: u64) {
         self.forgiven_ms += late_ms;
+    }
+
+    /// Whatever peers had sent by that time, in milliseconds on the monotonic clock, has been
+    /// told: nobody is judged yet for not having sent something by a later one. Without this,
+    /// peers are judged by the clock.
+    pub fn judge_until(&mut self, mono_ms: u64) {
+        self.heard_ms = mono_ms;
     }
 
     /// The time that peers are measured by, in milliseconds.
@@ -276,24 +287,40 @@ impl Shard {
                 .connections
                 .get(id)
                 .map_or(NEVER_MS, |it| self.deadline(it));
-            if deadline_ms <= now.mono_ms {
-                self.due(id, now, effects);
+            if deadline_ms <= now.mono_ms && !self.due(id, now, effects) {
+                self.look_again(id, now.mono_ms + LOOK_AGAIN_MS);
+                continue;
             }
             self.arm(id);
         }
     }
 
-    /// A connection's deadline has come.
-    fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+    /// Notices the connection's deadline at that time.
+    fn look_again(&mut self, id: ConnectionId, at_ms: u64) {
+        self.timers.insert(at_ms, id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.timer_ms = at_ms;
+        }
+    }
+
+    /// A connection's deadline has come. Returns whether something was done about it: it is not
+    /// while what the peer may have sent in time has not been read.
+    fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) -> bool {
         let peer_ms = self.peer_ms(now);
+        let heard_ms = self.heard_ms.saturating_sub(self.forgiven_ms);
         let Some(connection) = self.connections.get(id) else {
-            return;
+            return true;
         };
         if self.output_deadline(connection) <= peer_ms {
             tracing::debug!(remote = %connection.remote, "dropped: reads nothing");
-            return self.drop_peer(id, effects);
+            self.drop_peer(id, effects);
+            return true;
         }
+        let is_heard = self.input_deadline(connection) <= heard_ms;
         match &connection.stage {
+            Stage::Http(_) | Stage::Closing { .. } | Stage::Lingering { .. } if !is_heard => {
+                return false;
+            }
             Stage::Http(_) => self.http_deadline(id, now, effects),
             Stage::Registering(..) => {}
             Stage::Closing { .. } | Stage::Lingering { .. } => effects.abort.push(id),
@@ -308,11 +335,13 @@ impl Shard {
                 } else if self.input_deadline(connection) <= peer_ms {
                     match connection.ping {
                         Ping::None => self.ping(id, effects),
+                        Ping::Queued | Ping::Written { .. } if !is_heard => return false,
                         Ping::Queued | Ping::Written { .. } => self.drop_peer(id, effects),
                     }
                 }
             }
         }
+        true
     }
 
     fn ping(&mut self, id: ConnectionId, effects: &mut Effects) {

@@ -132,6 +132,9 @@ impl Shard {
         };
         let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
         let admitted = self.admit_request(remote, head, &target, framing, now);
+        if let Ok(Admitted::Key { .. }) = &admitted {
+            self.show_credential(id);
+        }
         let too_long = matches!(framing, BodyFraming::Length(length) if length > body_bytes_max);
         if let Err(refusal) = &admitted
             && (too_long || expects_continue)

@@ -7,6 +7,18 @@ use crate::domain::rights::Rights;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::mesh_message::MeshMessage;
 
+/// A step of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeStep {
+    /// Bytes of the peer wait for the server.
+    Due,
+    /// The server has dealt with them: it waits for the peer.
+    Taken {
+        /// It has said something itself, or the handshake is complete.
+        answered: bool,
+    },
+}
+
 /// Everything that may happen to a shard. Time is told with each input.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -17,12 +29,22 @@ pub enum Input<'a> {
         /// The client's address.
         remote: IpAddr,
     },
+    /// There are more connections without a good credential than there may be: an idle one gives
+    /// way, if there is any.
+    MakeRoom,
     /// A trusted proxy says for whom it speaks on a connection.
     Proxied {
         /// Which.
         connection: ConnectionId,
         /// The client's address.
         client: IpAddr,
+    },
+    /// A step of what comes before the first request: a TLS handshake, a proxy's header.
+    Handshake {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What happened.
+        step: HandshakeStep,
     },
     /// Bytes came. They may be changed in place.
     Received {

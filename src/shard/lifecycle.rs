@@ -12,7 +12,9 @@ use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connections::{Connection, Held, Http, Ping, Session, Stage, owner_shard};
+use crate::shard::connections::{
+    Awaited, Connection, Held, Http, Ping, Session, Stage, owner_shard,
+};
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Effects;
 use crate::shard::encode;
@@ -25,7 +27,13 @@ use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
 const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
 
 impl Shard {
-    pub(in crate::shard) fn accepted(&mut self, id: ConnectionId, remote: IpAddr, now: Now) {
+    pub(in crate::shard) fn accepted(
+        &mut self,
+        id: ConnectionId,
+        remote: IpAddr,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let now_ms = self.peer_ms(now);
         let deadline_ms = now_ms + self.config.limits.head_timeout_ms;
         self.connections.insert(Connection {
@@ -36,6 +44,8 @@ impl Shard {
             outbox: Outbox::default(),
             stage: Stage::Http(Http::awaiting_request(deadline_ms, self.stamp_ns, false)),
             received_ms: now_ms,
+            awaited: Awaited::Since(now_ms),
+            has_shown_credential: false,
             ping: Ping::None,
             blocked: Blocked::default(),
             timer_ms: NEVER_MS,
@@ -45,6 +55,7 @@ impl Shard {
             ended_by: EndedBy::HTTP,
         });
         self.metrics.counters.connections_opened += 1;
+        self.stranger_accepted(id, now, effects);
         self.arm(id);
     }
 
@@ -79,6 +90,7 @@ impl Shard {
     pub(in crate::shard) fn closed(&mut self, id: ConnectionId, effects: &mut Effects) {
         self.end_session(id, effects);
         if let Some(connection) = self.connections.remove(id) {
+            self.forget_stranger(&connection);
             let closed = &mut self.metrics.counters.connections_closed;
             closed.add(connection.ended_by);
         }

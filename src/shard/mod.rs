@@ -11,6 +11,7 @@ mod direct;
 pub mod effect;
 mod encode;
 pub mod fan_out;
+mod handshake;
 mod home;
 mod http;
 mod http_date;
@@ -30,4 +31,5 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod unauthenticated;
 mod usage;

@@ -32,6 +32,7 @@ use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish, Slices};
 use crate::shard::rest::Rest;
+use crate::shard::unauthenticated::Unauthenticated;
 use crate::shard::usage::Usage;
 
 /// Randomness for peer ids, given to the shard from outside.
@@ -84,6 +85,8 @@ pub struct ShardLimits {
     pub ping_after_ms: u64,
     /// The connection is dropped after that long without any.
     pub drop_after_ms: u64,
+    /// Connections of this shard that have not shown a good credential.
+    pub unauthenticated_connections_max: usize,
 }
 
 /// Connections whose held input goes on in one turn: each has up to a read and a message of it.
@@ -127,6 +130,7 @@ pub struct Shard {
     pub(in crate::shard) slow: Vec<ConnectionId>,
     /// Connections whose held input may go on.
     pub(in crate::shard) resumable: VecDeque<ConnectionId>,
+    pub(in crate::shard) unauthenticated: Unauthenticated,
     pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
     pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
     pub(in crate::shard) next_operation: u64,
@@ -139,6 +143,8 @@ pub struct Shard {
     pub(in crate::shard) metrics: Box<ShardMetrics>,
     /// See [`forgive`](Self::forgive).
     pub(in crate::shard) forgiven_ms: u64,
+    /// See [`judge_until`](Self::judge_until).
+    pub(in crate::shard) heard_ms: u64,
     /// See [`stamp`](Self::stamp).
     pub(in crate::shard) stamp_ns: u64,
     /// How many turns have ended, wrapping.
@@ -187,6 +193,7 @@ impl Shard {
             grown: Vec::new(),
             slow: Vec::new(),
             resumable: VecDeque::new(),
+            unauthenticated: Unauthenticated::default(),
             sends: AHashMap::new(),
             scopes: AHashMap::new(),
             next_operation: 0,
@@ -197,6 +204,7 @@ impl Shard {
             http_date: HttpDate::default(),
             metrics: Box::default(),
             forgiven_ms: 0,
+            heard_ms: u64::MAX,
             stamp_ns: 0,
             turn: 0,
             loopback: VecDeque::new(),
@@ -208,8 +216,12 @@ impl Shard {
     /// Handles one input completely.
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
         match input {
-            Input::Accepted { connection, remote } => self.accepted(connection, remote, now),
+            Input::Accepted { connection, remote } => {
+                self.accepted(connection, remote, now, effects)
+            }
+            Input::MakeRoom => self.make_room(now, effects),
             Input::Proxied { connection, client } => self.proxied(connection, client),
+            Input::Handshake { connection, step } => self.handshake(connection, step, now),
             Input::Received { connection, bytes } => self.received(connection, bytes, now, effects),
             Input::Ended { connection } => self.stream_ended(connection, now, effects),
             Input::Written { connection, count } => self.written(connection, count, now, effects),

@@ -108,6 +108,7 @@ impl Cluster {
                 keep_alive_ms: 60_000,
                 ping_after_ms: 30_000,
                 drop_after_ms: 75_000,
+                unauthenticated_connections_max: 1_000,
             },
         };
         change(&mut config);

@@ -451,3 +451,4 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
 }
 
 mod counts;
+mod strangers;

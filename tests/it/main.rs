@@ -13,6 +13,7 @@ mod support;
 
 mod admin_api;
 mod admin_changes;
+mod bounds;
 mod commands;
 mod commands_refused;
 mod connect;

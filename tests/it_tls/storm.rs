@@ -1,12 +1,12 @@
-//! Established connections while 2,000 clients connect.
+//! Storms of handshakes: those who are there already, and those who come.
 
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
-use rcgen::PKCS_ECDSA_P256_SHA256;
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection};
@@ -60,6 +60,82 @@ fn a_storm_of_handshakes_starves_nobody() {
     let worst = trips[trips.len() - 1];
     assert!(trips.len() > 20, "{} round trips in {took:?}", trips.len());
     assert!(worst < took / 4, "{worst:?} of {took:?}");
+}
+
+/// Clients that connect at once: their handshakes take the server several times as long as a
+/// client has for its request.
+const CLIENTS: usize = 500;
+const HEAD_TIMEOUT_MS: u64 = 250;
+
+/// One of them, and how far it is.
+struct Visitor {
+    stream: TcpStream,
+    tls: ClientConnection,
+    answer: Vec<u8>,
+    is_over: bool,
+}
+
+impl Visitor {
+    /// It sends its part at once, and its request as soon as it may.
+    fn new(config: &Arc<ClientConfig>, address: SocketAddr) -> Self {
+        let name = ServerName::try_from(HOST).unwrap();
+        let mut tls = ClientConnection::new(config.clone(), name).unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        tls.writer().write_all(request).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        tls.write_tls(&mut stream).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self {
+            stream,
+            tls,
+            answer: Vec::new(),
+            is_over: false,
+        }
+    }
+
+    /// Goes on as far as what has come allows.
+    fn go_on(&mut self) {
+        match self.tls.read_tls(&mut self.stream) {
+            Ok(0) => self.is_over = true,
+            Ok(_) => {
+                let state = self.tls.process_new_packets().unwrap();
+                let mut plaintext = vec![0; state.plaintext_bytes_to_read()];
+                self.tls.reader().read_exact(&mut plaintext).unwrap();
+                self.answer.extend(plaintext);
+                while self.tls.wants_write() {
+                    self.tls.write_tls(&mut self.stream).unwrap();
+                }
+                self.is_over |= !self.answer.is_empty();
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.is_over = true,
+        }
+    }
+}
+
+#[test]
+fn everybody_who_comes_in_a_storm_is_served() {
+    let site = Site::new(&PKCS_RSA_SHA256);
+    let sections = TLS.replace("shards = 4", "shards = 1").replace(
+        "head_timeout_ms = 10000",
+        &format!("head_timeout_ms = {HEAD_TIMEOUT_MS}"),
+    );
+    let server = site.serve(&sections);
+    let config = site.client(&[&TLS13]);
+    let mut visitors: Vec<_> = (0..CLIENTS)
+        .map(|_| Visitor::new(&config, server.address))
+        .collect();
+    let begun = Instant::now();
+    while visitors.iter().any(|it| !it.is_over) {
+        assert!(begun.elapsed() < PATIENCE, "a storm without an end");
+        for visitor in visitors.iter_mut().filter(|it| !it.is_over) {
+            visitor.go_on();
+        }
+    }
+    let served = visitors
+        .iter()
+        .filter(|it| it.answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(served.count(), CLIENTS);
 }
 
 fn send_first_flight(config: &Arc<ClientConfig>, mut stream: &TcpStream) {

@@ -123,6 +123,7 @@ impl World {
                     keep_alive_ms: 60_000,
                     ping_after_ms: 30_000,
                     drop_after_ms: 75_000,
+                    unauthenticated_connections_max: 1_000,
                 },
             };
             let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));

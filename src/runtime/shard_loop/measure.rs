@@ -53,6 +53,7 @@ impl ShardLoop {
     /// A turn begins. Answers when.
     pub(super) fn begin_turn(&mut self) -> (Now, u64) {
         let (now, began_ns) = self.clock.now_and_ns();
+        self.forgive_lateness(now);
         self.shard.stamp(began_ns);
         self.to_flush.begin_turn();
         self.measuring.turn_began_ns = began_ns;
@@ -163,6 +164,7 @@ impl ShardLoop {
         let waiting = queued.filter(|id| !blocked.contains(id)).chain(blocked);
         let gauges = Gauges {
             connections,
+            connections_unauthenticated: self.shard.unauthenticated_count(),
             channels,
             peers,
             connections_blocked: blocked.len(),

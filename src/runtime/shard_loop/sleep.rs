@@ -5,24 +5,56 @@ use std::io;
 use std::time::Duration;
 
 use super::ShardLoop;
+use crate::domain::throttle::Throttle;
+use crate::domain::time::Now;
 
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
+/// A turn that begins so much later than it should is the process's own stall: ten times the
+/// longest turns of a storm.
+const LATE_MS: u64 = 500;
+
+/// What the log says about it, for all shards.
+static STOOD_STILL: Throttle = Throttle::new();
 
 impl ShardLoop {
+    /// A turn begins: if it does so late, peers are not to blame for what they did not do, or did
+    /// not get, meanwhile.
+    pub(super) fn forgive_lateness(&mut self, now: Now) {
+        let late_ms = now.mono_ms.saturating_sub(self.due_ms);
+        if late_ms >= LATE_MS {
+            self.shard.forgive(late_ms);
+            if let Some(times) = STOOD_STILL.pass(now.mono_ms) {
+                let shard = self.shard.number();
+                tracing::warn!(
+                    shard,
+                    late_ms,
+                    times,
+                    "the shard stood still: the process was stopped, or had no core to run on"
+                );
+            }
+        }
+        // Unless there is nothing to do until later.
+        self.due_ms = now.mono_ms;
+    }
+
     /// Sleeps until there is something to do.
     pub(super) fn sleep(&mut self) -> io::Result<()> {
         self.wake.prepare_to_sleep();
         if self.mesh_in.is_empty() && self.commands.is_empty() {
-            let timeout = self.until_next_deadline();
+            let now_ms = self.clock.now().mono_ms;
+            let timeout = self.until_next_deadline(now_ms);
+            if now_ms.saturating_sub(self.due_ms) < LATE_MS {
+                let slept_ms = timeout.map_or(u64::MAX, |timeout| timeout.as_millis() as u64);
+                self.due_ms = now_ms.saturating_add(slept_ms);
+            }
             self.ring.wait(timeout)?;
         }
         self.wake.awake();
         Ok(())
     }
 
-    fn until_next_deadline(&self) -> Option<Duration> {
-        let now_ms = self.clock.now().mono_ms;
+    fn until_next_deadline(&self, now_ms: u64) -> Option<Duration> {
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
         let deadlines = self.shard.next_deadline_ms().into_iter();
         let deadline_ms = deadlines.chain(paused).chain(self.next_fence_ms()).min();

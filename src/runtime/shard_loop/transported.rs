@@ -2,14 +2,15 @@
 
 use std::io;
 
-use super::{READS_PER_TURN_MAX, ShardLoop};
+use super::ShardLoop;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::label;
-use crate::runtime::sockets::Transfer;
-use crate::runtime::transport::{Next, Received, Refusal, Stage};
-use crate::shard::input::Input;
+use crate::runtime::read_queue::READS_PER_TURN_MAX;
+use crate::runtime::sockets::{Socket, Transfer};
+use crate::runtime::transport::{Next, Received, Refusal, Stage, Transport};
+use crate::shard::input::{HandshakeStep, Input};
 use crate::shard::outbox::Finish;
 use crate::tls::TlsFault;
 
@@ -45,20 +46,69 @@ fn warn_of_proxy(cause: &Refusal, now: Now) {
     }
 }
 
+/// How far a transport was before it got something.
+#[derive(Clone, Copy)]
+struct Before {
+    has_begun: bool,
+    unsent: usize,
+}
+
+impl Before {
+    fn of(transport: &Transport) -> Self {
+        Self {
+            has_begun: transport.has_begun(),
+            unsent: transport.unsent.len(),
+        }
+    }
+}
+
 impl ShardLoop {
-    /// A step of a handshake costs a hundred times what a message does, so handshakes have a
-    /// queue of their own, and each turn begins with one step. What comes for established
-    /// connections meanwhile is read and written before the next one, and however much that is,
-    /// handshakes keep a share of the core.
-    pub(super) fn shake_hands(&mut self, now: Now) {
+    /// A step of a handshake costs a hundred times what a message does, so each turn makes one.
+    /// What comes for established connections meanwhile is read and written before the next one,
+    /// and however much that is, handshakes keep a share of the core.
+    pub(super) fn shake_hands(&mut self, now: Now) -> io::Result<()> {
         for _ in 0..READS_PER_TURN_MAX.min(self.to_handshake.len()) {
-            let Some(id) = self.to_handshake.pop_front() else {
-                return;
+            let Some(id) = self.to_handshake.pop() else {
+                break;
             };
+            if self.sockets.get(id).is_some_and(Socket::is_given_up) {
+                self.close(id, now)?;
+                continue;
+            }
             if self.read_transported(id, now) > 0 {
-                return;
+                break;
             }
         }
+        let sockets = &self.sockets;
+        let is_under_way = |id| {
+            sockets
+                .get(id)
+                .is_some_and(|it| it.is_shaking_hands() && !it.closing)
+        };
+        if let Some(id) = self.to_handshake.give_way(now.mono_ms, is_under_way) {
+            self.close(id, now)?;
+        }
+        Ok(())
+    }
+
+    /// The transport of a connection that was opening has dealt with what the peer sent.
+    fn step_taken(&mut self, id: ConnectionId, before: Before, now: Now) {
+        let Some(socket) = self.sockets.get(id) else {
+            return;
+        };
+        let has_begun = socket.is_shaking_hands();
+        let transport = socket.transport.as_ref();
+        let is_open = transport.is_none_or(|it| it.stage() == Stage::Open);
+        let has_spoken = transport.is_some_and(|it| it.unsent.len() > before.unsent);
+        match (before.has_begun, has_begun) {
+            (false, true) => self.to_handshake.begin(id, now.mono_ms),
+            (true, false) => self.to_handshake.end(),
+            _ => {}
+        }
+        let answered = is_open || has_spoken;
+        let step = HandshakeStep::Taken { answered };
+        let connection = id;
+        self.handle(Input::Handshake { connection, step }, now);
     }
 
     /// Reads one socket once. Answers how many bytes there were.
@@ -82,20 +132,27 @@ impl ShardLoop {
         let Some(transport) = &socket.transport else {
             return 0;
         };
+        let before = Before::of(transport);
         let held = transport.held().len();
         self.scratch[..held].copy_from_slice(transport.held());
         let room = self.scratch.len() - held;
         match socket.receive(&mut self.scratch[held..]) {
             Transfer::Bytes(count) => {
-                if socket.has_more(count, room) {
-                    self.queue_read(id);
-                }
+                let more = socket.has_more(count, room);
                 self.received_transported(id, held + count, now);
+                if more {
+                    self.queue_read(id, now);
+                }
                 self.end_spans();
                 self.count_received(count);
                 count
             }
-            Transfer::WouldBlock => 0,
+            Transfer::WouldBlock => {
+                if !is_open {
+                    self.step_taken(id, before, now);
+                }
+                0
+            }
             Transfer::Ended => {
                 self.handle(Input::Ended { connection: id }, now);
                 0
@@ -116,6 +173,7 @@ impl ShardLoop {
             return;
         };
         let was_open = transport.stage() == Stage::Open;
+        let before = Before::of(transport);
         let mut plaintext = std::mem::take(&mut self.transports.plaintext);
         let Received { client, next } =
             transport.receive(&mut self.scratch[..count], &mut plaintext);
@@ -124,6 +182,9 @@ impl ShardLoop {
         }
         if matches!(next, Next::Plain) {
             socket.transport = None;
+        }
+        if !was_open {
+            self.step_taken(id, before, now);
         }
         if let Some(client) = client {
             let client = Input::Proxied {

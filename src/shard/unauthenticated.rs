@@ -1,0 +1,120 @@
+//! Connections that have not shown a good credential: how many there may be, and which of them
+//! gives way.
+//!
+//! Anybody can open such connections, so they are bounded by themselves: over the bound the
+//! oldest idle one is closed for each that is accepted. Idle is one whose peer has been awaited
+//! for a second: its request is not there, or not whole, however it dribbles. One that waits for
+//! the server is never closed for that; while there is no idle one, nobody new is to be accepted.
+
+use std::collections::VecDeque;
+
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::shard::connections::{Awaited, Connection, Held, Stage};
+use crate::shard::effect::Effects;
+use crate::shard::state::Shard;
+
+/// How long a peer must have been awaited before its connection gives way: longer than a round
+/// trip around the world.
+const IDLE_MS: u64 = 1_000;
+/// Connections that are looked at for one that gives way.
+const LOOKS_MAX: usize = 32;
+/// How many of the entries may be of connections that are no longer meant.
+const STALE_ENTRIES_MAX: usize = 1_024;
+
+/// See the top of this file.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Unauthenticated {
+    /// How many there are.
+    count: usize,
+    /// They, the oldest first, among others that have ended or shown a credential since.
+    oldest: VecDeque<ConnectionId>,
+}
+
+impl Shard {
+    /// Whether the bound is kept. If not, nobody is to be accepted.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.unauthenticated.count <= self.config.limits.unauthenticated_connections_max
+    }
+
+    /// How many connections have not shown a good credential.
+    #[must_use]
+    pub fn unauthenticated_count(&self) -> usize {
+        self.unauthenticated.count
+    }
+
+    /// A connection was accepted that has shown nothing yet.
+    pub(in crate::shard) fn stranger_accepted(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let strangers = &mut self.unauthenticated;
+        strangers.count += 1;
+        strangers.oldest.push_back(id);
+        if strangers.oldest.len() > strangers.count + STALE_ENTRIES_MAX {
+            let connections = &self.connections;
+            let is_meant = |id: &ConnectionId| connections.get(*id).is_some_and(is_stranger);
+            strangers.oldest.retain(is_meant);
+        }
+        if !self.accepts() {
+            self.make_room(now, effects);
+        }
+    }
+
+    /// A connection has shown a good credential.
+    pub(in crate::shard) fn show_credential(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut connection.has_shown_credential, true)
+        {
+            self.unauthenticated.count -= 1;
+        }
+    }
+
+    /// A connection is gone.
+    pub(in crate::shard) fn forget_stranger(&mut self, connection: &Connection) {
+        if is_stranger(connection) {
+            self.unauthenticated.count -= 1;
+        }
+    }
+
+    /// Closes the oldest idle connection without a credential, if there is one.
+    pub(in crate::shard) fn make_room(&mut self, now: Now, effects: &mut Effects) {
+        let now_ms = self.peer_ms(now);
+        for _ in 0..LOOKS_MAX.min(self.unauthenticated.oldest.len()) {
+            let Some(id) = self.unauthenticated.oldest.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get(id).filter(|it| is_stranger(it)) else {
+                continue;
+            };
+            if is_idle(connection, now_ms) {
+                tracing::debug!(remote = %connection.remote, "idle without a credential: closed");
+                self.metrics.counters.unauthenticated_closed += 1;
+                // It counts no longer, although its socket is only about to be closed.
+                self.show_credential(id);
+                effects.abort.push(id);
+                return;
+            }
+            self.unauthenticated.oldest.push_back(id);
+        }
+    }
+}
+
+fn is_stranger(connection: &Connection) -> bool {
+    !connection.has_shown_credential
+}
+
+fn is_idle(connection: &Connection, now_ms: u64) -> bool {
+    let Awaited::Since(since_ms) = connection.awaited else {
+        return false;
+    };
+    let is_being_answered = match connection.stage {
+        Stage::Http(_) => connection.held.has(Held::REQUEST),
+        Stage::Registering(_) => true,
+        Stage::Open(_) | Stage::Closing { .. } | Stage::Lingering { .. } => false,
+    };
+    !is_being_answered && since_ms + IDLE_MS <= now_ms
+}

@@ -1,0 +1,125 @@
+//! What the process bounds as a whole: time that it was stopped, descriptors, strangers.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::raw::{Raw, handshake};
+use crate::support::server::{Server, ringmesh};
+use crate::support::setup::Setup;
+use crate::support::until;
+
+/// Longer than any deadline of the test, by more than a stall is noticed after.
+const STALL: Duration = Duration::from_millis(3_700);
+
+#[test]
+fn whatever_arrived_while_the_process_stood_still_is_served() {
+    let setup = Setup::new(2).set("limits.head_timeout_ms", 3_000);
+    let setup = setup.set("limits.ping_after_ms", 1_000);
+    let server = setup.set("limits.drop_after_ms", 3_500).start();
+    let mut members: Vec<_> = (0..100)
+        .map(|at| server.quiet_peer(&format!("{at}")))
+        .collect();
+    let mut strangers: Vec<_> = (0..500).map(|_| server.raw()).collect();
+    until("all are accepted", || {
+        let page = server.admin().call("GET", "/metrics", None).body;
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("ringmesh_connections{"));
+        let counts = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+        counts.sum::<u32>() == 600
+    });
+    server.signal(Signal::STOP);
+    for stranger in &mut strangers {
+        stranger.write("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    sleep(STALL);
+    server.signal(Signal::CONT);
+    for stranger in &mut strangers {
+        assert_eq!(stranger.response().status, 200);
+    }
+    // Whoever was silent for longer than a silent connection lives was never asked.
+    for member in &mut members {
+        member.subscribe("a");
+    }
+}
+
+/// A server that may open so many files.
+fn with_files(setup: Setup, count: u32) -> Server {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {count} && exec \"$0\" serve --config \"$1\"");
+    let program = ringmesh();
+    command
+        .args(["-c", &script])
+        .arg(program.get_program())
+        .arg(setup.config());
+    Server::start(command, setup)
+}
+
+fn metric(server: &Server, line: &str) -> u64 {
+    let page = server.admin().call("GET", "/metrics", None).body;
+    let value = page.lines().find_map(|it| it.strip_prefix(line));
+    value.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn connections_leave_descriptors_for_those_who_look_after_the_server() {
+    let mut server = with_files(Setup::new(1), 256);
+    let pauses = "ringmesh_accept_pauses_total{shard=\"0\",cause=\"descriptors\"}";
+    let mut clients: Vec<_> = (0..240)
+        .map(|_| {
+            let mut client = server.raw();
+            client.write(handshake("/v1?key=pk_live_a", ""));
+            client
+        })
+        .collect();
+    until("accepting pauses", || metric(&server, pauses) > 2);
+    let open = metric(&server, "ringmesh_process_open_fds");
+    assert!(open < 256 - 32, "{open} of 256 descriptors are open");
+    let admins: Vec<_> = (0..16).map(|_| Raw::open(server.admin_address())).collect();
+    assert_eq!(server.admin().call("GET", "/readyz", None).status, 200);
+    drop(admins);
+    // Those who wait get in when others leave.
+    let others = clients.split_off(100);
+    for mut client in clients {
+        assert_eq!(client.response().status, 101);
+    }
+    for mut client in others {
+        assert_eq!(client.response().status, 101);
+    }
+    server.signal(Signal::TERM);
+    assert!(server.exit_status().success());
+    let log = server.log.all();
+    let warnings = log
+        .lines()
+        .filter(|it| it.contains("nobody is accepted until"));
+    assert_eq!(warnings.count(), 1, "one in a minute: {log}");
+}
+
+#[test]
+fn idle_strangers_give_way_to_those_who_come() {
+    // A quarter of the descriptors.
+    let server = with_files(Setup::new(1), 400);
+    let mut idle: Vec<_> = (0..100).map(|_| server.raw()).collect();
+    let member = server.quiet_peer("a");
+    let mut next: Vec<_> = (0..20).map(|_| server.raw()).collect();
+    for client in &mut next {
+        client.write("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+    }
+    let closed = metric(
+        &server,
+        "ringmesh_unauthenticated_closed_total{shard=\"0\"}",
+    );
+    assert!((20..=22).contains(&closed), "{closed}");
+    for client in &mut idle[..20] {
+        client.ends_somehow();
+    }
+    assert_eq!(
+        metric(&server, "ringmesh_connections_unauthenticated{shard=\"0\"}"),
+        100
+    );
+    drop(member);
+}
