@@ -29,6 +29,9 @@ pub const TOKEN_LIFETIME_SEC_MAX: u64 = 86_400;
 pub const TOKEN_LEEWAY_SEC: u64 = 5;
 /// A token connection is closed this long before its effective expiry, in milliseconds.
 pub const TOKEN_EXPIRY_LEAD_MS: u64 = 250;
+/// The highest rate or burst that can be set, per second or at once: more than one core can
+/// handle.
+pub const RATE_MAX: u32 = 1_000_000;
 /// How long the server waits for the peer's close frame, in milliseconds.
 pub const CLOSE_HANDSHAKE_MS: u64 = 2_000;
 /// Bytes of a control frame's payload (RFC 6455, section 5.5).

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use super::error::ConfigError;
 use super::given::Given;
 use super::overrides::Environment;
-use super::secret::{SecretBytes, secret};
+use super::secret::{SecretBytes, SecretKind, secret};
 use super::section::Section;
 use super::settings::message_bucket;
 use crate::control::record::{
@@ -31,8 +31,10 @@ const NAME_BYTES_MAX: usize = 256;
 const KEYS_PER_APP_MAX: usize = 50;
 /// Channel patterns of a key.
 const PATTERNS: RangeInclusive<usize> = 1..=TOKEN_PATTERNS_MAX;
-/// Actions of a key.
+/// Actions of a publishable key, which has no use without any.
 const ACTIONS: RangeInclusive<usize> = 1..=TOKEN_PERMISSIONS_MAX;
+/// Actions of a secret key: without any it may kick peers and read usage.
+const SECRET_KEY_ACTIONS: RangeInclusive<usize> = 0..=TOKEN_PERMISSIONS_MAX;
 /// Origins of a key.
 const ORIGINS: RangeInclusive<usize> = 0..=100;
 /// TURN URLs of an app.
@@ -45,9 +47,10 @@ const TURN_TTL_SEC: RangeInclusive<u64> = 1..=30 * 86_400;
 const PERIOD_STARTS_UNIX: RangeInclusive<u64> = 0..=253_370_764_800;
 /// Lengths of a period, in days.
 const PERIOD_DAYS: RangeInclusive<u32> = 1..=3_660;
+/// What a list of texts is, for errors.
+const TEXTS: &str = "a list of texts";
 const SECRET_KEY_PREFIX: &str = "sk_id_";
 const PUBLISHABLE_KEY_PREFIX: &str = "pk_live_";
-const API_SECRET_PREFIX: &str = "sk_live_";
 /// Numbers that nobody reaches, and that fit into any file format.
 const COUNTS: RangeInclusive<u64> = 0..=1_000_000_000_000_000;
 
@@ -169,7 +172,13 @@ fn turn(
         .unwrap_or_default();
     check_count(&section, "urls", urls.len(), TURN_URLS)?;
     let ttl_sec = section.integer("ttl_sec", 86_400, TURN_TTL_SEC)?;
-    let Some(secret) = secret(&mut section, ["secret_file", "secret_env"], environment)? else {
+    let Some(secret) = secret(
+        &mut section,
+        ["secret_file", "secret_env"],
+        SecretKind::Shared,
+        environment,
+    )?
+    else {
         let text = "a shared secret is missing; give secret_file or secret_env".to_owned();
         return Err(section.conflict(&["urls"], text));
     };
@@ -213,6 +222,10 @@ fn key(
         let text = format!("{key_id} is of the other type by its prefix; remove this line");
         return Err(section.conflict(&["type"], text));
     }
+    let actions = match key_type {
+        KeyType::Secret => SECRET_KEY_ACTIONS,
+        KeyType::Publishable => ACTIONS,
+    };
     let record = KeyRecord {
         key_id,
         app_id: app_id.to_owned(),
@@ -221,7 +234,7 @@ fn key(
         channel_patterns: texts(section, "channel_patterns", PATTERNS, |pattern| {
             Pattern::parse(pattern).map(drop)
         })?,
-        actions: texts(section, "actions", ACTIONS, |action| {
+        actions: required_texts(section, "actions", actions, |action| {
             Actions::parse([action]).map(drop)
         })?,
         allowed_origins: texts(section, "allowed_origins", ORIGINS, |origin| {
@@ -232,8 +245,8 @@ fn key(
     };
     let signing_names = ["signing_secret_file", "signing_secret_env"];
     let api_names = ["api_secret_file", "api_secret_env"];
-    let signing_secret = secret(section, signing_names, environment)?;
-    let api_secret = secret(section, api_names, environment)?;
+    let signing_secret = secret(section, signing_names, SecretKind::Signing, environment)?;
+    let api_secret = secret(section, api_names, SecretKind::Api, environment)?;
     check_secrets(
         section,
         key_type,
@@ -243,13 +256,6 @@ fn key(
     if key_type == KeyType::Secret && !record.allowed_origins.is_empty() {
         let text = "only publishable keys are bound to origins; remove them here".to_owned();
         return Err(section.conflict(&["allowed_origins"], text));
-    }
-    if api_secret
-        .as_ref()
-        .is_some_and(|secret| !secret.starts_with(API_SECRET_PREFIX.as_bytes()))
-    {
-        let text = format!("an API secret begins with {API_SECRET_PREFIX}; this one does not");
-        return Err(section.conflict(&api_names, text));
     }
     Ok(DeclaredKey {
         record,
@@ -320,21 +326,36 @@ fn texts<E: Display>(
     counts: RangeInclusive<usize>,
     check: impl Fn(&str) -> Result<(), E>,
 ) -> Result<Vec<String>, ConfigError> {
-    let expected = "a list of texts";
-    let read = |given: Given<'_>| {
-        let texts = given
-            .items()?
-            .into_iter()
-            .map(|item| item.text().map(str::to_owned));
-        texts.collect::<Option<Vec<_>>>()
-    };
-    let texts = if counts.contains(&0) {
-        section
-            .value(key, expected, Some("[]"), read)?
-            .unwrap_or_default()
-    } else {
-        section.required(key, expected, read)?
-    };
+    if !counts.contains(&0) {
+        return required_texts(section, key, counts, check);
+    }
+    let texts = section.value(key, TEXTS, Some("[]"), text_list)?;
+    checked_texts(section, key, texts.unwrap_or_default(), counts, check)
+}
+
+/// The same, and it may not be left out: an empty list must be meant.
+fn required_texts<E: Display>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    counts: RangeInclusive<usize>,
+    check: impl Fn(&str) -> Result<(), E>,
+) -> Result<Vec<String>, ConfigError> {
+    let texts = section.required(key, TEXTS, text_list)?;
+    checked_texts(section, key, texts, counts, check)
+}
+
+fn text_list(given: Given<'_>) -> Option<Vec<String>> {
+    let texts = given.items()?.into_iter();
+    texts.map(|item| item.text().map(str::to_owned)).collect()
+}
+
+fn checked_texts<E: Display>(
+    section: &Section<'_>,
+    key: &'static str,
+    texts: Vec<String>,
+    counts: RangeInclusive<usize>,
+    check: impl Fn(&str) -> Result<(), E>,
+) -> Result<Vec<String>, ConfigError> {
     check_count(section, key, texts.len(), counts)?;
     let fault = |text: &String| check(text).err().map(|cause| format!("{text:?}: {cause}"));
     match texts.iter().find_map(fault) {

@@ -97,6 +97,8 @@ pub struct AdminConfig {
     pub token_file: PathBuf,
     /// Whether `/metrics` needs the token too.
     pub protect_metrics: bool,
+    /// Names by which it may be addressed, besides IP addresses and `localhost`; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// `[store]`

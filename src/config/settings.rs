@@ -16,6 +16,7 @@ use super::{
     AdminConfig, AuthConfig, Cidr, Config, LogConfig, LogFormat, RejectWith, RestConfig,
     ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps, limits,
 };
+use crate::limits::RATE_MAX;
 
 /// Where the server, its TLS and its admin API listen.
 const LISTEN: &str = "listen";
@@ -23,8 +24,10 @@ const LISTEN: &str = "listen";
 const ADMIN_PORT: u16 = 7464;
 /// More listeners than anybody has.
 const LISTENERS_MAX: usize = 64;
-/// Messages or requests per second, at once, or per window. More than one core can handle.
-pub(super) const RATES: RangeInclusive<u32> = 0..=1_000_000;
+/// Messages or requests per second, at once, or per window.
+pub(super) const RATES: RangeInclusive<u32> = 0..=RATE_MAX;
+/// Characters of a host name (RFC 1035, section 2.3.4).
+const HOST_CHARS: RangeInclusive<usize> = 1..=253;
 const SHARDS: RangeInclusive<u16> = 1..=1_024;
 /// Leaves a number of shards or cores to the server.
 const AUTO: &str = "auto";
@@ -44,8 +47,6 @@ const LEVELS: [(&str, Level); 5] = [
 pub(super) struct Defaults {
     listen: SocketAddr,
     data_dir: &'static str,
-    /// `None`: `admin.token` in the data directory.
-    token_file: Option<&'static str>,
     connects_per_address: u32,
 }
 
@@ -54,7 +55,6 @@ impl Defaults {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
             data_dir: "/var/lib/ringmesh",
-            token_file: Some("admin.token"),
             connects_per_address: 60,
         }
     }
@@ -63,7 +63,6 @@ impl Defaults {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             data_dir: "ringmesh-data",
-            token_file: None,
             connects_per_address: 0,
         }
     }
@@ -82,7 +81,7 @@ pub(super) fn resolve(
     let public = server.listen.iter().chain(tls_listen(tls.as_ref()));
     let config = Config {
         file: None,
-        admin: admin(root.section("admin")?, defaults, public, &store)?,
+        admin: admin(root.section("admin")?, public, &store)?,
         auth: auth(root.section("auth")?)?,
         rest: rest(root.section("rest")?)?,
         limits: limits::resolve(root.section("limits")?, defaults.connects_per_address)?,
@@ -222,7 +221,6 @@ fn tls_listen(tls: Option<&TlsConfig>) -> impl Iterator<Item = &SocketAddr> {
 
 fn admin<'c>(
     mut section: Section<'_>,
-    defaults: &Defaults,
     mut public: impl Iterator<Item = &'c SocketAddr>,
     store: &StoreConfig,
 ) -> Result<AdminConfig, ConfigError> {
@@ -241,30 +239,50 @@ fn admin<'c>(
         let text = format!("beside the public listeners, {overlap}; give one another port");
         return Err(section.conflict(&[LISTEN], text));
     }
-    let token_file = match defaults.token_file {
-        Some(name) => PathBuf::from(name),
-        None => store.data_dir.join("admin.token"),
-    };
+    let hosts = section.list(
+        "hosts",
+        "a host name such as ringmesh.internal, without a port",
+        Some("[]"),
+        host_name,
+    )?;
     let config = AdminConfig {
         listen,
-        token_file: section.path("token_file", &token_file)?,
+        token_file: path_or(
+            &mut section,
+            "token_file",
+            store.data_dir.join("admin.token"),
+        )?,
         protect_metrics: section.boolean("protect_metrics", false)?,
+        hosts: hosts.unwrap_or_default(),
     };
     section.finish();
     Ok(config)
 }
 
+/// A name that a `Host` header may have, in lower case.
+fn host_name(given: Given<'_>) -> Option<String> {
+    let name = given.text()?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let good = HOST_CHARS.contains(&name.len()) && name.bytes().all(allowed);
+    good.then(|| name.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// A path; left out or empty, the one given.
+fn path_or(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: PathBuf,
+) -> Result<PathBuf, ConfigError> {
+    let shown = format!("{default:?}");
+    let given = section.value(key, "a path", Some(&shown), |given| given.text())?;
+    let given = given.filter(|text| !text.is_empty());
+    Ok(given.map_or(default, |text| section.resolved(Path::new(text))))
+}
+
 fn store(mut section: Section<'_>, defaults: &Defaults) -> Result<StoreConfig, ConfigError> {
     let data_dir = section.path("data_dir", Path::new(defaults.data_dir))?;
     let in_data_dir = data_dir.join("master.key");
-    let shown = format!("{in_data_dir:?}");
-    let master_key_file = section
-        .value("master_key_file", "a path", Some(&shown), |given| {
-            given.text()
-        })?
-        .filter(|text| !text.is_empty())
-        .map(|text| section.resolved(Path::new(text)));
-    let master_key_file = master_key_file.unwrap_or(in_data_dir);
+    let master_key_file = path_or(&mut section, "master_key_file", in_data_dir)?;
     section.finish();
     Ok(StoreConfig {
         data_dir,

@@ -45,7 +45,10 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(config.server.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!((config.server.shards, config.server.cores), (None, None));
     assert_eq!(config.admin.listen, Some("127.0.0.1:7464".parse().unwrap()));
-    assert_eq!(config.admin.token_file, Path::new("/etc/rm/admin.token"));
+    assert_eq!(
+        config.admin.token_file,
+        Path::new("/var/lib/ringmesh/admin.token")
+    );
     assert_eq!(config.store.data_dir, Path::new("/var/lib/ringmesh"));
     assert_eq!(
         config.store.master_key_file,
@@ -90,6 +93,7 @@ const SAMPLES: &[Sample] = &[
     ("tls.key", r#""/k.pem""#, "/k.pem", |c| tls_path(c, |t| &t.key) == "/k.pem"),
     ("admin.listen", r#""""#, "", |c| c.admin.listen.is_none()),
     ("admin.token_file", r#""t""#, "t", |c| c.admin.token_file == Path::new("/etc/rm/t")),
+    ("admin.hosts", r#"["Rm.Example."]"#, "Rm.Example.", |c| c.admin.hosts == ["rm.example"]),
     ("admin.protect_metrics", "true", "true", |c| c.admin.protect_metrics),
     ("store.data_dir", r#""d""#, "d", |c| c.store.data_dir == Path::new("/etc/rm/d")),
     ("store.master_key_file", r#""m""#, "m", |c| {

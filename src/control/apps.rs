@@ -11,6 +11,9 @@ use super::store::Edit;
 use super::store::row::AppRow;
 use super::store::seal::Sealed;
 
+/// Apps in the store. Each change copies the registry, and each is listed in one answer.
+pub const APPS_MAX: usize = 10_000;
+
 pub(super) fn create(
     registry: &Registry,
     mut body: Object,
@@ -27,6 +30,10 @@ pub(super) fn create(
         return Err(ControlError::Conflict(format!(
             "there is an app {app_id:?} already"
         )));
+    }
+    if registry.apps().count() >= APPS_MAX {
+        let text = format!("there are {APPS_MAX} apps already: delete one");
+        return Err(ControlError::Conflict(text));
     }
     put(registry, input, &app_id, now_unix_ms / 1_000, None)
 }

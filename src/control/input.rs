@@ -5,10 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ControlError;
-use super::merge::{Object, merge, object_of, read, split_fixed};
+use super::merge::Null::{Refused, Removes};
+use super::merge::{
+    Field, Object, check_nulls, check_nulls_of_new, merge, object_of, read, split_fixed,
+};
 use super::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
 };
+use crate::limits::RATE_MAX;
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
@@ -31,6 +35,36 @@ const TURN_TTL_SEC_MAX: u64 = 30 * 86_400;
 const PERIOD_DAYS_MAX: u32 = 3_660;
 /// Last second that the calendar knows, Unix time: the year 9999 begins.
 const PERIOD_START_UNIX_MAX: u64 = 253_370_764_800;
+
+/// Every changeable field of an app.
+const APP_FIELDS: &[Field] = &[
+    ("name", Refused),
+    ("status", Refused),
+    ("plan", Refused),
+    ("plan.name", Removes),
+    ("plan.maxConcurrentConnections", Removes),
+    ("plan.maxMessagesPerPeriod", Removes),
+    ("plan.overagesAllowed", Refused),
+    ("plan.overagesEnabled", Refused),
+    ("plan.periodStartUnix", Removes),
+    ("plan.periodDays", Removes),
+    ("directScope", Refused),
+    ("turn", Removes),
+    ("turn.urls", Refused),
+    ("turn.secret", Refused),
+    ("turn.ttlSec", Refused),
+    ("limits", Removes),
+    ("limits.messageRate", Refused),
+    ("limits.messageBurst", Refused),
+];
+/// Every changeable field of a key.
+const KEY_FIELDS: &[Field] = &[
+    ("name", Refused),
+    ("channelPatterns", Refused),
+    ("actions", Refused),
+    ("allowedOrigins", Refused),
+    ("autoInjectTurn", Refused),
+];
 
 /// The changeable fields of an app. Without `Debug`: it may carry a TURN secret.
 #[derive(Serialize, Deserialize)]
@@ -110,6 +144,8 @@ impl AppInput {
     /// # Errors
     /// `Invalid`, naming the field.
     pub fn new(body: Object) -> Result<Self, ControlError> {
+        refuse_null_turn_secret(&body)?;
+        check_nulls_of_new(&body, APP_FIELDS)?;
         Self::merged(Object::new(), body)
     }
 
@@ -120,23 +156,21 @@ impl AppInput {
     pub fn patched(record: &AppRecord, mut patch: Object) -> Result<Self, ControlError> {
         let mut base = object_of(record)?;
         split_fixed(&mut base, &mut patch, &["appId", "createdAt"])?;
+        refuse_null_turn_secret(&patch)?;
+        check_nulls(&patch, APP_FIELDS)?;
         Self::merged(base, patch)
     }
 
     fn merged(mut base: Object, patch: Object) -> Result<Self, ControlError> {
-        if patch
-            .get("turn")
-            .and_then(|turn| turn.get("secret"))
-            .is_some_and(Value::is_null)
-        {
-            return Err(ControlError::field(
-                "turn.secret",
-                "cannot be removed; set turn to null instead",
-            ));
-        }
+        // A store of an earlier version may have half a period, which means none: that must
+        // not stand in the way of a patch of something else.
+        let plan_given = patch.contains_key("plan");
         merge(&mut base, patch);
         let mut input: Self = read(base)?;
         input.check()?;
+        if plan_given {
+            check_period(&input.plan)?;
+        }
         Ok(input)
     }
 
@@ -161,6 +195,7 @@ impl KeyInput {
             .ok_or_else(|| ControlError::field("type", "is required"))?;
         let key_type = serde_json::from_value(key_type)
             .map_err(|_| ControlError::field("type", "must be \"secret\" or \"publishable\""))?;
+        check_nulls_of_new(&body, KEY_FIELDS)?;
         let mut fields = Object::new();
         merge(&mut fields, body);
         let input: Self = read(fields)?;
@@ -179,6 +214,7 @@ impl KeyInput {
             &mut patch,
             &["keyId", "appId", "type", "createdAt"],
         )?;
+        check_nulls(&patch, KEY_FIELDS)?;
         merge(&mut fields, patch);
         let input: Self = read(fields)?;
         input.check(record.key_type)?;
@@ -252,7 +288,9 @@ fn check_key(
             ControlError::field(&format!("channelPatterns[{index}]"), &error.to_string())
         })?;
     }
-    check_count("actions", actions.len(), 1, ACTIONS_MAX)?;
+    // Without any action a secret key may kick peers and read usage.
+    let actions_min = usize::from(key_type == KeyType::Publishable);
+    check_count("actions", actions.len(), actions_min, ACTIONS_MAX)?;
     Actions::parse(actions.iter().map(String::as_str))
         .map_err(|error| ControlError::field("actions", &error.to_string()))?;
     if key_type == KeyType::Secret && !allowed_origins.is_empty() {
@@ -310,6 +348,33 @@ fn normalize_plan(plan: &mut PlanRecord) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// What the configuration refuses too: half a period would be shown, and months be billed.
+fn check_period(plan: &PlanRecord) -> Result<(), ControlError> {
+    let rule = "go together: give both, or neither for calendar months";
+    match (plan.period_start_unix, plan.period_days) {
+        (None, Some(_)) => Err(ControlError::field(
+            "plan.periodDays",
+            &format!("plan.periodStartUnix and it {rule}"),
+        )),
+        (Some(_), None) => Err(ControlError::field(
+            "plan.periodStartUnix",
+            &format!("plan.periodDays and it {rule}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_null_turn_secret(patch: &Object) -> Result<(), ControlError> {
+    let secret = patch.get("turn").and_then(|turn| turn.get("secret"));
+    if secret.is_some_and(Value::is_null) {
+        return Err(ControlError::field(
+            "turn.secret",
+            "cannot be removed; set turn to null instead",
+        ));
+    }
+    Ok(())
+}
+
 fn check_turn(urls: &[String], ttl_sec: u64, secret: Option<&str>) -> Result<(), ControlError> {
     const SCHEMES: [&str; 4] = ["turn:", "turns:", "stun:", "stuns:"];
     check_count("turn.urls", urls.len(), 1, TURN_URLS_MAX)?;
@@ -342,6 +407,17 @@ fn is_word(text: &str) -> bool {
 }
 
 fn check_limits(limits: &MessageLimits) -> Result<(), ControlError> {
+    for (field, value) in [
+        ("limits.messageRate", limits.message_rate),
+        ("limits.messageBurst", limits.message_burst),
+    ] {
+        if value > RATE_MAX {
+            return Err(ControlError::field(
+                field,
+                &format!("must be at most {RATE_MAX}"),
+            ));
+        }
+    }
     if limits.message_rate > 0 && limits.message_burst == 0 {
         return Err(ControlError::field(
             "limits.messageBurst",

@@ -54,6 +54,70 @@ pub fn merge(base: &mut Object, patch: Object) {
     }
 }
 
+/// What `null` does to a field in a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Null {
+    /// It takes the value away; the field is shown as `null` then.
+    Removes,
+    /// Nothing: the field always has a value. Many clients send `null` for "not set", and the
+    /// default may open what the value closes.
+    Refused,
+}
+
+/// A path with dots, and what `null` does there.
+pub type Field = (&'static str, Null);
+
+/// Checks the nulls of a patch against all fields that there are.
+///
+/// # Errors
+/// `Invalid`, naming the field: it always has a value, or there is none of that name.
+pub fn check_nulls(patch: &Object, fields: &[Field]) -> Result<(), ControlError> {
+    each_null(patch, "", fields, &mut |path, found| match found {
+        Some(Null::Removes) => Ok(()),
+        Some(Null::Refused) => Err(ControlError::field(
+            path,
+            "cannot be null; leave it out to keep what it is",
+        )),
+        None => Err(no_field(path)),
+    })
+}
+
+/// Checks the nulls of a new object, where they are as good as nothing.
+///
+/// # Errors
+/// `Invalid`: there is no field of that name.
+pub fn check_nulls_of_new(body: &Object, fields: &[Field]) -> Result<(), ControlError> {
+    each_null(body, "", fields, &mut |path, found| {
+        found.map(drop).ok_or_else(|| no_field(path))
+    })
+}
+
+fn no_field(path: &str) -> ControlError {
+    ControlError::field(path, "there is no such field")
+}
+
+/// Fields that are unknown and have a value are left to [`read`], with all in them.
+fn each_null(
+    object: &Object,
+    parent: &str,
+    fields: &[Field],
+    check: &mut impl FnMut(&str, Option<Null>) -> Result<(), ControlError>,
+) -> Result<(), ControlError> {
+    for (field, value) in object {
+        let path = format!("{parent}{field}");
+        let found = fields.iter().find(|(known, _)| *known == path);
+        let found = found.map(|(_, null)| *null);
+        match value {
+            Value::Null => check(&path, found)?,
+            Value::Object(inner) if found.is_some() => {
+                each_null(inner, &format!("{path}."), fields, check)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A record as the object that it is shown as.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle as Task;
 use tokio::time::Instant;
 
 use super::admin::pages::{Showcase, Site};
-use super::admin::{self, TokenError};
+use super::admin::{self, HostNames, TokenError};
 use super::compile::Compiler;
 use super::engine::Engine;
 use super::registry::Registry;
@@ -35,6 +35,9 @@ const SAVE_PART: u32 = 10;
 /// Usage is written this often, however slow the disk is.
 const SAVE_EVERY_MAX: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_secs(1);
+/// How long a taken port is tried, and the pause between two attempts.
+const PORT_TIME_MAX: Duration = Duration::from_secs(1);
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 /// Reports of shards that wait to be merged. A shard that finds it full keeps its counts for
 /// its next report.
 const REPORTS_MAX: usize = 1_024;
@@ -66,6 +69,8 @@ pub struct AdminOptions {
     pub token_file: PathBuf,
     /// Whether `/metrics` needs the token too.
     pub protect_metrics: bool,
+    /// Names that requests may be for, besides IP addresses and `localhost`; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// Why the control plane cannot start: one line that names cause and remedy.
@@ -107,7 +112,7 @@ pub struct ControlPlane {
     rights: Arc<Rights>,
     store: Store,
     ledger: Ledger,
-    admin: Option<(TcpListener, admin::Access)>,
+    admin: Option<(TcpListener, admin::Access, HostNames)>,
     clock: Clock,
     handle: ControlHandle,
     reports: mpsc::Receiver<Vec<UsageDelta>>,
@@ -206,7 +211,7 @@ impl ControlPlane {
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
             .as_ref()
-            .and_then(|(listener, _)| listener.local_addr().ok())
+            .and_then(|(listener, ..)| listener.local_addr().ok())
     }
 
     /// Starts the control thread. Call it from outside the shards: a thread inherits the core
@@ -224,11 +229,12 @@ impl ControlPlane {
         let engine = Engine::new(self.registry, store, self.ledger, shards, self.clock);
         let engine = Arc::new(engine);
         let (stop, stopped) = watch::channel(false);
-        let admin = self.admin.map(|(listener, access)| {
+        let admin = self.admin.map(|(listener, access, hosts)| {
             let showcase = self.handle.showcase.clone();
             admin::serve(
                 listener,
                 access,
+                hosts,
                 Arc::clone(&engine),
                 showcase,
                 stopped.clone(),
@@ -314,13 +320,29 @@ fn ended() -> ControlError {
     ControlError::Unavailable("the server is shutting down".into())
 }
 
-fn bind(options: AdminOptions) -> Result<(TcpListener, admin::Access), OpenError> {
+fn bind(options: AdminOptions) -> Result<(TcpListener, admin::Access, HostNames), OpenError> {
     let access = admin::Access::new(&options.token_file, options.protect_metrics);
     let access = access.map_err(OpenError::Token)?;
-    let listener = TcpListener::bind(options.listen)
+    let listener = listen(options.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| OpenError::Listen(options.listen, error))?;
-    Ok((listener, access))
+    Ok((listener, access, HostNames(options.hosts.into())))
+}
+
+/// Tries a taken port for a second: a killed predecessor's is free a moment after its end.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let deadline = std::time::Instant::now() + PORT_TIME_MAX;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && std::time::Instant::now() < deadline =>
+            {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn run(

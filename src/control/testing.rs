@@ -22,11 +22,17 @@ use crate::metrics::text::Page;
 pub struct StubShards {
     pub switched: Mutex<Vec<Arc<Rights>>>,
     pub unready: AtomicBool,
-    /// Held, a switch does not finish.
+    /// Held, a switch does not finish, and no metrics are told.
     pub gate: tokio::sync::Mutex<()>,
+    asked: AtomicU32,
 }
 
 impl StubShards {
+    /// How often metrics were asked for.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     pub fn rights(&self) -> Arc<Rights> {
         Arc::clone(self.switched.lock().unwrap().last().expect("a switch"))
     }
@@ -55,6 +61,8 @@ impl Shards for StubShards {
 
     fn metrics(&self) -> Later<'_, Page> {
         Box::pin(async {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let _open = self.gate.lock().await;
             let mut page = Page::default();
             page.sample("connections", &[("shard", "0".to_owned())], 3);
             page
@@ -134,6 +142,7 @@ pub fn options(dir: &Path) -> ControlOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token_file: dir.join("admin.token"),
             protect_metrics: false,
+            hosts: vec![],
         }),
         declared: Declared {
             file: Path::new("ringmesh.toml").into(),

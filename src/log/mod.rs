@@ -16,7 +16,7 @@ mod tests;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tracing::{Level, Subscriber};
@@ -108,18 +108,30 @@ fn dropped_line(format: LogFormat) -> fn(u64) -> String {
 }
 
 fn dropped_text(lines: u64) -> String {
-    format!(
-        "{:.3}  WARN {DROPPED} lines={lines}\n",
-        jiff::Timestamp::now()
-    )
+    format!("{:.3}  WARN {DROPPED} lines={lines}\n", now())
 }
 
 fn dropped_json(lines: u64) -> String {
-    let time = jiff::Timestamp::now();
+    let time = now();
     let event = json!({
         "timestamp": format!("{time:.3}"), "level": "WARN", "message": DROPPED, "lines": lines,
     });
     format!("{event}\n")
+}
+
+/// The time now. A clock beyond the calendar's end (the year 9999) or before its beginning
+/// shows its last or first moment.
+fn now() -> jiff::Timestamp {
+    timestamp(SystemTime::now())
+}
+
+fn timestamp(time: SystemTime) -> jiff::Timestamp {
+    let beyond = if time < SystemTime::UNIX_EPOCH {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    };
+    jiff::Timestamp::try_from(time).unwrap_or(beyond)
 }
 
 /// RFC 3339 with milliseconds, in UTC.
@@ -127,6 +139,6 @@ struct Utc;
 
 impl FormatTime for Utc {
     fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
-        write!(line, "{:.3}", jiff::Timestamp::now())
+        write!(line, "{:.3}", now())
     }
 }

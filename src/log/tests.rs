@@ -215,3 +215,16 @@ fn a_failed_write_ends_nothing_and_is_reported() {
         "{text}"
     );
 }
+
+#[test]
+fn a_clock_beyond_the_calendar_is_logged_with_its_last_moment() {
+    let year = Duration::from_secs(366 * 86_400);
+    let far = std::time::SystemTime::UNIX_EPOCH + 9_000 * year;
+    assert_eq!(super::timestamp(far), jiff::Timestamp::MAX);
+    let before = std::time::SystemTime::UNIX_EPOCH - 12_000 * year;
+    assert_eq!(super::timestamp(before), jiff::Timestamp::MIN);
+    assert_eq!(
+        super::timestamp(std::time::SystemTime::UNIX_EPOCH),
+        jiff::Timestamp::UNIX_EPOCH
+    );
+}

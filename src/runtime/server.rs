@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -238,8 +238,9 @@ fn control_options(config: &Config) -> ControlOptions {
         master_key_file: config.store.master_key_file.clone(),
         admin: config.admin.listen.map(|listen| AdminOptions {
             listen,
-            token_file: config.admin.token_file.clone(),
+            token_file: token_file(config),
             protect_metrics: config.admin.protect_metrics,
+            hosts: config.admin.hosts.clone(),
         }),
         declared: declared(config),
         clock: {
@@ -247,6 +248,27 @@ fn control_options(config: &Config) -> ControlOptions {
             Arc::new(move || clock.now())
         },
         store_gate: None,
+    }
+}
+
+/// The admin token's file: earlier versions made it beside the configuration, and one that is
+/// there goes on to be used where the data directory has none.
+fn token_file(config: &Config) -> PathBuf {
+    const NAME: &str = "admin.token";
+    let file = &config.admin.token_file;
+    let beside = config.file.as_deref().map(|it| it.with_file_name(NAME));
+    match beside {
+        Some(beside)
+            if *file == config.store.data_dir.join(NAME) && !file.exists() && beside.exists() =>
+        {
+            tracing::warn!(
+                path = %beside.display(),
+                "the admin token beside the configuration is used; move it to {}",
+                file.display()
+            );
+            beside
+        }
+        _ => file.clone(),
     }
 }
 

@@ -33,3 +33,4 @@ mod rest;
 mod signals;
 mod slow_consumer;
 mod startup;
+mod store;

@@ -39,7 +39,7 @@ class OpenApi(unittest.TestCase):
     """Every answer is one that the document announces, and none is a fault of the server."""
 
     def test_answers_are_as_the_document_says(self):
-        secrets = {"signing.secret": "sk_secret_of_the_fuzzed", "api.secret": API_SECRET}
+        secrets = {"signing.secret": "sk_secret_of_the_fuzzed_0123456789", "api.secret": API_SECRET}
         with Server(CONFIGURATION, secrets) as server:
             run = subprocess.run(
                 [

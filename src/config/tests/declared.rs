@@ -27,9 +27,11 @@ actions = ["publish"]
 fn directory() -> TempDir {
     let directory = TempDir::new().unwrap();
     for (name, bytes) in [
-        ("shop.secret", &b"sk_secret_1\r\n"[..]),
-        ("shop.api", b"sk_live_1\n"),
+        ("shop.secret", &b"sk_secret_1_0123456789abcdefghij\r\n"[..]),
+        ("shop.api", b"sk_live_1_0123456789abcdef\n"),
         ("turn.secret", b"turn"),
+        ("blank", b"0123456789abcdef0123456789abcdef \n"),
+        ("bare", b"sk_live_"),
         ("empty", b"\n"),
         ("long", &[b'x'; 5_000]),
     ] {
@@ -41,7 +43,10 @@ fn directory() -> TempDir {
 fn declare(text: &str) -> Result<Vec<DeclaredApp>, String> {
     let directory = directory();
     let path = directory.path().join("r.toml");
-    let variables = environment(&[("SHOP_API_SECRET", "sk_live_2"), ("SHOP_SIGNING", "s")]);
+    let variables = environment(&[
+        ("SHOP_API_SECRET", "sk_live_2_0123456789abcdef"),
+        ("SHOP_SIGNING", "s"),
+    ]);
     let in_directory = format!("{}/", directory.path().display());
     Config::from_text(&path, text, &variables)
         .map(|config| config.apps)
@@ -93,9 +98,12 @@ fn the_example_declares_every_field() {
     );
     assert_eq!(
         secret.signing_secret.as_ref().unwrap().as_slice(),
-        b"sk_secret_1"
+        b"sk_secret_1_0123456789abcdefghij"
     );
-    assert_eq!(secret.api_secret.as_ref().unwrap().as_slice(), b"sk_live_2");
+    assert_eq!(
+        secret.api_secret.as_ref().unwrap().as_slice(),
+        b"sk_live_2_0123456789abcdef"
+    );
 }
 
 #[test]
@@ -121,7 +129,7 @@ fn what_is_left_out_has_a_default() {
 #[test]
 fn no_secret_is_in_a_debug_text() {
     let shown = format!("{:?}", declare(&uncommented(EXAMPLE)).unwrap());
-    let bytes = format!("{:?}", b"sk_secret_1");
+    let bytes = format!("{:?}", b"sk_secret_1").replace(']', "");
     assert!(
         !shown.contains("sk_secret_1") && !shown.contains(&bytes),
         "{shown}"
@@ -174,7 +182,7 @@ fn ids_decide_what_a_key_is() {
         other,
         "r.toml:7: apps.keys.type: pk_live_shop is of the",
     );
-    let again = "\"sk_id_shop\"\nsigning_secret_env = \"SHOP_SIGNING\"\nactions = [\"send\"]\n\
+    let again = "\"sk_id_shop\"\nsigning_secret_file = \"shop.secret\"\nactions = [\"send\"]\n\
         channel_patterns = [\"a\"]\n[[apps.keys]]\nid = \"sk_id_shop\"";
     check_refused(
         "\"sk_id_shop\"",
@@ -275,12 +283,12 @@ fn secrets_come_from_exactly_one_place() {
     check_refused(
         line,
         "signing_secret_file = \"empty\"",
-        &format!("{keys}a secret has 1 to"),
+        &format!("{keys}empty: a secret has 1 to"),
     );
     check_refused(
         line,
         "signing_secret_file = \"long\"",
-        &format!("{keys}a secret has 1 to"),
+        &format!("{keys}long: a secret has 1 to"),
     );
     check_refused(
         line,
@@ -291,6 +299,27 @@ fn secrets_come_from_exactly_one_place() {
         line,
         "signing_secret_env = \"sk_secret_9\"",
         "r.toml:12: apps.keys.signing_secret_env: the variable it names is not set",
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"turn.secret\"",
+        &format!("{keys}turn.secret: a signing secret has at least 32 bytes, this one has 4"),
+    );
+    check_refused(
+        line,
+        "signing_secret_file = \"blank\"",
+        &format!("{keys}blank: the secret begins or ends with a blank"),
+    );
+    check_refused(
+        line,
+        "signing_secret_env = \"SHOP_SIGNING\"",
+        "r.toml:12: apps.keys.signing_secret_env: a signing secret has at least 32 bytes",
+    );
+    let bare = format!("{line}\napi_secret_file = \"bare\"");
+    check_refused(
+        line,
+        &bare,
+        "r.toml:13: apps.keys.api_secret_file: bare: an API secret has at least 16 random",
     );
     let both = format!("{line}\nsigning_secret_env = \"SHOP_SIGNING\"");
     check_refused(
@@ -317,7 +346,7 @@ fn secrets_come_from_exactly_one_place() {
     let apps = declare(&api).unwrap();
     assert_eq!(
         apps[0].keys[1].api_secret.as_ref().unwrap().as_slice(),
-        b"sk_live_1"
+        b"sk_live_1_0123456789abcdef"
     );
 }
 
@@ -356,4 +385,20 @@ fn plan_limits_and_turn_make_sense() {
     ] {
         check_refused(id, &format!("{id}\n{table}"), expected);
     }
+}
+
+#[test]
+fn a_secret_key_may_do_nothing_but_kick_and_read_usage_if_that_is_meant() {
+    let none = GOOD.replace("[\"publish\"]", "[]");
+    assert!(declare(&none).unwrap()[0].keys[1].record.actions.is_empty());
+    check_refused(
+        "[\"subscribe\"]",
+        "[]",
+        "r.toml:8: apps.keys.actions: 0 entries",
+    );
+    check_refused(
+        "actions = [\"publish\"]",
+        "",
+        "r.toml:10: apps.keys.actions: ",
+    );
 }

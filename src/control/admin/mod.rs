@@ -6,11 +6,15 @@
 
 mod access;
 mod answer;
+mod drain;
+mod host;
 pub mod pages;
+mod places;
 mod routes;
 mod server;
 
 pub use access::{Access, TokenError};
+pub use host::HostNames;
 pub use server::serve;
 
 #[cfg(test)]

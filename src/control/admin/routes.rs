@@ -1,8 +1,9 @@
 //! The routes of the admin API.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -10,12 +11,14 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::access::Access;
 use super::answer::{BODY_BYTES_MAX, Failure, object_of, optional_object_of};
+use super::places::{KNOWN_MAX, Place};
 use crate::control::engine::{Engine, writing_for};
 use crate::control::operation::{Operation, Outcome};
 use crate::control::record::{AppRecord, KeyRecord};
@@ -60,6 +63,7 @@ pub fn router(engine: Arc<Engine>, access: Access) -> Router {
             Failure::invalid(StatusCode::METHOD_NOT_ALLOWED, text)
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(Extension(Arc::new(Scrapes::default())))
         .layer(middleware::from_fn_with_state(Arc::new(access), authorize))
         .with_state(engine)
 }
@@ -75,7 +79,17 @@ async fn authorize(State(access): State<Arc<Access>>, request: Request, next: Ne
         .headers()
         .get(AUTHORIZATION)
         .map(|value| value.as_bytes());
-    if open || access.allows(authorization) {
+    let allowed = access.allows(authorization);
+    if allowed
+        && !request
+            .extensions()
+            .get()
+            .is_none_or(|place: &Arc<Place>| place.set_known())
+    {
+        let text = format!("{KNOWN_MAX} other requests are under way");
+        return Failure::unavailable(text).into_response();
+    }
+    if open || allowed {
         return next.run(request).await;
     }
     let mut response = Failure::unauthorized().into_response();
@@ -207,13 +221,36 @@ async fn stats(State(engine): AppState) -> Result<Response, Failure> {
     }
 }
 
-async fn metrics(State(engine): AppState) -> Result<Response, Failure> {
-    let Ok(mut page) = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await
-    else {
-        return Err(Failure::unavailable("a shard did not answer in time"));
-    };
-    append_store(&mut page, engine.store());
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], page.into_string()).into_response())
+async fn metrics(
+    State(engine): AppState,
+    Extension(scrapes): Extension<Arc<Scrapes>>,
+) -> Result<Response, Failure> {
+    let page = scrapes.page(&engine).await?;
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], page).into_response())
+}
+
+/// Scrapes need no token and cost every shard a copy of its metrics. So one is under way at a
+/// time, and those that came before it began share it.
+#[derive(Default)]
+struct Scrapes(Mutex<Option<(Instant, Bytes)>>);
+
+impl Scrapes {
+    async fn page(&self, engine: &Engine) -> Result<Bytes, Failure> {
+        let asked = Instant::now();
+        let mut last = self.0.lock().await;
+        if let Some((_, page)) = last.as_ref().filter(|(begun, _)| *begun >= asked) {
+            return Ok(page.clone());
+        }
+        let begun = Instant::now();
+        let told = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await;
+        let Ok(mut page) = told else {
+            return Err(Failure::unavailable("a shard did not answer in time"));
+        };
+        append_store(&mut page, engine.store());
+        let page = Bytes::from(page.into_string());
+        *last = Some((begun, page.clone()));
+        Ok(page)
+    }
 }
 
 fn append_store(page: &mut Page, store: &WriterState) {

@@ -1,7 +1,7 @@
 //! The admin listener's connections: HTTP/1.1 by hyper, within bounds.
 //!
-//! A client that sends nothing, sends slowly or does not read is cut off; while all places are
-//! taken the next ones wait in the kernel's backlog.
+//! A client that sends nothing, sends slowly or does not read is cut off, and gives way to the
+//! next when places run out.
 
 use std::net::TcpListener;
 use std::pin::pin;
@@ -10,21 +10,26 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::access::Access;
+use super::drain::share;
+use super::host::{self, HostNames};
 use super::pages::{self, Showcase};
+use super::places::{Place, Places};
 use super::routes::router;
 use crate::control::engine::Engine;
 
-/// Connections at the same time.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a request head may take, and a connection may be idle.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the first request head of a connection may take.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a connection may be idle between requests, the next head included.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a request head.
 const HEAD_BYTES_MAX: usize = 24 * 1_024;
 /// A connection takes its last request this long after its first byte; clients reconnect.
@@ -40,6 +45,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: TcpListener,
     access: Access,
+    hosts: HostNames,
     engine: Arc<Engine>,
     showcase: Showcase,
     mut stopped: watch::Receiver<bool>,
@@ -48,24 +54,20 @@ pub async fn serve(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "admin listener"),
     };
-    let router = router(engine, access).layer(from_fn_with_state(showcase, pages::serve));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let router = router(engine, access)
+        .layer(from_fn_with_state(showcase, pages::serve))
+        .layer(from_fn_with_state(hosts, host::check));
+    let places = Arc::new(Places::default());
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             _ = stopped.changed() => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
                 let (router, stopped) = (router.clone(), stopped.clone());
-                tokio::spawn(async move {
-                    converse(stream, router, stopped).await;
-                    drop(place);
-                });
+                let place = Arc::new(places.take());
+                tokio::spawn(converse(stream, place, router, stopped));
             }
             Err(error) => {
                 tracing::debug!(%error, "admin accept");
@@ -74,26 +76,54 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     // Connections that do not end in time are cut off with the runtime.
-    let _ = tokio::time::timeout(STOP_TIME_MAX, places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(STOP_TIME_MAX, places.all_left()).await;
 }
 
-async fn converse(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn converse(
+    stream: TcpStream,
+    place: Arc<Place>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Answers are written whole; without this the last part waits for an ACK.
     let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (mut request, rest) = share(request);
+        request.extensions_mut().insert(Arc::clone(&place));
+        let (place, router) = (Arc::clone(&place), router.clone());
+        async move {
+            place.set_busy(true);
+            let answer = router.call(request).await;
+            rest.discard().await;
+            place.set_busy(false);
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        .header_read_timeout(IDLE_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let first_head = async {
+        tokio::time::sleep(HEAD_TIME_MAX).await;
+        if place.has_begun() {
+            std::future::pending().await
+        }
+    };
     // A client's faults and absences are its own business.
     let finish_time = tokio::select! {
         _ = connection.as_mut() => return,
+        () = first_head => return,
+        () = place.lost() => return,
         () = tokio::time::sleep(CONNECTION_TIME_MAX) => FINISH_TIME_MAX,
         _ = stopped.changed() => STOP_TIME_MAX,
     };
     connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(finish_time, connection).await;
+    tokio::select! {
+        _ = tokio::time::timeout(finish_time, connection) => {}
+        () = place.lost() => {}
+    }
 }

@@ -1,5 +1,7 @@
 //! The admin API as its clients see it: over HTTP, on a listener of its own.
 
+mod bounds;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
@@ -38,13 +40,13 @@ fn check_error(server: &Server, request: &str, status: u16, code: &str, part: &s
 fn post(path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\
          Content-Length: {length}\r\n\r\n{body}"
     )
 }
 
 fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
 #[test]
@@ -288,13 +290,13 @@ fn every_fault_of_a_request_has_its_status_and_a_json_body() {
         "appId",
     );
     let chunked = format!(
-        "POST {APPS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        "POST {APPS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Transfer-Encoding: chunked\r\n\r\n40001\r\n{}\r\n0\r\n\r\n",
         " ".repeat(0x40001)
     );
     check(&chunked, 413, "invalid_request", "more than 262144 bytes");
     let announced = format!(
-        "POST {APPS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        "POST {APPS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Length: 52428800\r\n\r\n"
     );
     check(&announced, 413, "invalid_request", "more than 262144 bytes");
@@ -313,7 +315,7 @@ fn a_wrong_method_is_told_the_right_ones() {
         ("/healthz".to_owned(), "get,head"),
     ] {
         let request = format!(
-            "PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}\
+            "PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}\
              Content-Length: 0\r\n\r\n"
         );
         let answer = exchange(server.admin, request.as_bytes());
@@ -355,7 +357,7 @@ fn silent_clients_take_no_place_from_others_for_long_and_do_not_hold_up_the_end(
 fn keep_alive_and_pipelining_work() {
     let dir = scratch();
     let server = Server::start(dir.path());
-    let one = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+    let one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
     let answer = exchange(server.admin, (one.repeat(3) + &get("/healthz")).as_bytes());
     let all = format!("{}\r\n\r\n{}", answer.head, answer.body);
     assert_eq!(all.matches("{\"status\":\"ok\"}").count(), 4, "{all}");

@@ -193,3 +193,146 @@ fn the_grace_window_is_a_day_unless_given() {
             .starts_with("grace: unknown field")
     );
 }
+
+fn check_patches(rejected: &[(Value, &str)], accepted: &[Value], patch: impl Fn(Object) -> String) {
+    for (body, expected) in rejected {
+        let error = patch(object(body.clone()));
+        assert!(error.starts_with(expected), "{body}: {error:?}");
+    }
+    for body in accepted {
+        assert_eq!(patch(object(body.clone())), "", "{body}");
+    }
+}
+
+#[test]
+fn a_null_in_a_patch_opens_nothing() {
+    let record: AppRecord = serde_json::from_value(json!({
+        "appId": "a", "name": "n", "status": "suspended", "plan": {"maxMessagesPerPeriod": 5},
+        "directScope": "shared-channel", "turn": null,
+        "limits": {"messageRate": 1, "messageBurst": 1}, "createdAt": 1,
+    }))
+    .unwrap();
+    let refused = "cannot be null; leave it out to keep what it is";
+    check_patches(
+        &[
+            (json!({"status": null}), &format!("status: {refused}")),
+            (
+                json!({"name": "x", "plan": null}),
+                &format!("plan: {refused}"),
+            ),
+            (
+                json!({"directScope": null}),
+                &format!("directScope: {refused}"),
+            ),
+            (
+                json!({"plan": {"overagesEnabled": null}}),
+                &format!("plan.overagesEnabled: {refused}"),
+            ),
+            (
+                json!({"limits": {"messageRate": null}}),
+                &format!("limits.messageRate: {refused}"),
+            ),
+            (json!({"staus": null}), "staus: there is no such field"),
+            (
+                json!({"plan": {"nam": null}}),
+                "plan.nam: there is no such field",
+            ),
+            (json!({"staus": {"x": null}}), "staus: unknown field"),
+            (
+                json!({"plan": {"periodDays": 30}}),
+                "plan.periodDays: plan.periodStartUnix and it go",
+            ),
+            (
+                json!({"plan": {"periodStartUnix": 30}}),
+                "plan.periodStartUnix: plan.periodDays and it go together",
+            ),
+            (
+                json!({"limits": {"messageRate": 1_000_001}}),
+                "limits.messageRate: must be at most 1000000",
+            ),
+            (
+                json!({"limits": {"messageBurst": u32::MAX}}),
+                "limits.messageBurst: must be at most 1000000",
+            ),
+        ],
+        &[
+            json!({"turn": null, "limits": null}),
+            json!({"plan": {"name": null, "maxMessagesPerPeriod": null, "periodDays": null}}),
+            json!({"plan": {"periodDays": 30, "periodStartUnix": 0}}),
+            json!({"limits": {"messageRate": 1_000_000, "messageBurst": 1_000_000}}),
+            // What was shown, sent back.
+            serde_json::to_value(&record).unwrap(),
+        ],
+        |patch| {
+            let input = AppInput::patched(&record, patch);
+            input.err().map_or(String::new(), |error| error.to_string())
+        },
+    );
+}
+
+#[test]
+fn half_a_period_of_an_earlier_version_stands_in_nobodys_way() {
+    let record: AppRecord = serde_json::from_value(json!({
+        "appId": "a", "name": "n", "status": "active", "plan": {"periodDays": 30},
+        "directScope": "app", "turn": null, "limits": null, "createdAt": 1,
+    }))
+    .unwrap();
+    let patch = object(json!({"status": "suspended"}));
+    assert!(AppInput::patched(&record, patch).is_ok());
+}
+
+#[test]
+fn a_null_in_a_patch_of_a_key_frees_it_of_nothing() {
+    let record: KeyRecord = serde_json::from_value(json!({
+        "keyId": "pk_live_a", "appId": "a", "type": "publishable", "name": "n",
+        "channelPatterns": ["a"], "actions": ["subscribe"],
+        "allowedOrigins": ["https://a.example"], "autoInjectTurn": false, "createdAt": 1,
+    }))
+    .unwrap();
+    let refused = [
+        "allowedOrigins",
+        "channelPatterns",
+        "actions",
+        "autoInjectTurn",
+        "name",
+    ];
+    let refused = refused.map(|field| (json!({ field: null }), format!("{field}: cannot be null")));
+    let refused: Vec<_> = refused
+        .iter()
+        .map(|(body, error)| (body.clone(), error.as_str()))
+        .chain([(json!({"origins": null}), "origins: there is no such field")])
+        .collect();
+    let shown = serde_json::to_value(&record).unwrap();
+    check_patches(&refused, &[json!({}), shown], |patch| {
+        let input = KeyInput::patched(&record, patch);
+        input.err().map_or(String::new(), |error| error.to_string())
+    });
+}
+
+#[test]
+fn every_field_has_a_rule_for_null() {
+    let names = |fields: &[Field]| -> Vec<&str> { fields.iter().map(|(path, _)| *path).collect() };
+    let (of_apps, of_keys) = (names(APP_FIELDS), names(KEY_FIELDS));
+    let app = object_of(&AppInput::default()).unwrap();
+    for (field, value) in &app {
+        assert!(of_apps.contains(&field.as_str()), "{field}");
+        for inner in value.as_object().into_iter().flatten() {
+            let path = format!("{field}.{}", inner.0);
+            assert!(of_apps.contains(&path.as_str()), "{path}");
+        }
+    }
+    let key = json!({"channelPatterns": ["a"], "actions": ["send"]});
+    let key: KeyInput = serde_json::from_value(key).unwrap();
+    for field in object_of(&key).unwrap().keys() {
+        assert!(of_keys.contains(&field.as_str()), "{field}");
+    }
+}
+
+#[test]
+fn a_secret_key_needs_no_action() {
+    check_key_body(json!({"type": "secret", "actions": []}), "");
+    check_key_body(
+        json!({"type": "secret", "actions": null}),
+        "missing field `actions`",
+    );
+}

@@ -113,7 +113,7 @@ impl Server {
     /// The admin API with its token.
     #[track_caller]
     pub fn admin(&self) -> Api {
-        let token = std::fs::read_to_string(self.dir().join("admin.token")).unwrap();
+        let token = std::fs::read_to_string(self.dir().join("data/admin.token")).unwrap();
         Api {
             address: self.admin_address(),
             bearer: token.trim().into(),
@@ -136,8 +136,12 @@ impl Server {
         self.setup.take().unwrap()
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the end of the process.

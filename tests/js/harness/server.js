@@ -119,7 +119,7 @@ export class Server {
 
   /** Calls the admin API; answers the body, and throws unless the status is 2xx. */
   async admin(method, path, body) {
-    const token = (await readFile(join(this.#directory, "admin.token"), "utf8")).trim();
+    const token = (await readFile(join(this.#directory, "data", "admin.token"), "utf8")).trim();
     const response = await fetch(`http://${this.listening.admin}/api/internal/v1${path}`, {
       method,
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },

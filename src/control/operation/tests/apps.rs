@@ -86,7 +86,9 @@ fn a_patch_merges_plan_and_turn_and_null_removes() {
         400,
         "turn.secret",
     );
-    let app = world.patch_app("a", json!({"plan": null})).unwrap();
+    check_error(world.patch_app("a", json!({"plan": null})), 400, "plan");
+    let unlimited = json!({"plan": {"maxMessagesPerPeriod": null}});
+    let app = world.patch_app("a", unlimited).unwrap();
     assert_eq!(app["plan"]["maxMessagesPerPeriod"], Value::Null);
 }
 
