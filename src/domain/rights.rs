@@ -19,7 +19,7 @@ use crate::ids::AppIndex;
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
 use crate::proto::origin::OriginPattern;
-use crate::proto::pattern::Pattern;
+use crate::proto::pattern::CompiledPatterns;
 
 /// Every app and key at one moment.
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ pub struct Key {
     /// The app it belongs to.
     pub app: Arc<App>,
     /// Which channels its holders may use.
-    pub patterns: Box<[Pattern]>,
+    pub patterns: CompiledPatterns,
     /// What its holders may do.
     pub actions: Actions,
     /// Whether `welcome` gets the app's TURN servers.

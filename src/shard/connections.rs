@@ -313,7 +313,7 @@ impl Session {
             .as_ref()
             .and_then(|grant| grant.patterns.as_deref());
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
-        any(&self.key.patterns) && own.is_none_or(any)
+        self.key.patterns.any_matches(channel) && own.is_none_or(any)
     }
 }
 

@@ -402,7 +402,7 @@ pub(in crate::shard) fn rights(app: App) -> Rights {
         let key = Arc::new(Key {
             id: id.into(),
             app: app.clone(),
-            patterns: Box::new([Pattern::parse(pattern).unwrap()]),
+            patterns: Pattern::parse(pattern).into_iter().collect(),
             actions,
             auto_inject_turn: id != "sk_id_narrow",
             kind,

@@ -86,7 +86,7 @@ impl Tenants {
                 rights.insert_key(Arc::new(Key {
                     id: id.into(),
                     app: app.clone(),
-                    patterns: [Pattern::parse("room-*").unwrap()].into(),
+                    patterns: Pattern::parse("room-*").into_iter().collect(),
                     actions: self.actions(at, changes),
                     auto_inject_turn: false,
                     kind,

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::limits::{TOKEN_LEEWAY_SEC, TOKEN_LIFETIME_SEC_MAX};
 use crate::proto::actions::Actions;
-use crate::proto::pattern::{Pattern, all_contained};
+use crate::proto::pattern::{CompiledPatterns, Pattern, all_contained};
 use claim_set::ClaimSet;
 
 pub use error::{Claim, TokenError};
@@ -60,7 +60,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`TokenError::ChannelsNotGranted`] or [`TokenError::PermissionsNotGranted`].
-    pub fn within(&self, patterns: &[Pattern], actions: Actions) -> Result<(), TokenError> {
+    pub fn within(&self, patterns: &CompiledPatterns, actions: Actions) -> Result<(), TokenError> {
         if !self
             .channels
             .as_ref()
@@ -147,7 +147,7 @@ impl<'t> UnverifiedToken<'t> {
     pub fn verify<'s>(
         &self,
         secrets: impl IntoIterator<Item = &'s Secret>,
-        patterns: &[Pattern],
+        patterns: &CompiledPatterns,
         actions: Actions,
         now_unix_ms: u64,
     ) -> Result<Claims, TokenError> {

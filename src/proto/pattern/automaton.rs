@@ -3,7 +3,10 @@
 //! State *n* means that *n* literals have been matched. A star is no state of its own: it lets
 //! the state it stands at stay where it is. So a byte of input costs a shift and three logical
 //! operations for each word, whatever the pattern and whatever the input: there is nothing to
-//! backtrack. Built on the stack for each use, from a tail that begins with a star.
+//! backtrack. Built from a tail that begins with a star: once for a key's patterns, on the stack
+//! for each use of a token's.
+
+use smallvec::SmallVec;
 
 use super::token::{Token, Tokens};
 use crate::limits::PATTERN_BYTES_MAX;
@@ -15,13 +18,19 @@ pub(super) const WORDS_MAX: usize = PATTERN_BYTES_MAX.div_ceil(64);
 /// characters that occur in no literal.
 pub(super) const FRESH: u8 = 0xFF;
 
+/// Rows that need no allocation: more than most patterns have different characters.
+const ROWS_INLINE: usize = 24;
+
 /// A set of states, one bit each.
 pub(super) type States<const WORDS: usize> = [u64; WORDS];
 
 /// The automaton of a tail with fewer than `64 * WORDS` literals.
 pub(super) struct Automaton<const WORDS: usize> {
-    /// For each byte: the states that it takes to the next one.
-    advancing: [States<WORDS>; 256],
+    /// For each byte: its row in `advancing`.
+    row_of: [u8; 256],
+    /// For each byte of a literal: the states that it takes to the next one. The first row, of
+    /// all other bytes, is empty.
+    advancing: SmallVec<[States<WORDS>; ROWS_INLINE]>,
     /// The states that stay on every byte but `/`.
     star: States<WORDS>,
     /// The states that stay on every byte.
@@ -49,8 +58,11 @@ impl<const WORDS: usize> Automaton<WORDS> {
     /// Builds the automaton of a tail that begins with a star and whose source has at most
     /// `64 * WORDS` bytes.
     pub(super) fn new(tail: Tokens<'_>) -> Self {
+        #[cfg(test)]
+        BUILT.with(|built| built.set(built.get() + 1));
         let mut automaton = Self {
-            advancing: [[0; WORDS]; 256],
+            row_of: [0; 256],
+            advancing: SmallVec::from_slice(&[[0; WORDS]]),
             star: [0; WORDS],
             double_star: [0; WORDS],
             last: [0; WORDS],
@@ -62,7 +74,13 @@ impl<const WORDS: usize> Automaton<WORDS> {
                 Token::Star => automaton.star[word] |= bit,
                 Token::DoubleStar => automaton.double_star[word] |= bit,
                 Token::Literal(byte) => {
-                    automaton.advancing[usize::from(byte)][word] |= bit;
+                    let row = &mut automaton.row_of[usize::from(byte)];
+                    if *row == 0 {
+                        // A tail has fewer than 256 literals, so the number fits.
+                        *row = automaton.advancing.len() as u8;
+                        automaton.advancing.push([0; WORDS]);
+                    }
+                    automaton.advancing[usize::from(*row)][word] |= bit;
                     bit = bit.rotate_left(1);
                     word += usize::from(bit == 1);
                 }
@@ -82,9 +100,16 @@ impl<const WORDS: usize> Automaton<WORDS> {
     /// The states after one more byte.
     #[inline]
     pub(super) fn step(&self, states: &States<WORDS>, byte: u8) -> States<WORDS> {
+        self.step_in(&self.advancing, states, byte)
+    }
+
+    /// [`step`](Self::step), with the rows already looked up: for loops.
+    #[inline]
+    fn step_in(&self, rows: &[States<WORDS>], states: &States<WORDS>, byte: u8) -> States<WORDS> {
         #[cfg(test)]
         STEPS.with(|steps| steps.set(steps.get() + 1));
-        let advancing = &self.advancing[usize::from(byte)];
+        // `row_of` names rows that exist.
+        let advancing = &rows[usize::from(self.row_of[usize::from(byte)])];
         let star_mask = if byte == b'/' { 0 } else { u64::MAX };
         let mut next = [0; WORDS];
         let mut carry = 0;
@@ -123,10 +148,15 @@ impl<const WORDS: usize> Automaton<WORDS> {
         kept
     }
 
-    fn matches(&self, input: &[u8]) -> bool {
+    /// Whether the whole tail matches `input`, in time linear in `input`.
+    pub(super) fn matches(&self, input: &[u8]) -> bool {
+        let rows = &self.advancing[..];
         let mut states = self.start();
         for &byte in input {
-            states = self.step(&states, byte);
+            if states == [0; WORDS] {
+                return false;
+            }
+            states = self.step_in(rows, &states, byte);
         }
         self.accepts(&states)
     }
@@ -140,4 +170,6 @@ fn intersect<const WORDS: usize>(a: &States<WORDS>, b: &States<WORDS>) -> bool {
 thread_local! {
     /// Calls of [`Automaton::step`] on this thread, for tests of cost without a clock.
     pub(super) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    /// Automata built on this thread.
+    pub(super) static BUILT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }

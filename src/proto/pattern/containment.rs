@@ -16,9 +16,10 @@
 
 use ahash::AHashSet;
 
-use super::automaton::{Automaton, FRESH, States, WORDS_MAX, fits_one_word};
+use super::automaton::{Automaton, FRESH, States};
+use super::compiled::{Compiled, CompiledPatterns, Decider};
 use super::token::{Token, Tokens};
-use super::{Pattern, Tail};
+use super::{Pattern, common_end};
 
 /// Steps for one answer. Two hundred thousand take about a millisecond; patterns that are not
 /// made to be expensive take fewer than a hundred for each pair that must be looked at.
@@ -33,12 +34,11 @@ const STEPS_PER_CASE: u32 = 16;
 /// Exact as long as the search through all pairs stays within a fixed number of steps, which
 /// only patterns with many `**` made for the purpose do not; after that the answer is no.
 #[must_use]
-pub fn all_contained(list: &[Pattern], grantor: &[Pattern]) -> bool {
+pub fn all_contained(list: &[Pattern], grantor: &CompiledPatterns) -> bool {
     let mut budget = Budget::default();
     list.iter().all(|inner| {
-        grantor
-            .iter()
-            .any(|outer| contained(inner, outer, &mut budget))
+        let mut outers = grantor.compiled().iter();
+        outers.any(|outer| contained(inner, outer, &mut budget))
     })
 }
 
@@ -63,26 +63,32 @@ impl Budget {
 }
 
 /// Whether `inner` is contained in `outer`; no when the budget ends before that is known.
-pub(super) fn contained(inner: &Pattern, outer: &Pattern, budget: &mut Budget) -> bool {
-    if inner == outer {
+pub(super) fn contained(inner: &Pattern, outer: &Compiled, budget: &mut Budget) -> bool {
+    if *inner == outer.pattern {
         return true;
     }
     let mut inner_tokens = Tokens::of(inner.source.as_bytes());
     // A star of the inner pattern where the outer has a literal never fits.
-    if !Tokens::of(outer.head()).all(|literal| inner_tokens.next() == Some(literal)) {
+    let head = outer.pattern.head();
+    if !Tokens::of(head).all(|literal| inner_tokens.next() == Some(literal)) {
         return false;
     }
-    let tail = outer.tail_tokens();
-    match outer.tail {
-        Tail::Empty => inner_tokens.next().is_none(),
-        Tail::Star => inner_tokens.all(|token| match token {
+    match &outer.decider {
+        Decider::Empty => inner_tokens.next().is_none(),
+        Decider::Star => inner_tokens.all(|token| match token {
             Token::Literal(byte) => byte != b'/',
             Token::Star => true,
             Token::DoubleStar => false,
         }),
-        Tail::DoubleStar => true,
-        Tail::Mixed if fits_one_word(tail) => Search::<1>::new(tail).run(inner_tokens, budget),
-        Tail::Mixed => Search::<WORDS_MAX>::new(tail).run(inner_tokens, budget),
+        Decider::DoubleStar => true,
+        // All that the two match ends alike as far as both ends are literal.
+        Decider::Narrow(_) | Decider::Wide(_)
+            if !common_end(inner.literal_end(), outer.pattern.literal_end()) =>
+        {
+            false
+        }
+        Decider::Narrow(automaton) => Search::new(automaton).run(inner_tokens, budget),
+        Decider::Wide(automaton) => Search::new(automaton).run(inner_tokens, budget),
     }
 }
 
@@ -91,7 +97,7 @@ type Case<'p, const WORDS: usize> = (Tokens<'p>, States<WORDS>);
 
 /// The search for a text that the inner pattern matches and the outer does not.
 struct Search<'p, const WORDS: usize> {
-    outer: Automaton<WORDS>,
+    outer: &'p Automaton<WORDS>,
     /// Cases that have not been looked at.
     open: Vec<Case<'p, WORDS>>,
     /// Every case that was ever opened, by the bytes left of the inner pattern's source.
@@ -99,8 +105,7 @@ struct Search<'p, const WORDS: usize> {
 }
 
 impl<'p, const WORDS: usize> Search<'p, WORDS> {
-    fn new(outer_tail: Tokens<'_>) -> Self {
-        let outer = Automaton::new(outer_tail);
+    fn new(outer: &'p Automaton<WORDS>) -> Self {
         Self {
             outer,
             open: Vec::new(),

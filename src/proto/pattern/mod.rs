@@ -15,6 +15,7 @@
 //! channel, and containment takes a bounded number of steps and errs only towards no.
 
 mod automaton;
+mod compiled;
 mod containment;
 mod token;
 
@@ -23,13 +24,15 @@ use std::fmt;
 use crate::limits::PATTERN_BYTES_MAX;
 use token::{Token, Tokens};
 
+pub use compiled::CompiledPatterns;
 pub use containment::all_contained;
 
 /// An accepted pattern.
 ///
 /// It keeps its source and where the leading literals end: those and a last star are compared
 /// directly, and what else there is becomes an automaton on the stack when it is needed. So a
-/// pattern costs 24 bytes and its text, however many connections hold one.
+/// pattern costs 24 bytes and its text, however many connections hold one. A key's patterns are
+/// [compiled](CompiledPatterns) instead.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pattern {
     source: Box<str>,
@@ -144,15 +147,22 @@ impl Pattern {
             Tail::Empty => rest.is_empty(),
             Tail::Star => memchr::memchr(b'/', rest).is_none(),
             Tail::DoubleStar => true,
-            Tail::Mixed => automaton::matches(self.tail_tokens(), rest),
+            Tail::Mixed => {
+                rest.ends_with(self.literal_end()) && automaton::matches(self.tail_tokens(), rest)
+            }
         }
     }
 
-    /// Whether every channel that `self` matches is matched by `other`: exact, except that
-    /// pairs made to need a long search (see [`all_contained`]) are answered with no.
-    #[must_use]
-    pub fn contained_in(&self, other: &Self) -> bool {
-        containment::contained(self, other, &mut containment::Budget::default())
+    /// Literals with which all that the pattern matches ends: all of those behind the last
+    /// star, or none where one of them is escaped.
+    fn literal_end(&self) -> &[u8] {
+        let source = self.source.as_bytes();
+        // A star that is itself escaped is a literal: what follows it is an end all the same.
+        let end = memchr::memrchr(b'*', source).map_or(source, |star| &source[star + 1..]);
+        match memchr::memchr(b'\\', end) {
+            None => end,
+            Some(_) => b"",
+        }
     }
 
     /// The channel without the leading literals, if it begins with them.
@@ -196,10 +206,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Whether one of the patterns matches the channel.
-#[must_use]
-pub fn any_matches(patterns: &[Pattern], channel: &str) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(channel))
+/// Whether one of two texts may end the other.
+fn common_end(one: &[u8], other: &[u8]) -> bool {
+    one.ends_with(other) || other.ends_with(one)
 }
 
 #[cfg(test)]

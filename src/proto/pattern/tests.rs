@@ -3,11 +3,24 @@
 
 use proptest::prelude::*;
 
-use super::automaton::STEPS;
+use super::automaton::{BUILT, STEPS};
+use super::compiled::Compiled;
 use super::*;
 
 fn pattern(source: &str) -> Pattern {
     Pattern::parse(source).unwrap_or_else(|error| panic!("{source:?}: {error}"))
+}
+
+fn patterns(sources: &[&str]) -> Vec<Pattern> {
+    sources.iter().map(|source| pattern(source)).collect()
+}
+
+fn compiled(patterns: &[Pattern]) -> CompiledPatterns {
+    patterns.iter().cloned().collect()
+}
+
+fn is_contained(inner: &Pattern, outer: &Compiled) -> bool {
+    containment::contained(inner, outer, &mut containment::Budget::default())
 }
 
 #[track_caller]
@@ -110,9 +123,11 @@ fn check_against_naive(patterns: &[String], names: &[String]) {
             continue;
         };
         let pattern = pattern(source);
+        let compiled = compiled(std::slice::from_ref(&pattern));
         for (name, chars) in &names {
             let expected = naive::matches(&globs, chars);
             assert_eq!(pattern.matches(name), expected, "{source:?} and {name:?}");
+            assert_eq!(compiled.any_matches(name), expected, "compiled {source:?}");
         }
     }
 }
@@ -235,7 +250,7 @@ fn check_contained(inner: &str, outer: &str, expected: bool) {
     let lead = format!("*{}", "x".repeat(70));
     for lead in ["", &lead] {
         let (inner, outer) = (format!("{lead}{inner}"), format!("{lead}{outer}"));
-        let contained = pattern(&inner).contained_in(&pattern(&outer));
+        let contained = is_contained(&pattern(&inner), &Compiled::new(pattern(&outer)));
         assert_eq!(contained, expected, "{inner:?} in {outer:?}");
     }
 }
@@ -293,7 +308,7 @@ fn containment_agrees_with_all_short_names() {
     sources.extend(words("a/*", 5, 5));
     // For each pattern, a bit for each name it matches. Of patterns with the same tokens one
     // will do.
-    let mut patterns: Vec<(Pattern, Vec<u64>)> = Vec::new();
+    let mut patterns: Vec<(Compiled, Vec<u64>)> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for pattern in sources
         .iter()
@@ -310,35 +325,33 @@ fn containment_agrees_with_all_short_names() {
                     .fold(0, |bits, name| bits << 1 | u64::from(pattern.matches(name)))
             });
             let matching = matching.collect();
-            patterns.push((pattern, matching));
+            patterns.push((Compiled::new(pattern), matching));
         }
     }
     for (inner, by_inner) in &patterns {
         for (outer, by_outer) in &patterns {
             let witness = std::iter::zip(by_inner, by_outer).position(|(a, b)| a & !b != 0);
-            let contained = inner.contained_in(outer);
-            assert_eq!(contained, witness.is_none(), "{inner} in {outer}");
+            let contained = is_contained(&inner.pattern, outer);
+            assert_eq!(contained, witness.is_none(), "{inner:?} in {outer:?}");
         }
     }
 }
 
 #[test]
 fn a_list_needs_one_grantor_for_each_of_its_patterns() {
-    let list = |sources: &[&str]| sources.iter().map(|s| pattern(s)).collect::<Vec<_>>();
-    let grantor = list(&["room-*", "app/**"]);
-    assert!(all_contained(
-        &list(&["room-1", "app/x/*", "app/**"]),
-        &grantor
-    ));
-    assert!(all_contained(&[], &grantor));
-    assert!(all_contained(&[], &[]));
-    assert!(!all_contained(&list(&["room-1", "other"]), &grantor));
-    assert!(!all_contained(&list(&["room-1"]), &[]));
+    let grantor = compiled(&patterns(&["room-*", "app/**"]));
+    let nothing = compiled(&[]);
+    let within = |list: &[&str], grantor| all_contained(&patterns(list), grantor);
+    assert!(within(&["room-1", "app/x/*", "app/**"], &grantor));
+    assert!(within(&[], &grantor));
+    assert!(within(&[], &nothing));
+    assert!(!within(&["room-1", "other"], &grantor));
+    assert!(!within(&["room-1"], &nothing));
     // The union of two patterns is no one pattern.
-    assert!(!all_contained(&list(&["**"]), &list(&["*", "**/**"])));
-    assert!(any_matches(&grantor, "app/x/y"));
-    assert!(!any_matches(&grantor, "other"));
-    assert!(!any_matches(&[], "room-1"));
+    assert!(!within(&["**"], &compiled(&patterns(&["*", "**/**"]))));
+    assert!(grantor.any_matches("app/x/y"));
+    assert!(!grantor.any_matches("other"));
+    assert!(!nothing.any_matches("room-1"));
 }
 
 /// Containment by the book: runs both patterns over all texts at once, as pairs of sets of
@@ -412,7 +425,10 @@ fn a_search_without_end_is_ended_with_no() {
     let inner = pattern(&format!("{}{}", "**/a/".repeat(40), "x/".repeat(20)));
     let outer = pattern(&format!("**/*a/{}", "*/".repeat(20)));
     let before = STEPS.get();
-    assert!(!all_contained(&vec![inner; 100], &vec![outer; 100]));
+    assert!(!all_contained(
+        &vec![inner; 100],
+        &compiled(&vec![outer; 100])
+    ));
     let steps = STEPS.get() - before;
     assert!((1 << 15..=1 << 18).contains(&steps), "{steps}");
     // The same in small is decided.
@@ -426,13 +442,61 @@ fn containment_of_usual_lists_is_cheap() {
         .map(|n| pattern(&format!("shop/*/{n}/**/*")))
         .collect();
     let before = STEPS.get();
-    assert!(!all_contained(&list, &grantor));
-    assert!(all_contained(&list, &list));
+    assert!(!all_contained(&list, &compiled(&grantor)));
+    assert!(all_contained(&list, &compiled(&list)));
     assert!(
         STEPS.get() - before <= 100 * 100,
         "{}",
         STEPS.get() - before
     );
+}
+
+/// Automata built and steps taken on this thread by `work`.
+fn cost(work: impl FnOnce()) -> (u64, u64) {
+    let before = (BUILT.get(), STEPS.get());
+    work();
+    (BUILT.get() - before.0, STEPS.get() - before.1)
+}
+
+/// Lists as awkward as they may be: every pair needs a search of its own up to its end.
+fn awkward(numbers: std::ops::Range<u32>, end: &str) -> Vec<Pattern> {
+    let of = |n| pattern(&format!("*{n}{}{end}", "*b?".repeat(75)));
+    numbers.map(of).collect()
+}
+
+#[test]
+fn a_keys_automata_are_built_once_for_all_questions() {
+    let mut grantor = compiled(&[]);
+    let (built, _) = cost(|| grantor = compiled(&awkward(100..200, "x")));
+    assert_eq!(built, 100);
+    // More than the budget allows: a no, and not for nothing.
+    let list = awkward(200..300, "x");
+    let (built, steps) = cost(|| assert!(!all_contained(&list, &grantor)));
+    assert_eq!(built, 0, "containment builds nothing");
+    assert!((1_000..=1 << 18).contains(&steps), "{steps}");
+    assert!(all_contained(&awkward(100..110, "x"), &grantor));
+    let channel = format!("{}x!", "b?".repeat(119));
+    let (built, _) = cost(|| assert!(!grantor.any_matches(&channel)));
+    assert_eq!(built, 0, "matching builds nothing");
+}
+
+#[test]
+fn patterns_that_end_otherwise_are_told_apart_without_a_step() {
+    let grantor = compiled(&awkward(100..200, "x"));
+    let (built, steps) = cost(|| assert!(!all_contained(&awkward(100..200, "y"), &grantor)));
+    assert_eq!((built, steps), (0, 0));
+    let own = awkward(100..200, "y");
+    let channel = format!("{}y!", "b?".repeat(119));
+    let matches = || own.iter().any(|pattern| pattern.matches(&channel));
+    assert_eq!(cost(|| assert!(!matches())), (0, 0));
+    // Where the ends are escaped, or one may stand before the other, the search decides.
+    check_contained(r"*a\*", r"*\*", true);
+    check_contained(r"a*\*b", r"*\*b", true);
+    check_contained(r"a*x\*b", r"a*\\b", false);
+    check_contained("*ab*b", "*b", true);
+    check_contained("*b", "*ab*b", false);
+    check_contained("**xb", "*/*b", false);
+    check_contained("/xb", "*/*b", true);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::domain::time::Now;
 use crate::proto::actions::Action;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::target::percent_decode;
-use crate::proto::pattern::any_matches;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
 use crate::shard::channels::{ChannelSlot, channel_hash};
@@ -191,7 +190,7 @@ fn permit(key: &Key, action: Action, channel: &str) -> Result<(), Refusal> {
             "the key does not permit this action",
         ));
     }
-    if !any_matches(&key.patterns, channel) {
+    if !key.patterns.any_matches(channel) {
         return Err(Refusal::new(
             ApiError::ChannelNotAuthorized,
             "no channel pattern of the key matches the channel",

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::proto::pattern::CompiledPatterns;
 
 const SECRET: &[u8] = b"sk_secret_0123456789abcdef";
 const NOW_SEC: u64 = 1_800_000_000;
@@ -40,8 +41,8 @@ fn with(changes: Value) -> String {
 }
 
 /// The rights of a key that may grant anything.
-fn everything() -> Vec<Pattern> {
-    vec![Pattern::parse("**").unwrap()]
+fn everything() -> CompiledPatterns {
+    Pattern::parse("**").into_iter().collect()
 }
 
 fn verify(token: &str) -> Result<Claims, TokenError> {

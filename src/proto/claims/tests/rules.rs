@@ -284,10 +284,8 @@ fn a_payload_is_one_object_without_repetition() {
 
 #[test]
 fn a_token_stays_within_its_key() {
-    let patterns = [
-        Pattern::parse("room-*").unwrap(),
-        Pattern::parse("app/**").unwrap(),
-    ];
+    let patterns = ["room-*", "app/**"].map(|pattern| Pattern::parse(pattern).unwrap());
+    let patterns: CompiledPatterns = patterns.into_iter().collect();
     let actions = Actions::parse(["publish", "subscribe"]).unwrap();
     let secret = Secret::new(SECRET);
     let verify = |changes: Value| {
