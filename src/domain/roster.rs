@@ -130,6 +130,15 @@ impl Roster {
             .find(|tab| tab.connection == connection)
     }
 
+    /// Whether a connection of the peer has joined, another than the given one.
+    #[must_use]
+    pub fn has_joined(&self, peer_id: &str, except: ConnectionRef) -> bool {
+        self.peers.get(peer_id).is_some_and(|tabs| {
+            let mut others = tabs.iter().filter(|tab| tab.connection != except);
+            others.any(|tab| tab.interest.is_some())
+        })
+    }
+
     /// Whether the peer is there.
     #[must_use]
     pub fn contains(&self, peer_id: &str) -> bool {

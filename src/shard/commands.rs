@@ -21,9 +21,7 @@ use crate::shard::channels::channel_hash;
 use crate::shard::connections::{Joining, Session, owner_shard};
 use crate::shard::effect::Effects;
 use crate::shard::encode;
-use crate::shard::mesh_message::{
-    Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send, SharedChannels,
-};
+use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
 use crate::shard::owner::Publication;
 use crate::shard::state::Shard;
 
@@ -157,11 +155,7 @@ impl Shard {
             return Err(ErrorCode::OverMessageQuota);
         }
         let app = session.key.app.index;
-        let scope = session
-            .key
-            .app
-            .direct_needs_shared_channel
-            .then(|| self.scope_of(session));
+        let is_scoped = session.key.app.direct_needs_shared_channel;
         self.encoded.clear();
         encode::direct(&mut self.encoded, &session.peer, data);
         let frame = Frame::from(&self.encoded[..]);
@@ -172,23 +166,13 @@ impl Shard {
             frame,
             sender: self.here(id),
             send: number,
-            scope,
         };
-        self.send(
-            self.peer_owner(app, to),
-            MeshMessage::Send(Box::new(send)),
-            effects,
-        );
+        if is_scoped {
+            self.scoped_send(send, effects);
+        } else {
+            self.send_to_peer(send, effects);
+        }
         Ok(())
-    }
-
-    fn scope_of(&self, session: &Session) -> SharedChannels {
-        session
-            .memberships
-            .iter()
-            .filter_map(|membership| self.channels.get(membership.channel))
-            .map(|channel| channel.key.clone())
-            .collect()
     }
 
     fn subscribe(

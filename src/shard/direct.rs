@@ -3,7 +3,7 @@
 //! A `send` goes from the sender's home to the owner of the receiving peer, from there to every
 //! home where that peer has connections, and from each of those a result goes back to the
 //! sender's home, which acks when the first part was delivered and answers `peer_not_found`
-//! when none was. Where the app asks for a common channel, the owner first asks the homes.
+//! when none was. Where the app asks for a common channel, `shard/scope.rs` comes first.
 
 use smallvec::SmallVec;
 
@@ -13,9 +13,7 @@ use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::connections::owner_shard;
 use crate::shard::effect::Effects;
-use crate::shard::mesh_message::{
-    Direct, DirectResult, MeshMessage, Register, Scope, ScopeResult, Send,
-};
+use crate::shard::mesh_message::{Direct, DirectResult, MeshMessage, Register, Send};
 use crate::shard::state::Shard;
 
 /// A `send` whose results are awaited, on the sender's home shard.
@@ -25,14 +23,6 @@ pub(in crate::shard) struct PendingSend {
     request_id: RequestId,
     results: u16,
     delivered: bool,
-}
-
-/// A `send` whose scope is being asked for, on the receiving peer's owner shard.
-#[derive(Debug)]
-pub(in crate::shard) struct PendingScope {
-    send: Send,
-    homes_missing: u16,
-    shared: bool,
 }
 
 type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
@@ -71,75 +61,19 @@ impl Shard {
         number
     }
 
+    /// Hands a `send` to the receiving peer's owner.
+    pub(in crate::shard) fn send_to_peer(&mut self, send: Send, effects: &mut Effects) {
+        let owner = self.peer_owner(send.app, &send.to);
+        self.send(owner, MeshMessage::Send(Box::new(send)), effects);
+    }
+
     /// A `send` at the receiving peer's owner.
     pub(in crate::shard) fn peer_send(&mut self, send: Send, effects: &mut Effects) {
         let homes = self.homes_of(&send);
         if homes.is_empty() {
             return self.send_failed(&send, effects);
         }
-        let Some(channels) = send.scope.clone() else {
-            return self.direct(&send, homes, effects);
-        };
-        let question = self.operation();
-        let homes_missing = homes.len() as u16;
-        self.scopes.insert(
-            question,
-            PendingScope {
-                send,
-                homes_missing,
-                shared: false,
-            },
-        );
-        for (home, connections) in homes {
-            let scope = Scope {
-                owner: self.id(),
-                question,
-                connections,
-                channels: channels.clone(),
-            };
-            self.send(home, MeshMessage::Scope(Box::new(scope)), effects);
-        }
-    }
-
-    pub(in crate::shard) fn home_scope(&mut self, scope: &Scope, effects: &mut Effects) {
-        let shared = scope.connections.iter().any(|id| {
-            self.connections.session(*id).is_some_and(|session| {
-                session.memberships.iter().any(|membership| {
-                    self.channels
-                        .get(membership.channel)
-                        .is_some_and(|channel| {
-                            scope.channels.iter().any(|it| {
-                                it.hash == channel.key.hash && it.name == channel.key.name
-                            })
-                        })
-                })
-            })
-        });
-        let result = ScopeResult {
-            question: scope.question,
-            shared,
-        };
-        self.send(scope.owner, MeshMessage::ScopeResult(result), effects);
-    }
-
-    pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult, effects: &mut Effects) {
-        let Some(pending) = self.scopes.get_mut(&result.question) else {
-            return;
-        };
-        pending.shared |= result.shared;
-        pending.homes_missing -= 1;
-        if pending.homes_missing > 0 {
-            return;
-        }
-        let Some(PendingScope { send, shared, .. }) = self.scopes.remove(&result.question) else {
-            return;
-        };
-        let homes = self.homes_of(&send);
-        if shared && !homes.is_empty() {
-            self.direct(&send, homes, effects);
-        } else {
-            self.send_failed(&send, effects);
-        }
+        self.direct(&send, homes, effects);
     }
 
     fn direct(&mut self, send: &Send, homes: ByHome, effects: &mut Effects) {
@@ -156,7 +90,7 @@ impl Shard {
         }
     }
 
-    fn send_failed(&mut self, send: &Send, effects: &mut Effects) {
+    pub(in crate::shard) fn send_failed(&mut self, send: &Send, effects: &mut Effects) {
         let result = DirectResult {
             send: send.send,
             parts: 1,

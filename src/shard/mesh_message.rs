@@ -52,7 +52,7 @@ pub enum MeshMessage {
     Direct(Box<Direct>),
     /// Home or peer owner to the sender's home: what became of a part of a `send`.
     DirectResult(DirectResult),
-    /// Peer owner to home, and back: has the peer a connection there that shares a channel?
+    /// Sender's home to channel owner: is the receiver in one of the sender's channels?
     Scope(Box<Scope>),
     /// The answer to `Scope`.
     ScopeResult(ScopeResult),
@@ -240,9 +240,6 @@ pub struct Register {
     pub began_ns: u64,
 }
 
-/// Channel names of a sender, for apps whose direct messages need a common channel.
-pub type SharedChannels = Arc<[SharedChannel]>;
-
 /// A direct message on its way to the peer's owner.
 #[derive(Debug)]
 pub struct Send {
@@ -256,8 +253,6 @@ pub struct Send {
     pub sender: ConnectionRef,
     /// Names the `send` on the sender's home shard.
     pub send: u64,
-    /// Where the app asks for a common channel: the sender's.
-    pub scope: Option<SharedChannels>,
 }
 
 /// A direct message for some connections of one home shard.
@@ -286,22 +281,25 @@ pub struct DirectResult {
     pub delivered: bool,
 }
 
-/// Asks a home shard whether one of these connections is in one of these channels.
+/// Asks an owner of channels whether a peer is in one of them.
 #[derive(Debug)]
 pub struct Scope {
-    /// The owner that asks.
-    pub owner: ShardId,
+    /// The sender of the direct message: the answer goes to its home, and it does not count
+    /// itself, should it be of the same peer.
+    pub sender: ConnectionRef,
     /// Names the question there.
     pub question: u64,
-    /// Connections on the receiving shard.
-    pub connections: SmallVec<[ConnectionId; 1]>,
-    /// The sender's channels.
-    pub channels: SharedChannels,
+    /// The peer.
+    pub to: Box<str>,
+    /// Those of the sender's channels that the receiving shard owns.
+    pub channels: Vec<SharedChannel>,
 }
 
 /// See [`MeshMessage::ScopeResult`].
 #[derive(Clone, Copy, Debug)]
 pub struct ScopeResult {
+    /// The sender of the direct message, on the receiving shard.
+    pub sender: ConnectionId,
     /// From `Scope`.
     pub question: u64,
     /// Whether there is a common channel.

@@ -25,6 +25,7 @@ mod owner;
 mod proxies;
 mod receive;
 pub mod rest;
+mod scope;
 pub mod state;
 #[cfg(test)]
 mod testing;

@@ -25,13 +25,14 @@ use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connection, Connections, Held, Stage};
-use crate::shard::direct::{PendingScope, PendingSend};
+use crate::shard::direct::PendingSend;
 use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish, Slices};
 use crate::shard::rest::Rest;
+use crate::shard::scope::PendingScope;
 use crate::shard::unauthenticated::Unauthenticated;
 use crate::shard::usage::Usage;
 
@@ -132,7 +133,8 @@ pub struct Shard {
     pub(in crate::shard) resumable: VecDeque<ConnectionId>,
     pub(in crate::shard) unauthenticated: Unauthenticated,
     pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
-    pub(in crate::shard) scopes: AHashMap<u64, PendingScope>,
+    /// Direct messages whose scope is being asked for, by sender and in order.
+    pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<PendingScope>>,
     pub(in crate::shard) next_operation: u64,
     pub(in crate::shard) draining: bool,
     /// What `going_away` says, once draining.
@@ -499,7 +501,7 @@ impl Shard {
             MeshMessage::Send(send) => self.peer_send(*send, effects),
             MeshMessage::Direct(direct) => self.home_direct(&direct, effects),
             MeshMessage::DirectResult(result) => self.direct_result(result, effects),
-            MeshMessage::Scope(scope) => self.home_scope(&scope, effects),
+            MeshMessage::Scope(scope) => self.owner_scope(&scope, effects),
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
             MeshMessage::ListPeers(list) => self.owner_list_peers(&list, effects),
             MeshMessage::Kick(kick) => self.owner_kick(&kick, effects),

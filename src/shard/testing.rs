@@ -313,6 +313,11 @@ impl Cluster {
 
     /// A text message from a client.
     pub(in crate::shard) fn message(&mut self, client: Client, text: &str) {
+        self.send(client, &Self::frame(text));
+    }
+
+    /// A text message as a client frames it.
+    pub(in crate::shard) fn frame(text: &str) -> Vec<u8> {
         let mut frame = Vec::new();
         let header = Header {
             fin: true,
@@ -322,7 +327,7 @@ impl Cluster {
         };
         header.encode(&mut frame);
         frame.extend_from_slice(text.as_bytes());
-        self.send(client, &frame);
+        frame
     }
 
     /// The text messages that a client has received; a close frame as `close` and its code.
