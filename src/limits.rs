@@ -34,5 +34,14 @@ pub const TOKEN_EXPIRY_LEAD_MS: u64 = 250;
 pub const RATE_MAX: u32 = 1_000_000;
 /// How long the server waits for the peer's close frame, in milliseconds.
 pub const CLOSE_HANDSHAKE_MS: u64 = 2_000;
+/// Bytes of a list of peers (REST): what does not fit is on the next page.
+pub const PEERS_BYTES_MAX: usize = 1 << 20;
+/// Peers that a request may ask for at once.
+pub const PEERS_PER_PAGE_MAX: usize = 10_000;
+/// Bytes of lists that the connections of one key have not read, on one shard: sixteen of the
+/// largest.
+pub const REST_UNREAD_BYTES_PER_KEY_MAX: usize = 16 * PEERS_BYTES_MAX;
+/// When a request beyond them may be made again, in milliseconds.
+pub const REST_UNREAD_RETRY_MS: u64 = 1_000;
 /// Bytes of a control frame's payload (RFC 6455, section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;

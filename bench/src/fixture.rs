@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
-use ringmesh::domain::request_rate::RequestRates;
+use ringmesh::domain::request_rate::{RequestLimits, RequestRates};
 use ringmesh::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
@@ -132,11 +132,7 @@ pub fn shard_limits() -> ShardLimits {
 /// No limit on REST requests.
 #[must_use]
 pub fn unlimited_requests() -> RequestRates {
-    let unlimited = BucketLimits {
-        rate_per_sec: 0,
-        burst: 0,
-    };
-    RequestRates::new(unlimited, unlimited)
+    RequestRates::new(&RequestLimits::NONE)
 }
 
 /// A client's masked text frame.

@@ -139,6 +139,10 @@ pub struct RestConfig {
     pub rate_per_address: u32,
     /// Requests of one address at once; not 0 unless the rate is.
     pub burst_per_address: u32,
+    /// Requests per second and address that prove no key; 0 is unlimited.
+    pub unauthenticated_rate_per_address: u32,
+    /// Such requests of one address at once; not 0 unless the rate is.
+    pub unauthenticated_burst_per_address: u32,
     /// How long an HTTP connection may be idle, in milliseconds.
     pub keep_alive_ms: u64,
 }

@@ -48,6 +48,8 @@ pub(super) struct Defaults {
     listen: SocketAddr,
     data_dir: &'static str,
     connects_per_address: u32,
+    /// Rate and burst.
+    unauthenticated_per_address: [u32; 2],
 }
 
 impl Defaults {
@@ -56,6 +58,7 @@ impl Defaults {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
             data_dir: "/var/lib/ringmesh",
             connects_per_address: 60,
+            unauthenticated_per_address: [100, 200],
         }
     }
 
@@ -64,6 +67,7 @@ impl Defaults {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             data_dir: "ringmesh-data",
             connects_per_address: 0,
+            unauthenticated_per_address: [0, 0],
         }
     }
 }
@@ -83,7 +87,7 @@ pub(super) fn resolve(
         file: None,
         admin: admin(root.section("admin")?, public, &store)?,
         auth: auth(root.section("auth")?)?,
-        rest: rest(root.section("rest")?)?,
+        rest: rest(root.section("rest")?, defaults)?,
         limits: limits::resolve(root.section("limits")?, defaults.connects_per_address)?,
         shutdown: shutdown(root.section("shutdown")?)?,
         log: log(root.section("log")?)?,
@@ -297,12 +301,20 @@ fn auth(mut section: Section<'_>) -> Result<AuthConfig, ConfigError> {
     Ok(AuthConfig { reject_with })
 }
 
-fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
+fn rest(mut section: Section<'_>, defaults: &Defaults) -> Result<RestConfig, ConfigError> {
     let key_bucket = bucket(&mut section, ["rate_per_key", "burst_per_key"], [100, 200])?;
     let address_bucket = bucket(
         &mut section,
         ["rate_per_address", "burst_per_address"],
         [0, 0],
+    )?;
+    let stranger_bucket = bucket(
+        &mut section,
+        [
+            "unauthenticated_rate_per_address",
+            "unauthenticated_burst_per_address",
+        ],
+        defaults.unauthenticated_per_address,
     )?;
     let config = RestConfig {
         accept_bare_key_id: section.boolean("accept_bare_key_id", false)?,
@@ -310,6 +322,8 @@ fn rest(mut section: Section<'_>) -> Result<RestConfig, ConfigError> {
         burst_per_key: key_bucket.1,
         rate_per_address: address_bucket.0,
         burst_per_address: address_bucket.1,
+        unauthenticated_rate_per_address: stranger_bucket.0,
+        unauthenticated_burst_per_address: stranger_bucket.1,
         keep_alive_ms: section.integer("keep_alive_ms", 130_000, TIMEOUTS_MS)?,
     };
     section.finish();

@@ -105,6 +105,12 @@ const SAMPLES: &[Sample] = &[
     ("rest.burst_per_key", "12", "12", |c| c.rest.burst_per_key == 12),
     ("rest.rate_per_address", "13", "13", |c| c.rest.rate_per_address == 13),
     ("rest.burst_per_address", "0x0e", "14", |c| c.rest.burst_per_address == 14),
+    ("rest.unauthenticated_rate_per_address", "15", "15", |c| {
+        c.rest.unauthenticated_rate_per_address == 15
+    }),
+    ("rest.unauthenticated_burst_per_address", "16", "16", |c| {
+        c.rest.unauthenticated_burst_per_address == 16
+    }),
     ("rest.keep_alive_ms", "1_500", "1500", |c| c.rest.keep_alive_ms == 1500),
     ("limits.message_bytes", "1000", "1000", |c| c.limits.message_bytes == 1000),
     ("limits.channels_per_connection", "17", "17", |c| c.limits.channels_per_connection == 17),

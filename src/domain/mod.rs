@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod connect_rate;
 pub mod peer;
+pub mod peer_order;
 pub mod peers;
 pub mod quota;
 pub mod request_rate;

@@ -1,4 +1,5 @@
-//! REST requests by key and by address: token buckets, exact across all shards.
+//! REST requests by key and by address, and apart from these the requests of an address that
+//! prove no key: token buckets, exact across all shards.
 //!
 //! Stands between a request and the work that it would cause. Shared by all shards, which lock
 //! one stripe of the table for the time of one look-up: once for each request, never for a
@@ -29,20 +30,47 @@ const STRIPES: usize = 16;
 /// Buckets that a request looks at to forget them: more than the one it may add.
 const FORGET_PER_REQUEST: usize = 2;
 
+/// The limits of all subjects of a kind; a rate of 0 is unlimited.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Requests with one key.
+    pub per_key: BucketLimits,
+    /// Requests to the API from one address, good or bad.
+    pub per_address: BucketLimits,
+    /// Requests from one address that prove no key: to whatever path, probes included.
+    pub without_key: BucketLimits,
+}
+
+impl RequestLimits {
+    /// Everything is unlimited.
+    pub const NONE: Self = Self {
+        per_key: UNLIMITED,
+        per_address: UNLIMITED,
+        without_key: UNLIMITED,
+    };
+}
+
+const UNLIMITED: BucketLimits = BucketLimits {
+    rate_per_sec: 0,
+    burst: 0,
+};
+
 /// The requests of all keys and addresses.
 #[derive(Debug)]
 pub struct RequestRates {
     keys: Table<Box<str>>,
     addresses: Table<Address>,
+    strangers: Table<Address>,
 }
 
 impl RequestRates {
-    /// With these limits for each key and for each address; a rate of 0 is unlimited.
+    /// With these limits.
     #[must_use]
-    pub fn new(per_key: BucketLimits, per_address: BucketLimits) -> Self {
+    pub fn new(limits: &RequestLimits) -> Self {
         Self {
-            keys: Table::new(per_key),
-            addresses: Table::new(per_address),
+            keys: Table::new(limits.per_key),
+            addresses: Table::new(limits.per_address),
+            strangers: Table::new(limits.without_key),
         }
     }
 
@@ -55,11 +83,13 @@ impl RequestRates {
     /// Judges a request from that address, and counts it if it is allowed.
     #[must_use]
     pub fn of_address(&self, ip: IpAddr, now_ms: u64) -> Verdict {
-        // Without a limit nothing is hashed.
-        match self.addresses.limits.rate_per_sec {
-            0 => Verdict::Allowed,
-            _ => self.addresses.request(&Address::of(ip), now_ms),
-        }
+        self.addresses.request_from(ip, now_ms)
+    }
+
+    /// Judges a request from that address that proves no key, and counts it if it is allowed.
+    #[must_use]
+    pub fn of_stranger(&self, ip: IpAddr, now_ms: u64) -> Verdict {
+        self.strangers.request_from(ip, now_ms)
     }
 }
 
@@ -85,6 +115,16 @@ impl<K> Default for Stripe<K> {
         Self {
             buckets: AHashMap::new(),
             oldest_first: VecDeque::new(),
+        }
+    }
+}
+
+impl Table<Address> {
+    fn request_from(&self, ip: IpAddr, now_ms: u64) -> Verdict {
+        // Without a limit nothing is hashed.
+        match self.limits.rate_per_sec {
+            0 => Verdict::Allowed,
+            _ => self.request(&Address::of(ip), now_ms),
         }
     }
 }
@@ -164,11 +204,6 @@ mod tests {
 
     use super::*;
 
-    const UNLIMITED: BucketLimits = BucketLimits {
-        rate_per_sec: 0,
-        burst: 0,
-    };
-
     fn limits(rate_per_sec: u32, burst: u32) -> BucketLimits {
         BucketLimits {
             rate_per_sec,
@@ -176,10 +211,18 @@ mod tests {
         }
     }
 
+    fn rates_of(per_key: BucketLimits, per_address: BucketLimits) -> RequestRates {
+        RequestRates::new(&RequestLimits {
+            per_key,
+            per_address,
+            ..RequestLimits::NONE
+        })
+    }
+
     /// Requests of one key at the given times; `None` is allowed, else the time to wait.
     #[track_caller]
     fn check(limits: BucketLimits, requests: &[(u64, Option<u64>)]) {
-        let rates = RequestRates::new(limits, UNLIMITED);
+        let rates = rates_of(limits, UNLIMITED);
         for (at, &(now_ms, wait_ms)) in requests.iter().enumerate() {
             let expected = wait_ms.map_or(Verdict::Allowed, |ms| Verdict::Limited {
                 retry_after_ms: ms,
@@ -205,7 +248,7 @@ mod tests {
 
     #[test]
     fn keys_and_addresses_have_buckets_of_their_own() {
-        let rates = RequestRates::new(limits(1, 1), limits(1, 1));
+        let rates = rates_of(limits(1, 1), limits(1, 1));
         let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         assert_eq!(rates.of_key("a", 0), Verdict::Allowed);
         assert_eq!(rates.of_key("b", 0), Verdict::Allowed);
@@ -217,8 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn requests_without_a_key_have_buckets_of_their_own() {
+        let rates = RequestRates::new(&RequestLimits {
+            per_key: UNLIMITED,
+            per_address: limits(1, 1),
+            without_key: limits(1, 2),
+        });
+        let ip = [192, 0, 2, 1].into();
+        assert_eq!(rates.of_address(ip, 0), Verdict::Allowed);
+        assert_eq!(rates.of_stranger(ip, 0), Verdict::Allowed);
+        assert_eq!(rates.of_stranger(ip, 0), Verdict::Allowed);
+        let limited = Verdict::Limited {
+            retry_after_ms: 1_000,
+        };
+        assert_eq!(rates.of_stranger(ip, 0), limited);
+        assert_eq!(
+            rates.of_stranger([192, 0, 2, 2].into(), 0),
+            Verdict::Allowed
+        );
+        assert_eq!(rates.of_stranger(ip, 1_000), Verdict::Allowed);
+    }
+
+    #[test]
     fn without_a_rate_nothing_is_kept() {
-        let rates = RequestRates::new(UNLIMITED, UNLIMITED);
+        let rates = rates_of(UNLIMITED, UNLIMITED);
         for _ in 0..1_000 {
             assert_eq!(rates.of_key("a", 0), Verdict::Allowed);
             assert_eq!(
@@ -231,7 +296,7 @@ mod tests {
 
     #[test]
     fn full_buckets_are_forgotten_and_used_ones_kept() {
-        let rates = RequestRates::new(UNLIMITED, limits(1, 1));
+        let rates = rates_of(UNLIMITED, limits(1, 1));
         for number in 0..5_000 {
             let _ = rates.of_address(Ipv4Addr::from_bits(number).into(), 0);
         }
@@ -247,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_full_table_stays_full() {
-        let rates = RequestRates::new(UNLIMITED, limits(1, 1));
+        let rates = rates_of(UNLIMITED, limits(1, 1));
         for number in 0..SUBJECTS_MAX as u32 * 3 / 2 {
             let address = Ipv4Addr::from_bits(number).into();
             assert_eq!(rates.of_address(address, 0), Verdict::Allowed);
@@ -257,7 +322,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact_across_threads() {
-        let rates = RequestRates::new(limits(1, 200), UNLIMITED);
+        let rates = rates_of(limits(1, 200), UNLIMITED);
         let allowed = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {

@@ -13,6 +13,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedPeer;
+use crate::domain::peer_order::PeerOrder;
 use crate::ids::ConnectionRef;
 
 /// What a connection wants of a channel.
@@ -69,10 +70,13 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
+type ByPeer = HashMap<ById, SmallVec<[Membership; 1]>, RandomState>;
+
 /// The peers of one channel.
 #[derive(Debug)]
 pub struct Roster {
-    peers: HashMap<ById, SmallVec<[Membership; 1]>, RandomState>,
+    peers: ByPeer,
+    order: PeerOrder,
 }
 
 impl Roster {
@@ -81,6 +85,7 @@ impl Roster {
     pub fn new(hasher: RandomState) -> Self {
         Self {
             peers: HashMap::with_hasher(hasher),
+            order: PeerOrder::default(),
         }
     }
 
@@ -95,6 +100,8 @@ impl Roster {
             None => {
                 self.peers
                     .insert(ById(peer.clone()), SmallVec::from_buf([membership]));
+                self.order.set(peer);
+                self.adapt_order();
                 Some(true)
             }
             Some(tabs) if tabs.iter().any(|tab| tab.connection == connection) => None,
@@ -114,12 +121,19 @@ impl Roster {
             return Removed::Absent;
         };
         let interest = tabs.remove(at).interest;
-        if tabs.is_empty() {
-            self.peers.remove(peer_id);
-            Removed::PeerLeft(interest)
-        } else {
-            Removed::PeerStays(interest)
+        if let Some(first) = tabs.first() {
+            self.order.set(&first.peer);
+            return Removed::PeerStays(interest);
         }
+        self.peers.remove(peer_id);
+        self.order.remove(peer_id);
+        self.adapt_order();
+        Removed::PeerLeft(interest)
+    }
+
+    fn adapt_order(&mut self) {
+        let Self { peers, order } = self;
+        order.adapt(peers.len(), || seen(peers));
     }
 
     /// A connection's membership.
@@ -159,16 +173,32 @@ impl Roster {
 
     /// Each peer once, as others see it: with the metadata of its first connection.
     pub fn peers(&self) -> impl Iterator<Item = &SharedPeer> + Clone {
-        self.peers
-            .values()
-            .filter_map(|tabs| tabs.first())
-            .map(|tab| &tab.peer)
+        seen(&self.peers)
+    }
+
+    /// As [`peers`](Self::peers), in the order of their ids: those behind `id`, or all of them.
+    pub fn peers_after<'r>(
+        &'r self,
+        id: Option<&'r str>,
+    ) -> Box<dyn Iterator<Item = &'r SharedPeer> + 'r> {
+        if let Some(kept) = self.order.after(id) {
+            return Box::new(kept);
+        }
+        let is_behind = |peer: &&SharedPeer| id.is_none_or(|id| peer.id.as_str() > id);
+        let mut peers: Vec<&SharedPeer> = self.peers().filter(is_behind).collect();
+        peers.sort_unstable_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        Box::new(peers.into_iter())
     }
 
     /// Every connection.
     pub fn connections(&self) -> impl Iterator<Item = &Membership> {
         self.peers.values().flatten()
     }
+}
+
+fn seen(peers: &ByPeer) -> impl Iterator<Item = &SharedPeer> + Clone {
+    let first = peers.values().filter_map(|tabs| tabs.first());
+    first.map(|tab| &tab.peer)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
 use crate::domain::connect_rate::ConnectRates;
-use crate::domain::request_rate::RequestRates;
+use crate::domain::request_rate::{RequestLimits, RequestRates};
 use crate::domain::token_bucket::BucketLimits;
 use crate::log::Log;
 use crate::proto::forwarded::TrustedProxies;
@@ -317,8 +317,14 @@ fn options(
         burst,
     };
     let rest = &config.rest;
-    let per_key = bucket(rest.rate_per_key, rest.burst_per_key);
-    let per_address = bucket(rest.rate_per_address, rest.burst_per_address);
+    let request_limits = RequestLimits {
+        per_key: bucket(rest.rate_per_key, rest.burst_per_key),
+        per_address: bucket(rest.rate_per_address, rest.burst_per_address),
+        without_key: bucket(
+            rest.unauthenticated_rate_per_address,
+            rest.unauthenticated_burst_per_address,
+        ),
+    };
     Options {
         listen: endpoints(config),
         tls,
@@ -341,7 +347,7 @@ fn options(
         },
         reject_with_close: config.auth.reject_with == RejectWith::Close,
         accept_bare_key_id: rest.accept_bare_key_id,
-        request_rates: Arc::new(RequestRates::new(per_key, per_address)),
+        request_rates: Arc::new(RequestRates::new(&request_limits)),
         connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
         control: Some(control.handle()),
         rights: control.rights(),

@@ -32,7 +32,7 @@ use crate::shard::connections::{Grant, Held, Session, Stage};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
 use crate::shard::encode;
-use crate::shard::http::Answer;
+use crate::shard::http::{Answer, Body};
 use crate::shard::mesh_message::{MeshMessage, Register};
 use crate::shard::proxies::warn_of_forwarded;
 use crate::shard::state::Shard;
@@ -125,6 +125,10 @@ impl Shard {
             )];
             let error = (ApiError::RateLimited, "too many connects from this address");
             return self.refuse_connect(id, error, &headers, now, effects);
+        }
+        if !is_attempt && let Err(limited) = self.count_stranger(remote, now) {
+            let error = (limited.error, limited.message);
+            return self.refuse_connect(id, error, limited.header.as_slice(), now, effects);
         }
         let key = match upgrade {
             Ok(key) => key,
@@ -262,7 +266,7 @@ impl Shard {
             context,
             status: Err(error),
             headers,
-            json: b"",
+            body: Body::Bytes(b""),
         };
         self.answer(id, &answer, now, effects);
     }

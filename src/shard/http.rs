@@ -13,13 +13,14 @@ use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{RequestHead, find_head_end, parse_head};
 use crate::proto::http::response::{
-    CONTINUE, ResponseContext, ResponseHeader, Status, append_error, append_request_error,
-    append_response,
+    CONTINUE, ResponseContext, ResponseHeader, Status, append_error, append_head,
+    append_request_error, append_response,
 };
 use crate::proto::http::target::Target;
 use crate::shard::connections::{Http, PartialRequest, Stage};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
+use crate::shard::mesh_message::Frame;
 use crate::shard::outbox::Finish;
 use crate::shard::proxies::warn_of_header;
 use crate::shard::rest::refusal::Refusal;
@@ -35,7 +36,30 @@ pub(in crate::shard) struct Answer<'a> {
     pub context: ResponseContext<'static>,
     pub status: Result<Status, (ApiError, &'a str)>,
     pub headers: &'a [ResponseHeader],
-    pub json: &'a [u8],
+    pub body: Body<'a>,
+}
+
+/// The JSON of a success.
+#[derive(Clone, Copy)]
+pub(in crate::shard) enum Body<'a> {
+    Bytes(&'a [u8]),
+    /// Several answers may hold the same.
+    Shared(&'a Frame),
+}
+
+impl<'a> Answer<'a> {
+    /// The answer to a request that is not served.
+    pub(in crate::shard) fn refusing(
+        context: ResponseContext<'static>,
+        refusal: &'a Refusal,
+    ) -> Self {
+        Self {
+            context,
+            status: Err((refusal.error, refusal.message)),
+            headers: refusal.header.as_slice(),
+            body: Body::Bytes(b""),
+        }
+    }
 }
 
 impl Shard {
@@ -299,16 +323,11 @@ impl Shard {
         let context = ResponseContext::of(head);
         // A proxy that took a handshake for accepted would pass a stranger's bytes on to here.
         let upgrades = head.list_contains("upgrade", "websocket");
-        let answer = Answer {
-            context: ResponseContext {
-                keep_alive: context.keep_alive && is_whole && !upgrades,
-                ..context
-            },
-            status: Err((refusal.error, refusal.message)),
-            headers: refusal.header.as_slice(),
-            json: b"",
+        let context = ResponseContext {
+            keep_alive: context.keep_alive && is_whole && !upgrades && !refusal.ends_connection,
+            ..context
         };
-        self.answer(id, &answer, now, effects);
+        self.answer(id, &Answer::refusing(context, refusal), now, effects);
     }
 
     /// Writes an answer; the connection goes on or ends as its context says.
@@ -323,7 +342,7 @@ impl Shard {
             mut context,
             status,
             headers,
-            json,
+            body,
         } = *answer;
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -342,13 +361,23 @@ impl Shard {
         };
         let mut response = std::mem::take(&mut self.encoded);
         response.clear();
-        match status {
-            Ok(status) => append_response(&mut response, &dated, status, headers, json),
-            Err((error, message)) => {
+        let mut behind = None;
+        match (status, body) {
+            (Ok(status), Body::Bytes(json)) => {
+                append_response(&mut response, &dated, status, headers, json);
+            }
+            (Ok(status), Body::Shared(json)) => {
+                append_head(&mut response, &dated, status, headers, json.len());
+                behind = Some(json).filter(|_| !context.head_only);
+            }
+            (Err((error, message)), _) => {
                 append_error(&mut response, &dated, error, message, headers);
             }
         }
         self.write_http(id, &response, effects);
+        if let Some(json) = behind {
+            self.write_http(id, json, effects);
+        }
         self.encoded = response;
         if context.keep_alive {
             if let Some(connection) = self.connections.get_mut(id) {
@@ -438,7 +467,7 @@ impl Shard {
                 "the request did not arrive in time",
             )),
             headers: &[],
-            json: b"",
+            body: Body::Bytes(b""),
         };
         self.answer(id, &answer, now, effects);
     }

@@ -89,6 +89,7 @@ impl Shard {
     /// The socket is gone.
     pub(in crate::shard) fn closed(&mut self, id: ConnectionId, effects: &mut Effects) {
         self.end_session(id, effects);
+        self.rest.unread.forget(id);
         if let Some(connection) = self.connections.remove(id) {
             self.forget_stranger(&connection);
             let closed = &mut self.metrics.counters.connections_closed;
@@ -117,6 +118,10 @@ impl Shard {
             return;
         }
         connection.outbox.advance(count, &mut self.pool);
+        if !self.rest.unread.is_empty() {
+            let bytes = connection.outbox.reply_bytes();
+            self.rest.unread.lower(id, bytes);
+        }
         if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
             // The rest stands behind a fence: it is the next turn's.
             connection.mark_dirty(effects);

@@ -95,6 +95,10 @@ impl MeshMessage {
             Self::Joined(joined) => joined.snapshot.as_ref().map_or(0, Vec::len),
             Self::Send(send) => send.frame.len(),
             Self::Direct(direct) => direct.frame.len(),
+            Self::RestResult(result) => match &result.value {
+                RestValue::Body(body) => body.len(),
+                RestValue::Count(_) => 0,
+            },
             _ => 0,
         };
         OWN_BYTES + frame
@@ -320,8 +324,19 @@ pub struct RestRequest {
 pub struct ListPeers {
     /// The channel.
     pub channel: SharedChannel,
+    /// Which of them.
+    pub page: PeersPage,
     /// Who asks.
     pub request: RestRequest,
+}
+
+/// A part of a channel's peers, in the order of their ids.
+#[derive(Debug)]
+pub struct PeersPage {
+    /// At most as many.
+    pub limit: usize,
+    /// Only those behind this id.
+    pub after: Option<Box<str>>,
 }
 
 /// Asks for the end of all connections of a peer.
@@ -367,6 +382,6 @@ pub struct RestResult {
 pub enum RestValue {
     /// Deliveries, or closed connections.
     Count(u64),
-    /// The peers of a channel, as a JSON array.
-    Peers(Vec<u8>),
+    /// The whole body of the answer.
+    Body(Frame),
 }

@@ -1,6 +1,6 @@
 //! Shards in memory for tests: bytes in, bytes out, and a mesh that delivers at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
 use crate::domain::connect_rate::ConnectRates;
-use crate::domain::request_rate::RequestRates;
+use crate::domain::request_rate::{RequestLimits, RequestRates};
 use crate::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
 use crate::domain::time::Now;
 use crate::domain::token_bucket::BucketLimits;
@@ -60,6 +60,8 @@ pub(in crate::shard) struct Cluster {
     effects: Vec<Effects>,
     received: HashMap<Client, Vec<u8>>,
     finished: HashMap<Client, Finish>,
+    /// Clients that do not read.
+    deaf: HashSet<Client>,
     next_slot: u32,
 }
 
@@ -96,7 +98,7 @@ impl Cluster {
             reject_with_close: false,
             trusted_proxies: TrustedProxies::default(),
             accept_bare_key_id: false,
-            request_rates: Arc::new(RequestRates::new(UNLIMITED, UNLIMITED)),
+            request_rates: Arc::new(RequestRates::new(&RequestLimits::NONE)),
             limits: ShardLimits {
                 message_bytes_max: 65_536,
                 channels_per_connection: 100,
@@ -130,6 +132,7 @@ impl Cluster {
                 .collect(),
             received: HashMap::new(),
             finished: HashMap::new(),
+            deaf: HashSet::new(),
             next_slot: 0,
         }
     }
@@ -180,6 +183,25 @@ impl Cluster {
         self.input(client.shard, Input::Ended { connection });
     }
 
+    /// The client reads nothing from now on.
+    pub(in crate::shard) fn deafen(&mut self, client: Client) {
+        self.deaf.insert(client);
+    }
+
+    /// The client reads again, all that has come.
+    pub(in crate::shard) fn hear(&mut self, client: Client) {
+        self.deaf.remove(&client);
+        self.effects[client.shard].dirty.push(client.id);
+        self.run();
+    }
+
+    /// The client's socket is gone.
+    pub(in crate::shard) fn close(&mut self, client: Client) {
+        let connection = client.id;
+        self.input(client.shard, Input::Closed { connection });
+        self.run();
+    }
+
     /// Turns, until nothing is left to do.
     pub(in crate::shard) fn run(&mut self) {
         loop {
@@ -216,6 +238,9 @@ impl Cluster {
     fn flush(&mut self, shard: usize) {
         for id in std::mem::take(&mut self.effects[shard].dirty) {
             let client = Client { shard, id };
+            if self.deaf.contains(&client) {
+                continue;
+            }
             self.shards[shard].begin_flush(id, &mut self.effects[shard]);
             loop {
                 let pending = self.shards[shard].pending(id).to_vec();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
-use ringmesh::domain::request_rate::RequestRates;
+use ringmesh::domain::request_rate::{RequestLimits, RequestRates};
 use ringmesh::domain::rights::Rights;
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
@@ -95,11 +95,7 @@ impl World {
             unix_ms: START_UNIX_MS,
         };
         let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000));
-        let unlimited = BucketLimits {
-            rate_per_sec: 0,
-            burst: 0,
-        };
-        let request_rates = Arc::new(RequestRates::new(unlimited, unlimited));
+        let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE));
         let node = |at: u16| {
             let config = ShardConfig {
                 shard: ShardId(at),

@@ -201,7 +201,9 @@ impl ErrorBody<'_> {
     }
 }
 
-fn append_head(
+/// Appends the head of a response whose body is so many bytes of JSON; none go without a content
+/// type.
+pub fn append_head(
     out: &mut Vec<u8>,
     context: &ResponseContext<'_>,
     status: Status,

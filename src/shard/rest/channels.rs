@@ -1,9 +1,9 @@
-//! `/v1/channels/:id/…`: publishing into a channel's order, and listing who is there.
+//! `/v1/channels/:id/publish`: publishing into a channel's order.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::domain::peer::{JsonName, PeerInfo, SharedChannel, SharedPeer};
+use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::rights::Key;
 use crate::domain::time::Now;
 use crate::proto::actions::Action;
@@ -15,7 +15,7 @@ use crate::shard::channels::{ChannelSlot, channel_hash};
 use crate::shard::connections::owner_shard;
 use crate::shard::effect::Effects;
 use crate::shard::encode;
-use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, Publish, RestValue};
+use crate::shard::mesh_message::{Frame, MeshMessage, Publish};
 use crate::shard::owner::Publication;
 use crate::shard::rest::Served;
 use crate::shard::rest::answer::{PublishAnswer, append_begin, append_json};
@@ -101,61 +101,6 @@ impl Shard {
         self.encoded = plain;
         delivered
     }
-
-    pub(super) fn list_peers(
-        &mut self,
-        key: &Key,
-        raw_name: &str,
-        effects: &mut Effects,
-    ) -> Result<Served, Refusal> {
-        let name = channel_name(raw_name)?;
-        permit(key, Action::Presence, &name)?;
-        let app = key.app.index;
-        let hash = channel_hash(&self.config.hasher, app, &name);
-        let channel = self.channel_key(app, hash, &name);
-        let owner = owner_shard(hash, self.config.shard_count);
-        append_begin(&mut self.rest.json, ("channel", &name), "peers");
-        if owner == self.id() {
-            let peers = self.peers_json(&channel);
-            self.rest.json.extend_from_slice(&peers);
-            self.rest.json.push(b'}');
-            return Ok(Served::Now);
-        }
-        let request = self.rest_request();
-        let list = ListPeers { channel, request };
-        self.send(owner, MeshMessage::ListPeers(Box::new(list)), effects);
-        Ok(Served::Later(request.number))
-    }
-
-    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers, effects: &mut Effects) {
-        let peers = RestValue::Peers(self.peers_json(&list.channel));
-        self.rest_result(list.request, peers, effects);
-    }
-
-    /// The peers of a channel that this shard owns, sorted by id.
-    fn peers_json(&mut self, channel: &SharedChannel) -> Vec<u8> {
-        let slot = self.channels.find_key(channel);
-        let mut peers: Vec<&SharedPeer> = slot
-            .and_then(|slot| self.channels.get(slot)?.owned.as_deref())
-            .map(|owned| owned.roster().peers().collect())
-            .unwrap_or_default();
-        peers.sort_unstable_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
-        let mut json = vec![b'['];
-        for (at, peer) in peers.iter().enumerate() {
-            if at > 0 {
-                json.push(b',');
-            }
-            json.extend_from_slice(br#"{"peerId":"#);
-            json.extend_from_slice(peer.id.json().as_bytes());
-            if let Some(metadata) = &peer.metadata {
-                json.extend_from_slice(br#","metadata":"#);
-                json.extend_from_slice(metadata.as_bytes());
-            }
-            json.push(b'}');
-        }
-        json.push(b']');
-        json
-    }
 }
 
 /// What subscribers see of whoever publishes.
@@ -168,7 +113,7 @@ fn sender(publication: &PublishBody<'_>) -> SharedPeer {
 }
 
 /// The channel that a path names.
-fn channel_name(raw_name: &str) -> Result<Cow<'_, str>, Refusal> {
+pub(super) fn channel_name(raw_name: &str) -> Result<Cow<'_, str>, Refusal> {
     let name = percent_decode(raw_name)?;
     if validate_channel_name(&name).is_err() {
         return Err(Refusal::invalid(
@@ -183,7 +128,7 @@ fn channel_name(raw_name: &str) -> Result<Cow<'_, str>, Refusal> {
 }
 
 /// Whether the key may do that, to that channel.
-fn permit(key: &Key, action: Action, channel: &str) -> Result<(), Refusal> {
+pub(super) fn permit(key: &Key, action: Action, channel: &str) -> Result<(), Refusal> {
     if !key.actions.contains(action) {
         return Err(Refusal::new(
             ApiError::ActionNotPermitted,

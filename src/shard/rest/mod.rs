@@ -10,11 +10,13 @@ mod answer;
 mod body;
 mod channels;
 mod credential;
-mod kick;
+pub(in crate::shard) mod kick;
 pub mod openapi;
+mod peers;
 pub(in crate::shard) mod refusal;
 pub(in crate::shard) mod route;
 mod tokens;
+mod unread;
 
 #[cfg(test)]
 mod tests;
@@ -36,12 +38,14 @@ use crate::proto::http::response::{ResponseContext, Status};
 use crate::proto::http::target::Target;
 use crate::shard::connections::Held;
 use crate::shard::effect::Effects;
-use crate::shard::http::Answer;
-use crate::shard::mesh_message::{MeshMessage, RestRequest, RestResult, RestValue};
+use crate::shard::http::{Answer, Body};
+use crate::shard::mesh_message::{Frame, MeshMessage, RestRequest, RestResult, RestValue};
 use crate::shard::rest::answer::append_json;
 use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
+use crate::shard::rest::peers::Recent;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
+use crate::shard::rest::unread::Unread;
 use crate::shard::state::Shard;
 
 /// Requests under way.
@@ -55,6 +59,10 @@ pub(in crate::shard) struct Rest {
     kicked_here: AHashMap<u64, KickAtHome>,
     /// Answers are put together here.
     json: Vec<u8>,
+    /// Bodies that several answers may share.
+    recent: Recent,
+    /// What lists have not been read.
+    pub(in crate::shard) unread: Unread,
 }
 
 /// A request whose answer is awaited from an owner.
@@ -62,6 +70,7 @@ pub(in crate::shard) struct Rest {
 struct Waiting {
     connection: ConnectionId,
     context: ResponseContext<'static>,
+    key: Arc<Key>,
     /// The answer up to the value that is awaited; a brace follows it.
     json: Vec<u8>,
 }
@@ -75,6 +84,8 @@ pub(in crate::shard) enum Admitted<'h> {
         route: KeyRoute,
         /// The name in the path, as it was sent.
         name: &'h str,
+        /// With the query.
+        target: Target<'h>,
         key: Arc<Key>,
     },
 }
@@ -83,6 +94,8 @@ pub(in crate::shard) enum Admitted<'h> {
 enum Served {
     /// The answer is in `Rest::json`.
     Now,
+    /// This is the whole body.
+    Shared(Frame),
     /// An owner was asked under this number; `Rest::json` holds the answer's beginning.
     Later(u64),
 }
@@ -105,15 +118,9 @@ impl Shard {
             let message = "too many requests from this address";
             return Err(Refusal::rate_limited(message, retry_after_ms));
         }
-        let admitted = self.identify(head, target, now, |key| {
-            let rates = &self.config.request_rates;
-            match rates.of_key(&key.id, now.mono_ms) {
-                Verdict::Allowed => Ok(()),
-                Verdict::Limited { retry_after_ms } => Err(Refusal::rate_limited(
-                    "too many requests with this key",
-                    retry_after_ms,
-                )),
-            }
+        let admitted = self.identify(head, target, now, |key| match key {
+            Some(key) => self.count_request(key, now),
+            None => self.count_stranger(remote, now),
         })?;
         let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
         if let BodyFraming::Length(length) = framing
@@ -130,6 +137,31 @@ impl Shard {
         Ok(admitted)
     }
 
+    fn count_request(&self, key: &Key, now: Now) -> Result<(), Refusal> {
+        match self.config.request_rates.of_key(&key.id, now.mono_ms) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Limited { retry_after_ms } => Err(Refusal::rate_limited(
+                "too many requests with this key",
+                retry_after_ms,
+            )),
+        }
+    }
+
+    /// Counts a request that proves no key. Whoever sends too many is not kept: answering them
+    /// on and on would be the very work that the limit is to save.
+    pub(in crate::shard) fn count_stranger(&self, remote: IpAddr, now: Now) -> Result<(), Refusal> {
+        match self.config.request_rates.of_stranger(remote, now.mono_ms) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Limited { retry_after_ms } => Err(Refusal {
+                ends_connection: true,
+                ..Refusal::rate_limited(
+                    "too many requests without a good credential from this address",
+                    retry_after_ms,
+                )
+            }),
+        }
+    }
+
     /// Who asks for what, without counting it as a request again.
     pub(in crate::shard) fn admit_request_again<'h>(
         &self,
@@ -141,14 +173,16 @@ impl Shard {
     }
 
     /// Nothing is told about what lies behind a guarded path before the credential is good.
+    /// `count` hears who it is, once that is known: nobody, or the holder of a key.
     fn identify<'h>(
         &self,
         head: &RequestHead<'h>,
         target: &Target<'h>,
         now: Now,
-        count: impl FnOnce(&Key) -> Result<(), Refusal>,
+        count: impl FnOnce(Option<&Key>) -> Result<(), Refusal>,
     ) -> Result<Admitted<'h>, Refusal> {
         if !route::is_guarded(target.path) {
+            count(None)?;
             return match route::find(head.method, target.path)?.0 {
                 Access::Open(route) => Ok(Admitted::Open(route)),
                 // Every path with a key is guarded; a table that says otherwise opens nothing.
@@ -157,8 +191,9 @@ impl Shard {
         }
         let accept_bare_key_id = self.config.accept_bare_key_id;
         let authorization = head.authorization();
-        let key = credential::prove(&self.rights, authorization, accept_bare_key_id, now)?;
-        count(&key)?;
+        let proven = credential::prove(&self.rights, authorization, accept_bare_key_id, now);
+        count(proven.as_deref().ok())?;
+        let key = proven?;
         let (access, name) = route::find(head.method, target.path)?;
         match access {
             Access::Open(route) => Ok(Admitted::Open(route)),
@@ -166,7 +201,12 @@ impl Shard {
                 ApiError::InternalError,
                 "the server is shutting down",
             )),
-            Access::Key(route) => Ok(Admitted::Key { route, name, key }),
+            Access::Key(route) => Ok(Admitted::Key {
+                route,
+                name,
+                target: *target,
+                key,
+            }),
         }
     }
 
@@ -182,30 +222,38 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         self.rest.json.clear();
-        let served = match admitted {
-            Admitted::Open(OpenRoute::Health) => {
-                self.rest.json.extend_from_slice(br#"{"status":"ok"}"#);
+        let (route, name, target, key) = match admitted {
+            Admitted::Open(route) => {
+                let body = match route {
+                    OpenRoute::Health => br#"{"status":"ok"}"#,
+                    OpenRoute::OpenApi => openapi::document().as_bytes(),
+                };
+                self.answer_with(id, context, body, now, effects);
+                return Ok(());
+            }
+            Admitted::Key {
+                route,
+                name,
+                target,
+                key,
+            } => (route, name, target, key),
+        };
+        let served = match route {
+            KeyRoute::MintToken => self.mint_token(&key, body, now)?,
+            KeyRoute::ListPeers => self.list_peers(&key, name, &target, effects)?,
+            KeyRoute::Publish => self.publish_rest(&key, name, body, now, effects)?,
+            KeyRoute::KickPeer => self.kick_peer(&key, name, effects)?,
+            KeyRoute::ReadUsage => {
+                append_json(&mut self.rest.json, &UsageReport::of(&key.app));
                 Served::Now
             }
-            Admitted::Open(OpenRoute::OpenApi) => {
-                let document = openapi::document().as_bytes();
-                self.rest.json.extend_from_slice(document);
-                Served::Now
-            }
-            Admitted::Key { route, name, key } => match route {
-                KeyRoute::MintToken => self.mint_token(&key, body, now)?,
-                KeyRoute::ListPeers => self.list_peers(&key, name, effects)?,
-                KeyRoute::Publish => self.publish_rest(&key, name, body, now, effects)?,
-                KeyRoute::KickPeer => self.kick_peer(&key, name, effects)?,
-                KeyRoute::ReadUsage => {
-                    append_json(&mut self.rest.json, &UsageReport::of(&key.app));
-                    Served::Now
-                }
-            },
         };
         match served {
             Served::Now => self.answer_json(id, context, now, effects),
-            Served::Later(number) => self.wait(id, context, number),
+            Served::Shared(body) => {
+                return self.answer_shared(id, context, &key, &body, now, effects);
+            }
+            Served::Later(number) => self.wait(id, context, key, number),
         }
         Ok(())
     }
@@ -219,23 +267,41 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let json = std::mem::take(&mut self.rest.json);
+        self.answer_with(id, context, &json, now, effects);
+        self.rest.json = json;
+    }
+
+    fn answer_with(
+        &mut self,
+        id: ConnectionId,
+        context: ResponseContext<'static>,
+        json: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let answer = Answer {
             context,
             status: Ok(Status::Ok),
             headers: &[],
-            json: &json,
+            body: Body::Bytes(json),
         };
         self.answer(id, &answer, now, effects);
-        self.rest.json = json;
     }
 
-    fn wait(&mut self, id: ConnectionId, context: ResponseContext<'static>, number: u64) {
+    fn wait(
+        &mut self,
+        id: ConnectionId,
+        context: ResponseContext<'static>,
+        key: Arc<Key>,
+        number: u64,
+    ) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.held.add(Held::REQUEST);
             connection.await_answer();
             let waiting = Waiting {
                 connection: id,
                 context,
+                key,
                 json: self.rest.json.as_slice().into(),
             };
             self.rest.waiting.insert(number, waiting);
@@ -272,14 +338,27 @@ impl Shard {
         let Some(waiting) = self.rest.waiting.remove(&result.number) else {
             return;
         };
-        self.rest.json.clear();
-        self.rest.json.extend_from_slice(&waiting.json);
+        let Waiting {
+            connection,
+            context,
+            key,
+            json,
+        } = waiting;
+        self.release_input(connection, Held::REQUEST);
         match &result.value {
-            RestValue::Count(count) => append_json(&mut self.rest.json, count),
-            RestValue::Peers(peers) => self.rest.json.extend_from_slice(peers),
+            RestValue::Count(count) => {
+                self.rest.json = json;
+                append_json(&mut self.rest.json, count);
+                self.rest.json.push(b'}');
+                self.answer_json(connection, context, now, effects);
+            }
+            RestValue::Body(body) => {
+                let answered = self.answer_shared(connection, context, &key, body, now, effects);
+                if let Err(refusal) = answered {
+                    let answer = Answer::refusing(context, &refusal);
+                    self.answer(connection, &answer, now, effects);
+                }
+            }
         }
-        self.rest.json.push(b'}');
-        self.release_input(waiting.connection, Held::REQUEST);
-        self.answer_json(waiting.connection, waiting.context, now, effects);
     }
 }

@@ -9,15 +9,15 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use crate::limits::{
-    CHANNEL_NAME_BYTES_MAX, PATTERN_BYTES_MAX, PEER_ID_BYTES_MAX, TOKEN_LIFETIME_SEC_MAX,
-    TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX,
+    CHANNEL_NAME_BYTES_MAX, PATTERN_BYTES_MAX, PEER_ID_BYTES_MAX, PEERS_BYTES_MAX,
+    PEERS_PER_PAGE_MAX, TOKEN_LIFETIME_SEC_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX,
 };
 use crate::proto::actions::Action;
 use crate::shard::rest::body::TOKEN_LIFETIME_SEC_DEFAULT;
 use crate::shard::rest::route::{Access, KeyRoute, OPERATIONS, OpenRoute};
 
 /// Answers that any operation may get.
-const ERRORS: [(u16, &str); 6] = [
+const ERRORS: [(u16, &str); 7] = [
     (
         400,
         "Malformed HTTP or JSON, or a value that is not allowed.",
@@ -29,6 +29,10 @@ const ERRORS: [(u16, &str); 6] = [
         "The body has a content type that is given and is not JSON.",
     ),
     (417, "An expectation other than `100-continue`."),
+    (
+        429,
+        "Too many requests (`rate_limited`, with `Retry-After`).",
+    ),
     (431, "The request head is too long."),
 ];
 
@@ -37,7 +41,8 @@ const KEY_ERRORS: [(u16, &str); 3] = [
     (401, "The credential is missing or not good."),
     (
         429,
-        "Too many requests (`rate_limited`, with `Retry-After`), or `over_message_quota`.",
+        "Too many requests, or too many unread answers (`rate_limited`, with `Retry-After`), or \
+         `over_message_quota`.",
     ),
     (503, "The server cannot decide now, or is shutting down."),
 ];
@@ -111,10 +116,10 @@ fn describe(access: Access) -> Value {
             ),
             &channel_name(),
         ),
-        Access::Key(KeyRoute::ListPeers) => with_name(
+        Access::Key(KeyRoute::ListPeers) => with_page(with_name(
             with_key("listPeers", "Who is in a channel", "Peers", true),
             &channel_name(),
-        ),
+        )),
         Access::Key(KeyRoute::KickPeer) => with_name(
             with_key(
                 "kickPeer",
@@ -193,6 +198,27 @@ fn with_name(mut operation: Value, schema: &Value) -> Value {
     operation
 }
 
+fn with_page(mut operation: Value) -> Value {
+    let limit = json!({
+        "name": "limit",
+        "in": "query",
+        "description": format!(
+            "How many peers at most. A list ends at {PEERS_BYTES_MAX} bytes in any case."
+        ),
+        "schema": {"type": "integer", "minimum": 1, "maximum": PEERS_PER_PAGE_MAX},
+    });
+    let after = json!({
+        "name": "after",
+        "in": "query",
+        "description": "Only peers behind this id: the `next` of the page before.",
+        "schema": peer_id(),
+    });
+    if let Some(parameters) = operation["parameters"].as_array_mut() {
+        parameters.extend([limit, after]);
+    }
+    operation
+}
+
 fn peer_id() -> Value {
     json!({"type": "string", "pattern": format!("^[ -~]{{1,{PEER_ID_BYTES_MAX}}}$")})
 }
@@ -261,6 +287,10 @@ fn schemas() -> Value {
                 "peerId": {"type": "string"},
                 "metadata": {"type": "object"},
             }))},
+            "next": {
+                "type": "string",
+                "description": "The last peer's id, where there are more.",
+            },
         })),
         "Kicked": object(&["peerId", "closed"], json!({
             "peerId": {"type": "string"},

@@ -12,6 +12,8 @@ pub(in crate::shard) struct Refusal {
     pub message: &'static str,
     /// What goes with it.
     pub header: Option<ResponseHeader>,
+    /// The connection is not worth being kept.
+    pub ends_connection: bool,
 }
 
 impl Refusal {
@@ -24,6 +26,7 @@ impl Refusal {
             error,
             message,
             header: None,
+            ends_connection: false,
         }
     }
 

@@ -36,6 +36,7 @@ impl Setup {
             .set("limits.connects_per_address", 0)
             .set("limits.message_rate", 0)
             .set("rest.rate_per_key", 0)
+            .set("rest.unauthenticated_rate_per_address", 0)
             .set("shutdown.drain_ms", 200)
             .set("log.level", r#""debug""#)
             .set("log.format", r#""json""#)

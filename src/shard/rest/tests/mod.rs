@@ -4,6 +4,7 @@ mod http;
 mod kick;
 mod openapi;
 mod operations;
+mod peers;
 mod refused;
 
 use crate::shard::testing::{Cluster, Response, app, rights};

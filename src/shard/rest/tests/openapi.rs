@@ -67,7 +67,7 @@ fn example(access: Access) -> (&'static str, &'static str, &'static str) {
         Access::Open(OpenRoute::Health) => ("GET", "/healthz", ""),
         Access::Open(OpenRoute::OpenApi) => ("GET", "/v1/openapi.json", ""),
         Access::Key(KeyRoute::MintToken) => ("POST", "/v1/tokens", r#"{"peerId":"ann"}"#),
-        Access::Key(KeyRoute::ListPeers) => ("GET", "/v1/channels/room/peers", ""),
+        Access::Key(KeyRoute::ListPeers) => ("GET", "/v1/channels/room/peers?limit=1&after=A", ""),
         Access::Key(KeyRoute::Publish) => ("POST", "/v1/channels/room/publish", r#"{"data":1}"#),
         Access::Key(KeyRoute::KickPeer) => ("DELETE", "/v1/peers/ann", ""),
         Access::Key(KeyRoute::ReadUsage) => ("GET", "/v1/usage", ""),

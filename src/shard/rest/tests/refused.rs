@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{cluster, outcome, request, with_key};
-use crate::domain::request_rate::RequestRates;
+use crate::domain::request_rate::{RequestLimits, RequestRates};
 use crate::domain::rights::App;
 use crate::domain::token_bucket::BucketLimits;
+use crate::proto::forwarded::TrustedProxies;
 use crate::shard::testing::{Cluster, UNLIMITED, app, rights};
 
 const PUBLISH: &str = "/v1/channels/room%2Fa/publish";
@@ -250,8 +251,10 @@ fn rates_hold_over_all_shards() {
         burst: 3,
     };
     for (per_key, per_address) in [(limits, UNLIMITED), (UNLIMITED, limits)] {
-        let mut cluster = Cluster::with(2, rights(app()), |config| {
-            config.request_rates = Arc::new(RequestRates::new(per_key, per_address));
+        let mut cluster = limited(RequestLimits {
+            per_key,
+            per_address,
+            ..RequestLimits::NONE
         });
         let usage = with_key("GET", "/v1/usage", "");
         for at in 0..3 {
@@ -270,6 +273,64 @@ fn rates_hold_over_all_shards() {
         );
         cluster.wait(1_000);
         assert_eq!(cluster.request(0, &usage).status, 200);
+    }
+}
+
+fn limited(limits: RequestLimits) -> Cluster {
+    Cluster::with(2, rights(app()), |config| {
+        config.trusted_proxies = TrustedProxies::new(&["127.0.0.0/8".parse().unwrap()]);
+        config.request_rates = Arc::new(RequestRates::new(&limits));
+    })
+}
+
+/// Whatever is asked for without a good credential counts for its address, and for nobody else.
+#[test]
+fn requests_that_prove_no_key_have_a_rate_per_address() {
+    let bad = "Authorization: Bearer sk_live_wrong\r\n";
+    let publishable = "Authorization: Bearer pk_live_test\r\n";
+    for (method, path, lines, status) in [
+        ("GET", "/healthz", "", 200),
+        ("GET", "/v1/openapi.json", "", 200),
+        ("GET", "/nothing", "", 404),
+        ("POST", "/healthz", "", 405),
+        ("GET", "/v1/usage", "", 401),
+        ("GET", "/v1/usage", bad, 401),
+        ("GET", "/v1/usage", publishable, 401),
+        ("GET", "/v1", "", 426),
+    ] {
+        let mut cluster = limited(RequestLimits {
+            without_key: BucketLimits {
+                rate_per_sec: 1,
+                burst: 3,
+            },
+            ..RequestLimits::NONE
+        });
+        let from = |address: &str, lines: &str| {
+            let lines = format!("X-Forwarded-For: {address}\r\n{lines}");
+            request(method, path, &lines, "")
+        };
+        let asked = from("192.0.2.1", lines);
+        for at in 0..3 {
+            assert_eq!(cluster.request(at % 2, &asked).status, status, "{path}");
+        }
+        for shard in 0..2 {
+            let client = cluster.accept(shard);
+            cluster.send(client, &[&asked[..], &asked[..]].concat());
+            let responses = cluster.responses(client);
+            assert_eq!(responses.len(), 1, "{path}: not answered on and on");
+            assert_eq!(outcome(&responses[0]), (429, "rate_limited".into()));
+            assert!(responses[0].head.contains("Retry-After: 1"), "{path}");
+            assert!(!cluster.is_open(client), "{path}");
+        }
+        assert_eq!(cluster.request(0, &from("192.0.2.2", lines)).status, status);
+        // Who shows a good key is served, from the same address too.
+        let lines = "X-Forwarded-For: 192.0.2.1\r\nAuthorization: Bearer sk_live_full\r\n";
+        for _ in 0..5 {
+            let usage = request("GET", "/v1/usage", lines, "");
+            assert_eq!(cluster.request(1, &usage).status, 200);
+        }
+        cluster.wait(1_000);
+        assert_eq!(cluster.request(0, &asked).status, status, "{path}");
     }
 }
 

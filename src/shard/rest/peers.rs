@@ -1,0 +1,212 @@
+//! `GET /v1/channels/:id/peers`: who is in a channel, a page at a time.
+//!
+//! The channel's owner renders the whole body, up to a megabyte of it, into one piece that all
+//! who get the same share. What a key's connections have not read is bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use crate::domain::peer::{SharedChannel, SharedPeer};
+use crate::domain::rights::Key;
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::limits::{
+    PEERS_BYTES_MAX, PEERS_PER_PAGE_MAX, REST_UNREAD_BYTES_PER_KEY_MAX, REST_UNREAD_RETRY_MS,
+};
+use crate::proto::actions::Action;
+use crate::proto::http::response::{ResponseContext, Status};
+use crate::proto::http::target::Target;
+use crate::proto::wire::name::validate_peer_id;
+use crate::shard::channels::channel_hash;
+use crate::shard::connections::owner_shard;
+use crate::shard::effect::Effects;
+use crate::shard::http::{Answer, Body};
+use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
+use crate::shard::rest::Served;
+use crate::shard::rest::channels::{channel_name, permit};
+use crate::shard::rest::refusal::Refusal;
+use crate::shard::state::Shard;
+
+/// Bodies of fewer bytes are not worth being looked for.
+const SHARED_BYTES_MIN: usize = 16 * 1_024;
+/// Bodies that are looked at for an equal one.
+const RECENT_MAX: usize = 8;
+
+/// The latest large bodies, as long as somebody has not read them.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<Weak<[u8]>>);
+
+impl Shard {
+    pub(super) fn list_peers(
+        &mut self,
+        key: &Key,
+        raw_name: &str,
+        target: &Target<'_>,
+        effects: &mut Effects,
+    ) -> Result<Served, Refusal> {
+        let name = channel_name(raw_name)?;
+        let page = page_of(target)?;
+        permit(key, Action::Presence, &name)?;
+        if self.rest.unread.of_key(key) >= REST_UNREAD_BYTES_PER_KEY_MAX {
+            return Err(too_much_unread());
+        }
+        let app = key.app.index;
+        let hash = channel_hash(&self.config.hasher, app, &name);
+        let channel = self.channel_key(app, hash, &name);
+        let owner = owner_shard(hash, self.config.shard_count);
+        if owner == self.id() {
+            return Ok(Served::Shared(self.peers_body(&channel, &page)));
+        }
+        let request = self.rest_request();
+        let list = ListPeers {
+            channel,
+            page,
+            request,
+        };
+        self.send(owner, MeshMessage::ListPeers(Box::new(list)), effects);
+        Ok(Served::Later(request.number))
+    }
+
+    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers, effects: &mut Effects) {
+        let body = RestValue::Body(self.peers_body(&list.channel, &list.page));
+        self.rest_result(list.request, body, effects);
+    }
+
+    /// A page of the peers of a channel that this shard owns.
+    pub(super) fn peers_body(&mut self, channel: &SharedChannel, page: &PeersPage) -> Frame {
+        let slot = self.channels.find_key(channel);
+        let local = slot.and_then(|slot| self.channels.get(slot));
+        let owned = local.and_then(|local| local.owned.as_deref());
+        let peers = owned.into_iter();
+        let peers = peers.flat_map(|owned| owned.roster().peers_after(page.after.as_deref()));
+        let body = render(channel, peers, page.limit);
+        self.rest.recent.share(body)
+    }
+
+    /// Answers with a body that others may share, unless the key's connections have left too
+    /// much unread.
+    pub(super) fn answer_shared(
+        &mut self,
+        id: ConnectionId,
+        context: ResponseContext<'static>,
+        key: &Arc<Key>,
+        body: &Frame,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let unread = self.rest.unread.of_key(key);
+        if unread > 0 && unread + body.len() > REST_UNREAD_BYTES_PER_KEY_MAX {
+            return Err(too_much_unread());
+        }
+        let answer = Answer {
+            context,
+            status: Ok(Status::Ok),
+            headers: &[],
+            body: Body::Shared(body),
+        };
+        self.answer(id, &answer, now, effects);
+        if let Some(connection) = self.connections.get(id) {
+            let bytes = connection.outbox.reply_bytes();
+            self.rest.unread.set(id, key, bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Recent {
+    /// The body, or an equal one that somebody else is still to read.
+    fn share(&mut self, body: Vec<u8>) -> Frame {
+        if body.len() < SHARED_BYTES_MIN {
+            return body.into();
+        }
+        self.0.retain(|recent| recent.strong_count() > 0);
+        let mut recent = self.0.iter().filter_map(Weak::upgrade);
+        if let Some(equal) = recent.find(|recent| recent[..] == body[..]) {
+            return equal;
+        }
+        let body = Frame::from(body);
+        if self.0.len() >= RECENT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Arc::downgrade(&body));
+        body
+    }
+}
+
+fn too_much_unread() -> Refusal {
+    Refusal::rate_limited(
+        "too many bytes of answers to this key have not been read",
+        REST_UNREAD_RETRY_MS,
+    )
+}
+
+/// What the query asks for.
+fn page_of(target: &Target<'_>) -> Result<PeersPage, Refusal> {
+    let limit = match target.query_value("limit")? {
+        None => usize::MAX,
+        Some(text) => {
+            let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let limit = text.parse().ok().filter(|_| all_digits);
+            let in_range = |limit: &usize| (1..=PEERS_PER_PAGE_MAX).contains(limit);
+            limit
+                .filter(in_range)
+                .ok_or(Refusal::invalid("'limit' must be 1 to 10000"))?
+        }
+    };
+    let after = target.query_value("after")?;
+    if after
+        .as_ref()
+        .is_some_and(|id| validate_peer_id(id).is_err())
+    {
+        return Err(Refusal::invalid(
+            "'after' must be a peer id: 1 to 128 printable ASCII characters",
+        ));
+    }
+    Ok(PeersPage {
+        limit,
+        after: after.map(|id| id.into_owned().into()),
+    })
+}
+
+/// The body of the answer: as many peers as the limit and a megabyte allow, and the last one's id
+/// where there are more.
+fn render<'p>(
+    channel: &SharedChannel,
+    peers: impl Iterator<Item = &'p SharedPeer>,
+    limit: usize,
+) -> Vec<u8> {
+    let mut json = br#"{"channel":"#.to_vec();
+    json.extend_from_slice(channel.name.json().as_bytes());
+    json.extend_from_slice(br#","peers":["#);
+    let mut last: Option<&SharedPeer> = None;
+    let mut next = None;
+    for (at, peer) in peers.enumerate() {
+        let metadata = peer.metadata.as_deref().unwrap_or_default();
+        let entry_bytes = PEER_BYTES + peer.id.json().len() + metadata.len();
+        if at >= limit || at > 0 && json.len() + entry_bytes > PEERS_BYTES_MAX {
+            next = last;
+            break;
+        }
+        if at > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(br#"{"peerId":"#);
+        json.extend_from_slice(peer.id.json().as_bytes());
+        if let Some(metadata) = &peer.metadata {
+            json.extend_from_slice(br#","metadata":"#);
+            json.extend_from_slice(metadata.as_bytes());
+        }
+        json.push(b'}');
+        last = Some(peer);
+    }
+    json.push(b']');
+    if let Some(next) = next {
+        json.extend_from_slice(br#","next":"#);
+        json.extend_from_slice(next.id.json().as_bytes());
+    }
+    json.push(b'}');
+    json
+}
+
+/// Bytes around a peer's id and metadata.
+const PEER_BYTES: usize = r#",{"peerId":,"metadata":}"#.len();
