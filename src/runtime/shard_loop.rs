@@ -22,7 +22,7 @@ use crate::control::ControlHandle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands};
+use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::flush_queue::FlushQueue;
 use crate::runtime::handshakes::Handshakes;
@@ -77,6 +77,8 @@ pub struct ShardLoop {
     /// Listeners that stopped, and when to start them again.
     paused_listeners: Vec<(u32, u64)>,
     measuring: Measuring,
+    /// Who waits until every connection follows the present rights.
+    rights_told: Vec<Done>,
     draining: bool,
     reported_drained: bool,
     stopped: bool,
@@ -143,6 +145,7 @@ impl ShardLoop {
             to_accept: VecDeque::new(),
             paused_listeners: Vec::new(),
             measuring: Measuring::default(),
+            rights_told: Vec::new(),
             draining: false,
             reported_drained: false,
             stopped: false,
@@ -195,6 +198,7 @@ impl ShardLoop {
         self.flush(now)?;
         self.send_mesh(now);
         self.report_usage();
+        self.report_rights();
         self.report_drained();
         self.end_turn(began_ns);
         Ok(())
@@ -383,7 +387,7 @@ impl ShardLoop {
             match command {
                 Command::Rights(rights, done) => {
                     self.handle(Input::Rights(rights), now);
-                    done.done();
+                    self.rights_told.push(done);
                 }
                 Command::Drain {
                     window_ms,
@@ -564,6 +568,13 @@ impl ShardLoop {
             if let Err(deltas) = control.report_usage(deltas) {
                 self.effects.usage = deltas;
             }
+        }
+    }
+
+    /// A change of rights is done when nobody is left whom it closes.
+    fn report_rights(&mut self) {
+        if !self.shard.is_switching_rights() {
+            self.rights_told.drain(..).for_each(Done::done);
         }
     }
 

@@ -35,6 +35,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.metrics.counters.messages_received += 1;
+        if self.is_switching_rights() {
+            self.follow_rights(id, now, effects);
+        }
         if !self.take_tokens(id, TOKEN_THOUSANDTHS, now, effects) {
             return;
         }

@@ -371,6 +371,9 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        if self.is_switching_rights() {
+            self.follow_rights(id, now, effects);
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -388,6 +391,8 @@ impl Shard {
             .and_then(|grant| grant.metadata.take());
         let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
         let peer = session.peer.clone();
+        // Whom the drain has not come to yet, it tells itself.
+        let is_drained = session.drain_ms.is_some();
         let metadata = turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, now);
         connection.stage = Stage::Open(session);
         let mut frame = std::mem::take(&mut self.encoded);
@@ -402,7 +407,7 @@ impl Shard {
                 metadata: metadata.as_deref().map(str::as_bytes),
             }),
         );
-        if self.draining {
+        if is_drained {
             encode::going_away(&mut frame, self.retry_after_ms);
             self.metrics.counters.replies += 1;
         }

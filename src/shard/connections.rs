@@ -390,10 +390,17 @@ impl Connections {
         self.slots.iter().flatten().map(|connection| &**connection)
     }
 
-    /// The ids of all connections, for walks that change them.
+    /// How many slots there are, used or not: for walks that change what they find.
     #[must_use]
-    pub fn ids(&self) -> Vec<ConnectionId> {
-        self.iter().map(|connection| connection.id).collect()
+    pub fn slot_count(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The connection that uses a slot now.
+    #[must_use]
+    pub fn id_at(&self, slot: u32) -> Option<ConnectionId> {
+        let connection = self.slots.get(slot as usize)?.as_deref();
+        connection.map(|connection| connection.id)
     }
 
     /// How many there are.

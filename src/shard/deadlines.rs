@@ -19,6 +19,7 @@ use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::shard::connections::{Connection, Held, Ping, Stage};
 use crate::shard::effect::Effects;
 use crate::shard::outbox::Finish;
+use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
 
 /// How long a peer may take for [`PROGRESS_BYTES`], in milliseconds.
@@ -273,24 +274,39 @@ impl Shard {
         {
             self.usage.report(&mut effects.usage);
         }
-        let mut due = Vec::new();
-        self.timers.expire(now.mono_ms, |id| due.push(id));
-        for id in due {
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
+        let overdue = &mut self.portions.overdue.list;
+        self.timers.expire(now.mono_ms, |id| overdue.push_back(id));
+        self.advance_overdue(now, effects);
+    }
+
+    /// Deals with timers that have come, as many as this turn may.
+    pub(in crate::shard) fn advance_overdue(&mut self, now: Now, effects: &mut Effects) {
+        while self.portions.overdue.left > 0
+            && let Some(id) = self.portions.overdue.list.pop_front()
+        {
+            let cost_of_end = self.cost_of_end(id);
+            self.timer_came(id, now, effects);
+            let cost = match (cost_of_end, self.cost_of_end(id)) {
+                (Some(cost), None) => cost,
+                _ => WRITE,
             };
-            if now.mono_ms < connection.timer_ms {
-                continue; // an earlier entry has dealt with it and set this one's successor
-            }
-            connection.timer_ms = NEVER_MS;
-            let deadline_ms = self
-                .connections
-                .get(id)
-                .map_or(NEVER_MS, |it| self.deadline(it));
-            if deadline_ms <= now.mono_ms && !self.due(id, now, effects) {
-                self.look_again(id, now.mono_ms + LOOK_AGAIN_MS);
-                continue;
-            }
+            self.portions.overdue.spend(cost);
+        }
+    }
+
+    fn timer_came(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if now.mono_ms < connection.timer_ms {
+            return; // an earlier entry has dealt with it and set this one's successor
+        }
+        connection.timer_ms = NEVER_MS;
+        let connection = self.connections.get(id);
+        let deadline_ms = connection.map_or(NEVER_MS, |it| self.deadline(it));
+        if deadline_ms <= now.mono_ms && !self.due(id, now, effects) {
+            self.look_again(id, now.mono_ms + LOOK_AGAIN_MS);
+        } else {
             self.arm(id);
         }
     }

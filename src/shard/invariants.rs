@@ -88,6 +88,7 @@ impl Shard {
             assert!(shard.sends.is_empty(), "a `send` waits for results");
             assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
             assert!(shard.batched.is_empty(), "a batch waits for its turn");
+            assert!(!shard.portions.any(), "a portion waits for its turn");
             for (connection, session) in shard.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");

@@ -1,11 +1,9 @@
-//! From accept to the end of the socket: closing, drain, changed rights.
+//! From accept to the end of the socket.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::domain::peer::SharedChannel;
 use crate::domain::peers::peer_hash;
-use crate::domain::rights::{Key, Rights};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::label::{Dropped, EndedBy};
@@ -17,7 +15,6 @@ use crate::shard::connections::{
 };
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Effects;
-use crate::shard::encode;
 use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
 use crate::shard::outbox::{Class, Finish, Outbox};
@@ -317,78 +314,5 @@ impl Shard {
         connection.begin_to_end(now_ms);
         connection.mark_dirty(effects);
         self.arm(id);
-    }
-
-    /// Sends `going_away` to everybody and spreads the closes evenly over the window.
-    pub(in crate::shard) fn drain(
-        &mut self,
-        window_ms: u64,
-        retry_after_ms: u64,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.draining = true;
-        self.retry_after_ms = retry_after_ms;
-        let mut frame = Vec::new();
-        encode::going_away(&mut frame, retry_after_ms);
-        let ids = self.connections.ids();
-        let count = ids.len() as u64;
-        // Each shard's closes fall between those of the others.
-        let (shard, shard_count) = (
-            u64::from(self.config.shard.0),
-            u64::from(self.config.shard_count),
-        );
-        for (at, id) in ids.into_iter().enumerate() {
-            let place = at as u64 * shard_count + shard + 1;
-            let close_ms = now.mono_ms + window_ms * place / (count * shard_count);
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            match &mut connection.stage {
-                Stage::Open(session) => {
-                    session.drain_ms = Some(close_ms);
-                    connection.outbox.push(Class::Reply, &frame, &mut self.pool);
-                    connection.mark_dirty(effects);
-                    self.metrics.counters.replies += 1;
-                    self.arm(id);
-                }
-                Stage::Http(_) => self.drain_http(id, now, effects),
-                // Hears of it behind its `welcome`.
-                Stage::Registering(session) => session.drain_ms = Some(close_ms),
-                Stage::Closing { .. } | Stage::Lingering { .. } => {}
-            }
-        }
-    }
-
-    /// Rights hold from now on: connections follow their key and app.
-    pub(in crate::shard) fn switch_rights(
-        &mut self,
-        rights: Arc<Rights>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.rights = rights;
-        // Leases were taken under the limits that held until now.
-        self.usage.report(&mut effects.usage);
-        for id in self.connections.ids() {
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage else {
-                continue;
-            };
-            let verdict = match self.rights.key(&session.key.id) {
-                None => Err(CloseCode::INVALID_TOKEN),
-                Some(key) if key.app.index != session.key.app.index => {
-                    Err(CloseCode::INVALID_TOKEN)
-                }
-                Some(key) if key.app.suspended => Err(CloseCode::APP_SUSPENDED),
-                Some(key) => Ok(Arc::<Key>::clone(key)),
-            };
-            match verdict {
-                Ok(key) => session.key = key,
-                Err(code) => self.close(id, code, code.reason(), now, effects),
-            }
-        }
     }
 }

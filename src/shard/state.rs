@@ -149,6 +149,8 @@ pub struct Shard {
     pub(in crate::shard) heard_ms: u64,
     /// See [`stamp`](Self::stamp).
     pub(in crate::shard) stamp_ns: u64,
+    /// Work that is done a portion a turn.
+    pub(in crate::shard) portions: Portions,
     /// How many turns have ended, wrapping.
     turn: u32,
     loopback: VecDeque<MeshMessage>,
@@ -208,6 +210,7 @@ impl Shard {
             forgiven_ms: 0,
             heard_ms: u64::MAX,
             stamp_ns: 0,
+            portions: Portions::default(),
             turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
@@ -341,7 +344,7 @@ impl Shard {
     /// Whether another turn has something to do even if nothing comes in.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty() || !self.batched.is_empty()
+        !self.resumable.is_empty() || !self.batched.is_empty() || self.portions.any()
     }
 
     /// Which shard this is.
@@ -505,7 +508,7 @@ impl Shard {
             MeshMessage::ScopeResult(result) => self.scope_result(result, effects),
             MeshMessage::ListPeers(list) => self.owner_list_peers(&list, effects),
             MeshMessage::Kick(kick) => self.owner_kick(&kick, effects),
-            MeshMessage::KickHere(kick) => self.home_kick(from, &kick, now, effects),
+            MeshMessage::KickHere(kick) => self.home_kick(from, *kick, now, effects),
             MeshMessage::Kicked(kicked) => self.owner_kicked(kicked, effects),
             MeshMessage::Reach(number) => self.reach(from, number, effects),
             MeshMessage::Reached(number) => self.home_reached(number, effects),
@@ -516,6 +519,8 @@ impl Shard {
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
         self.turn = self.turn.wrapping_add(1);
+        self.advance_portions(now, effects);
+        self.settle(now, effects);
         self.announce_batches(effects);
         self.settle(now, effects);
         for _ in 0..self.resumable.len().min(RESUMES_PER_TURN_MAX) {

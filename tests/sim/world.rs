@@ -123,8 +123,11 @@ impl World {
                 },
             };
             let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));
+            let mut shard = Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now);
+            // Down to one connection a turn.
+            shard.limit_portions([1, 10, 40, 1_024][seed as usize % 4]);
             Node {
-                shard: Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now),
+                shard,
                 effects: Effects::new(shard_count),
                 to_flush: VecDeque::new(),
                 slots: Vec::new(),
@@ -318,7 +321,7 @@ impl World {
         self.handle(at, Input::EndOfTurn);
         self.nodes[at].turn += 1;
         let flushed = self.flush(at);
-        self.send_mesh(at) | flushed
+        self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
     }
 
     fn flush(&mut self, at: usize) -> bool {

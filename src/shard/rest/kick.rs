@@ -3,7 +3,8 @@
 //! The peer's owner asks every home where the peer has connections to close them. A home tells
 //! the owners of their channels by the ordinary messages and then asks each of these owners
 //! whether it got there; links are FIFO, so when all have said yes the peer is out of every
-//! roster. What the home then tells the peer's owner arrives behind the news that the
+//! roster. A home closes so many connections a turn and asks when the last one is closed. What
+//! the home then tells the peer's owner arrives behind the news that the
 //! connections are gone, so the peer is out of the registry too before the request is answered.
 
 use smallvec::SmallVec;
@@ -17,6 +18,7 @@ use crate::proto::ws::close::CloseCode;
 use crate::shard::connections::{Stage, owner_shard};
 use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
+use crate::shard::portions::LOOK;
 use crate::shard::rest::Served;
 use crate::shard::rest::answer::append_begin;
 use crate::shard::rest::refusal::Refusal;
@@ -36,6 +38,18 @@ pub(super) struct KickAtHome {
     peer_owner: ShardId,
     kicked: Kicked,
     owners_missing: u16,
+}
+
+/// A kick on a shard that has connections of the peer, while they are being closed.
+#[derive(Debug)]
+pub(in crate::shard) struct KickWalk {
+    peer_owner: ShardId,
+    kick: KickHere,
+    /// The next of the connections.
+    at: usize,
+    closed: u32,
+    /// Owners of channels that they were in.
+    owners: Shards,
 }
 
 type Shards = SmallVec<[ShardId; 8]>;
@@ -95,22 +109,57 @@ impl Shard {
     pub(in crate::shard) fn home_kick(
         &mut self,
         peer_owner: ShardId,
-        kick: &KickHere,
+        kick: KickHere,
         now: Now,
         effects: &mut Effects,
     ) {
-        let mut owners = Shards::new();
-        let mut closed = 0;
-        for id in &kick.connections {
-            if self.collect_channel_owners(*id, &mut owners) {
-                closed += 1;
-                let code = CloseCode::KICKED;
-                self.close(*id, code, code.reason(), now, effects);
+        self.portions.kicks.list.push_back(KickWalk {
+            peer_owner,
+            kick,
+            at: 0,
+            closed: 0,
+            owners: Shards::new(),
+        });
+        self.advance_kicks(now, effects);
+    }
+
+    /// Closes kicked connections, as many as this turn may.
+    pub(in crate::shard) fn advance_kicks(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(mut walk) = self.portions.kicks.list.pop_front() {
+            if self.advance_kick(&mut walk, now, effects) {
+                self.finish_kick(walk, effects);
+            } else {
+                self.portions.kicks.list.push_front(walk);
+                return;
             }
         }
+    }
+
+    /// Returns whether all connections of the kick have been closed.
+    fn advance_kick(&mut self, walk: &mut KickWalk, now: Now, effects: &mut Effects) -> bool {
+        while let Some(id) = walk.kick.connections.get(walk.at).copied() {
+            if self.portions.kicks.left == 0 {
+                return false;
+            }
+            walk.at += 1;
+            let cost = self.cost_of_end(id).unwrap_or(LOOK);
+            self.portions.kicks.spend(cost);
+            if self.collect_channel_owners(id, &mut walk.owners) {
+                walk.closed += 1;
+                let code = CloseCode::KICKED;
+                self.close(id, code, code.reason(), now, effects);
+            }
+        }
+        true
+    }
+
+    fn finish_kick(&mut self, walk: KickWalk, effects: &mut Effects) {
+        let KickWalk {
+            peer_owner, owners, ..
+        } = walk;
         let kicked = Kicked {
-            kick: kick.kick,
-            closed,
+            kick: walk.kick.kick,
+            closed: walk.closed,
         };
         if owners.is_empty() {
             return self.send(peer_owner, MeshMessage::Kicked(kicked), effects);

@@ -1,0 +1,108 @@
+//! The drain: goodbye to everybody, and the closes spread evenly over a window.
+
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::shard::connections::Stage;
+use crate::shard::effect::Effects;
+use crate::shard::encode;
+use crate::shard::outbox::Class;
+use crate::shard::portions::{LOOK, WRITE};
+use crate::shard::state::Shard;
+
+/// How far a walk through the connections that are to be told has come.
+#[derive(Debug)]
+pub(in crate::shard) struct DrainWalk {
+    next_slot: u32,
+    slots: u32,
+    began_ms: u64,
+    window_ms: u64,
+    /// Connections at the beginning: the window is divided by them.
+    count: u64,
+    /// Those that have been given their place in the window.
+    placed: u64,
+    going_away: Vec<u8>,
+}
+
+impl Shard {
+    /// Sends `going_away` to everybody and spreads the closes evenly over the window.
+    pub(in crate::shard) fn drain(
+        &mut self,
+        window_ms: u64,
+        retry_after_ms: u64,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.draining = true;
+        self.retry_after_ms = retry_after_ms;
+        let mut going_away = Vec::new();
+        encode::going_away(&mut going_away, retry_after_ms);
+        self.portions.drain.list = Some(DrainWalk {
+            next_slot: 0,
+            slots: self.connections.slot_count(),
+            began_ms: now.mono_ms,
+            window_ms,
+            count: self.connections.len() as u64,
+            placed: 0,
+            going_away,
+        });
+        self.advance_drain(now, effects);
+    }
+
+    pub(in crate::shard) fn advance_drain(&mut self, now: Now, effects: &mut Effects) {
+        let Some(mut walk) = self.portions.drain.list.take() else {
+            return;
+        };
+        while walk.next_slot < walk.slots {
+            if self.portions.drain.left == 0 {
+                self.portions.drain.list = Some(walk);
+                return;
+            }
+            let id = self.connections.id_at(walk.next_slot);
+            walk.next_slot += 1;
+            let cost = id.map_or(LOOK, |id| self.drain_one(id, &mut walk, now, effects));
+            self.portions.drain.spend(cost);
+        }
+    }
+
+    /// Returns the cost.
+    fn drain_one(
+        &mut self,
+        id: ConnectionId,
+        walk: &mut DrainWalk,
+        now: Now,
+        effects: &mut Effects,
+    ) -> usize {
+        let close_ms = walk.next_close_ms(self.config.shard.0, self.config.shard_count);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return LOOK;
+        };
+        match &mut connection.stage {
+            Stage::Open(session) => {
+                session.drain_ms = Some(close_ms);
+                connection
+                    .outbox
+                    .push(Class::Reply, &walk.going_away, &mut self.pool);
+                connection.mark_dirty(effects);
+                self.metrics.counters.replies += 1;
+                self.arm(id);
+            }
+            Stage::Http(_) => self.drain_http(id, now, effects),
+            // Hears of it behind its `welcome`.
+            Stage::Registering(session) => session.drain_ms = Some(close_ms),
+            Stage::Closing { .. } | Stage::Lingering { .. } => return LOOK,
+        }
+        WRITE
+    }
+}
+
+impl DrainWalk {
+    /// When the next connection is closed: each shard's closes fall between those of the others.
+    fn next_close_ms(&mut self, shard: u16, shard_count: u16) -> u64 {
+        let (shard, shard_count) = (u64::from(shard), u64::from(shard_count));
+        let place = self.placed * shard_count + shard + 1;
+        self.placed += 1;
+        // Connections that came meanwhile have the last place.
+        let places = (self.count * shard_count).max(1);
+        self.began_ms + self.window_ms * place.min(places) / places
+    }
+}

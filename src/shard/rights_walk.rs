@@ -1,0 +1,143 @@
+//! Changed rights: connections follow their key and their app.
+//!
+//! New rights hold from the moment when the shard gets them: while connections are still being
+//! walked through, each is looked at before its next command. The walk is there for those that
+//! say nothing: they are closed too, and the runtime answers for the change when it is over.
+
+use std::sync::Arc;
+
+use crate::domain::rights::Rights;
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::proto::ws::close::CloseCode;
+use crate::shard::connections::Stage;
+use crate::shard::effect::Effects;
+use crate::shard::portions::LOOK;
+use crate::shard::state::Shard;
+
+/// How far a walk through all connections has come. It goes round: a change that comes while it
+/// is under way lets it go round once more from where it is, so that changes one after the other
+/// cannot keep it from anybody.
+#[derive(Debug)]
+pub(in crate::shard) struct RightsWalk {
+    next_slot: u32,
+    /// Where it ends, once it has come round.
+    last_slot: u32,
+    is_round: bool,
+}
+
+impl RightsWalk {
+    fn from(slot: u32) -> Self {
+        Self {
+            next_slot: slot,
+            last_slot: slot,
+            is_round: false,
+        }
+    }
+
+    /// The next slot of so many; `None` when all have been looked at.
+    fn next(&mut self, slots: u32) -> Option<u32> {
+        if !self.is_round && self.next_slot >= slots {
+            self.next_slot = 0;
+            self.is_round = true;
+        }
+        if self.is_round && self.next_slot >= self.last_slot.min(slots) {
+            return None;
+        }
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        Some(slot)
+    }
+}
+
+impl Shard {
+    /// Rights hold from now on.
+    pub(in crate::shard) fn switch_rights(
+        &mut self,
+        rights: Arc<Rights>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.rights = rights;
+        // Leases were taken under the limits that held until now.
+        self.usage.report(&mut effects.usage);
+        let list = &mut self.portions.rights.list;
+        let from = list.as_ref().map_or(0, |walk| walk.next_slot);
+        *list = Some(RightsWalk::from(from));
+        self.advance_rights(now, effects);
+    }
+
+    /// Whether connections are left that have not been looked at since rights changed.
+    #[must_use]
+    pub fn is_switching_rights(&self) -> bool {
+        self.portions.rights.list.is_some()
+    }
+
+    pub(in crate::shard) fn advance_rights(&mut self, now: Now, effects: &mut Effects) {
+        while self.portions.rights.left > 0 {
+            let slots = self.connections.slot_count();
+            let list = &mut self.portions.rights.list;
+            let Some(slot) = list.as_mut().and_then(|walk| walk.next(slots)) else {
+                *list = None;
+                return;
+            };
+            let cost = match self.connections.id_at(slot) {
+                Some(id) => self.follow_rights(id, now, effects),
+                None => LOOK,
+            };
+            self.portions.rights.spend(cost);
+        }
+    }
+
+    /// Lets a connection follow its key and app as they are now, or closes it. Returns the cost.
+    pub(in crate::shard) fn follow_rights(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
+    ) -> usize {
+        let cost_of_end = self.cost_of_end(id);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return LOOK;
+        };
+        let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage else {
+            return LOOK;
+        };
+        let code = match self.rights.key(&session.key.id) {
+            Some(key) if key.app.index != session.key.app.index => CloseCode::INVALID_TOKEN,
+            Some(key) if key.app.suspended => CloseCode::APP_SUSPENDED,
+            Some(key) => {
+                session.key = key.clone();
+                return LOOK;
+            }
+            None => CloseCode::INVALID_TOKEN,
+        };
+        self.close(id, code, code.reason(), now, effects);
+        cost_of_end.unwrap_or(LOOK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slots that are looked at, with as many as there are at each step.
+    fn walk(walk: &mut RightsWalk, slots: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        slots
+            .into_iter()
+            .map_while(|count| walk.next(count))
+            .collect()
+    }
+
+    #[test]
+    fn a_walk_goes_round_once() {
+        let always = |count| std::iter::repeat_n(count, 100);
+        assert_eq!(walk(&mut RightsWalk::from(0), always(3)), [0, 1, 2]);
+        assert_eq!(walk(&mut RightsWalk::from(2), always(4)), [2, 3, 0, 1]);
+        assert_eq!(walk(&mut RightsWalk::from(9), always(4)), [0, 1, 2, 3]);
+        assert_eq!(walk(&mut RightsWalk::from(0), always(0)), [0; 0]);
+        // Slots that are added meanwhile are looked at, and none is left out for them.
+        let grown = [4, 4, 6, 6, 6, 6, 6, 6, 6];
+        assert_eq!(walk(&mut RightsWalk::from(2), grown), [2, 3, 4, 5, 0, 1]);
+    }
+}
