@@ -375,8 +375,10 @@ impl Shard {
             }
         }
         self.write_http(id, &response, effects);
-        if let Some(json) = behind {
-            self.write_http(id, json, effects);
+        if let Some(json) = behind
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection.outbox.push_http_shared(json, &mut self.pool);
         }
         self.encoded = response;
         if context.keep_alive {

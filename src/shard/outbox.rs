@@ -109,6 +109,13 @@ impl Outbox {
         self.raw_left = self.queued();
     }
 
+    /// As [`push_http`](Self::push_http), for a piece that several answers hold: without a copy,
+    /// if it is large.
+    pub fn push_http_shared(&mut self, bytes: &Frame, pool: &mut BufferPool) {
+        self.push_shared(Class::Reply, bytes, 0..bytes.len(), pool);
+        self.raw_left = self.queued();
+    }
+
     /// Appends whole frames.
     #[inline]
     pub fn push(&mut self, class: Class, frames: &[u8], pool: &mut BufferPool) {

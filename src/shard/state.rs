@@ -31,6 +31,7 @@ use crate::shard::http_date::HttpDate;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish, Slices};
+use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
 use crate::shard::scope::PendingScope;
 use crate::shard::unauthenticated::Unauthenticated;
