@@ -50,6 +50,39 @@ fn minted(server: &Server, peer_id: &str) -> Client {
 }
 
 #[test]
+fn requests_without_a_key_have_a_limit_and_those_with_one_have_none() {
+    on_shards(|shards| {
+        let keys = [
+            key("pk_live_r", &["**"], ALL_ACTIONS),
+            secret_key("sk_id_r", &["**"], ALL_ACTIONS) + "api_secret_file = \"api.secret\"\n",
+        ];
+        let server = Setup::new(shards)
+            .set("rest.unauthenticated_rate_per_address", 1)
+            .set("rest.unauthenticated_burst_per_address", 20)
+            .app("app_r", &keys)
+            .start();
+        let asked = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+        // However long these take, they come faster than one a second.
+        let limited = (0..200).find_map(|_| {
+            let mut raw = Raw::open(server.public);
+            raw.write(asked);
+            let response = raw.response();
+            (response.status != 200).then_some((raw, response))
+        });
+        let (mut raw, response) = limited.expect("a limit");
+        response.is_error(429, "rate_limited");
+        assert_eq!(response.header("retry-after"), Some("1"));
+        raw.ends();
+        for _ in 0..30 {
+            api(&server).done(200, "GET", "/v1/usage", None);
+        }
+        server
+            .connect("?key=pk_live_r")
+            .ask(json!({"type": "unsubscribe", "channel": "a"}));
+    });
+}
+
+#[test]
 fn a_minted_token_connects_with_what_it_says() {
     on_shards(|shards| {
         let server = start(shards);
