@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::abuse::options::AbuseOptions;
 use crate::client::token::LIFETIME_SEC;
 use crate::workload::Plan;
 use crate::workload::connect::ConnectOptions;
@@ -95,7 +96,7 @@ pub struct Common {
     #[arg(long, global = true)]
     pub cores: Option<String>,
     /// Process whose CPU and memory to measure
-    #[arg(long, global = true, value_name = "PID")]
+    #[arg(long, visible_alias = "pid", global = true, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Seconds measured [default: 10; soak: 3600]
     #[arg(long, global = true, value_name = "S")]
@@ -191,6 +192,9 @@ pub enum Command {
                       14400 soak --users 1000"
     )]
     Soak(SoakOptions),
+    /// Attack a server of your own in known ways: memory, others' latency, a verdict for each
+    #[command(after_help = "Example: ringmesh-loadtest abuse all --spawn target/release/ringmesh")]
+    Abuse(AbuseOptions),
     /// Put result files side by side
     #[command(after_help = "Example: ringmesh-loadtest compare before.json after.json")]
     Compare {
@@ -201,7 +205,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The workload; `None` for `compare`.
+    /// The workload; `None` for `abuse` and `compare`.
     pub fn plan(&self) -> Option<&dyn Plan> {
         match self {
             Command::Fanout(options) => Some(options),
@@ -213,7 +217,7 @@ impl Command {
             Command::Rest(options) => Some(options),
             Command::Mixed(options) => Some(options),
             Command::Soak(options) => Some(options),
-            Command::Compare { .. } => None,
+            Command::Abuse(_) | Command::Compare { .. } => None,
         }
     }
 
@@ -229,6 +233,7 @@ impl Command {
             Command::Rest(_) => "rest",
             Command::Mixed(_) => "mixed",
             Command::Soak(_) => "soak",
+            Command::Abuse(_) => "abuse",
             Command::Compare { .. } => "compare",
         }
     }

@@ -66,6 +66,10 @@ pub enum Failure {
     Timeout(String),
     /// Somebody stopped the run; with what there is of it.
     Interrupted(String),
+    /// An attack got through.
+    Verdict(String),
+    /// `--spawn` started no server; what it said.
+    Spawn(String),
     /// `--server-pid` cannot be read.
     ServerProcess {
         /// The process id given.
@@ -111,6 +115,11 @@ impl fmt::Display for Failure {
                 f,
                 "cannot start the load executors: {cause}; they need io_uring and 512 KiB of \
                  locked memory (`ulimit -l`)"
+            ),
+            Failure::Verdict(what) => write!(f, "{what}; the figures and bounds are above"),
+            Failure::Spawn(said) => write!(
+                f,
+                "the executable of --spawn did not become a server: {said}; try it by hand"
             ),
             Failure::Unreachable { address, cause } => write!(
                 f,

@@ -1,6 +1,7 @@
 //! `ringmesh-loadtest`: puts load on a server of the ringmesh protocol, checks every delivery and
 //! measures latency, CPU and memory. See `README.md` beside `Cargo.toml`.
 
+mod abuse;
 mod cli;
 mod client;
 mod clock;

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::ServerName;
 
+use crate::abuse;
 use crate::cli::{Command, Common};
 use crate::client::target::{Credential, Target, Tls, Url};
 use crate::client::tls::{Trust, config};
@@ -41,6 +42,16 @@ pub fn run(arguments: &[OsString]) -> Result<(), Failure> {
     {
         write_stdout(&compare::compare(files)?);
         return Ok(());
+    }
+    if let [
+        PlannedRun {
+            command: Command::Abuse(options),
+            common,
+            ..
+        },
+    ] = &planned[..]
+    {
+        return abuse::run(common, options);
     }
     let Some(common) = planned.first().map(|run| &run.common) else {
         return Ok(());
@@ -85,7 +96,7 @@ fn run_once(
 ) -> Result<(RunResult, bool), Failure> {
     let common = &run.common;
     let Some(plan) = run.command.plan() else {
-        return Err(Failure::Usage("compare stands alone".into()));
+        return Err(Failure::Usage("abuse and compare stand alone".into()));
     };
     check(common)?;
     plan.check()?;

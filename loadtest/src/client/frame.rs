@@ -9,6 +9,8 @@ pub mod opcode {
     pub const CONTINUATION: u8 = 0x0;
     /// Text.
     pub const TEXT: u8 = 0x1;
+    /// Binary.
+    pub const BINARY: u8 = 0x2;
     /// Close.
     pub const CLOSE: u8 = 0x8;
     /// Ping.
@@ -16,6 +18,9 @@ pub mod opcode {
     /// Pong.
     pub const PONG: u8 = 0xA;
 }
+
+/// Bytes before the payload of a short masked frame.
+pub const HEAD_BYTES: usize = 6;
 
 /// Largest frame taken from a server, in bytes: clients of this protocol cap theirs at 1 MiB.
 pub const FRAME_BYTES_MAX: u64 = 1 << 20;

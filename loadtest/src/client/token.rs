@@ -57,7 +57,15 @@ impl TokenSigner {
             iat: unix_sec.min(exp),
             exp,
         };
-        encode(&self.header, &claims, &self.key)
+        self.sign(&claims)
+    }
+
+    /// A token with these claims.
+    ///
+    /// # Errors
+    /// As [`TokenSigner::mint`].
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, Failure> {
+        encode(&self.header, claims, &self.key)
             .map_err(|error| Failure::Usage(format!("cannot sign a token: {error}")))
     }
 }

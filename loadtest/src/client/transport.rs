@@ -3,12 +3,14 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect, recv,
+    send, shutdown, socket_with, sockopt,
 };
 use rustls::ClientConnection;
+use socket2::SockRef;
 
 use crate::client::target::Target;
 use crate::failure::Failure;
@@ -16,6 +18,19 @@ use crate::failure::Failure;
 /// Connections from one loopback address before the next is used: below the usual number of
 /// ephemeral ports (28,232).
 const CONNECTIONS_PER_SOURCE: u32 = 25_000;
+
+/// What is unusual about a connection: nothing, by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shape {
+    /// Bytes of the receive buffer, so that the peer soon has to wait (`SO_RCVBUF`).
+    pub receive_bytes: Option<usize>,
+    /// Largest segment in bytes (`TCP_MAXSEG`). The kernel sizes send buffers in segments, and
+    /// those of loopback have 64 KB: with the size of an ethernet the peer's kernel buffers as
+    /// little as it would on a real network.
+    pub segment_bytes: Option<u32>,
+    /// Address to connect from.
+    pub source: Option<IpAddr>,
+}
 
 /// A connected or connecting stream.
 pub enum Transport {
@@ -40,6 +55,18 @@ impl Transport {
     /// # Errors
     /// [`Failure::Unreachable`] with the system's reason, [`Failure::Tls`].
     pub fn connect(target: &Target, number: u32) -> Result<Transport, Failure> {
+        let shape = Shape {
+            source: source_address(target.address.ip(), number),
+            ..Shape::default()
+        };
+        Transport::connect_shaped(target, &shape)
+    }
+
+    /// The same with everything about the socket given.
+    ///
+    /// # Errors
+    /// As [`Transport::connect`].
+    pub fn connect_shaped(target: &Target, shape: &Shape) -> Result<Transport, Failure> {
         let unreachable = |error: rustix::io::Errno| Failure::Unreachable {
             address: target.address.to_string(),
             cause: io::Error::from(error).to_string(),
@@ -51,8 +78,18 @@ impl Transport {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(unreachable)?;
         sockopt::set_tcp_nodelay(&socket, true).map_err(unreachable)?;
-        if let Some(source) = source_address(target.address.ip(), number) {
-            bind(&socket, &source).map_err(unreachable)?;
+        if let Some(bytes) = shape.receive_bytes {
+            sockopt::set_socket_recv_buffer_size(&socket, bytes).map_err(unreachable)?;
+        }
+        if let Some(bytes) = shape.segment_bytes {
+            let set = SockRef::from(&socket).set_tcp_mss(bytes);
+            set.map_err(|error| Failure::Unreachable {
+                address: target.address.to_string(),
+                cause: error.to_string(),
+            })?;
+        }
+        if let Some(source) = shape.source {
+            bind(&socket, &SocketAddr::from((source, 0))).map_err(unreachable)?;
         }
         match connect(&socket, &target.address) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
@@ -118,6 +155,48 @@ impl Transport {
             Transport::Plain(_) => Ok(()),
             Transport::Tls(stream) => stream.flush(),
         }
+    }
+
+    /// Whether TLS holds bytes that the socket has refused.
+    pub fn is_unflushed(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => stream.session.wants_write(),
+        }
+    }
+
+    /// Writes `bytes` and, over TLS, the `close_notify` in the same segment. Plain streams have no
+    /// such thing. Returns how many bytes were taken.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    pub fn write_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Transport::Tls(stream) = self else {
+            return self.write(bytes);
+        };
+        stream.session.writer().write_all(bytes)?;
+        stream.session.send_close_notify();
+        stream.flush()?;
+        Ok(bytes.len())
+    }
+
+    /// Ends the direction to the server with a FIN.
+    ///
+    /// # Errors
+    /// When the connection has ended already.
+    pub fn end_writing(&self) -> io::Result<()> {
+        Ok(shutdown(self.as_fd(), Shutdown::Write)?)
+    }
+
+    /// Makes the close of this socket a reset.
+    ///
+    /// # Errors
+    /// Of `setsockopt`.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_linger(
+            self.as_fd(),
+            Some(Duration::ZERO),
+        )?)
     }
 
     /// The result of a non-blocking connect, once the socket is writable.
@@ -204,14 +283,14 @@ impl Write for SocketIo<'_> {
 }
 
 /// 127.0.0.2 and on, for connections that no longer find a port on 127.0.0.1.
-fn source_address(target: IpAddr, number: u32) -> Option<SocketAddr> {
+fn source_address(target: IpAddr, number: u32) -> Option<IpAddr> {
     let group = number / CONNECTIONS_PER_SOURCE;
     let is_loopback = matches!(target, IpAddr::V4(v4) if v4.is_loopback());
     if group == 0 || !is_loopback {
         return None;
     }
     let [.., third, fourth] = (group + 1).to_be_bytes();
-    Some(SocketAddr::from((Ipv4Addr::new(127, 0, third, fourth), 0)))
+    Some(IpAddr::V4(Ipv4Addr::new(127, 0, third, fourth)))
 }
 
 #[cfg(test)]
@@ -223,7 +302,7 @@ mod tests {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert_eq!(source_address(loopback, 24_999), None);
         let second = source_address(loopback, 25_000).expect("another source");
-        assert_eq!(second.ip(), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(second, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
         assert_eq!(
             source_address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 25_000),
             None

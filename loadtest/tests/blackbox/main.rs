@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod bad_input;
 mod deliveries;
 mod support;
