@@ -45,3 +45,16 @@ pub const REST_UNREAD_BYTES_PER_KEY_MAX: usize = 16 * PEERS_BYTES_MAX;
 pub const REST_UNREAD_RETRY_MS: u64 = 1_000;
 /// Bytes of a control frame's payload (RFC 6455, section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+/// Bytes of a request head where the configuration gives no other number. It has room for a token
+/// with all that one may hold but its longest lists of patterns.
+pub const HEAD_BYTES_DEFAULT: usize = 24_576;
+/// Bytes of a connect's head beside its token: the handshake's own lines, and cookies.
+const CONNECT_HEAD_BYTES: usize = 2 * 1_024;
+
+/// Bytes of the longest token that can connect where a head may have that many.
+#[must_use]
+pub const fn token_bytes_max(head_bytes_max: usize) -> usize {
+    let half = head_bytes_max / 2;
+    let rest = head_bytes_max.saturating_sub(CONNECT_HEAD_BYTES);
+    if rest > half { rest } else { half }
+}

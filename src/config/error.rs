@@ -58,6 +58,13 @@ pub enum Place {
 pub enum Fault {
     /// The configuration file cannot be read.
     Unreadable(io::Error),
+    /// Not text as TOML wants it.
+    NotUtf8 {
+        /// Of the first byte that does not belong, counted from 0.
+        offset: usize,
+        /// That byte.
+        byte: u8,
+    },
     /// Not TOML; the parser's words.
     Syntax(String),
     /// No such key.
@@ -111,6 +118,11 @@ impl fmt::Display for Fault {
                     "cannot be read: {cause}; check the path and its permissions"
                 )
             }
+            Self::NotUtf8 { offset, byte } => write!(
+                f,
+                "not UTF-8: byte 0x{byte:02x} at offset {offset}; save the file as UTF-8 without \
+                 other encodings in it"
+            ),
             Self::Syntax(cause) => write!(f, "not TOML: {cause}; see https://toml.io"),
             Self::UnknownKey {
                 nearest: Some(nearest),

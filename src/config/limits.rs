@@ -7,8 +7,8 @@ use super::error::ConfigError;
 use super::section::Section;
 use super::settings::{RATES, TIMEOUTS_MS, message_bucket};
 use crate::limits::{
-    CHANNEL_NAME_BYTES_MAX, ENVELOPE_BYTES_MAX, PEER_ID_BYTES_MAX, PEER_METADATA_BYTES_MAX,
-    SERVER_FRAME_BYTES_MAX,
+    CHANNEL_NAME_BYTES_MAX, ENVELOPE_BYTES_MAX, HEAD_BYTES_DEFAULT, PEER_ID_BYTES_MAX,
+    PEER_METADATA_BYTES_MAX, SERVER_FRAME_BYTES_MAX,
 };
 
 /// Bytes of a delivered `message` around its `data`: channel and sender with every character
@@ -52,7 +52,7 @@ pub(super) fn resolve(
             8_192..=1_073_741_824,
         )?,
         rest_body_bytes: section.integer("rest_body_bytes", 32_768, 1_024..=DATA_BYTES_MAX)?,
-        head_bytes: section.integer("head_bytes", 24_576, 1_024..=1_048_576)?,
+        head_bytes: section.integer("head_bytes", HEAD_BYTES_DEFAULT, 1_024..=1_048_576)?,
         head_timeout_ms: section.integer("head_timeout_ms", 5_000, TIMEOUTS_MS)?,
         ping_after_ms: section.integer("ping_after_ms", 25_000, TIMEOUTS_MS)?,
         drop_after_ms: section.integer("drop_after_ms", 75_000, TIMEOUTS_MS)?,

@@ -10,6 +10,7 @@
 
 mod addresses;
 mod apps;
+mod changes;
 mod document;
 mod error;
 mod given;
@@ -25,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use crate::proto::cidr::{Cidr, CidrError};
+pub use changes::{Change, changes};
 pub use error::{ConfigError, Fault, Place};
 pub use overrides::Environment;
 
@@ -35,7 +37,7 @@ use settings::Defaults;
 use crate::control::DeclaredApp;
 
 /// Everything an operator can decide, checked. Sections and keys are named as in the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The file it was read from; `None` for `ringmesh dev`.
     pub file: Option<PathBuf>,
@@ -189,6 +191,9 @@ pub struct ShutdownConfig {
     pub drain_ms: u64,
     /// `retryAfterMs` of `going_away`.
     pub retry_after_ms: u64,
+    /// How long the last closes may take behind that, in milliseconds. No key: `dev` stops at
+    /// once.
+    pub close_wait_ms: u64,
 }
 
 /// `[log]`
@@ -228,10 +233,17 @@ impl Config {
     /// # Errors
     /// The first fault of the file or the environment.
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|cause| {
+        let bytes = std::fs::read(path).map_err(|cause| {
             ConfigError::new(Place::File(path.to_owned()), Fault::Unreadable(cause))
         })?;
-        Self::from_text(path, &text, environment)
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let offset = error.valid_up_to();
+            let line = 1 + memchr::memchr_iter(b'\n', &bytes[..offset]).count();
+            let path = path.to_owned();
+            let byte = bytes[offset];
+            ConfigError::new(Place::Line { path, line }, Fault::NotUtf8 { offset, byte })
+        })?;
+        Self::from_text(path, text, environment)
     }
 
     /// Resolves the text of a file for `ringmesh serve`; `path` names it in errors, and its

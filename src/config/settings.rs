@@ -16,7 +16,7 @@ use super::{
     AdminConfig, AuthConfig, Cidr, Config, LogConfig, LogFormat, RejectWith, RestConfig,
     ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps, limits,
 };
-use crate::limits::RATE_MAX;
+use crate::limits::{CLOSE_HANDSHAKE_MS, RATE_MAX};
 
 /// Where the server, its TLS and its admin API listen.
 const LISTEN: &str = "listen";
@@ -35,6 +35,8 @@ const AUTO: &str = "auto";
 pub(super) const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
 /// Pauses, in milliseconds: from none to an hour.
 const PAUSES_MS: RangeInclusive<u64> = 0..=3_600_000;
+/// How long past the drain window and the last close handshake a connection may take to end.
+const DRAIN_GRACE_MS: u64 = 500;
 const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
     ("warn", Level::WARN),
@@ -50,6 +52,9 @@ pub(super) struct Defaults {
     connects_per_address: u32,
     /// Rate and burst.
     unauthenticated_per_address: [u32; 2],
+    reject_with: RejectWith,
+    drain_ms: u64,
+    close_wait_ms: u64,
 }
 
 impl Defaults {
@@ -59,6 +64,9 @@ impl Defaults {
             data_dir: "/var/lib/ringmesh",
             connects_per_address: 60,
             unauthenticated_per_address: [100, 200],
+            reject_with: RejectWith::Http,
+            drain_ms: 5_000,
+            close_wait_ms: CLOSE_HANDSHAKE_MS + DRAIN_GRACE_MS,
         }
     }
 
@@ -68,6 +76,11 @@ impl Defaults {
             data_dir: "ringmesh-data",
             connects_per_address: 0,
             unauthenticated_per_address: [0, 0],
+            // What a page of a browser can tell apart.
+            reject_with: RejectWith::Close,
+            // Whoever presses Ctrl-C does not wait.
+            drain_ms: 0,
+            close_wait_ms: 100,
         }
     }
 }
@@ -86,10 +99,10 @@ pub(super) fn resolve(
     let config = Config {
         file: None,
         admin: admin(root.section("admin")?, public, &store)?,
-        auth: auth(root.section("auth")?)?,
+        auth: auth(root.section("auth")?, defaults)?,
         rest: rest(root.section("rest")?, defaults)?,
         limits: limits::resolve(root.section("limits")?, defaults.connects_per_address)?,
-        shutdown: shutdown(root.section("shutdown")?)?,
+        shutdown: shutdown(root.section("shutdown")?, defaults)?,
         log: log(root.section("log")?)?,
         apps: apps::resolve(root.sections("apps")?, environment)?,
         server,
@@ -294,9 +307,9 @@ fn store(mut section: Section<'_>, defaults: &Defaults) -> Result<StoreConfig, C
     })
 }
 
-fn auth(mut section: Section<'_>) -> Result<AuthConfig, ConfigError> {
+fn auth(mut section: Section<'_>, defaults: &Defaults) -> Result<AuthConfig, ConfigError> {
     let words = [("http", RejectWith::Http), ("close", RejectWith::Close)];
-    let reject_with = section.choice("reject_with", RejectWith::Http, &words)?;
+    let reject_with = section.choice("reject_with", defaults.reject_with, &words)?;
     section.finish();
     Ok(AuthConfig { reject_with })
 }
@@ -330,10 +343,11 @@ fn rest(mut section: Section<'_>, defaults: &Defaults) -> Result<RestConfig, Con
     Ok(config)
 }
 
-fn shutdown(mut section: Section<'_>) -> Result<ShutdownConfig, ConfigError> {
+fn shutdown(mut section: Section<'_>, defaults: &Defaults) -> Result<ShutdownConfig, ConfigError> {
     let config = ShutdownConfig {
-        drain_ms: section.integer("drain_ms", 5_000, PAUSES_MS)?,
+        drain_ms: section.integer("drain_ms", defaults.drain_ms, PAUSES_MS)?,
         retry_after_ms: section.integer("retry_after_ms", 1_000, PAUSES_MS)?,
+        close_wait_ms: defaults.close_wait_ms,
     };
     section.finish();
     Ok(config)

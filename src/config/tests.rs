@@ -317,6 +317,66 @@ fn what_is_not_toml_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_told_with_the_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r.toml");
+    for (bytes, expected) in [
+        (
+            &b"[server]\n# caf\xe9\nshards = 1"[..],
+            ":2: not UTF-8: byte 0xe9 at offset 14;",
+        ),
+        (b"\xff\xfe[\0s\0", ":1: not UTF-8: byte 0xff at offset 0;"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Config::load(&path, &environment(&[]))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error
+                .strip_prefix(path.to_str().unwrap())
+                .unwrap()
+                .split_inclusive(';')
+                .next(),
+            Some(expected)
+        );
+    }
+}
+
+/// Each key that is changed is named, and no other.
+#[test]
+fn a_change_of_any_key_is_noticed() {
+    let before = parse("", &[]).unwrap();
+    assert_eq!(changes(&before, &before), []);
+    for (key, toml, _, _) in SAMPLES {
+        let after = parse(&format!("{key} = {toml}"), companion(key)).unwrap();
+        let found = changes(&before, &after);
+        let expected = if key.starts_with("tls.") { "tls" } else { key };
+        assert!(
+            found.iter().any(|it| it.key == expected),
+            "{key}: {found:?}"
+        );
+        // Beside it only what goes along: a companion, or a path or burst that follows.
+        let others = [
+            "server.trusted_proxies",
+            "store.master_key_file",
+            "admin.token_file",
+            "rest.burst_per_address",
+        ];
+        let is_expected = |it: &Change| it.key == expected || others.contains(&it.key);
+        assert!(found.iter().all(is_expected), "{key}: {found:?}");
+    }
+    let tls = |more: &str| parse(&format!("[tls]\n{more}"), &[]).unwrap();
+    for (more, key, needs_restart) in [
+        ("cert = \"c\"", "tls.cert", false),
+        ("key = \"k\"", "tls.key", false),
+        ("listen = [\"[::1]:1\"]", "tls.listen", true),
+    ] {
+        let change = Change { key, needs_restart };
+        assert_eq!(changes(&tls(""), &tls(more)), [change]);
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nonexistent/r.toml"), &environment(&[])).unwrap_err();
     let text = error.to_string();
@@ -498,6 +558,9 @@ fn dev_has_defaults_of_its_own() {
         Path::new("ringmesh-data/admin.token")
     );
     assert_eq!(config.limits.connects_per_address, 0);
+    assert_eq!(config.auth.reject_with, RejectWith::Close);
+    assert_eq!(config.shutdown.drain_ms, 0);
+    assert!(config.shutdown.close_wait_ms <= 100);
     assert_eq!(config.file, None);
 }
 

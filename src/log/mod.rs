@@ -8,6 +8,7 @@
 //! credential (token, API or signing secret, admin token) and never a query string, in no
 //! level; and text from a peer only in its `Debug` form (`?value`), which keeps it on one line.
 
+mod form;
 mod level;
 mod queue;
 #[cfg(test)]
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tracing::{Level, Subscriber};
+use tracing::Subscriber;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 
+use self::form::{Form, Lines};
 use self::level::LevelGate;
 use self::queue::{Backlog, Queue};
 use crate::config::{LogConfig, LogFormat};
@@ -38,6 +40,7 @@ const DROPPED: &str = "log lines dropped: standard error was read too slowly";
 /// The running log. Dropping it waits a moment for the last lines.
 pub struct Log {
     level: LevelGate,
+    form: Form,
     backlog: Arc<Backlog>,
 }
 
@@ -53,9 +56,11 @@ pub fn init(config: &LogConfig) -> io::Result<Log> {
 }
 
 impl Log {
-    /// Changes the least important level that is logged, for all threads.
-    pub fn set_level(&self, level: Level) {
-        self.level.set(level);
+    /// Changes the least important level that is logged and what lines look like, for all
+    /// threads.
+    pub fn set(&self, config: &LogConfig) {
+        self.level.set(config.level);
+        self.form.set(config.format);
     }
 
     /// Waits until everything logged so far is written, but no longer than that. Answers
@@ -76,34 +81,42 @@ fn build(
     sink: impl Write + Send + 'static,
     queue_lines_max: usize,
 ) -> io::Result<(Box<dyn Subscriber + Send + Sync>, Log)> {
-    let (queue, backlog) = Queue::start(sink, queue_lines_max, dropped_line(config.format))?;
+    let form = Form::new(config.format);
+    let of_dropped = form.clone();
+    let dropped_line = move |lines| dropped_line(of_dropped.get(), lines);
+    let (queue, backlog) = Queue::start(sink, queue_lines_max, dropped_line)?;
     let level = LevelGate::new(config.level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(queue)
-        .with_timer(Utc)
-        .with_target(false)
-        .with_ansi(false);
-    let registry = tracing_subscriber::registry().with(level.clone());
-    let subscriber: Box<dyn Subscriber + Send + Sync> = match config.format {
-        LogFormat::Text => Box::new(registry.with(lines)),
-        LogFormat::Json => {
-            let lines = lines
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false);
-            Box::new(registry.with(lines))
-        }
+    let lines = || {
+        tracing_subscriber::fmt::layer()
+            .with_writer(queue.clone())
+            .with_timer(Utc)
+            .with_target(false)
+            .with_ansi(false)
     };
-    Ok((subscriber, Log { level, backlog }))
+    let lines = Lines {
+        form: form.clone(),
+        text: lines(),
+        json: lines()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false),
+    };
+    let registry = tracing_subscriber::registry().with(level.clone());
+    let log = Log {
+        level,
+        form,
+        backlog,
+    };
+    Ok((Box::new(registry.with(lines)), log))
 }
 
 /// Makes the line that tells how many were dropped: the one event that does not go through the
 /// queue, as that was full.
-fn dropped_line(format: LogFormat) -> fn(u64) -> String {
+fn dropped_line(format: LogFormat, lines: u64) -> String {
     match format {
-        LogFormat::Text => dropped_text,
-        LogFormat::Json => dropped_json,
+        LogFormat::Text => dropped_text(lines),
+        LogFormat::Json => dropped_json(lines),
     }
 }
 

@@ -42,6 +42,7 @@ impl Backlog {
 }
 
 /// The end that lines are put in. Never blocks.
+#[derive(Clone)]
 pub(super) struct Queue {
     sender: SyncSender<Box<[u8]>>,
     backlog: Arc<Backlog>,
@@ -52,7 +53,7 @@ impl Queue {
     pub(super) fn start(
         sink: impl Write + Send + 'static,
         lines_max: usize,
-        dropped_line: fn(u64) -> String,
+        dropped_line: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<(Self, Arc<Backlog>)> {
         let (sender, receiver) = sync_channel(lines_max);
         let backlog = Arc::new(Backlog::default());
@@ -98,7 +99,7 @@ fn write_lines(
     receiver: &Receiver<Box<[u8]>>,
     mut sink: impl Write,
     backlog: &Backlog,
-    dropped_line: fn(u64) -> String,
+    dropped_line: impl Fn(u64) -> String + Send + 'static,
 ) {
     let mut batch = Vec::new();
     while let Ok(line) = receiver.recv() {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tracing::subscriber::with_default;
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, info, warn};
 
 use super::*;
 use crate::log::queue::write_all;
@@ -83,18 +83,41 @@ fn a_json_line_is_one_flat_object() {
 
 #[test]
 fn the_level_changes_while_running() {
+    let at = |level| LogConfig {
+        level,
+        ..config(LogFormat::Text)
+    };
     let text = logged(LogFormat::Text, |log| {
         // The same call site each time: what it remembers must not outlive the change.
         let event = |n: u32| debug!(n, "event");
         event(1);
-        log.set_level(Level::DEBUG);
+        log.set(&at(Level::DEBUG));
         event(2);
-        log.set_level(Level::WARN);
+        log.set(&at(Level::WARN));
         event(3);
         info!("nor this");
     });
     let lines: Vec<_> = text.lines().map(without_time).collect();
     assert_eq!(lines, [" DEBUG event n=2"]);
+}
+
+#[test]
+fn the_format_changes_while_running() {
+    let text = logged(LogFormat::Text, |log| {
+        info!(n = 1, "event");
+        log.set(&config(LogFormat::Json));
+        info!(n = 2, "event");
+        log.set(&config(LogFormat::Text));
+        info!(n = 3, "event");
+    });
+    let lines: Vec<_> = text.lines().collect();
+    let [first, second, third] = lines[..] else {
+        panic!("{text}");
+    };
+    assert_eq!(without_time(first), "  INFO event n=1");
+    assert_eq!(without_time(third), "  INFO event n=3");
+    let second: serde_json::Value = serde_json::from_str(second).unwrap();
+    assert_eq!(second["n"], 2);
 }
 
 /// Blocks in its first write until it is told to go on.
@@ -151,7 +174,7 @@ fn a_stuck_reader_stops_nobody_and_the_loss_is_reported() {
 
 #[test]
 fn the_loss_is_reported_in_the_format_of_the_log() {
-    let line = dropped_line(LogFormat::Json)(6);
+    let line = dropped_line(LogFormat::Json, 6);
     let event: serde_json::Value = serde_json::from_str(line.strip_suffix('\n').unwrap()).unwrap();
     assert_eq!(without_time(event["timestamp"].as_str().unwrap()), "");
     assert_eq!(

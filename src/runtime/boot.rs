@@ -12,12 +12,12 @@ use ahash::RandomState;
 use flume::Selector;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use crate::config::ShutdownConfig;
 use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
-use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::clock::Clock;
@@ -28,11 +28,9 @@ use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
+use crate::shard::settings::Settings;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 use crate::tls::TlsConfig;
-
-/// How long past the drain window and the last close handshake a connection may take to end.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// What the shards are started with.
 #[derive(Debug)]
@@ -130,6 +128,22 @@ impl ShardsHandle {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
             commands.send(Command::Rights(rights.clone(), done.clone()));
+        }
+        heard
+    }
+
+    /// Has every shard follow other settings; connections of `proxies` begin with a PROXY
+    /// protocol header. The receiver hears once from each that switched.
+    #[must_use]
+    pub fn switch_settings(
+        &self,
+        settings: &Arc<Settings>,
+        proxies: &TrustedProxies,
+    ) -> flume::Receiver<()> {
+        let (done, heard) = Done::pair();
+        for commands in &self.commands {
+            let (settings, proxies) = (settings.clone(), proxies.clone());
+            commands.send(Command::Settings(settings, proxies, done.clone()));
         }
         heard
     }
@@ -265,14 +279,16 @@ impl Shards {
 
     /// Stops accepting, says goodbye to all clients and closes them over the window; returns
     /// when the last connection has ended, or should have, or when somebody is in a hurry.
-    pub fn drain(&self, window_ms: u64, retry_after_ms: u64, hurry: &flume::Receiver<()>) {
+    pub fn drain(&self, shutdown: &ShutdownConfig, hurry: &flume::Receiver<()>) {
+        let window_ms = shutdown.drain_ms;
+        let retry_after_ms = shutdown.retry_after_ms;
         for commands in &self.commands {
             commands.send(Command::Drain {
                 window_ms,
                 retry_after_ms,
             });
         }
-        let longest = Duration::from_millis(window_ms + CLOSE_HANDSHAKE_MS) + DRAIN_GRACE;
+        let longest = Duration::from_millis(window_ms + shutdown.close_wait_ms);
         let deadline = Instant::now() + longest;
         for _ in &self.commands {
             let next = Selector::new()

@@ -2,6 +2,7 @@
 //! is told to. A bad file is logged and changes nothing.
 
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,15 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Ends the thread when dropped.
 #[derive(Debug)]
 pub struct Certificates {
-    reload: flume::Sender<()>,
+    reload: flume::Sender<Asked>,
+}
+
+/// Files that are to be read now, and who wants to know whether they are good.
+#[derive(Debug)]
+struct Asked {
+    cert: PathBuf,
+    key: PathBuf,
+    outcome: flume::Sender<Result<(), CertificateError>>,
 }
 
 impl Certificates {
@@ -33,33 +42,44 @@ impl Certificates {
         Ok(Self { reload })
     }
 
-    /// Has the files read now, changed or not.
-    pub fn reload(&self) {
+    /// Has these files read now, changed or not, and watched from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them; those from before are kept and watched.
+    pub fn reload(&self, cert: PathBuf, key: PathBuf) -> Result<(), CertificateError> {
+        let (outcome, heard) = flume::bounded(1);
+        let asked = Asked { cert, key, outcome };
         // The thread ends only when this end is dropped.
-        let _ = self.reload.send(());
+        let _ = self.reload.send(asked);
+        heard.recv().unwrap_or(Ok(()))
     }
 }
 
-fn keep_up_to_date(mut files: CertificateFiles, shards: &ShardsHandle, told: &flume::Receiver<()>) {
+fn keep_up_to_date(
+    mut files: CertificateFiles,
+    shards: &ShardsHandle,
+    told: &flume::Receiver<Asked>,
+) {
     loop {
-        let outcome = match told.recv_timeout(POLL_INTERVAL) {
-            Ok(()) => files.reload().map(Some),
-            Err(RecvTimeoutError::Timeout) => files.poll(),
+        match told.recv_timeout(POLL_INTERVAL) {
+            Ok(Asked { cert, key, outcome }) => {
+                let read = files.read_from(cert, key);
+                // Whoever asked waits for it.
+                let _ = outcome.send(read.map(|config| switch(&config, shards)));
+            }
+            Err(RecvTimeoutError::Timeout) => match files.poll() {
+                Ok(None) => {}
+                Ok(Some(config)) => switch(&config, shards),
+                Err(error) => tracing::error!("the certificate in use is kept: {error}"),
+            },
             Err(RecvTimeoutError::Disconnected) => return,
-        };
-        switch(outcome, shards);
+        }
     }
 }
 
-fn switch(outcome: Result<Option<TlsConfig>, CertificateError>, shards: &ShardsHandle) {
-    match outcome {
-        Ok(None) => {}
-        Ok(Some(config)) => {
-            let heard = shards.switch_tls(&config);
-            // Ends when every shard has answered, or is gone and has dropped its sender.
-            while heard.recv().is_ok() {}
-            tracing::info!("new connections get the certificate as it is on disk now");
-        }
-        Err(error) => tracing::error!("the certificate in use is kept: {error}"),
-    }
+fn switch(config: &TlsConfig, shards: &ShardsHandle) {
+    let heard = shards.switch_tls(config);
+    // Ends when every shard has answered, or is gone and has dropped its sender.
+    while heard.recv().is_ok() {}
+    tracing::info!("new connections get the certificate as it is on disk now");
 }

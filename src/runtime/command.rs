@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::metrics::ShardSnapshot;
+use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::wake::Wake;
+use crate::shard::settings::Settings;
 use crate::tls::TlsConfig;
 
 /// What a shard is told by other threads.
@@ -13,6 +15,9 @@ use crate::tls::TlsConfig;
 pub enum Command {
     /// Rights hold from now on; tell when they do.
     Rights(Arc<Rights>, Done),
+    /// These settings hold from now on, and new connections from these proxies begin with a
+    /// PROXY protocol header; tell when they do.
+    Settings(Arc<Settings>, TrustedProxies, Done),
     /// New connections get that certificate from now on; tell when they do.
     Tls(TlsConfig, Done),
     /// Stop accepting, say goodbye, close all connections over the window.

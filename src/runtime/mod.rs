@@ -15,6 +15,7 @@ mod mesh;
 pub mod preflight;
 pub mod process;
 mod read_queue;
+mod reload;
 mod ring;
 pub mod server;
 mod shard_loop;

@@ -11,23 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::config::{self, Config, LimitsConfig, RejectWith};
+use crate::config::{self, Config};
 use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
-use crate::domain::connect_rate::ConnectRates;
-use crate::domain::request_rate::{RequestLimits, RequestRates};
-use crate::domain::token_bucket::BucketLimits;
 use crate::log::Log;
-use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::boot::{Options, Shards, StartError};
 use crate::runtime::certificates::Certificates;
 use crate::runtime::clock::Clock;
 use crate::runtime::control_link::ControlLink;
 use crate::runtime::listener::Endpoint;
 use crate::runtime::preflight::{self, Machine, PreflightError};
+use crate::runtime::reload::{self, Parts, Reload};
 use crate::runtime::signals::{SignalWatch, Wish};
-use crate::shard::state::ShardLimits;
+use crate::shard::settings::Settings;
 use crate::tls::{CertificateFiles, TlsConfig};
 
 /// Longest wait for the log's writer at the end.
@@ -77,8 +74,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     signals: SignalWatch,
     log: Log,
-    drain_ms: u64,
-    retry_after_ms: u64,
+    reload: Reload,
 }
 
 impl Server {
@@ -99,14 +95,16 @@ impl Server {
             tracing::warn!("{warning}");
         }
         if config.rest.accept_bare_key_id {
-            tracing::warn!(
-                "rest.accept_bare_key_id is on: whoever has seen a token of a key can mint \
-                 others and disconnect peers; turn it off and use API secrets"
-            );
+            reload::warn_of_bare_key_ids();
         }
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
-        let options = options(config, &machine, &control, tls);
+        let rates = (
+            Arc::new(reload::request_rates(config)),
+            Arc::new(reload::connect_rates(config)),
+        );
+        let settings = reload::settings(config, &machine, rates);
+        let options = options(config, &machine, &control, tls, &settings);
         let clock = options.clock;
         let shards = Shards::start(options)?;
         let certificates = files
@@ -134,8 +132,7 @@ impl Server {
             draining,
             signals,
             log,
-            drain_ms: config.shutdown.drain_ms,
-            retry_after_ms: config.shutdown.retry_after_ms,
+            reload: Reload::new(config.clone(), machine, &settings),
         })
     }
 
@@ -158,14 +155,11 @@ impl Server {
     }
 
     /// Serves until a signal ends it, then drains; a second signal cuts the drain short, and
-    /// usage is saved all the same. `reload` reads the configuration again.
+    /// usage is saved all the same. `read` reads the configuration again.
     ///
     /// # Errors
     /// A shard had failed.
-    pub fn run(
-        self,
-        reload: impl Fn() -> Result<Option<Config>, String>,
-    ) -> Result<(), ServerError> {
+    pub fn run(self, read: impl Fn() -> Result<Option<Config>, String>) -> Result<(), ServerError> {
         let Self {
             signals,
             shards,
@@ -174,36 +168,31 @@ impl Server {
             handle,
             draining,
             log,
+            mut reload,
             ..
         } = self;
+        let parts = Parts {
+            shards: shards.handle(),
+            certificates: certificates.as_ref(),
+            control: &handle,
+            log: &log,
+        };
         while signals.wishes.recv() == Ok(Wish::Reload) {
-            if let Some(certificates) = &certificates {
-                certificates.reload();
-            }
-            match reload() {
-                Ok(Some(config)) => apply(&config, &handle, &log),
+            match read() {
+                Ok(Some(config)) => reload.apply(config, &parts),
                 Ok(None) => tracing::info!("nothing to reload: there is no configuration file"),
                 Err(error) => tracing::error!("nothing was reloaded: {error}"),
             }
         }
         draining.store(true, Ordering::Release);
-        tracing::info!(window_ms = self.drain_ms, "draining");
-        shards.drain(self.drain_ms, self.retry_after_ms, &signals.hurry);
+        let shutdown = &reload.current().shutdown;
+        tracing::info!(window_ms = shutdown.drain_ms, "draining");
+        shards.drain(shutdown, &signals.hurry);
         let outcome = shards.stop();
         control.shutdown();
         tracing::info!("stopped");
         log.flush(LOG_FLUSH);
         Ok(outcome?)
-    }
-}
-
-fn apply(config: &Config, control: &ControlHandle, log: &Log) {
-    match control.reload_declared(declared(config)).wait() {
-        Ok(()) => {
-            log.set_level(config.log.level);
-            tracing::info!("reloaded");
-        }
-        Err(error) => tracing::error!("nothing was reloaded: {error}"),
     }
 }
 
@@ -221,7 +210,8 @@ fn keep_off_shard_cores(machine: &Machine) {
     }
 }
 
-fn declared(config: &Config) -> Declared {
+/// The apps that the file declares, for the control plane.
+pub(super) fn declared(config: &Config) -> Declared {
     let file = config
         .file
         .as_deref()
@@ -309,61 +299,24 @@ fn options(
     machine: &Machine,
     control: &ControlPlane,
     tls: Option<TlsConfig>,
+    settings: &Settings,
 ) -> Options {
-    let limits = &config.limits;
-    let window_ms = limits.connects_window_sec * 1_000;
-    let bucket = |rate_per_sec, burst| BucketLimits {
-        rate_per_sec,
-        burst,
-    };
-    let rest = &config.rest;
-    let request_limits = RequestLimits {
-        per_key: bucket(rest.rate_per_key, rest.burst_per_key),
-        per_address: bucket(rest.rate_per_address, rest.burst_per_address),
-        without_key: bucket(
-            rest.unauthenticated_rate_per_address,
-            rest.unauthenticated_burst_per_address,
-        ),
-    };
     Options {
         listen: endpoints(config),
         tls,
-        trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
+        trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: config.server.proxy_protocol,
         shard_count: machine.shard_count,
         cores: machine.cores.clone(),
-        limits: ShardLimits {
-            message_bytes_max: limits.message_bytes,
-            channels_per_connection: limits.channels_per_connection as usize,
-            message_rate: bucket(limits.message_rate, limits.message_burst),
-            outbound_queue_bytes: limits.outbound_queue_bytes,
-            head_bytes_max: limits.head_bytes,
-            rest_body_bytes_max: limits.rest_body_bytes,
-            head_timeout_ms: limits.head_timeout_ms,
-            keep_alive_ms: rest.keep_alive_ms,
-            ping_after_ms: limits.ping_after_ms,
-            drop_after_ms: limits.drop_after_ms,
-            unauthenticated_connections_max: unauthenticated_per_shard(limits, machine),
-        },
-        reject_with_close: config.auth.reject_with == RejectWith::Close,
-        accept_bare_key_id: rest.accept_bare_key_id,
-        request_rates: Arc::new(RequestRates::new(&request_limits)),
-        connect_rates: Arc::new(ConnectRates::new(limits.connects_per_address, window_ms)),
+        limits: settings.limits.clone(),
+        reject_with_close: settings.reject_with_close,
+        accept_bare_key_id: settings.accept_bare_key_id,
+        request_rates: settings.request_rates.clone(),
+        connect_rates: settings.connect_rates.clone(),
         control: Some(control.handle()),
         rights: control.rights(),
         clock: Clock::start(),
     }
-}
-
-/// Each shard's share of the connections that may be there without a good credential: the kernel
-/// spreads connects evenly. 0 in the configuration is a quarter of the descriptors.
-fn unauthenticated_per_shard(limits: &LimitsConfig, machine: &Machine) -> usize {
-    let quarter = machine.open_files_max.map_or(u64::MAX, |files| files / 4);
-    let max = match limits.unauthenticated_connections {
-        0 => usize::try_from(quarter).unwrap_or(usize::MAX),
-        most => most as usize,
-    };
-    max.div_ceil(machine.shard_count.into())
 }
 
 /// Addresses as a list for people.

@@ -389,6 +389,11 @@ impl ShardLoop {
                     self.handle(Input::Rights(rights), now);
                     self.rights_told.push(done);
                 }
+                Command::Settings(settings, proxies, done) => {
+                    self.transports.switch_proxies(proxies);
+                    self.handle(Input::Settings(settings), now);
+                    done.done();
+                }
                 Command::Drain {
                     window_ms,
                     retry_after_ms,

@@ -37,6 +37,11 @@ impl Transports {
         }
     }
 
+    /// New connections from these, and no others, begin with a PROXY header.
+    pub fn switch_proxies(&mut self, proxies: TrustedProxies) {
+        self.proxies = proxies;
+    }
+
     /// New connections get that certificate. Listeners without TLS stay without.
     pub fn switch_tls(&mut self, config: TlsConfig) {
         if let Some(tls) = &mut self.tls {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::rights::Rights;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::mesh_message::MeshMessage;
+use crate::shard::settings::Settings;
 
 /// A step of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub enum Input<'a> {
     },
     /// Rights hold from now on.
     Rights(Arc<Rights>),
+    /// These settings hold from now on.
+    Settings(Arc<Settings>),
     /// Say goodbye to everybody, then close the connections one after another.
     Drain {
         /// Over how many milliseconds the closes are spread.

@@ -29,6 +29,7 @@ mod receive;
 pub mod rest;
 mod rights_walk;
 mod scope;
+pub mod settings;
 pub mod state;
 #[cfg(test)]
 mod testing;

@@ -119,6 +119,8 @@ pub struct Shard {
     pub(in crate::shard) channels: Channels,
     pub(in crate::shard) peers: Peers,
     pub(in crate::shard) timers: TimerWheel<ConnectionId>,
+    /// Connections whose timers were set for longer times than hold now.
+    pub(in crate::shard) to_rearm: Vec<ConnectionId>,
     pub(in crate::shard) pool: BufferPool,
     /// Frames are encoded here before they are copied to where they belong.
     pub(in crate::shard) encoded: Vec<u8>,
@@ -207,6 +209,7 @@ impl Shard {
             usage: Usage::default(),
             rest: Rest::default(),
             http_date: HttpDate::default(),
+            to_rearm: Vec::new(),
             metrics: Box::default(),
             forgiven_ms: 0,
             heard_ms: u64::MAX,
@@ -235,6 +238,7 @@ impl Shard {
             Input::Mesh { from, message } => self.mesh(from, message, now, effects),
             Input::Link { to, over_limit } => self.link(to, over_limit, effects),
             Input::Rights(rights) => self.switch_rights(rights, now, effects),
+            Input::Settings(settings) => self.switch_settings(&settings),
             Input::Drain {
                 window_ms,
                 retry_after_ms,
@@ -345,7 +349,10 @@ impl Shard {
     /// Whether another turn has something to do even if nothing comes in.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty() || !self.batched.is_empty() || self.portions.any()
+        !self.resumable.is_empty()
+            || !self.batched.is_empty()
+            || !self.to_rearm.is_empty()
+            || self.portions.any()
     }
 
     /// Which shard this is.
@@ -522,6 +529,7 @@ impl Shard {
         self.turn = self.turn.wrapping_add(1);
         self.advance_portions(now, effects);
         self.settle(now, effects);
+        self.rearm_some();
         self.announce_batches(effects);
         self.settle(now, effects);
         for _ in 0..self.resumable.len().min(RESUMES_PER_TURN_MAX) {

@@ -74,6 +74,29 @@ impl CertificateFiles {
         TlsConfig::load(&self.cert, &self.key, &self.tickets)
     }
 
+    /// Reads these files, and watches them from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them; those from before are watched on, and what was read from them
+    /// stays good.
+    pub fn read_from(
+        &mut self,
+        cert: PathBuf,
+        key: PathBuf,
+    ) -> Result<TlsConfig, CertificateError> {
+        let before = (
+            std::mem::replace(&mut self.cert, cert),
+            std::mem::replace(&mut self.key, key),
+        );
+        let read = self.reload();
+        if read.is_err() {
+            (self.cert, self.key) = before;
+            self.read = self.versions();
+            self.seen = self.read;
+        }
+        read
+    }
+
     /// To be called at regular intervals: reads the files again once they have changed and then
     /// stayed the same from one call to the next, so that nothing half-written is read.
     ///

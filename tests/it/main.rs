@@ -29,6 +29,7 @@ mod metrics;
 mod presence;
 mod proxies;
 mod publish;
+mod reload;
 mod rest;
 mod signals;
 mod slow_consumer;

@@ -7,6 +7,8 @@ use rustix::io::Errno;
 
 /// Linux that has everything the rings need: `IORING_SETUP_DEFER_TASKRUN` is the newest.
 const KERNEL_MIN: &str = "Linux 6.1";
+/// The first version with io_uring. One that has it and says otherwise is not asked.
+const IO_URING_SINCE: (u32, u32) = (5, 1);
 
 /// Why no shard can start.
 #[derive(Debug)]
@@ -26,7 +28,12 @@ pub enum PreflightError {
         /// Value of `kernel.io_uring_disabled`: 1 or 2.
         level: u8,
     },
-    /// Something else forbids it: a seccomp filter, as containers have, or a security module.
+    /// A seccomp filter, as containers have, answers in the kernel's place.
+    IoUringFiltered {
+        /// As `uname -r` shows it.
+        release: String,
+    },
+    /// Something else forbids it: a security module.
     IoUringForbidden,
     /// Not even a small ring could be had.
     NoMemoryForRings,
@@ -96,10 +103,16 @@ impl fmt::Display for PreflightError {
                 "io_uring is disabled (kernel.io_uring_disabled = {level}); run \
                  `sysctl -w kernel.io_uring_disabled=0`"
             ),
+            Self::IoUringFiltered { release } => write!(
+                f,
+                "this kernel ({release}) has io_uring, but a seccomp filter, as containers have \
+                 one, refuses it; allow io_uring_setup, io_uring_enter and io_uring_register in \
+                 its profile (`docker run --security-opt seccomp=…`, SystemCallFilter= in a \
+                 systemd unit)"
+            ),
             Self::IoUringForbidden => f.write_str(
-                "io_uring is forbidden to this process, probably by the seccomp filter of a \
-                 container; allow io_uring_setup, io_uring_enter and io_uring_register in its \
-                 profile (`docker run --security-opt seccomp=…`)",
+                "io_uring is forbidden to this process, not by a seccomp filter but probably by \
+                 a security module (SELinux, AppArmor); allow it in the module's policy",
             ),
             Self::NoMemoryForRings => f.write_str(
                 "no memory for io_uring: the limit of locked memory is used up, or the memory \
@@ -145,20 +158,38 @@ impl fmt::Display for PreflightError {
 
 /// What an error of `io_uring_setup` and its sisters means; `disabled` is the value of
 /// `kernel.io_uring_disabled`, where there is one.
-pub(super) fn of_io_uring(cause: io::Error, disabled: Option<u8>, release: &str) -> PreflightError {
+/// `is_filtered`: the process has a seccomp filter.
+pub(super) fn of_io_uring(
+    cause: io::Error,
+    disabled: Option<u8>,
+    is_filtered: bool,
+    release: &str,
+) -> PreflightError {
+    let has_io_uring = is_at_least(release, IO_URING_SINCE);
     let release = release.to_owned();
     match Errno::from_io_error(&cause) {
+        Some(Errno::NOSYS) if is_filtered && has_io_uring => {
+            PreflightError::IoUringFiltered { release }
+        }
         Some(Errno::NOSYS) => PreflightError::NoIoUring { release },
         // An unknown flag of the setup.
         Some(Errno::INVAL) => PreflightError::KernelTooOld { release },
         Some(Errno::PERM | Errno::ACCESS) => match disabled {
             Some(level @ 1..) => PreflightError::IoUringDisabled { level },
+            _ if is_filtered => PreflightError::IoUringFiltered { release },
             _ => PreflightError::IoUringForbidden,
         },
         Some(Errno::NOMEM) => PreflightError::NoMemoryForRings,
         Some(Errno::MFILE | Errno::NFILE) => PreflightError::NoFilesForRings,
         _ => PreflightError::IoUringFails { cause },
     }
+}
+
+/// Whether a kernel's release, such as `6.1.0-18-amd64`, is that version or a later one.
+fn is_at_least(release: &str, (major, minor): (u32, u32)) -> bool {
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    next().zip(next()) >= Some((major, minor))
 }
 
 /// Ascending numbers as a person writes them: `0-3, 8`.
@@ -186,7 +217,11 @@ mod tests {
 
     /// The errno, with the sysctl at that value, is told in one line with these parts.
     fn check(errno: Errno, disabled: Option<u8>, parts: &[&str]) {
-        let error = of_io_uring(errno.into(), disabled, "5.15.0-test");
+        check_filtered(errno, disabled, false, parts);
+    }
+
+    fn check_filtered(errno: Errno, disabled: Option<u8>, is_filtered: bool, parts: &[&str]) {
+        let error = of_io_uring(errno.into(), disabled, is_filtered, "5.15.0-test");
         let text = error.to_string();
         for part in parts {
             assert!(text.contains(part), "{errno:?}, {disabled:?}: {text}");
@@ -217,13 +252,39 @@ mod tests {
             Some(1),
             &["io_uring_disabled = 1", "io_uring_group"],
         );
-        check(Errno::PERM, Some(0), &["seccomp"]);
-        check(Errno::PERM, None, &["seccomp"]);
+        let filter = [
+            "(5.15.0-test) has io_uring, but a seccomp filter",
+            "docker run",
+        ];
+        check_filtered(Errno::NOSYS, None, true, &filter);
+        check_filtered(Errno::PERM, Some(0), true, &filter);
+        check_filtered(Errno::ACCESS, None, true, &filter);
+        check_filtered(Errno::PERM, Some(2), true, &["io_uring_disabled = 2"]);
+        check(Errno::PERM, Some(0), &["SELinux"]);
+        check(Errno::PERM, None, &["SELinux"]);
         check(Errno::ACCESS, Some(0), &["forbidden"]);
         check(Errno::NOMEM, Some(0), &["locked memory", "LimitMEMLOCK"]);
         check(Errno::MFILE, Some(0), &["file descriptor", "LimitNOFILE"]);
         check(Errno::NFILE, Some(0), &["file descriptor"]);
         check(Errno::IO, Some(0), &["does not work here: ", "doctor"]);
+    }
+
+    #[test]
+    fn a_kernel_without_io_uring_is_not_blamed_on_a_filter() {
+        let error = of_io_uring(Errno::NOSYS.into(), None, true, "5.0.21");
+        assert!(error.to_string().contains("has no io_uring"), "{error}");
+        for (release, expected) in [
+            ("5.1", true),
+            ("5.1.0", true),
+            ("5.10-rc1", true),
+            ("6.0.0-1", true),
+            ("5.0.9", false),
+            ("4.19.0-26-amd64", false),
+            ("", false),
+            ("six", false),
+        ] {
+            assert_eq!(is_at_least(release, IO_URING_SINCE), expected, "{release}");
+        }
     }
 
     #[test]

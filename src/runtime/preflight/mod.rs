@@ -268,7 +268,22 @@ pub fn io_uring_failure(cause: io::Error) -> PreflightError {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     let disabled = disabled.and_then(|text| text.trim().parse().ok());
     let system = rustix::system::uname();
-    error::of_io_uring(cause, disabled, &system.release().to_string_lossy())
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_filtered = has_seccomp_filter(&status);
+    error::of_io_uring(
+        cause,
+        disabled,
+        is_filtered,
+        &system.release().to_string_lossy(),
+    )
+}
+
+/// Whether `/proc/self/status` tells of a seccomp filter (mode 2, see proc(5)).
+fn has_seccomp_filter(status: &str) -> bool {
+    let mut modes = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"));
+    modes.next().is_some_and(|mode| mode.trim() == "2")
 }
 
 #[cfg(test)]
@@ -282,6 +297,15 @@ mod tests {
         machine.cores.sort_unstable();
         assert_eq!(machine.cores, allowed_cores().unwrap());
         assert_eq!(machine.open_files_max, getrlimit(Resource::Nofile).maximum);
+    }
+
+    #[test]
+    fn a_seccomp_filter_is_seen_in_the_status() {
+        assert!(has_seccomp_filter(
+            "Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+        ));
+        assert!(!has_seccomp_filter("Seccomp:\t0\nSeccomp_filters:\t2\n"));
+        assert!(!has_seccomp_filter(""));
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Lines {
         }
     }
 
+    /// The lines that have come until now.
+    pub fn so_far(&self) -> Vec<String> {
+        self.shared.0.lock().unwrap().lines.clone()
+    }
+
     /// Everything up to the end of the stream.
     pub fn all(&self) -> String {
         let (written, changed) = &*self.shared;

@@ -1,0 +1,128 @@
+//! What differs between two configurations, key by key, and whether a running server can
+//! follow.
+
+use super::{Config, TlsConfig};
+
+/// A key whose value is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Dotted, `limits.message_rate`; or a section that has come or gone, `tls`.
+    pub key: &'static str,
+    /// It holds from the next start on, not before.
+    pub needs_restart: bool,
+}
+
+/// Whether a key is another one in the second.
+type Differs<C> = fn(&C, &C) -> bool;
+
+/// One row: the key, whether it needs a restart, whether it differs.
+macro_rules! rows {
+    ($($section:ident { $($key:ident: $needs_restart:literal,)* })*) => {
+        &[$($((
+            concat!(stringify!($section), ".", stringify!($key)),
+            $needs_restart,
+            |before, after| before.$section.$key != after.$section.$key,
+        )),*),*]
+    };
+}
+
+/// Every key outside of `[tls]` and `[[apps]]`.
+const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
+    server {
+        listen: true,
+        shards: true,
+        cores: true,
+        trusted_proxies: false,
+        proxy_protocol: false,
+    }
+    admin {
+        listen: true,
+        token_file: true,
+        protect_metrics: true,
+        hosts: true,
+    }
+    store {
+        data_dir: true,
+        master_key_file: true,
+    }
+    auth {
+        reject_with: false,
+    }
+    rest {
+        accept_bare_key_id: false,
+        rate_per_key: false,
+        burst_per_key: false,
+        rate_per_address: false,
+        burst_per_address: false,
+        unauthenticated_rate_per_address: false,
+        unauthenticated_burst_per_address: false,
+        keep_alive_ms: false,
+    }
+    limits {
+        message_bytes: false,
+        channels_per_connection: false,
+        message_rate: false,
+        message_burst: false,
+        connects_per_address: false,
+        connects_window_sec: false,
+        outbound_queue_bytes: false,
+        rest_body_bytes: false,
+        head_bytes: false,
+        head_timeout_ms: false,
+        ping_after_ms: false,
+        drop_after_ms: false,
+        memory_bytes: true,
+        unauthenticated_connections: false,
+    }
+    shutdown {
+        drain_ms: false,
+        retry_after_ms: false,
+    }
+    log {
+        level: false,
+        format: false,
+    }
+};
+
+/// Of `[tls]`, while it is there. Whether it is, and where it listens, is decided at the start.
+const TLS_ROWS: [(&str, bool, Differs<TlsConfig>); 3] = [
+    ("tls.cert", false, |before, after| before.cert != after.cert),
+    ("tls.key", false, |before, after| before.key != after.key),
+    ("tls.listen", true, |before, after| {
+        before.listen != after.listen
+    }),
+];
+
+/// Returns the keys that differ, those of `[[apps]]` aside.
+#[must_use]
+pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
+    let is_named = |key: &str| !(follows_data_dir(before, key) && follows_data_dir(after, key));
+    let rows = ROWS.iter().filter(|(_, _, differs)| differs(before, after));
+    let rows = rows.filter(|(key, ..)| is_named(key));
+    let change = |(key, needs_restart)| Change { key, needs_restart };
+    let mut changes: Vec<_> = rows
+        .map(|(key, restart, _)| change((*key, *restart)))
+        .collect();
+    match (&before.tls, &after.tls) {
+        (Some(before), Some(after)) => {
+            let rows = TLS_ROWS
+                .iter()
+                .filter(|(_, _, differs)| differs(before, after));
+            changes.extend(rows.map(|(key, restart, _)| change((*key, *restart))));
+        }
+        (None, None) => {}
+        _ => changes.push(change(("tls", true))),
+    }
+    changes
+}
+
+/// Whether a path is the one in the data directory that it is by default: then another
+/// directory is one change, not three.
+fn follows_data_dir(config: &Config, key: &str) -> bool {
+    let data_dir = &config.store.data_dir;
+    match key {
+        "store.master_key_file" => config.store.master_key_file == data_dir.join("master.key"),
+        "admin.token_file" => config.admin.token_file == data_dir.join("admin.token"),
+        _ => false,
+    }
+}

@@ -1,0 +1,62 @@
+//! What an operator may change while a shard runs: all of it at once, between two inputs.
+//!
+//! Live connections follow from the next thing that they do. A request that has begun keeps
+//! the time that it was given.
+
+use std::sync::Arc;
+
+use crate::domain::connect_rate::ConnectRates;
+use crate::domain::request_rate::RequestRates;
+use crate::proto::forwarded::TrustedProxies;
+use crate::shard::state::{Shard, ShardLimits};
+
+/// Connections whose timers are set anew in one turn: about 0.1 ms of work.
+const REARMS_PER_TURN_MAX: usize = 1_000;
+
+/// See the top of this file. Fields are those of
+/// [`ShardConfig`](crate::shard::state::ShardConfig).
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented there")]
+pub struct Settings {
+    pub reject_with_close: bool,
+    pub accept_bare_key_id: bool,
+    pub trusted_proxies: TrustedProxies,
+    pub request_rates: Arc<RequestRates>,
+    pub connect_rates: Arc<ConnectRates>,
+    pub limits: ShardLimits,
+}
+
+impl Shard {
+    /// These hold from now on.
+    pub(in crate::shard) fn switch_settings(&mut self, settings: &Settings) {
+        let Settings {
+            reject_with_close,
+            accept_bare_key_id,
+            trusted_proxies,
+            request_rates,
+            connect_rates,
+            limits,
+        } = settings.clone();
+        self.config.reject_with_close = reject_with_close;
+        self.config.accept_bare_key_id = accept_bare_key_id;
+        self.config.trusted_proxies = trusted_proxies;
+        self.config.request_rates = request_rates;
+        self.connect_rates = connect_rates;
+        let before = std::mem::replace(&mut self.config.limits, limits);
+        let now = &self.config.limits;
+        // A timer that is too early finds nothing to do, one that is too late would be.
+        if now.ping_after_ms < before.ping_after_ms || now.drop_after_ms < before.drop_after_ms {
+            self.to_rearm = self.connections.ids();
+        }
+    }
+
+    /// Sets the timers of some connections after their limits have become shorter.
+    pub(in crate::shard) fn rearm_some(&mut self) {
+        for _ in 0..REARMS_PER_TURN_MAX {
+            let Some(id) = self.to_rearm.pop() else {
+                return;
+            };
+            self.arm(id);
+        }
+    }
+}
