@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use super::duration::duration_sec;
 use super::failure::Failure;
 use crate::config::Environment;
-use crate::limits::{TOKEN_LIFETIME_SEC_MAX, TOKEN_PERMISSIONS_MAX};
+use crate::limits::{
+    HEAD_BYTES_DEFAULT, TOKEN_LIFETIME_SEC_MAX, TOKEN_PERMISSIONS_MAX, token_bytes_max,
+};
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::pattern::Pattern;
@@ -20,6 +22,15 @@ use crate::proto::pattern::Pattern;
 const SECRET_VARIABLE: &str = "RINGMESH_SECRET";
 /// Ids of keys that can sign begin so.
 const SECRET_KEY_PREFIX: &str = "sk_id_";
+
+/// Overrides `limits.head_bytes` of a server, here as there.
+const HEAD_BYTES_VARIABLE: &str = "RINGMESH_LIMITS__HEAD_BYTES";
+/// What is given instead of a signing secret by mistake.
+const OTHER_CREDENTIALS: [(&str, &str); 3] = [
+    ("sk_live_", "an API secret"),
+    ("pk_live_", "a publishable key"),
+    (SECRET_KEY_PREFIX, "the id of a key"),
+];
 
 /// Connect tokens.
 #[derive(Subcommand)]
@@ -95,11 +106,23 @@ impl MintArgs {
             peer_metadata: peer_metadata.as_deref(),
         };
         let secret = Secret::new(&self.secret(environment)?);
-        mint(&request, &secret).map_err(|error| {
+        let token = mint(&request, &secret).map_err(|error| {
             Failure::usage(format_args!(
                 "the server would refuse such a token: {error}"
             ))
-        })
+        })?;
+        let head_bytes_max = environment.get(HEAD_BYTES_VARIABLE);
+        let head_bytes_max = head_bytes_max.and_then(|text| text.to_str()?.parse().ok());
+        let bytes_max = token_bytes_max(head_bytes_max.unwrap_or(HEAD_BYTES_DEFAULT));
+        if token.len() > bytes_max {
+            return Err(Failure::usage(format_args!(
+                "the token would have {} bytes, and no more than {bytes_max} can connect; give \
+                 it fewer or shorter channels, or less metadata, or set {HEAD_BYTES_VARIABLE} \
+                 if the server's limits.head_bytes is larger",
+                token.len()
+            )));
+        }
+        Ok(token)
     }
 
     fn channels(&self) -> Result<Option<Vec<Pattern>>, Failure> {
@@ -151,6 +174,14 @@ impl MintArgs {
             return Err(Failure::usage(
                 "the signing secret is empty; give the one of the key",
             ));
+        }
+        let other = OTHER_CREDENTIALS.iter();
+        let other = other.filter(|(prefix, _)| secret.starts_with(prefix.as_bytes()));
+        if let Some((prefix, what)) = other.copied().next() {
+            return Err(Failure::usage(format_args!(
+                "the secret that was given is {what} ({prefix}…), which signs nothing; give the \
+                 signing secret of the key, sk_secret_…"
+            )));
         }
         Ok(secret)
     }
@@ -206,6 +237,33 @@ mod tests {
             Err(NoCommand::BadUsage(failure)) => Err(failure.to_string()),
             Err(NoCommand::Shown(text)) => panic!("{text}"),
         }
+    }
+
+    #[test]
+    fn a_credential_that_signs_nothing_is_named() {
+        for (given, what) in [
+            ("sk_live_0123456789abcdef", "an API secret (sk_live_…)"),
+            ("pk_live_a\n", "a publishable key (pk_live_…)"),
+            ("sk_id_a", "the id of a key (sk_id_…)"),
+            ("sk_id_a:sk_secret_b", "the id of a key (sk_id_…)"),
+        ] {
+            let expected = format!(
+                "the secret that was given is {what}, which signs nothing; give the signing \
+                 secret of the key, sk_secret_…"
+            );
+            assert_eq!(minted(&[], Some(given)).unwrap_err(), expected);
+            assert_eq!(minted(&["--secret", given], None).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_connect_takes_is_not_made() {
+        let channels = vec!["c".repeat(203); 100].join(",");
+        let error = minted(&["--channels", &channels], Some("secret")).unwrap_err();
+        assert!(error.starts_with("the token would have 2"), "{error}");
+        assert!(error.contains("no more than 22528 can connect"), "{error}");
+        let fewer = vec!["c".repeat(203); 70].join(",");
+        minted(&["--channels", &fewer], Some("secret")).unwrap();
     }
 
     /// Header and payload, after the signature has been checked against `secret`.

@@ -127,7 +127,7 @@ impl Shard {
             return self.refuse_connect(id, error, &headers, now, effects);
         }
         if !is_attempt && let Err(limited) = self.count_stranger(remote, now) {
-            let error = (limited.error, limited.message);
+            let error = (limited.error, &*limited.message);
             return self.refuse_connect(id, error, limited.header.as_slice(), now, effects);
         }
         let key = match upgrade {

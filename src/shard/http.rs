@@ -55,7 +55,7 @@ impl<'a> Answer<'a> {
     ) -> Self {
         Self {
             context,
-            status: Err((refusal.error, refusal.message)),
+            status: Err((refusal.error, &refusal.message)),
             headers: refusal.header.as_slice(),
             body: Body::Bytes(b""),
         }

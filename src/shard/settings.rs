@@ -11,7 +11,7 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::shard::state::{Shard, ShardLimits};
 
 /// Connections whose timers are set anew in one turn: about 0.1 ms of work.
-const REARMS_PER_TURN_MAX: usize = 1_000;
+const REARMS_PER_TURN_MAX: u32 = 1_000;
 
 /// See the top of this file. Fields are those of
 /// [`ShardConfig`](crate::shard::state::ShardConfig).
@@ -46,17 +46,17 @@ impl Shard {
         let now = &self.config.limits;
         // A timer that is too early finds nothing to do, one that is too late would be.
         if now.ping_after_ms < before.ping_after_ms || now.drop_after_ms < before.drop_after_ms {
-            self.to_rearm = self.connections.ids();
+            self.to_rearm = self.connections.slot_count();
         }
     }
 
     /// Sets the timers of some connections after their limits have become shorter.
     pub(in crate::shard) fn rearm_some(&mut self) {
-        for _ in 0..REARMS_PER_TURN_MAX {
-            let Some(id) = self.to_rearm.pop() else {
-                return;
-            };
-            self.arm(id);
+        for _ in 0..self.to_rearm.min(REARMS_PER_TURN_MAX) {
+            self.to_rearm -= 1;
+            if let Some(id) = self.connections.id_at(self.to_rearm) {
+                self.arm(id);
+            }
         }
     }
 }

@@ -119,8 +119,8 @@ pub struct Shard {
     pub(in crate::shard) channels: Channels,
     pub(in crate::shard) peers: Peers,
     pub(in crate::shard) timers: TimerWheel<ConnectionId>,
-    /// Connections whose timers were set for longer times than hold now.
-    pub(in crate::shard) to_rearm: Vec<ConnectionId>,
+    /// Slots of connections, from the first, whose timers were set for longer times than hold now.
+    pub(in crate::shard) to_rearm: u32,
     pub(in crate::shard) pool: BufferPool,
     /// Frames are encoded here before they are copied to where they belong.
     pub(in crate::shard) encoded: Vec<u8>,
@@ -209,7 +209,7 @@ impl Shard {
             usage: Usage::default(),
             rest: Rest::default(),
             http_date: HttpDate::default(),
-            to_rearm: Vec::new(),
+            to_rearm: 0,
             metrics: Box::default(),
             forgiven_ms: 0,
             heard_ms: u64::MAX,
@@ -351,7 +351,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.resumable.is_empty()
             || !self.batched.is_empty()
-            || !self.to_rearm.is_empty()
+            || self.to_rearm > 0
             || self.portions.any()
     }
 

@@ -420,3 +420,80 @@ fn connections_are_kept_and_requests_may_be_pipelined_and_chunked() {
     );
     raw.ends();
 }
+
+#[test]
+fn an_encoded_body_is_refused_and_told_what_is_taken() {
+    let server = start(1);
+    let api = api(&server);
+    let send = |coding: &str| {
+        let request = api.request("POST", "/v1/channels/a/publish", Some(&json!({"data": 1})));
+        let mut raw = Raw::open(server.public);
+        raw.write(request.replacen(
+            "\r\n\r\n",
+            &format!("\r\nContent-Encoding: {coding}\r\n\r\n"),
+            1,
+        ));
+        raw.response()
+    };
+    assert_eq!(send("identity").status, 200);
+    for coding in ["gzip", "br", "x-unknown", "identity, gzip"] {
+        let response = send(coding);
+        response.is_error(415, "invalid_request");
+        assert_eq!(response.header("accept-encoding"), Some("identity"));
+        assert!(response.body.contains("Content-Encoding"), "{response:?}");
+    }
+}
+
+#[test]
+fn a_token_that_could_never_connect_is_not_minted() {
+    let server = start(1);
+    let api = api(&server);
+    let mint = |patterns: usize| {
+        let channels = vec!["c".repeat(203); patterns];
+        api.call(
+            "POST",
+            TOKENS,
+            Some(&json!({"peerId": "ann", "channels": channels})),
+        )
+    };
+    let refused = mint(100);
+    refused.is_error(400, "invalid_request");
+    assert!(
+        refused.body.contains("the token would have 2"),
+        "{refused:?}"
+    );
+    assert!(
+        refused.body.contains("no more than 22528 can connect"),
+        "{refused:?}"
+    );
+    // The longest that is minted connects.
+    let longest = (60..100)
+        .rev()
+        .map(mint)
+        .find(|minted| minted.status == 200);
+    let token = longest.unwrap().json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(token.len() > 22_000, "{}", token.len());
+    assert_eq!(
+        server.attempt(&format!("/v1?token={token}"), "").status,
+        101
+    );
+}
+
+#[test]
+fn pages_of_any_site_may_read_what_anybody_may() {
+    let server = start(1);
+    let api = api(&server);
+    for path in ["/healthz", "/v1/openapi.json"] {
+        let response = api.call("GET", path, None);
+        assert_eq!(
+            response.header("access-control-allow-origin"),
+            Some("*"),
+            "{path}"
+        );
+    }
+    let response = api.call("GET", "/v1/usage", None);
+    assert_eq!(response.header("access-control-allow-origin"), None);
+}

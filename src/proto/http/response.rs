@@ -79,6 +79,10 @@ pub enum ResponseHeader {
     UpgradeWebSocket,
     /// `Sec-WebSocket-Version: 13`.
     WebSocketVersion,
+    /// `Accept-Encoding: identity`: what a request's body may be (RFC 9110, section 12.5.3).
+    AcceptEncodingIdentity,
+    /// `Access-Control-Allow-Origin: *`: pages of any site may read it.
+    AllowAnyOrigin,
 }
 
 /// What the request, and the server's state, make of the form of a response.
@@ -232,6 +236,12 @@ pub fn append_head(
             ResponseHeader::RetryAfterSec(wait) => append_number_header(out, "Retry-After", wait),
             ResponseHeader::UpgradeWebSocket => append_header(out, "Upgrade", "websocket"),
             ResponseHeader::WebSocketVersion => append_header(out, "Sec-WebSocket-Version", "13"),
+            ResponseHeader::AcceptEncodingIdentity => {
+                append_header(out, "Accept-Encoding", "identity");
+            }
+            ResponseHeader::AllowAnyOrigin => {
+                append_header(out, "Access-Control-Allow-Origin", "*");
+            }
         }
     }
     let upgrade = headers.contains(&ResponseHeader::UpgradeWebSocket);

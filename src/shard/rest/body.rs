@@ -129,6 +129,16 @@ pub(in crate::shard) fn is_json(head: &RequestHead<'_>) -> bool {
     })
 }
 
+/// Whether the body is sent as it is (RFC 9110, section 8.4).
+pub(in crate::shard) fn is_unencoded(head: &RequestHead<'_>) -> bool {
+    let codings = head.header_values("content-encoding");
+    let mut codings = codings.flat_map(|value| value.split(|&byte| byte == b','));
+    codings.all(|coding| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
 /// The raw values of the named members of the object that the body is.
 fn members<'a, const N: usize>(
     body: &'a [u8],
@@ -208,17 +218,14 @@ mod tests {
     #[track_caller]
     fn check_mint(body: &str, expected: Result<(), &str>) {
         let parsed = MintBody::parse(body.as_bytes()).map(|_| ());
-        assert_eq!(
-            parsed.map_err(|refusal| refusal.message),
-            expected,
-            "{body}"
-        );
+        let parsed = parsed.as_ref().map_err(|refusal| &*refusal.message);
+        assert_eq!(parsed, expected.as_ref().map_err(|text| *text), "{body}");
     }
 
     #[track_caller]
     fn check_publish(body: &str, expected: Result<(&str, Option<&str>), &str>) {
         let parsed = PublishBody::parse(body.as_bytes());
-        let parsed = parsed.as_ref().map_err(|refusal| refusal.message);
+        let parsed = parsed.as_ref().map_err(|refusal| &*refusal.message);
         let parsed = parsed.map(|body| (body.data, body.from.as_deref()));
         assert_eq!(parsed, expected, "{body}");
     }
@@ -327,6 +334,25 @@ mod tests {
         check_publish(&deep, Err("the body is nested deeper than 128 levels"));
         let invalid = PublishBody::parse(b"{\"data\":\"\xff\"}").map(|_| ());
         assert_eq!(invalid.unwrap_err().message, "the body is not valid UTF-8");
+    }
+
+    #[test]
+    fn a_body_is_not_encoded() {
+        for (lines, expected) in [
+            ("", true),
+            ("Content-Encoding: identity\r\n", true),
+            ("content-encoding: Identity , \r\n", true),
+            ("Content-Encoding: gzip\r\n", false),
+            ("Content-Encoding: identity, br\r\n", false),
+            (
+                "Content-Encoding: identity\r\nContent-Encoding: x-unknown\r\n",
+                false,
+            ),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+            let head = parse_head(head.as_bytes()).unwrap();
+            assert_eq!(is_unencoded(&head), expected, "{lines}");
+        }
     }
 
     #[test]

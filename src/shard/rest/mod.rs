@@ -34,7 +34,7 @@ use crate::ids::ConnectionId;
 use crate::proto::http::body::BodyFraming;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
-use crate::proto::http::response::{ResponseContext, Status};
+use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
 use crate::shard::connections::Held;
 use crate::shard::effect::Effects;
@@ -134,6 +134,13 @@ impl Shard {
             let message = "the body must be JSON, and its Content-Type application/json";
             return Err(Refusal::new(ApiError::UnsupportedMediaType, message));
         }
+        if framing != BodyFraming::None && !body::is_unencoded(head) {
+            let message = "the body must not be encoded: leave Content-Encoding out";
+            return Err(Refusal {
+                header: Some(ResponseHeader::AcceptEncodingIdentity),
+                ..Refusal::new(ApiError::UnsupportedMediaType, message)
+            });
+        }
         Ok(admitted)
     }
 
@@ -228,7 +235,9 @@ impl Shard {
                     OpenRoute::Health => br#"{"status":"ok"}"#,
                     OpenRoute::OpenApi => openapi::document().as_bytes(),
                 };
-                self.answer_with(id, context, body, now, effects);
+                // Anybody may read these, so any page may.
+                let headers = &[ResponseHeader::AllowAnyOrigin];
+                self.answer_with(id, context, (headers, body), now, effects);
                 return Ok(());
             }
             Admitted::Key {
@@ -267,7 +276,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let json = std::mem::take(&mut self.rest.json);
-        self.answer_with(id, context, &json, now, effects);
+        self.answer_with(id, context, (&[], &json), now, effects);
         self.rest.json = json;
     }
 
@@ -275,14 +284,14 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         context: ResponseContext<'static>,
-        json: &[u8],
+        (headers, json): (&[ResponseHeader], &[u8]),
         now: Now,
         effects: &mut Effects,
     ) {
         let answer = Answer {
             context,
             status: Ok(Status::Ok),
-            headers: &[],
+            headers,
             body: Body::Bytes(json),
         };
         self.answer(id, &answer, now, effects);

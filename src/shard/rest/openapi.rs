@@ -16,6 +16,14 @@ use crate::proto::actions::Action;
 use crate::shard::rest::body::TOKEN_LIFETIME_SEC_DEFAULT;
 use crate::shard::rest::route::{Access, KeyRoute, OPERATIONS, OpenRoute};
 
+/// What operations are grouped by.
+const TAGS: [(&str, &str); 4] = [
+    ("channels", "What is published, and who is there."),
+    ("peers", "Users: their tokens and their connections."),
+    ("usage", "What the app has used."),
+    ("server", "For probes and tools, without a credential."),
+];
+
 /// Answers that any operation may get.
 const ERRORS: [(u16, &str); 7] = [
     (
@@ -26,7 +34,8 @@ const ERRORS: [(u16, &str); 7] = [
     (413, "The body is too long."),
     (
         415,
-        "The body has a content type that is given and is not JSON.",
+        "The body has a content type that is given and is not JSON, or a content encoding (then \
+         with `Accept-Encoding: identity`).",
     ),
     (417, "An expectation other than `100-continue`."),
     (
@@ -64,7 +73,8 @@ pub fn document() -> &'static str {
 fn build() -> Value {
     let mut paths = Map::new();
     for operation in &OPERATIONS {
-        let described = describe(operation.access);
+        let mut described = describe(operation.access);
+        described["tags"] = json!([tag(operation.access)]);
         let method = operation.method.lower_case();
         paths.insert(operation.path.into(), json!({ method: described }));
     }
@@ -75,7 +85,10 @@ fn build() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "For backends: mint connect tokens, publish, list and disconnect \
                             peers, read usage. Any shard of a server answers for all of them.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": "/", "description": "The server that this document came from."}],
+        "tags": TAGS.map(|(name, description)| json!({"name": name, "description": description})),
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -90,6 +103,15 @@ fn build() -> Value {
     })
 }
 
+fn tag(access: Access) -> &'static str {
+    match access {
+        Access::Open(_) => "server",
+        Access::Key(KeyRoute::Publish | KeyRoute::ListPeers) => "channels",
+        Access::Key(KeyRoute::MintToken | KeyRoute::KickPeer) => "peers",
+        Access::Key(KeyRoute::ReadUsage) => "usage",
+    }
+}
+
 fn describe(access: Access) -> Value {
     match access {
         Access::Open(OpenRoute::Health) => open(
@@ -97,9 +119,7 @@ fn describe(access: Access) -> Value {
             "200 while the process serves",
             reference("Health"),
         ),
-        Access::Open(OpenRoute::OpenApi) => {
-            open("openapi", "This document", json!({"type": "object"}))
-        }
+        Access::Open(OpenRoute::OpenApi) => open("openapi", "This document", any_object()),
         Access::Key(KeyRoute::MintToken) => with_body(
             with_key("mintToken", "Mint a connect token", "Token", true),
             "MintToken",
@@ -182,9 +202,26 @@ fn add_errors(responses: &mut Map<String, Value>, errors: &[(u16, &str)]) {
 fn with_body(mut operation: Value, schema: &str) -> Value {
     operation["requestBody"] = json!({
         "required": true,
-        "content": {"application/json": {"schema": reference(schema)}},
+        "content": {"application/json": {
+            "schema": reference(schema),
+            "example": example(schema),
+        }},
     });
     operation
+}
+
+/// A body that a key with all rights may send.
+fn example(schema: &str) -> Value {
+    match schema {
+        "MintToken" => json!({
+            "peerId": "alice",
+            "channels": ["room-42", "news/*"],
+            "permissions": ["publish", "subscribe", "presence"],
+            "expiresInSec": 3_600,
+            "peerMetadata": {"name": "Alice"},
+        }),
+        _ => json!({"data": {"text": "hello from the backend"}, "from": "backend"}),
+    }
 }
 
 fn with_name(mut operation: Value, schema: &Value) -> Value {
@@ -250,7 +287,14 @@ fn channel_pattern() -> Value {
 }
 
 fn metadata(bytes_max: &str) -> Value {
-    json!({"type": "object", "description": format!("At most {bytes_max} as it is written.")})
+    let mut metadata = any_object();
+    metadata["description"] = format!("At most {bytes_max} as it is written.").into();
+    metadata
+}
+
+/// An object whose members are anybody's: generators of typed clients need to be told.
+fn any_object() -> Value {
+    json!({"type": "object", "additionalProperties": true})
 }
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -285,7 +329,7 @@ fn schemas() -> Value {
             "channel": {"type": "string"},
             "peers": {"type": "array", "items": object(&["peerId"], json!({
                 "peerId": {"type": "string"},
-                "metadata": {"type": "object"},
+                "metadata": any_object(),
             }))},
             "next": {
                 "type": "string",

@@ -1,15 +1,17 @@
 //! A refused request: a row of the error table and what to tell the client.
 
+use std::borrow::Cow;
+
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::response::ResponseHeader;
 
-/// Why a request gets no success. All texts are static: nothing that a peer sent is echoed.
-#[derive(Clone, Copy, Debug)]
+/// Why a request gets no success. Nothing that a peer sent is echoed.
+#[derive(Clone, Debug)]
 pub(in crate::shard) struct Refusal {
     /// The row of the error table.
     pub error: ApiError,
     /// For humans; names the field, where it is about one.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// What goes with it.
     pub header: Option<ResponseHeader>,
     /// The connection is not worth being kept.
@@ -24,7 +26,7 @@ impl Refusal {
     pub(in crate::shard) const fn new(error: ApiError, message: &'static str) -> Self {
         Self {
             error,
-            message,
+            message: Cow::Borrowed(message),
             header: None,
             ends_connection: false,
         }

@@ -1,7 +1,10 @@
 //! `POST /v1/tokens`: a backend's key signs a connect token.
 
+use std::borrow::Cow;
+
 use crate::domain::rights::{Key, KeyKind, SigningMaterial};
 use crate::domain::time::Now;
+use crate::limits::token_bytes_max;
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, mint};
 use crate::proto::http::error::ApiError;
@@ -57,6 +60,17 @@ impl Shard {
             current,
         )
         .map_err(|_| Refusal::invalid("the token would not be valid"))?;
+        let bytes_max = token_bytes_max(self.config.limits.head_bytes_max);
+        if token.len() > bytes_max {
+            return Err(Refusal {
+                message: Cow::Owned(format!(
+                    "the token would have {} bytes, and no more than {bytes_max} can connect; \
+                     give it fewer or shorter channels, or less metadata",
+                    token.len()
+                )),
+                ..Refusal::invalid("")
+            });
+        }
         let answer = TokenAnswer {
             token: &token,
             expires_at,

@@ -155,3 +155,49 @@ fn request_schemas_name_the_fields_that_are_parsed() {
         }
     }
 }
+
+#[test]
+fn an_object_of_anybody_says_that_it_may_have_members() {
+    fn walk(value: &Value, found: &mut usize) {
+        if value["type"] == "object" && value.get("properties").is_none() {
+            assert_eq!(value["additionalProperties"], true, "{value}");
+            *found += 1;
+        }
+        let members = value.as_object().into_iter().flat_map(|it| it.values());
+        let items = value.as_array().into_iter().flatten();
+        for child in members.chain(items) {
+            walk(child, found);
+        }
+    }
+    let mut found = 0;
+    walk(&document(), &mut found);
+    assert!(found >= 5, "{found}");
+}
+
+#[test]
+fn examples_are_served_and_tags_are_described() {
+    let document = document();
+    assert_eq!(document["servers"][0]["url"], "/");
+    assert_eq!(document["info"]["license"]["identifier"], "Apache-2.0");
+    let tags = document["tags"].as_array().unwrap();
+    let tags: BTreeSet<_> = tags
+        .iter()
+        .map(|tag| tag["name"].as_str().unwrap())
+        .collect();
+    let mut examples = 0;
+    for operation in &OPERATIONS {
+        let described = &document["paths"][operation.path][operation.method.lower_case()];
+        let [tag] = &described["tags"].as_array().unwrap()[..] else {
+            panic!("{described}");
+        };
+        assert!(tags.contains(tag.as_str().unwrap()), "{tag}");
+        let body = &described["requestBody"]["content"]["application/json"]["example"];
+        if !body.is_null() {
+            let path = operation.path.replace("{id}", "room");
+            let sent = with_key("POST", &path, &body.to_string());
+            assert_eq!(cluster(1).request(0, &sent).status, 200, "{path}");
+            examples += 1;
+        }
+    }
+    assert_eq!(examples, 2);
+}
