@@ -267,11 +267,14 @@ impl Fixture {
     pub fn end_turn(&mut self) {
         self.handle(Input::EndOfTurn);
         let mut dirty = std::mem::take(&mut self.effects.dirty);
-        for connection in dirty.drain(..) {
-            self.flush(connection);
+        for at in 0..3 {
+            let list = dirty.by_urgency().nth(at);
+            for connection in list.map(std::mem::take).unwrap_or_default() {
+                self.flush(connection);
+            }
         }
-        dirty.append(&mut self.effects.dirty);
-        self.effects.dirty = dirty;
+        let turn = self.shard.turn();
+        self.shard.offered(turn, &mut self.effects);
         self.effects.readable.clear();
         self.effects.ended.clear();
         self.effects.fan_outs.clear();

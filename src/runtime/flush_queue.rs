@@ -1,96 +1,124 @@
 //! Which outboxes are written next.
 //!
-//! A turn writes a bounded number of outboxes. Those beyond wait in line, and who gets something
-//! in the very turn goes before them: so a message to a few is written at once although a fan-out
-//! to thousands is under way. Half of a turn's writes are for those in line, so that nobody waits
-//! for ever.
+//! A turn writes a bounded number of outboxes and of bytes; the rest waits in three lines. First
+//! come messages to a few: one to a narrow channel, or to one peer, is written at once although
+//! a fan-out to thousands is under way, or thousands of connections come back and are answered.
+//! Then come answers, then what goes to many. Each line has a share of every turn, and what one
+//! does not need is for the others: so nobody waits for ever.
 
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
+use crate::shard::effect::{Dirty, Urgency};
 
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
 pub const FLUSHES_PER_TURN_MAX: usize = 128;
-/// Of these, outboxes that go before those in line.
-const AHEAD_MAX: usize = FLUSHES_PER_TURN_MAX / 2;
+/// Bytes written in one turn, but for the last write of each line: about a millisecond.
+pub const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
+/// The shares of the lines in these, in sixteenths.
+const SHARES: [usize; 3] = [8, 4, 4];
 
 /// See the top of this file.
 #[derive(Debug, Default)]
 pub struct FlushQueue {
-    /// First those that go ahead, then those in line.
+    lines: [Line; 3],
+    /// The line from which the last was taken.
+    at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Line {
     queue: VecDeque<ConnectionId>,
-    ahead: usize,
-    /// How many have been taken from the line since the start.
+    /// How many have been taken since the start.
     taken: u64,
-    /// Whether somebody joined the line in this turn.
-    is_joined: bool,
+    /// How many were taken in this turn.
+    count: usize,
+    /// How many bytes were written to these.
+    bytes: usize,
 }
 
 /// A moment in the life of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(u64);
+pub struct Mark([u64; 3]);
 
 impl FlushQueue {
     /// A turn begins.
     pub fn begin_turn(&mut self) {
-        self.is_joined = false;
-    }
-
-    /// Adds an outbox that got something in this turn.
-    pub fn push_new(&mut self, id: ConnectionId) {
-        if self.ahead < AHEAD_MAX {
-            self.queue.push_front(id);
-            self.ahead += 1;
-        } else {
-            self.push(id);
+        for line in &mut self.lines {
+            line.count = 0;
+            line.bytes = 0;
         }
     }
 
-    /// Adds an outbox at the end of the line.
-    pub fn push(&mut self, id: ConnectionId) {
-        self.queue.push_back(id);
-        self.is_joined = true;
+    /// Adds all outboxes that got something, in the order in which they did.
+    pub fn push_all(&mut self, dirty: &mut Dirty, mut is_due: impl FnMut(ConnectionId) -> bool) {
+        for (line, ids) in self.lines.iter_mut().zip(dirty.by_urgency()) {
+            line.queue.extend(ids.drain(..).filter(|id| is_due(*id)));
+        }
     }
 
-    /// The next outbox. Take [`turn_len`](Self::turn_len) of them in a turn.
+    /// Adds an outbox behind others as urgent.
+    pub fn push(&mut self, id: ConnectionId, urgency: Urgency) {
+        self.lines[urgency as usize].queue.push_back(id);
+    }
+
+    /// The next outbox of this turn; `None` when nothing waits, or the turn has written enough.
     pub fn pop(&mut self) -> Option<ConnectionId> {
-        let id = self.queue.pop_front()?;
-        match self.ahead.checked_sub(1) {
-            Some(ahead) => self.ahead = ahead,
-            None => self.taken += 1,
-        }
-        Some(id)
+        let in_share = |(line, share): (&Line, usize)| {
+            !line.queue.is_empty()
+                && line.count < FLUSHES_PER_TURN_MAX * share / 16
+                && line.bytes < FLUSH_BYTES_PER_TURN_MAX * share / 16
+        };
+        let mut lines = self.lines.iter().zip(SHARES);
+        let at = lines.position(in_share).or_else(|| {
+            let count: usize = self.lines.iter().map(|line| line.count).sum();
+            let bytes: usize = self.lines.iter().map(|line| line.bytes).sum();
+            let is_over = count >= FLUSHES_PER_TURN_MAX || bytes >= FLUSH_BYTES_PER_TURN_MAX;
+            let mut lines = self.lines.iter();
+            lines.position(|line| !is_over && !line.queue.is_empty())
+        })?;
+        self.at = at;
+        let line = &mut self.lines[at];
+        line.count += 1;
+        line.taken += 1;
+        line.queue.pop_front()
     }
 
-    /// How many are to be taken in this turn: all that go ahead, and some of the line.
-    #[must_use]
-    pub fn turn_len(&self) -> usize {
-        self.queue.len().min(FLUSHES_PER_TURN_MAX)
+    /// Notes that the outbox that was taken last has that many bytes to write.
+    #[inline]
+    pub fn charge(&mut self, bytes: usize) {
+        self.lines[self.at].bytes += bytes;
     }
 
-    /// The moment at which all that was added in this turn will have been taken; `None`: that
-    /// is this very turn.
+    /// How many wait.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        let in_line = self.queue.len() - self.ahead;
-        self.is_joined.then(|| Mark(self.taken + in_line as u64))
-    }
-
-    /// Whether that moment has come, seen at the end of a turn.
-    #[must_use]
-    pub fn is_past(&self, mark: Mark) -> bool {
-        mark.0 <= self.taken
+    pub fn len(&self) -> usize {
+        self.lines.iter().map(|line| line.queue.len()).sum()
     }
 
     /// Whether there is nothing to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.lines.iter().all(|line| line.queue.is_empty())
     }
 
-    /// All of them.
+    /// The moment at which all that wait now will have been taken.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let moment = |line: &Line| line.taken + line.queue.len() as u64;
+        Mark(std::array::from_fn(|at| moment(&self.lines[at])))
+    }
+
+    /// Whether that moment has come.
+    #[must_use]
+    pub fn is_past(&self, mark: Mark) -> bool {
+        let mut lines = self.lines.iter().zip(mark.0);
+        lines.all(|(line, moment)| moment <= line.taken)
+    }
+
+    /// All of them; some may be there twice.
     pub fn iter(&self) -> impl Iterator<Item = &ConnectionId> {
-        self.queue.iter()
+        self.lines.iter().flat_map(|line| &line.queue)
     }
 }
 
@@ -105,65 +133,107 @@ mod tests {
         }
     }
 
-    /// A turn that adds those; answers what it takes.
-    fn turn(
-        queue: &mut FlushQueue,
-        new: impl IntoIterator<Item = u32>,
-    ) -> (Vec<u32>, Option<Mark>) {
-        queue.begin_turn();
-        for slot in new {
-            queue.push_new(id(slot));
+    fn add(queue: &mut FlushQueue, urgency: Urgency, slots: impl IntoIterator<Item = u32>) {
+        for slot in slots {
+            queue.push(id(slot), urgency);
         }
-        let mark = queue.mark();
-        let taken = (0..queue.turn_len()).map(|_| queue.pop().unwrap().slot);
-        (taken.collect(), mark)
+    }
+
+    /// What a turn takes, each with that many bytes to write.
+    fn turn(queue: &mut FlushQueue, bytes: usize) -> Vec<u32> {
+        queue.begin_turn();
+        let taken = std::iter::from_fn(|| {
+            let taken = queue.pop()?.slot;
+            queue.charge(bytes);
+            Some(taken)
+        });
+        taken.collect()
     }
 
     #[test]
     fn a_few_go_before_a_wide_fan_out() {
         let mut queue = FlushQueue::default();
-        let (_, wide) = turn(&mut queue, 0..1_000);
-        let (taken, narrow) = turn(&mut queue, [5_000, 5_001]);
+        add(&mut queue, Urgency::Wide, 0..1_000);
+        assert_eq!(turn(&mut queue, 100).len(), FLUSHES_PER_TURN_MAX);
+        let wide = queue.mark();
+        add(&mut queue, Urgency::Live, [5_000, 5_001]);
+        let narrow = queue.mark();
+        let taken = turn(&mut queue, 100);
         assert_eq!(taken.len(), FLUSHES_PER_TURN_MAX);
-        assert!(taken[..2].contains(&5_000) && taken[..2].contains(&5_001));
-        assert!(narrow.is_none() && !queue.is_past(wide.unwrap()));
+        assert_eq!(taken[..2], [5_000, 5_001]);
+        assert!(!queue.is_past(narrow) && !queue.is_past(wide));
     }
 
     #[test]
-    fn those_in_line_are_all_taken_in_order_however_many_go_ahead() {
+    fn live_messages_go_before_the_answers_of_a_storm() {
         let mut queue = FlushQueue::default();
-        turn(&mut queue, 0..1_000);
-        let mut in_line = Vec::new();
-        for number in 1.. {
-            let first = number * 1_000;
-            let (taken, _) = turn(&mut queue, first..first + AHEAD_MAX as u32);
-            let old = taken.into_iter().filter(|slot| *slot < 1_000);
-            let before = in_line.len();
-            in_line.extend(old);
-            if in_line.len() == before {
-                break;
-            }
-            assert!(number < 20);
+        add(&mut queue, Urgency::Reply, 0..15_000);
+        add(&mut queue, Urgency::Wide, 20_000..35_000);
+        for round in 0..100 {
+            let pair = 50_000 + round;
+            add(&mut queue, Urgency::Live, [pair]);
+            assert_eq!(turn(&mut queue, 1_000)[0], pair);
         }
-        assert!(in_line.is_sorted());
-        assert_eq!(in_line.len(), 1_000 - FLUSHES_PER_TURN_MAX);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_however_much_is_urgent() {
+        for bytes in [0, 100, 60_000, 1 << 20] {
+            let mut queue = FlushQueue::default();
+            add(&mut queue, Urgency::Reply, 0..100);
+            add(&mut queue, Urgency::Wide, 1_000..1_100);
+            let (mut replies, mut wide, mut turns) = (Vec::new(), Vec::new(), 0);
+            while replies.len() + wide.len() < 200 {
+                add(&mut queue, Urgency::Live, 5_000..6_000);
+                for slot in turn(&mut queue, bytes) {
+                    match slot {
+                        0..100 => replies.push(slot),
+                        1_000..1_100 => wide.push(slot),
+                        _ => {}
+                    }
+                }
+                turns += 1;
+                assert!(turns <= 100, "{bytes} bytes each");
+            }
+            assert!(replies.is_sorted() && wide.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_turn_ends_when_it_has_written_enough() {
+        let mut queue = FlushQueue::default();
+        add(&mut queue, Urgency::Wide, 0..1_000);
+        let taken = turn(&mut queue, 60_000).len();
+        assert!(
+            taken * 60_000 <= FLUSH_BYTES_PER_TURN_MAX + 60_000,
+            "{taken}"
+        );
+        assert_eq!(turn(&mut queue, 8 << 20), [taken as u32]);
+    }
+
+    #[test]
+    fn what_one_line_does_not_need_is_for_the_others() {
+        for urgency in [Urgency::Live, Urgency::Reply, Urgency::Wide] {
+            let mut queue = FlushQueue::default();
+            add(&mut queue, urgency, 0..300);
+            let counts: Vec<usize> = (0..3).map(|_| turn(&mut queue, 10).len()).collect();
+            assert_eq!(counts, [128, 128, 44]);
+            assert!(queue.is_empty());
+        }
     }
 
     #[test]
     fn a_mark_is_past_when_the_last_that_was_added_is_taken() {
         let mut queue = FlushQueue::default();
-        let (taken, mark) = turn(&mut queue, 0..300);
-        let (mark, mut seen) = (mark.unwrap(), taken.len());
-        while !queue.is_past(mark) {
-            assert!(seen < 300, "{seen}");
-            seen += turn(&mut queue, []).0.len();
+        add(&mut queue, Urgency::Wide, 0..300);
+        let mark = queue.mark();
+        for left in [300_usize, 172, 44] {
+            assert!(!queue.is_past(mark), "{left} are left");
+            turn(&mut queue, 10);
+            add(&mut queue, Urgency::Wide, [400]);
         }
-        assert_eq!(seen, 300);
-        assert!(queue.is_empty());
-        let (taken, mark) = turn(&mut queue, [7]);
-        assert!(taken == [7] && mark.is_none());
-        queue.begin_turn();
-        queue.push(id(8));
-        assert!(!queue.is_past(queue.mark().unwrap()));
+        assert!(queue.is_past(mark) && !queue.is_empty());
+        let queue = FlushQueue::default();
+        assert!(queue.is_past(queue.mark()));
     }
 }

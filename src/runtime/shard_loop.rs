@@ -11,6 +11,7 @@ mod accept;
 mod fan_out;
 mod fence;
 mod measure;
+mod offer;
 mod sleep;
 mod transported;
 
@@ -24,7 +25,7 @@ use crate::ids::ConnectionId;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
-use crate::runtime::flush_queue::FlushQueue;
+use crate::runtime::flush_queue::{FlushQueue, Mark};
 use crate::runtime::handshakes::Handshakes;
 use crate::runtime::heard::{Heard, Look};
 use crate::runtime::listener::Listeners;
@@ -34,7 +35,7 @@ use crate::runtime::ring::{Reaped, RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer};
 use crate::runtime::transport::{Stage, Transports};
 use crate::runtime::wake::Wake;
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, Urgency};
 use crate::shard::input::{HandshakeStep, Input};
 use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
@@ -45,6 +46,8 @@ use measure::Measuring;
 const SCRATCH_BYTES: usize = 64 * 1_024;
 /// Messages of other shards handled in one turn: about 0.5 ms.
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
+/// Bytes of these, about.
+const MESH_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 
 /// See the top of this file.
 pub struct ShardLoop {
@@ -68,6 +71,8 @@ pub struct ShardLoop {
     due_ms: u64,
     to_handshake: Handshakes,
     to_flush: FlushQueue,
+    /// Turns whose outboxes have not all been flushed, and when they will have been.
+    offers: VecDeque<(u32, Mark)>,
     /// Connections that wait at a fence, and until when.
     fenced: VecDeque<(u64, ConnectionId)>,
     /// Connections that are being flushed together; empty between turns.
@@ -140,6 +145,7 @@ impl ShardLoop {
             due_ms: u64::MAX,
             to_handshake: Handshakes::default(),
             to_flush: FlushQueue::default(),
+            offers: VecDeque::new(),
             fenced: VecDeque::new(),
             batch: Vec::new(),
             to_accept: VecDeque::new(),
@@ -275,7 +281,7 @@ impl ShardLoop {
         if writable && socket.write_blocked {
             socket.write_blocked = false;
             self.measuring.unblocked(id);
-            self.to_flush.push(id);
+            self.to_flush.push(id, Urgency::Reply);
         }
         if last {
             let raw = socket.raw();
@@ -369,10 +375,15 @@ impl ShardLoop {
     }
 
     fn take_mesh(&mut self, now: Now) {
+        let mut bytes = 0;
         for _ in 0..MESH_MESSAGES_PER_TURN_MAX {
+            if bytes > MESH_BYTES_PER_TURN_MAX || !self.shard.takes_mesh() {
+                break;
+            }
             let Some(incoming) = self.mesh_in.next() else {
                 break;
             };
+            bytes += incoming.message.weight();
             if let Some(sent_ns) = incoming.sent_ns {
                 self.begin_batch(sent_ns);
             }
@@ -428,18 +439,16 @@ impl ShardLoop {
     fn flush(&mut self, now: Now) -> io::Result<()> {
         self.queue_dirty(now);
         self.begin_fan_outs();
-        let count = self.to_flush.turn_len();
-        if count >= fan_out::BATCH_MIN {
-            self.flush_batch(count, now)?;
+        self.begin_offer();
+        if self.to_flush.len() >= fan_out::BATCH_MIN {
+            self.flush_batch(now)?;
         } else {
-            for _ in 0..count {
-                let Some(id) = self.to_flush.pop() else {
-                    break;
-                };
+            while let Some(id) = self.to_flush.pop() {
                 self.flush_one(id, now)?;
             }
         }
         self.end_fan_outs();
+        self.end_offer();
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id, now);
         }
@@ -460,6 +469,7 @@ impl ShardLoop {
             return self.flush_transported(id, now);
         }
         self.shard.begin_flush(id, &mut self.effects);
+        self.to_flush.charge(self.shard.flush_bytes(id));
         self.flush_pending(id, now)
     }
 

@@ -11,6 +11,7 @@ use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
 use crate::ids::AppIndex;
+use crate::shard::back_pressure::Unoffered;
 use crate::shard::fan_out::FanOutBuffer;
 
 /// Index of a channel on this shard.
@@ -37,6 +38,8 @@ pub struct LocalChannel {
     pub members: Vec<Member>,
     /// What members have not been sent.
     pub fan_out: FanOutBuffer,
+    /// What they have not been offered.
+    pub unoffered: Unoffered,
     /// Roster and order, if this shard is the owner.
     pub owned: Option<Box<Channel>>,
     /// Whether it stands on the list of channels whose batch ends with the turn.
@@ -97,6 +100,7 @@ impl Channels {
             key: key.clone(),
             members: Vec::new(),
             fan_out: FanOutBuffer::default(),
+            unoffered: Unoffered::default(),
             owned: None,
             batched: false,
         };

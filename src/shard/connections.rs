@@ -19,6 +19,7 @@ use crate::proto::pattern::Pattern;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channels::ChannelSlot;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
+use crate::shard::effect::Urgency;
 use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::Frame;
 use crate::shard::outbox::{Finish, Outbox};
@@ -56,11 +57,13 @@ pub struct Connection {
     pub timer_ms: u64,
     /// Why its input is held back, if it is.
     pub held: Held,
-    /// Whether the runtime has been told that the outbox wants to be written.
-    pub dirty: bool,
+    /// Whether the runtime has been told that the outbox wants to be written, and how soon.
+    pub dirty: Option<Urgency>,
     /// The channel from whose fan-out buffer the socket is written next, while the outbox is
     /// empty.
     pub borrows: Option<ChannelSlot>,
+    /// While it borrows: how many bytes it was lent.
+    pub lent_bytes: u32,
     /// How it ends, as far as that is known.
     pub ended_by: EndedBy,
 }
@@ -183,9 +186,12 @@ impl Held {
     /// Many joins are under way.
     pub const JOINS: Held = Held(8);
     /// All of these: for a connection that is closed, whose peer's answer must be read.
-    pub const ALL: Held = Held(15);
+    pub const ALL: Held = Held(15 + 64);
     /// No other reason holds any more, and what was held has not been used yet.
     pub const RESUMING: Held = Held(16);
+
+    /// What it published has not been offered to all members yet. One of [`ALL`](Self::ALL).
+    pub const FAN_OUT: Held = Held(64);
 
     /// Adds a reason.
     pub fn add(&mut self, reason: Held) {

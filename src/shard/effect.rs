@@ -8,12 +8,57 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::shard::mesh_message::MeshMessage;
 
+/// How soon what waits for a connection should be written, the soonest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Urgency {
+    /// A message to a few: of a narrow channel, or a direct one.
+    Live,
+    /// An answer, or presence.
+    Reply,
+    /// A message to many.
+    Wide,
+}
+
+/// Connections with something to write, or to finish: each once until it is flushed, unless it
+/// has become more urgent.
+#[derive(Debug, Default)]
+pub struct Dirty([Vec<ConnectionId>; 3]);
+
+impl Dirty {
+    /// Appends a connection.
+    #[inline]
+    pub(in crate::shard) fn push(&mut self, id: ConnectionId, urgency: Urgency) {
+        self.0[urgency as usize].push(id);
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
+    /// The lists, the most urgent first.
+    pub fn by_urgency(&mut self) -> impl Iterator<Item = &mut Vec<ConnectionId>> {
+        self.0.iter_mut()
+    }
+
+    /// All of them, the most urgent first.
+    pub fn iter(&self) -> impl Iterator<Item = &ConnectionId> {
+        self.0.iter().flatten()
+    }
+
+    /// Takes all of them out, the most urgent first.
+    pub fn drain(&mut self) -> impl Iterator<Item = ConnectionId> {
+        self.0.iter_mut().flat_map(|ids| ids.drain(..))
+    }
+}
+
 /// What a shard asks for. The runtime empties the lists; the shard only appends.
 #[derive(Debug)]
 pub struct Effects {
-    /// Connections with something to write, or to finish: each once until it is flushed, and
-    /// first those that are few.
-    pub dirty: Vec<ConnectionId>,
+    /// Connections with something to write, or to finish.
+    pub dirty: Dirty,
     /// Connections whose sockets may be read again after having been held back.
     pub readable: Vec<ConnectionId>,
     /// Connections whose sockets are to be closed now, whatever waits.
@@ -52,7 +97,7 @@ impl Effects {
     #[must_use]
     pub fn new(shard_count: u16) -> Self {
         Self {
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
             readable: Vec::new(),
             abort: Vec::new(),
             mesh: (0..shard_count).map(|_| Vec::new()).collect(),

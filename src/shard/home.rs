@@ -5,16 +5,12 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Connection, Held, Joining, Membership};
-use crate::shard::effect::{Effects, FanOut};
+use crate::shard::effect::{Effects, FanOut, Urgency};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
 };
-use crate::shard::outbox::{BufferPool, Class};
+use crate::shard::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
 use crate::shard::state::Shard;
-
-/// One turn may queue this many times the limit to a connection whose socket took everything so
-/// far: who is sent a burst is not slow before it had a chance to take it.
-const BURST_FACTOR: usize = 8;
 
 impl Shard {
     /// A join is complete: the connection is a member from here on.
@@ -147,8 +143,10 @@ impl Shard {
         times: FanOut,
         effects: &mut Effects,
     ) {
+        let count = with_metadata.map_or(plain.len(), <[u8]>::len);
+        self.note_publication(slot, count);
         let reached = match with_metadata {
-            None => self.share(slot, plain, except, effects),
+            None => self.share_publication(slot, plain, except, effects),
             Some(frame) => self.deliver_each(slot, (plain, frame), except, effects),
         };
         if reached > 0 {
@@ -171,7 +169,13 @@ impl Shard {
         let Some(channel) = self.channels.get(slot) else {
             return 0;
         };
-        let mut reached = 0;
+        // What is large is copied once.
+        let shared = |bytes: &[u8]| (bytes.len() >= SHARED_BYTES_MIN).then(|| Frame::from(bytes));
+        let frames = (shared(plain), shared(with_metadata));
+        let plain = piece(frames.0.as_ref(), plain);
+        let with_metadata = piece(frames.1.as_ref(), with_metadata);
+        let to = (limit, channel.urgency());
+        let (mut reached, mut longest) = (0, 0);
         for member in &channel.members {
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
@@ -180,14 +184,17 @@ impl Shard {
                 continue;
             }
             let frame = match member.interest.sender_metadata {
-                true => with_metadata,
-                false => plain,
+                true => &with_metadata,
+                false => &plain,
             };
-            match connection.deliver(frame, limit, &mut self.pool, effects) {
+            let frame = std::slice::from_ref(frame);
+            match connection.deliver(frame, to, &mut self.pool, effects) {
                 true => reached += 1,
                 false => self.slow.push(connection.id),
             }
+            longest = longest.max(connection.unoffered_bytes());
         }
+        self.note_longest(slot, longest);
         reached
     }
 
@@ -196,7 +203,7 @@ impl Shard {
     pub(in crate::shard) fn deliver_presence(
         &mut self,
         slot: ChannelSlot,
-        frames: &[u8],
+        frames: &Frame,
         effects: &mut Effects,
     ) {
         let Some(channel) = self.channels.get(slot) else {
@@ -222,7 +229,9 @@ impl Shard {
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
             };
-            match connection.deliver(frames, limit, &mut self.pool, effects) {
+            let frames = [Piece::Shared(frames, 0..frames.len())];
+            let to = (limit, Urgency::Reply);
+            match connection.deliver(&frames, to, &mut self.pool, effects) {
                 true => self.metrics.counters.presence_sent += frame_count,
                 false => self.slow.push(connection.id),
             }
@@ -241,11 +250,14 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
-        let delivered = connection.deliver(frame, limit, &mut self.pool, effects);
+        let frame = [Piece::Shared(frame, 0..frame.len())];
+        let to = (limit, Urgency::Live);
+        let delivered = connection.deliver(&frame, to, &mut self.pool, effects);
         match delivered {
             true => self.metrics.counters.deliveries += 1,
             false => self.slow.push(id),
         }
+        self.note_direct(id);
         delivered
     }
 
@@ -300,35 +312,43 @@ impl Shard {
     }
 }
 
+fn piece<'a>(shared: Option<&'a Frame>, bytes: &'a [u8]) -> Piece<'a> {
+    shared.map_or(Piece::Owned(bytes), |frame| {
+        Piece::Shared(frame, 0..frame.len())
+    })
+}
+
 impl Connection {
     /// Queues a delivery; `false` if the connection takes too little of what it was sent.
     #[inline]
     pub(in crate::shard) fn deliver(
         &mut self,
-        frame: &[u8],
-        limit: usize,
+        frames: &[Piece<'_>],
+        (limit, urgency): (usize, Urgency),
         pool: &mut BufferPool,
         effects: &mut Effects,
     ) -> bool {
-        let limit = if self.outbox.is_untried() {
-            limit.saturating_mul(BURST_FACTOR)
-        } else {
-            limit
-        };
-        if self.outbox.delivery_bytes() + frame.len() > limit {
+        let count: usize = frames.iter().map(Piece::len).sum();
+        if self.queued_bytes() + count > limit {
             return false;
         }
-        self.outbox.push(Class::Delivery, frame, pool);
-        self.mark_dirty(effects);
+        self.outbox.push_pieces(Class::Delivery, frames, pool);
+        self.mark(urgency, effects);
         true
+    }
+
+    /// Asks the runtime to flush the outbox, as soon as answers are.
+    #[inline]
+    pub(in crate::shard) fn mark_dirty(&mut self, effects: &mut Effects) {
+        self.mark(Urgency::Reply, effects);
     }
 
     /// Asks the runtime to flush the outbox.
     #[inline]
-    pub(in crate::shard) fn mark_dirty(&mut self, effects: &mut Effects) {
-        if !self.dirty {
-            self.dirty = true;
-            effects.dirty.push(self.id);
+    pub(in crate::shard) fn mark(&mut self, urgency: Urgency, effects: &mut Effects) {
+        if self.dirty.is_none_or(|known| urgency < known) {
+            self.dirty = Some(urgency);
+            effects.dirty.push(self.id, urgency);
         }
     }
 }

@@ -59,6 +59,7 @@ impl Shard {
         for connection in self.connections.iter() {
             connection.outbox.check();
         }
+        self.check_queued();
         for (connection, session) in self.sessions() {
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);

@@ -47,8 +47,9 @@ impl Shard {
             blocked: Blocked::default(),
             timer_ms: NEVER_MS,
             held: Held::default(),
-            dirty: false,
+            dirty: None,
             borrows: None,
+            lent_bytes: 0,
             ended_by: EndedBy::HTTP,
         });
         self.metrics.counters.connections_opened += 1;

@@ -47,6 +47,22 @@ pub enum Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// How many bytes it has.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Owned(bytes) => bytes.len(),
+            Piece::Shared(_, range) => range.len(),
+        }
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Owned(bytes) => bytes,
@@ -140,7 +156,11 @@ impl Outbox {
 
     /// Appends one frame, or more, that the pieces make together. The header of each frame lies
     /// in one piece.
+    #[inline]
     pub fn push_pieces(&mut self, class: Class, pieces: &[Piece<'_>], pool: &mut BufferPool) {
+        if let [Piece::Owned(bytes)] = pieces {
+            return self.push(class, bytes, pool);
+        }
         for piece in pieces {
             let bytes = piece.bytes();
             if bytes.is_empty() {
@@ -181,9 +201,14 @@ impl Outbox {
     }
 
     /// Appends whole frames of deliveries to an empty queue, whose first bytes have been written.
-    pub fn push_partly_written(&mut self, frames: &[u8], written: usize, pool: &mut BufferPool) {
+    pub fn push_partly_written(
+        &mut self,
+        pieces: &[Piece<'_>],
+        written: usize,
+        pool: &mut BufferPool,
+    ) {
         debug_assert!(self.queued() == 0);
-        self.push(Class::Delivery, frames, pool);
+        self.push_pieces(Class::Delivery, pieces, pool);
         self.untried = false;
         self.advance_data(written, pool);
     }

@@ -3,6 +3,8 @@
 //! Bytes are used where they are: in the runtime's scratch buffer as long as nothing is left
 //! over, in the connection's own buffer otherwise. What is held back stays there, in order.
 
+use std::borrow::Cow;
+
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::ENVELOPE_BYTES_MAX;
@@ -10,6 +12,7 @@ use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::{Decoded, Item, MessageLimits};
+use crate::shard::back_pressure::unread;
 use crate::shard::connections::{Held, Ping, Stage};
 use crate::shard::effect::Effects;
 use crate::shard::state::Shard;
@@ -178,6 +181,11 @@ impl Shard {
             }
         };
         match item {
+            // Who sends a message in pieces is held back behind it.
+            Item::Text(Cow::Borrowed(text)) if self.must_wait(id, text) => {
+                unread(bytes);
+                return Some(0);
+            }
             Item::Text(text) => self.message(id, &text, now, effects),
             Item::Ping(payload) => {
                 if self.take_tokens(id, FRAME_THOUSANDTHS, now, effects) {

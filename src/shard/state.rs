@@ -23,6 +23,7 @@ use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
+use crate::shard::back_pressure::BackPressure;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connection, Connections, Held, Stage};
 use crate::shard::direct::PendingSend;
@@ -154,14 +155,15 @@ pub struct Shard {
     pub(in crate::shard) stamp_ns: u64,
     /// Work that is done a portion a turn.
     pub(in crate::shard) portions: Portions,
-    /// How many turns have ended, wrapping.
-    turn: u32,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
     held_by_links: Vec<ConnectionId>,
     /// A link over its limit has been fed since `watch_links`.
     fed_blocked_link: bool,
+    /// What other shards were told last.
+    told_throttle: bool,
+    pub(in crate::shard) pressure: BackPressure,
 }
 
 impl fmt::Debug for Shard {
@@ -215,10 +217,11 @@ impl Shard {
             heard_ms: u64::MAX,
             stamp_ns: 0,
             portions: Portions::default(),
-            turn: 0,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
+            told_throttle: false,
+            pressure: BackPressure::default(),
         }
     }
 
@@ -235,7 +238,12 @@ impl Shard {
             Input::Ended { connection } => self.stream_ended(connection, now, effects),
             Input::Written { connection, count } => self.written(connection, count, now, effects),
             Input::Closed { connection } => self.closed(connection, effects),
-            Input::Mesh { from, message } => self.mesh(from, message, now, effects),
+            Input::Mesh { from, message } => {
+                self.pressure.watch();
+                self.mesh(from, message, now, effects);
+                self.settle(now, effects);
+                self.throttle_if_pressed(effects);
+            }
             Input::Link { to, over_limit } => self.link(to, over_limit, effects),
             Input::Rights(rights) => self.switch_rights(rights, now, effects),
             Input::Settings(settings) => self.switch_settings(&settings),
@@ -290,8 +298,8 @@ impl Shard {
             self.settle_borrowed(id, effects);
         }
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.dirty = false;
-            connection.outbox.begin_turn(self.turn);
+            connection.dirty = None;
+            connection.outbox.begin_turn(self.pressure.turn);
             if cfg!(debug_assertions) {
                 connection.outbox.check();
             }
@@ -425,12 +433,14 @@ impl Shard {
     /// shards or by the end of other connections, is not.
     pub(in crate::shard) fn watch_links(&mut self) {
         self.fed_blocked_link = false;
+        self.pressure.watch();
     }
 
     /// Holds a connection's input back if a link over its limit was fed since
     /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
     /// there, by `Throttle`.
     pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
+        self.hold_if_pressed(id);
         if self.fed_blocked_link
             && let Some(connection) = self.connections.get_mut(id)
             && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
@@ -441,19 +451,24 @@ impl Shard {
     }
 
     fn link(&mut self, to: ShardId, over_limit: bool, effects: &mut Effects) {
-        let before = self.links.iter().any(|link| link.over_limit);
         self.links[to.index()].over_limit = over_limit;
-        let after = self.links.iter().any(|link| link.over_limit);
-        if before != after {
-            // What this shard relays for others fills its links too: they hold back what
-            // they send here, or a busy channel's publishers elsewhere would not notice.
+        self.tell_throttle(effects);
+        self.resume_after_links();
+    }
+
+    /// Tells the other shards whether to hold back what they send here. What this shard relays
+    /// for others fills its links and its connections' queues too, or a busy channel's publishers
+    /// elsewhere would not notice.
+    pub(in crate::shard) fn tell_throttle(&mut self, effects: &mut Effects) {
+        let is_over_limit = self.links.iter().any(|link| link.over_limit);
+        let throttle = is_over_limit || self.pressure.is_overfed();
+        if std::mem::replace(&mut self.told_throttle, throttle) != throttle {
             for shard in (0..self.config.shard_count).map(ShardId) {
                 if shard != self.config.shard {
-                    effects.send(shard, MeshMessage::Throttle(after));
+                    effects.send(shard, MeshMessage::Throttle(throttle));
                 }
             }
         }
-        self.resume_after_links();
     }
 
     /// What this shard says to itself; dealt with before the present input is done.
@@ -526,7 +541,6 @@ impl Shard {
     }
 
     fn end_of_turn(&mut self, now: Now, effects: &mut Effects) {
-        self.turn = self.turn.wrapping_add(1);
         self.advance_portions(now, effects);
         self.settle(now, effects);
         self.rearm_some();
@@ -539,5 +553,6 @@ impl Shard {
         }
         self.announce_batches(effects);
         self.lend_buffers(effects);
+        self.end_pressure_turn();
     }
 }

@@ -20,7 +20,7 @@ use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
-use crate::shard::effect::Effects;
+use crate::shard::effect::{Effects, Urgency};
 use crate::shard::input::Input;
 use crate::shard::outbox::Finish;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
@@ -154,6 +154,11 @@ impl Cluster {
         Client { shard, id }
     }
 
+    /// What a shard has asked for.
+    pub(in crate::shard) fn effects(&mut self, shard: usize) -> &mut Effects {
+        &mut self.effects[shard]
+    }
+
     /// Hands one input to one shard, without letting anything follow from it.
     pub(in crate::shard) fn input(&mut self, shard: usize, input: Input<'_>) {
         self.shards[shard].handle(input, self.now, &mut self.effects[shard]);
@@ -191,7 +196,9 @@ impl Cluster {
     /// The client reads again, all that has come.
     pub(in crate::shard) fn hear(&mut self, client: Client) {
         self.deaf.remove(&client);
-        self.effects[client.shard].dirty.push(client.id);
+        self.effects[client.shard]
+            .dirty
+            .push(client.id, Urgency::Reply);
         self.run();
     }
 
@@ -220,6 +227,8 @@ impl Cluster {
     pub(in crate::shard) fn turn(&mut self, at: usize) -> bool {
         self.input(at, Input::EndOfTurn);
         self.flush(at);
+        let turn = self.shards[at].turn();
+        self.shards[at].offered(turn, &mut self.effects[at]);
         let from = ShardId(at as u16);
         let mut quiet = true;
         for to in 0..self.shards.len() {
@@ -236,7 +245,7 @@ impl Cluster {
     }
 
     fn flush(&mut self, shard: usize) {
-        for id in std::mem::take(&mut self.effects[shard].dirty) {
+        for id in std::mem::take(&mut self.effects[shard].dirty).drain() {
             let client = Client { shard, id };
             if self.deaf.contains(&client) {
                 continue;

@@ -321,12 +321,14 @@ impl World {
         self.handle(at, Input::EndOfTurn);
         self.nodes[at].turn += 1;
         let flushed = self.flush(at);
+        let node = &mut self.nodes[at];
+        node.shard.offered(node.shard.turn(), &mut node.effects);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
     }
 
     fn flush(&mut self, at: usize) -> bool {
         let node = &mut self.nodes[at];
-        node.to_flush.extend(node.effects.dirty.drain(..));
+        node.to_flush.extend(node.effects.dirty.drain());
         // Nobody measures here.
         node.effects.ended.clear();
         node.effects.fan_outs.clear();

@@ -15,22 +15,21 @@ use crate::shard::input::Input;
 pub(super) const BATCH_MIN: usize = 16;
 
 impl ShardLoop {
-    /// Flushes the first `count` connections of the queue.
-    pub(super) fn flush_batch(&mut self, count: usize, now: Now) -> io::Result<()> {
+    /// Flushes a turn's worth of the queue.
+    pub(super) fn flush_batch(&mut self, now: Now) -> io::Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
-        for _ in 0..count {
-            let Some(id) = self.to_flush.pop() else {
-                break;
-            };
+        while let Some(id) = self.to_flush.pop() {
             match self.sockets.get(id) {
                 // What is encrypted goes through one buffer, so it is sent at once.
                 Some(socket) if socket.transport.is_some() => self.flush_one(id, now)?,
-                Some(socket) if socket.takes_bytes() => batch.push(id),
+                // Who has become more urgent, or writable, meanwhile may be there twice.
+                Some(socket) if socket.takes_bytes() && !batch.contains(&id) => {
+                    self.shard.begin_flush(id, &mut self.effects);
+                    self.to_flush.charge(self.shard.flush_bytes(id));
+                    batch.push(id);
+                }
                 _ => {}
             }
-        }
-        for id in &batch {
-            self.shard.begin_flush(*id, &mut self.effects);
         }
         let (shard, sockets) = (&self.shard, &self.sockets);
         let sends = batch.iter().filter_map(|id| {

@@ -7,6 +7,7 @@
 
 use super::ShardLoop;
 use crate::domain::time::Now;
+use crate::shard::effect::Urgency;
 
 /// Between the write before a fence and the one behind it. With none, Node's `ws` read both
 /// together in 20 of 20 joins on loopback.
@@ -15,15 +16,16 @@ const FENCE_MS: u64 = 15;
 impl ShardLoop {
     /// Queues the outboxes that got something, and those whose time at a fence is over.
     pub(super) fn queue_dirty(&mut self, now: Now) {
-        for id in self.effects.dirty.drain(..) {
-            if self.shard.is_fenced(id) {
-                self.fenced.push_back((now.mono_ms + FENCE_MS, id));
-            } else {
-                self.to_flush.push_new(id);
+        let (shard, fenced) = (&self.shard, &mut self.fenced);
+        self.to_flush.push_all(&mut self.effects.dirty, |id| {
+            let is_fenced = shard.is_fenced(id);
+            if is_fenced {
+                fenced.push_back((now.mono_ms + FENCE_MS, id));
             }
-        }
+            !is_fenced
+        });
         while let Some((_, id)) = self.fenced.pop_front_if(|(at, _)| *at <= now.mono_ms) {
-            self.to_flush.push(id);
+            self.to_flush.push(id, Urgency::Reply);
         }
     }
 

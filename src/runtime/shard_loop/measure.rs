@@ -107,22 +107,14 @@ impl ShardLoop {
 
     /// This turn's publications are in the outboxes that stand in the queue now.
     pub(super) fn begin_fan_outs(&mut self) {
-        let Measuring {
-            ending, under_way, ..
-        } = &mut self.measuring;
+        let under_way = &mut self.measuring.under_way;
         let mark = self.to_flush.mark();
         let mut fan_outs = self.effects.fan_outs.drain(..);
         for fan_out in fan_outs.by_ref().take(FAN_OUTS_PER_TURN_MAX) {
-            match mark {
-                None => ending.push((fan_out, 1)),
-                Some(mark) => under_way.push_back((fan_out, 1, mark)),
-            }
+            under_way.push_back((fan_out, 1, mark));
         }
         let beyond = fan_outs.count() as u32;
-        let last = match mark {
-            None => ending.last_mut().map(|(_, count)| count),
-            Some(_) => under_way.back_mut().map(|(_, count, _)| count),
-        };
+        let last = under_way.back_mut().map(|(_, count, _)| count);
         if let Some(count) = last {
             *count += beyond;
         }
@@ -155,20 +147,16 @@ impl ShardLoop {
         let blocked = &self.measuring.blocked;
         // Who is in none of these has nothing to be written.
         let fenced = self.fenced.iter().map(|(_, id)| id);
-        let queued = self
-            .effects
-            .dirty
-            .iter()
-            .chain(self.to_flush.iter())
-            .chain(fenced);
-        let waiting = queued.filter(|id| !blocked.contains(id)).chain(blocked);
+        let dirty = self.effects.dirty.iter();
+        let queued = dirty.chain(self.to_flush.iter()).chain(fenced);
+        let waiting: AHashSet<ConnectionId> = queued.chain(blocked).copied().collect();
         let gauges = Gauges {
             connections,
             connections_unauthenticated: self.shard.unauthenticated_count(),
             channels,
             peers,
             connections_blocked: blocked.len(),
-            outbound_queue_bytes: waiting.map(|id| self.shard.waiting_bytes(*id)).sum(),
+            outbound_queue_bytes: waiting.iter().map(|id| self.shard.waiting_bytes(*id)).sum(),
             mesh_backlog_messages: self.mesh_out.backlog_len(),
             mesh_queue_batches: self.mesh_in.len(),
             rights_version: self.shard.rights_version(),

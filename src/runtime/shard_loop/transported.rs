@@ -10,6 +10,7 @@ use crate::metrics::label;
 use crate::runtime::read_queue::READS_PER_TURN_MAX;
 use crate::runtime::sockets::{Socket, Transfer};
 use crate::runtime::transport::{Next, Received, Refusal, Stage, Transport};
+use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
 use crate::shard::outbox::Finish;
 use crate::tls::TlsFault;
@@ -178,7 +179,7 @@ impl ShardLoop {
         let Received { client, next } =
             transport.receive(&mut self.scratch[..count], &mut plaintext);
         if !transport.unsent.is_empty() || matches!(next, Next::Refused(_)) {
-            self.to_flush.push(id);
+            self.to_flush.push(id, Urgency::Reply);
         }
         if matches!(next, Next::Plain) {
             socket.transport = None;
@@ -225,6 +226,7 @@ impl ShardLoop {
     /// Writes as much as there is room for: what is unsent, then the outbox, together.
     pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
         self.shard.begin_flush(id, &mut self.effects);
+        self.to_flush.charge(self.shard.flush_bytes(id));
         loop {
             let stage = match self.gather(id, now) {
                 Ok(Some(stage)) => stage,

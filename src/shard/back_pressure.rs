@@ -1,0 +1,328 @@
+//! Publishers wait for a channel's own flush before its readers are punished.
+//!
+//! A wide fan-out takes many turns: what is published meanwhile waits in the members' queues,
+//! although all of them read. So whoever publishes to a channel, or sends to a connection, that
+//! has not been offered so much yet is held back until all that was put into queues up to now
+//! has been offered to its sockets once. What a socket then does not take is the consumer's
+//! own fault. Other shards are told to hold back what feeds this one.
+//!
+//! Always true: at the end of a turn nobody has more than the limit queued, see
+//! [`check_queued`](Shard::check_queued).
+
+use std::collections::VecDeque;
+
+use crate::ids::ConnectionId;
+use crate::proto::wire::command::{Command, Request};
+use crate::proto::ws::frame::Header;
+use crate::shard::channels::{ChannelSlot, channel_hash};
+use crate::shard::connections::{Connection, Held, Stage, owner_shard};
+use crate::shard::effect::Effects;
+use crate::shard::state::Shard;
+
+/// A turn of a shard, wrapping.
+type Turn = u32;
+
+fn is_before(one: Turn, other: Turn) -> bool {
+    one.wrapping_sub(other) >= 1 << 31
+}
+
+/// The share of the limit for one connection that a channel may have to offer, before its
+/// publishers wait: more than a turn reads, so that ordinary bursts coalesce.
+const UNOFFERED_SHARE: usize = 4;
+/// The share of it that all publications of one turn may have.
+const TURN_SHARE: usize = 2;
+
+/// What one channel has not offered to all of its members on this shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unoffered {
+    /// Bytes of publications, and the last turn in which they came.
+    newer: (Turn, u32),
+    /// The same of those before: given up when they have been offered.
+    older: (Turn, u32),
+    /// What the member with the longest queue waited for at the end of a turn.
+    longest: (Turn, u32),
+}
+
+impl Unoffered {
+    /// Notes bytes that the members get in a turn. Returns how many they have not been offered,
+    /// or a little more: where all turns before `offered` have been.
+    #[inline]
+    fn add(&mut self, count: usize, turn: Turn, offered: Turn) -> usize {
+        if is_before(self.newer.0, offered) {
+            self.newer.1 = 0;
+            self.older.1 = 0;
+        } else if is_before(self.older.0, offered) || self.older.1 == 0 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer = (turn, self.newer.1.saturating_add(count as u32));
+        self.bytes(offered)
+    }
+
+    #[inline]
+    fn bytes(&self, offered: Turn) -> usize {
+        let waits = |(turn, bytes): (Turn, u32)| match is_before(turn, offered) {
+            true => 0,
+            false => bytes as usize,
+        };
+        (waits(self.newer) + waits(self.older)).max(waits(self.longest))
+    }
+}
+
+/// What a shard has not offered yet, and who waits for that.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct BackPressure {
+    /// The present turn.
+    pub turn: Turn,
+    /// All that was queued in turns before this one has been offered.
+    offered: Turn,
+    /// The last turn in which a channel or connection had too much to be offered.
+    tight: Option<Turn>,
+    /// The last turn in which other shards fed such a channel.
+    overfed: Option<Turn>,
+    /// The last turn in which there was twice as much.
+    choked: Option<Turn>,
+    /// Bytes of this turn's publications.
+    turn_bytes: usize,
+    /// Somebody's doing since `watch_links` has led to too much.
+    fed: bool,
+    /// Who waits until its turn has been offered.
+    waiting: VecDeque<(Turn, ConnectionId)>,
+    /// Who waits for the next turn.
+    next_turn: Vec<ConnectionId>,
+}
+
+impl BackPressure {
+    fn is_open(&self, turn: Option<Turn>) -> bool {
+        turn.is_some_and(|turn| !is_before(turn, self.offered))
+    }
+
+    /// Forgets what the input before the present one has led to.
+    #[inline]
+    pub fn watch(&mut self) {
+        self.fed = false;
+    }
+
+    #[inline]
+    pub fn is_overfed(&self) -> bool {
+        self.is_open(self.overfed)
+    }
+
+    /// So many bytes wait to be offered.
+    fn press(&mut self, count: usize, unoffered_max: usize) {
+        self.tight = Some(self.turn);
+        self.fed = true;
+        if count > 2 * unoffered_max {
+            self.choked = Some(self.turn);
+        }
+    }
+}
+
+impl Shard {
+    fn unoffered_max(&self) -> usize {
+        self.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
+    }
+
+    fn turn_bytes_max(&self) -> usize {
+        self.config.limits.outbound_queue_bytes / TURN_SHARE
+    }
+
+    /// The present turn: what is queued now has been offered when [`offered`](Self::offered) is
+    /// told of a later one.
+    #[must_use]
+    pub fn turn(&self) -> u32 {
+        self.pressure.turn
+    }
+
+    /// A publication of so many bytes goes to a channel's members on this shard.
+    #[inline]
+    pub(in crate::shard) fn note_publication(&mut self, slot: ChannelSlot, count: usize) {
+        let unoffered_max = self.unoffered_max();
+        let pressure = &mut self.pressure;
+        pressure.turn_bytes += count;
+        if let Some(channel) = self.channels.get_mut(slot) {
+            let unoffered = &mut channel.unoffered;
+            let unoffered = unoffered.add(count, pressure.turn, pressure.offered);
+            if unoffered > unoffered_max {
+                pressure.press(unoffered, unoffered_max);
+            }
+        }
+    }
+
+    /// A member of that channel waits for that many bytes which it has not been offered.
+    pub(in crate::shard) fn note_longest(&mut self, slot: ChannelSlot, count: usize) {
+        let unoffered_max = self.unoffered_max();
+        if count > unoffered_max
+            && let Some(channel) = self.channels.get_mut(slot)
+        {
+            channel.unoffered.longest = (self.pressure.turn, count as u32);
+            self.pressure.press(count, unoffered_max);
+        }
+    }
+
+    /// A direct message was queued to a connection.
+    pub(in crate::shard) fn note_direct(&mut self, id: ConnectionId) {
+        let unoffered_max = self.unoffered_max();
+        let connection = self.connections.get(id);
+        let unoffered = connection.map_or(0, Connection::unoffered_bytes);
+        if unoffered > unoffered_max {
+            self.pressure.press(unoffered, unoffered_max);
+        }
+    }
+
+    /// Whether a message is a publication that has to wait. It is not used then.
+    #[inline]
+    pub(in crate::shard) fn must_wait(&mut self, id: ConnectionId, text: &str) -> bool {
+        let is_tight = self.pressure.is_open(self.pressure.tight);
+        if !is_tight && self.pressure.turn_bytes <= self.turn_bytes_max() {
+            return false;
+        }
+        self.hold_publication(id, text)
+    }
+
+    #[cold]
+    fn hold_publication(&mut self, id: ConnectionId, text: &str) -> bool {
+        let Some(session) = self.connections.session(id) else {
+            return false;
+        };
+        let Ok(Request {
+            command: Command::Publish { channel, .. },
+            ..
+        }) = Request::parse(text)
+        else {
+            return false;
+        };
+        let app = session.key.app.index;
+        let hash = channel_hash(&self.config.hasher, app, &channel);
+        if owner_shard(hash, self.config.shard_count) != self.id() {
+            return false;
+        }
+        let channel = self.channels.find(hash, app, &channel);
+        let Some(channel) = channel.and_then(|slot| self.channels.get(slot)) else {
+            return false;
+        };
+        let unoffered = channel.unoffered.bytes(self.pressure.offered);
+        if unoffered > self.unoffered_max() {
+            self.wait_for_offer(id);
+            return true;
+        }
+        let is_turn_full = self.pressure.turn_bytes > self.turn_bytes_max();
+        if is_turn_full && let Some(connection) = self.connections.get_mut(id) {
+            connection.held.add(Held::FAN_OUT);
+            self.pressure.next_turn.push(id);
+        }
+        is_turn_full
+    }
+
+    /// Holds a connection's input back until all that is queued now has been offered.
+    fn wait_for_offer(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
+            && !connection.held.has(Held::FAN_OUT)
+        {
+            connection.held.add(Held::FAN_OUT);
+            let turn = self.pressure.turn;
+            self.pressure.waiting.push_back((turn, id));
+        }
+    }
+
+    /// Holds a connection's input back if what it did since `watch_links` has led to more than
+    /// may wait.
+    #[inline]
+    pub(in crate::shard) fn hold_if_pressed(&mut self, id: ConnectionId) {
+        if self.pressure.fed {
+            self.pressure.fed = false;
+            self.wait_for_offer(id);
+        }
+    }
+
+    /// What another shard has sent may have led to more than may wait: then all of them hold
+    /// back what feeds this one.
+    #[inline]
+    pub(in crate::shard) fn throttle_if_pressed(&mut self, effects: &mut Effects) {
+        if self.pressure.fed {
+            self.pressure.fed = false;
+            self.pressure.overfed = Some(self.pressure.turn);
+            self.tell_throttle(effects);
+        }
+    }
+
+    /// Whether messages of other shards are to be handled now. While a channel that they feed has
+    /// much to be offered, they wait in their links.
+    #[must_use]
+    pub fn takes_mesh(&self) -> bool {
+        !(self.pressure.is_overfed() && self.pressure.is_open(self.pressure.choked))
+    }
+
+    /// Every connection that something was queued to in turns before that one has been offered
+    /// it: its socket has taken it, or has no room.
+    pub fn offered(&mut self, turn: u32, effects: &mut Effects) {
+        self.pressure.offered = turn;
+        if self.pressure.overfed.is_some() && !self.pressure.is_overfed() {
+            self.pressure.overfed = None;
+            self.tell_throttle(effects);
+        }
+        let is_over = |(since, _): &mut (Turn, ConnectionId)| is_before(*since, turn);
+        while let Some((_, id)) = self.pressure.waiting.pop_front_if(is_over) {
+            self.release_input(id, Held::FAN_OUT);
+        }
+    }
+
+    /// The turn's inputs have been handled.
+    pub(in crate::shard) fn end_pressure_turn(&mut self) {
+        self.pressure.turn = self.pressure.turn.wrapping_add(1);
+        self.pressure.turn_bytes = 0;
+        for id in std::mem::take(&mut self.pressure.next_turn) {
+            self.release_input(id, Held::FAN_OUT);
+        }
+    }
+
+    /// Bytes that the flush of a connection has to write, control frames apart.
+    #[inline]
+    #[must_use]
+    pub fn flush_bytes(&self, id: ConnectionId) -> usize {
+        let connection = self.connections.get(id);
+        connection.map_or(0, |it| it.queued_bytes() + it.outbox.reply_bytes())
+    }
+
+    /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
+    pub fn check_queued(&self) {
+        let limit = self.config.limits.outbound_queue_bytes;
+        for connection in self.connections.iter() {
+            let queued = connection.queued_bytes();
+            assert!(queued <= limit, "{queued} bytes of deliveries are queued");
+        }
+    }
+}
+
+impl Connection {
+    /// Bytes of deliveries that wait: its own, and what it is lent.
+    #[inline]
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        let lent = self.borrows.map_or(0, |_| self.lent_bytes as usize);
+        self.outbox.delivery_bytes() + lent
+    }
+
+    /// What of these its socket has not been offered yet.
+    #[inline]
+    pub(in crate::shard) fn unoffered_bytes(&self) -> usize {
+        match self.outbox.is_untried() {
+            true => self.queued_bytes(),
+            false => 0,
+        }
+    }
+}
+
+/// Makes a frame readable again whose payload has been unmasked where it lies.
+pub(in crate::shard) fn unread(frame: &mut [u8]) {
+    if let Ok(Some((header, header_bytes))) = Header::decode(frame)
+        && header.mask.is_some()
+    {
+        // The key is the end of the header (RFC 6455, section 5.2); with zeroes it changes
+        // nothing.
+        frame[header_bytes - 4..header_bytes].fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

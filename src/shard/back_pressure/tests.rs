@@ -1,0 +1,274 @@
+//! Wide fan-outs of large messages, flushed as the runtime does it: some outboxes a turn.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::ids::ConnectionId;
+use crate::proto::actions::Actions;
+use crate::proto::claims::{MintRequest, Secret, mint};
+use crate::proto::ws::frame::{Opcode, append_masked_frame};
+use crate::shard::input::Input;
+use crate::shard::testing::{Client, Cluster, app, peer, rights};
+
+const FLUSHES_PER_TURN: usize = 128;
+const LIMIT: usize = 1 << 20;
+
+/// One shard whose sockets take everything or nothing, and clients that publish as fast as they
+/// are read.
+struct Node {
+    cluster: Cluster,
+    queue: VecDeque<ConnectionId>,
+    taken: usize,
+    offers: VecDeque<(u32, usize)>,
+    /// Sockets that have no room.
+    blocked: BTreeSet<ConnectionId>,
+    /// What publishers have to say.
+    input: BTreeMap<ConnectionId, VecDeque<Vec<u8>>>,
+    /// Bytes that sockets took.
+    written: BTreeMap<ConnectionId, usize>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            cluster: Cluster::new(1, rights(app())),
+            queue: VecDeque::new(),
+            taken: 0,
+            offers: VecDeque::new(),
+            blocked: BTreeSet::new(),
+            input: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Subscribers of a channel, without presence; their ids.
+    fn subscribers(&mut self, count: usize, channel: &str) -> Vec<Client> {
+        let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
+        let token = token_without_presence();
+        let clients = (0..count).map(|_| {
+            let (client, _) = self.cluster.connect(0, &token);
+            self.cluster.message(client, &subscribe);
+            self.cluster.take(client);
+            client
+        });
+        clients.collect()
+    }
+
+    /// A client with that many publications of `len` bytes to make.
+    fn publisher(&mut self, channel: &str, count: usize, len: usize) -> Client {
+        let client = peer(&mut self.cluster, 0, "publisher");
+        let data = "w".repeat(len);
+        let message = format!(r#"{{"type":"publish","channel":"{channel}","data":"{data}"}}"#);
+        let mut frame = Vec::new();
+        append_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], message.as_bytes());
+        self.input.insert(client.id, vec![frame; count].into());
+        client
+    }
+
+    fn turn(&mut self, reads: impl Fn(ConnectionId) -> bool) {
+        self.read();
+        self.cluster.input(0, Input::EndOfTurn);
+        self.cluster.shards[0].check_queued();
+        self.queue.extend(self.cluster.effects(0).dirty.drain());
+        let turn = self.cluster.shards[0].turn();
+        self.offers.push_back((turn, self.taken + self.queue.len()));
+        for _ in 0..FLUSHES_PER_TURN.min(self.queue.len()) {
+            let id = self.queue.pop_front().unwrap();
+            self.taken += 1;
+            if !self.blocked.contains(&id) {
+                self.flush(id, reads(id));
+            }
+        }
+        while let Some((turn, _)) = self.offers.pop_front_if(|(_, mark)| *mark <= self.taken) {
+            let effects = &mut crate::shard::effect::Effects::new(1);
+            self.cluster.shards[0].offered(turn, effects);
+        }
+    }
+
+    /// A quarter of a megabyte of publications, from whom the shard reads.
+    fn read(&mut self) {
+        let mut left = 256 * 1_024_usize;
+        let publishers: Vec<ConnectionId> = self.input.keys().copied().collect();
+        for id in publishers {
+            if !self.cluster.shards[0].wants_input(id) || left == 0 {
+                continue;
+            }
+            if let Some(frame) = self.input.get_mut(&id).and_then(VecDeque::pop_front) {
+                left = left.saturating_sub(frame.len());
+                self.cluster.feed(Client { shard: 0, id }, &frame);
+            }
+        }
+    }
+
+    fn flush(&mut self, id: ConnectionId, reads: bool) {
+        let effects = &mut crate::shard::effect::Effects::new(1);
+        self.cluster.shards[0].begin_flush(id, effects);
+        loop {
+            let pending = self.cluster.shards[0].pending(id).len();
+            if pending == 0 {
+                break;
+            }
+            let count = if reads { pending } else { 0 };
+            *self.written.entry(id).or_default() += count;
+            let connection = id;
+            self.cluster.input(0, Input::Written { connection, count });
+            if !reads {
+                self.blocked.insert(id);
+                break;
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.queue.is_empty()
+            && self.input.values().all(VecDeque::is_empty)
+            && !self.cluster.shards[0].has_work()
+    }
+
+    /// Bytes of memory that all queues and buffers take, what they share counted once.
+    fn memory(&self) -> usize {
+        let shard = &self.cluster.shards[0];
+        let mut shared = BTreeMap::new();
+        let mut owned = 0;
+        for connection in shard.connections.iter() {
+            owned += connection.outbox.owned_bytes();
+            for frame in connection.outbox.shared() {
+                shared.insert(frame.as_ptr() as usize, frame.len());
+            }
+        }
+        owned + shared.values().sum::<usize>()
+    }
+
+    fn slow_count(&self, clients: &[Client]) -> usize {
+        let connections = &self.cluster.shards[0].connections;
+        let is_open = |client: &&Client| connections.session(client.id).is_some();
+        clients.len() - clients.iter().filter(is_open).count()
+    }
+}
+
+fn token_without_presence() -> String {
+    let request = MintRequest {
+        key_id: "sk_id_full",
+        sub: "reader",
+        issued_at_unix: 1_700_000_000,
+        expires_at_unix: 1_700_000_060,
+        channels: None,
+        permissions: Some(Actions::parse(["subscribe"]).unwrap()),
+        metadata: None,
+        peer_metadata: None,
+    };
+    format!(
+        "token={}",
+        mint(&request, &Secret::new(b"sk_secret_full")).unwrap()
+    )
+}
+
+#[test]
+fn members_that_do_not_read_hold_one_copy_of_large_messages_and_are_closed_at_the_limit() {
+    let mut node = Node::new();
+    let readers = node.subscribers(2_000, "room");
+    node.publisher("room", 30, 60_000);
+    let mut most = 0;
+    while !node.is_done() {
+        node.turn(|_| false);
+        most = most.max(node.memory());
+    }
+    assert_eq!(node.slow_count(&readers), 2_000);
+    // The messages, and less than 2 KB for each member.
+    assert!(most < 2 * LIMIT + 2_000 * 2_048, "{most} bytes are held");
+}
+
+#[test]
+fn who_reads_is_not_closed_however_fast_is_published() {
+    let mut node = Node::new();
+    let readers = node.subscribers(500, "room");
+    node.publisher("room", 60, 60_000);
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 2_000, "a publisher is held for ever");
+    }
+    assert_eq!(node.slow_count(&readers), 0);
+    for reader in readers {
+        assert!(node.written[&reader.id] > 60 * 60_000);
+    }
+}
+
+#[test]
+fn many_publishers_of_a_wide_channel_wait_for_their_turn() {
+    let mut node = Node::new();
+    let readers = node.subscribers(1_500, "room");
+    for _ in 0..40 {
+        node.publisher("room", 3, 60_000);
+    }
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 5_000, "a publisher is held for ever");
+    }
+    assert_eq!(node.slow_count(&readers), 0);
+    for reader in readers {
+        assert!(node.written[&reader.id] > 120 * 60_000);
+    }
+}
+
+#[test]
+fn a_member_of_many_busy_channels_is_not_closed_while_it_reads() {
+    let mut node = Node::new();
+    let readers = node.subscribers(400, "room-0");
+    for channel in 1..8 {
+        for reader in &readers {
+            let subscribe = format!(r#"{{"type":"subscribe","channel":"room-{channel}"}}"#);
+            node.cluster.message(*reader, &subscribe);
+            node.cluster.take(*reader);
+        }
+        node.publisher(&format!("room-{channel}"), 20, 60_000);
+    }
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 5_000, "a publisher is held for ever");
+    }
+    assert_eq!(node.slow_count(&readers), 0);
+}
+
+#[test]
+fn ordinary_bursts_are_not_held_back() {
+    let mut node = Node::new();
+    node.subscribers(1_000, "room");
+    let publisher = node.publisher("room", 64, 1_000);
+    for _ in 0..64 {
+        assert!(node.cluster.shards[0].wants_input(publisher.id));
+        node.turn(|_| true);
+    }
+    assert!(node.input[&publisher.id].is_empty());
+}
+
+#[test]
+fn a_publication_that_waited_is_delivered_once_and_unchanged() {
+    let mut node = Node::new();
+    let reader = node.subscribers(1, "room")[0];
+    let publisher = peer(&mut node.cluster, 0, "publisher");
+    let mut bytes = Vec::new();
+    for number in 0..20 {
+        let data = format!("{number:0>60000}");
+        let message = format!(r#"{{"type":"publish","channel":"room","data":"{data}"}}"#);
+        append_masked_frame(&mut bytes, Opcode::Text, [9, 8, 7, 6], message.as_bytes());
+    }
+    // One read of many messages: the later ones wait in the middle of it.
+    node.cluster.feed(publisher, &bytes);
+    assert!(!node.cluster.shards[0].wants_input(publisher.id));
+    node.cluster.run();
+    let heard = node.cluster.messages(reader);
+    let heard: Vec<serde_json::Value> = heard
+        .iter()
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect();
+    let numbers: Vec<u32> = heard
+        .iter()
+        .map(|frame| frame["data"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..20).collect::<Vec<u32>>());
+}
