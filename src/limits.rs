@@ -32,6 +32,9 @@ pub const TOKEN_EXPIRY_LEAD_MS: u64 = 250;
 /// The highest rate or burst that can be set, per second or at once: more than one core can
 /// handle.
 pub const RATE_MAX: u32 = 1_000_000;
+/// The highest number of connections or messages of a plan: nobody reaches it, and every
+/// client's JSON can express it (RFC 8259, section 6).
+pub const PLAN_COUNT_MAX: u64 = 1_000_000_000_000_000;
 /// How long the server waits for the peer's close frame, in milliseconds.
 pub const CLOSE_HANDSHAKE_MS: u64 = 2_000;
 /// Bytes of a list of peers (REST): what does not fit is on the next page.

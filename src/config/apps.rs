@@ -18,7 +18,7 @@ use crate::control::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
 };
 use crate::control::{DeclaredApp, DeclaredKey};
-use crate::limits::{TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX};
+use crate::limits::{PLAN_COUNT_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
@@ -51,8 +51,8 @@ const PERIOD_DAYS: RangeInclusive<u32> = 1..=3_660;
 const TEXTS: &str = "a list of texts";
 const SECRET_KEY_PREFIX: &str = "sk_id_";
 const PUBLISHABLE_KEY_PREFIX: &str = "pk_live_";
-/// Numbers that nobody reaches, and that fit into any file format.
-const COUNTS: RangeInclusive<u64> = 0..=1_000_000_000_000_000;
+/// Connections or messages of a plan.
+const COUNTS: RangeInclusive<u64> = 0..=PLAN_COUNT_MAX;
 
 pub(super) fn resolve(
     sections: Vec<Section<'_>>,

@@ -8,6 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::ControlError;
 use super::declared::Declared;
 use super::operation::{Operation, Outcome, plan};
@@ -23,6 +25,10 @@ use crate::domain::usage::UsageDelta;
 /// A store that has been writing for so long makes the node unready: changes wait for it.
 const WRITING_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Changes that wait for those before them; more are refused. Whoever asked may have given up
+/// and asked again, and each waits all the same.
+const WAITING_MAX: usize = 128;
+
 /// The control plane's state, shared by the admin API and the control loop.
 pub struct Engine {
     registry: RwLock<Arc<Registry>>,
@@ -30,6 +36,7 @@ pub struct Engine {
     store: StoreWriter,
     /// Held for the whole of a change, and while usage is written down.
     change: tokio::sync::Mutex<()>,
+    waiting: Semaphore,
     shards: Arc<dyn Shards>,
     clock: Clock,
 }
@@ -55,6 +62,7 @@ impl Engine {
             books: Mutex::new(Books { ledger, wall_clock }),
             store,
             change: tokio::sync::Mutex::new(()),
+            waiting: Semaphore::new(WAITING_MAX),
             shards,
             clock,
         }
@@ -97,8 +105,13 @@ impl Engine {
     /// without a snapshot that the store has.
     ///
     /// # Errors
-    /// Those of [`plan`]; `Unavailable` when the store fails, and nothing has changed then.
+    /// Those of [`plan`]; `Unavailable` when the store fails or too many changes wait, and
+    /// nothing has changed then.
     pub async fn change(&self, operation: Operation) -> Result<Outcome, ControlError> {
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            let text = format!("{WAITING_MAX} changes wait already; is the disk slow?");
+            return Err(ControlError::Unavailable(text));
+        };
         let _turn = self.change.lock().await;
         let registry = self.registry();
         let change = plan(&registry, operation, (self.clock)().unix_ms)?;

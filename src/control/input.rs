@@ -12,7 +12,7 @@ use super::merge::{
 use super::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
 };
-use crate::limits::RATE_MAX;
+use crate::limits::{PLAN_COUNT_MAX, RATE_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;
 use crate::proto::pattern::Pattern;
@@ -162,14 +162,17 @@ impl AppInput {
     }
 
     fn merged(mut base: Object, patch: Object) -> Result<Self, ControlError> {
-        // A store of an earlier version may have half a period, which means none: that must
-        // not stand in the way of a patch of something else.
-        let plan_given = patch.contains_key("plan");
+        // A store of an earlier version may have what is refused since: that must not stand in
+        // the way of a patch of something else, which may be to suspend the app.
+        let (plan_given, limits_given) = (patch.contains_key("plan"), patch.contains_key("limits"));
         merge(&mut base, patch);
         let mut input: Self = read(base)?;
         input.check()?;
         if plan_given {
-            check_period(&input.plan)?;
+            check_given_plan(&input.plan)?;
+        }
+        if let Some(limits) = input.limits.as_ref().filter(|_| limits_given) {
+            check_given_limits(limits)?;
         }
         Ok(input)
     }
@@ -349,7 +352,19 @@ fn normalize_plan(plan: &mut PlanRecord) -> Result<(), ControlError> {
 }
 
 /// What the configuration refuses too: half a period would be shown, and months be billed.
-fn check_period(plan: &PlanRecord) -> Result<(), ControlError> {
+fn check_given_plan(plan: &PlanRecord) -> Result<(), ControlError> {
+    for (field, limit) in [
+        (
+            "plan.maxConcurrentConnections",
+            plan.max_concurrent_connections,
+        ),
+        ("plan.maxMessagesPerPeriod", plan.max_messages_per_period),
+    ] {
+        if limit.is_some_and(|limit| limit > PLAN_COUNT_MAX) {
+            let rule = format!("must be at most {PLAN_COUNT_MAX}, or 0 for no limit");
+            return Err(ControlError::field(field, &rule));
+        }
+    }
     let rule = "go together: give both, or neither for calendar months";
     match (plan.period_start_unix, plan.period_days) {
         (None, Some(_)) => Err(ControlError::field(
@@ -362,6 +377,20 @@ fn check_period(plan: &PlanRecord) -> Result<(), ControlError> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The bounds of the configuration.
+fn check_given_limits(limits: &MessageLimits) -> Result<(), ControlError> {
+    for (field, value) in [
+        ("limits.messageRate", limits.message_rate),
+        ("limits.messageBurst", limits.message_burst),
+    ] {
+        if value > RATE_MAX {
+            let rule = format!("must be at most {RATE_MAX}");
+            return Err(ControlError::field(field, &rule));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_null_turn_secret(patch: &Object) -> Result<(), ControlError> {
@@ -407,17 +436,6 @@ fn is_word(text: &str) -> bool {
 }
 
 fn check_limits(limits: &MessageLimits) -> Result<(), ControlError> {
-    for (field, value) in [
-        ("limits.messageRate", limits.message_rate),
-        ("limits.messageBurst", limits.message_burst),
-    ] {
-        if value > RATE_MAX {
-            return Err(ControlError::field(
-                field,
-                &format!("must be at most {RATE_MAX}"),
-            ));
-        }
-    }
     if limits.message_rate > 0 && limits.message_burst == 0 {
         return Err(ControlError::field(
             "limits.messageBurst",

@@ -68,6 +68,10 @@ fn errors_of_an_app_name_the_field() {
         "status: unknown variant `paused`, expected `active` or `suspended`",
     );
     check_app_body(
+        json!({"plan": {"maxMessagesPerPeriod": 1_000_000_000_000_001_u64}}),
+        "plan.maxMessagesPerPeriod: must be at most 1000000000000000, or 0 for no limit",
+    );
+    check_app_body(
         json!({"plan": {"periodDays": 0}}),
         "plan.periodDays: must be 1 to 3660",
     );
@@ -271,10 +275,11 @@ fn a_null_in_a_patch_opens_nothing() {
 }
 
 #[test]
-fn half_a_period_of_an_earlier_version_stands_in_nobodys_way() {
+fn what_an_earlier_version_took_stands_in_nobodys_way() {
     let record: AppRecord = serde_json::from_value(json!({
-        "appId": "a", "name": "n", "status": "active", "plan": {"periodDays": 30},
-        "directScope": "app", "turn": null, "limits": null, "createdAt": 1,
+        "appId": "a", "name": "n", "status": "active", "directScope": "app",
+        "plan": {"periodDays": 30, "maxMessagesPerPeriod": u64::MAX}, "turn": null,
+        "limits": {"messageRate": u32::MAX, "messageBurst": u32::MAX}, "createdAt": 1,
     }))
     .unwrap();
     let patch = object(json!({"status": "suspended"}));

@@ -1,6 +1,7 @@
 //! Apps: shown as documented, changed, suspended, deleted.
 
 use super::*;
+use crate::control::apps::APPS_MAX;
 
 #[test]
 fn an_app_is_shown_as_documented() {
@@ -106,4 +107,21 @@ fn a_suspended_app_and_its_keys_say_so_and_keep_their_index() {
     assert!(key.app.suspended, "a key carries its app as it is now");
     assert_eq!(key.app.index, index);
     assert!(Arc::ptr_eq(&key.app, rights.app(index).unwrap()));
+}
+
+#[test]
+fn there_is_an_end_to_the_number_of_apps() {
+    let mut world = World::new();
+    world.create_app(json!({"appId": "a"})).unwrap();
+    let row = (*world.registry.app("a").unwrap().row).clone();
+    let put = |number: usize| {
+        let mut row = row.clone();
+        row.record.app_id = format!("a{number}");
+        Edit::PutApp(row)
+    };
+    let edits: Vec<_> = (2..APPS_MAX).map(put).collect();
+    world.registry = world.registry.edited(&edits).unwrap();
+    world.create_app(json!({"appId": "last"})).unwrap();
+    check_error(world.create_app(json!({})), 409, "10000 apps already");
+    world.patch_app("last", json!({"name": "still"})).unwrap();
 }

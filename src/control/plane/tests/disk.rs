@@ -102,6 +102,38 @@ fn while_the_disk_hangs_everything_is_answered_that_needs_no_write() {
 }
 
 #[test]
+fn changes_that_wait_for_a_hanging_disk_have_a_bound() {
+    let dir = scratch();
+    let (server, disk) = Server::on_disk(dir.path());
+    disk.hang(true);
+    let asked: Vec<_> = (0..200)
+        .map(|number| server.handle.change(create(&format!("a{number}"))))
+        .collect();
+    let mut refused = 0;
+    let mut waiting = Vec::new();
+    for (number, mut answer) in asked.into_iter().enumerate() {
+        if number < 128 {
+            waiting.push(answer);
+            continue;
+        }
+        until("refused", || match answer.0.try_recv() {
+            Ok(outcome) => {
+                assert_eq!(outcome.unwrap_err().status(), 503);
+                true
+            }
+            Err(_) => false,
+        });
+        refused += 1;
+    }
+    disk.hang(false);
+    for answer in waiting {
+        answer.wait().unwrap();
+    }
+    assert_eq!(refused, 72);
+    server.running.shutdown();
+}
+
+#[test]
 fn the_longer_a_save_takes_the_more_seldom_it_is() {
     for (took_ms, failed, pause) in [
         (2, false, SAVE_EVERY),
