@@ -1,11 +1,9 @@
 //! A shard at work: sockets, ring, mesh and clock around the shard value.
 //!
 //! One turn: take what the ring, the mesh and the control plane bring, let the shard handle it,
-//! then write. Every connection gets one write per turn, however much was queued for it: under
-//! load turns grow longer and writes larger. A turn reads and flushes a bounded number of
-//! sockets, so that a wide fan-out or a busy connection delays the others by one turn, not by
-//! its whole length. With nothing to do the loop sleeps in the ring until a socket, another
-//! thread or a deadline wakes it.
+//! then write, once for each connection. A turn reads and flushes a bounded number of sockets, so
+//! that a wide fan-out or a busy connection delays the others by one turn. With nothing to do the
+//! loop sleeps in the ring until a socket, another thread or a deadline wakes it.
 
 mod accept;
 mod fan_out;
