@@ -12,6 +12,7 @@ use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, Shards};
 use ringmesh::runtime::clock::Clock;
 use ringmesh::runtime::listener::Endpoint;
+use ringmesh::runtime::memory::Memory;
 use ringmesh::tls::TlsConfig;
 
 use crate::fixture::{rights, shard_limits, unlimited_requests};
@@ -117,6 +118,7 @@ fn start_with(
         request_rates: Arc::new(unlimited_requests()),
         rights: Arc::new(rights()),
         control: None,
+        memory: Arc::new(Memory::new(u64::MAX)),
         clock,
     })
     .map_err(|error| error.to_string())

@@ -97,6 +97,8 @@ label! {
         BadUpgrade = "bad_upgrade",
         /// The server is shutting down.
         Draining = "draining",
+        /// The process's memory is near its ceiling.
+        Memory = "memory",
         /// None, or more than one, or not readable.
         NotOneCredential = "not_one_credential",
         /// No such key, or it was revoked, or it is of the other type.
@@ -129,6 +131,8 @@ label! {
         MessageQuota = "message_quota",
         /// The receiver took too little of what it was sent and was closed.
         SlowConsumer = "slow_consumer",
+        /// The process's memory was at its ceiling, and the receiver let most of it wait.
+        Memory = "memory",
     }
 }
 
@@ -161,6 +165,8 @@ label! {
         Descriptors = "descriptors",
         /// As many connections as there may be without a credential wait for the server.
         Unauthenticated = "unauthenticated",
+        /// The process's memory is at its ceiling.
+        Memory = "memory",
         /// The kernel refused.
         Error = "error",
     }

@@ -24,6 +24,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, CommandSender, Done, commands};
 use crate::runtime::descriptors::{self, PublicDescriptors};
 use crate::runtime::listener::{Endpoint, bind_all};
+use crate::runtime::memory::Memory;
 use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::transport::Transports;
@@ -59,6 +60,8 @@ pub struct Options {
     pub connect_rates: Arc<ConnectRates>,
     /// Where the shards report what apps use.
     pub control: Option<ControlHandle>,
+    /// The process's memory, and how much it may have.
+    pub memory: Arc<Memory>,
     /// Apps and keys to begin with.
     pub rights: Arc<Rights>,
     /// The process's clocks.
@@ -232,6 +235,7 @@ impl Shards {
             };
             let core = options.cores[number % options.cores.len()];
             let (options, descriptors) = (options.clone(), public.clone());
+            let memory = options.memory.clone();
             let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{number}"))
                 .io_memory(0)
@@ -248,6 +252,7 @@ impl Shards {
                         control: options.control.clone(),
                         wake,
                         descriptors,
+                        memory,
                     };
                     let Err(error) = ShardLoop::new(parts).and_then(ShardLoop::run) else {
                         return;

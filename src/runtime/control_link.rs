@@ -11,6 +11,7 @@ use crate::metrics::text::{Kind, Page, append_shards};
 use crate::metrics::{ShardSnapshot, report};
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::clock::Clock;
+use crate::runtime::memory::Memory;
 use crate::runtime::process::{Process, ProcessUsage};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -21,17 +22,24 @@ pub struct ControlLink {
     shards: ShardsHandle,
     draining: Arc<AtomicBool>,
     process: Process,
+    memory: Arc<Memory>,
 }
 
 impl ControlLink {
     /// Links running shards. `draining` says that the process no longer takes connections;
     /// `clock` was started with it.
     #[must_use]
-    pub fn new(shards: ShardsHandle, draining: Arc<AtomicBool>, clock: Clock) -> Self {
+    pub fn new(
+        shards: ShardsHandle,
+        draining: Arc<AtomicBool>,
+        clock: Clock,
+        memory: Arc<Memory>,
+    ) -> Self {
         Self {
             shards,
             draining,
             process: Process::since(clock),
+            memory,
         }
     }
 
@@ -74,6 +82,12 @@ impl Shards for ControlLink {
             page.metric(Kind::Gauge, "build_info", "1, with the version.");
             page.sample("build_info", &[("version", VERSION.to_owned())], 1);
             ProcessUsage::read(&self.process).append(&mut page);
+            page.single(
+                Kind::Gauge,
+                "memory_ceiling_bytes",
+                "What process_resident_memory_bytes is held below.",
+                self.memory.ceiling_bytes(),
+            );
             append_shards(&mut page, &self.snapshots().await);
             page
         })

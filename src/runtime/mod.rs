@@ -1,5 +1,6 @@
 //! The only place that names glommio, sockets and the clock.
 
+mod allocator;
 pub mod boot;
 mod certificates;
 pub mod cgroup;
@@ -11,6 +12,7 @@ mod flush_queue;
 mod handshakes;
 mod heard;
 pub mod listener;
+pub mod memory;
 mod mesh;
 pub mod preflight;
 pub mod process;

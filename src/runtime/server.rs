@@ -16,11 +16,14 @@ use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
 };
 use crate::log::Log;
+use crate::runtime::allocator;
 use crate::runtime::boot::{Options, Shards, StartError};
 use crate::runtime::certificates::Certificates;
+use crate::runtime::cgroup::Cgroups;
 use crate::runtime::clock::Clock;
 use crate::runtime::control_link::ControlLink;
 use crate::runtime::listener::Endpoint;
+use crate::runtime::memory::{Memory, ceiling_bytes};
 use crate::runtime::preflight::{self, Machine, PreflightError};
 use crate::runtime::reload::{self, Parts, Reload};
 use crate::runtime::signals::{SignalWatch, Wish};
@@ -83,6 +86,7 @@ impl Server {
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
+        allocator::fix_thresholds();
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
         let signals = SignalWatch::start().map_err(ServerError::failed)?;
@@ -105,14 +109,14 @@ impl Server {
         );
         let settings = reload::settings(config, &machine, rates);
         let options = options(config, &machine, &control, tls, &settings);
-        let clock = options.clock;
+        let (clock, memory) = (options.clock, options.memory.clone());
         let shards = Shards::start(options)?;
         let certificates = files
             .map(|files| Certificates::watch(files, shards.handle()))
             .transpose()
             .map_err(ServerError::failed)?;
         let draining = Arc::new(AtomicBool::new(false));
-        let link = ControlLink::new(shards.handle(), draining.clone(), clock);
+        let link = ControlLink::new(shards.handle(), draining.clone(), clock, memory);
         let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
         let tls_endpoints = shards.endpoints().iter().filter(|it| it.tls);
         let tls_addresses = tls_endpoints.map(|it| it.address);
@@ -301,7 +305,12 @@ fn options(
     tls: Option<TlsConfig>,
     settings: &Settings,
 ) -> Options {
+    let memory = ceiling_bytes(
+        config.limits.memory_bytes,
+        Cgroups::of_process().memory_bytes_max(),
+    );
     Options {
+        memory: Arc::new(Memory::new(memory)),
         listen: endpoints(config),
         tls,
         trusted_proxies: settings.trusted_proxies.clone(),

@@ -9,7 +9,9 @@ mod accept;
 mod fan_out;
 mod fence;
 mod measure;
+mod memory;
 mod offer;
+mod read;
 mod sleep;
 mod transported;
 
@@ -25,16 +27,17 @@ use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::flush_queue::{FlushQueue, Mark};
 use crate::runtime::handshakes::Handshakes;
-use crate::runtime::heard::{Heard, Look};
+use crate::runtime::heard::Heard;
 use crate::runtime::listener::Listeners;
+use crate::runtime::memory::Memory;
 use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::read_queue::ReadQueue;
-use crate::runtime::ring::{Reaped, RingEvent, SocketRing};
+use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer};
-use crate::runtime::transport::{Stage, Transports};
+use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::effect::{Effects, Urgency};
-use crate::shard::input::{HandshakeStep, Input};
+use crate::shard::input::{Input, MemoryLevel};
 use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
 
@@ -82,6 +85,14 @@ pub struct ShardLoop {
     measuring: Measuring,
     /// Who waits until every connection follows the present rights.
     rights_told: Vec<Done>,
+    /// Resident memory when what was unused was given back last.
+    kept_bytes: u64,
+    /// When it was last looked whether the shard is quiet, and how many turns there had been.
+    looked_for_quiet: (u64, u64),
+    memory: Arc<Memory>,
+    /// What this shard knows about it, and from which reading.
+    memory_level: MemoryLevel,
+    memory_reading: u64,
     draining: bool,
     reported_drained: bool,
     stopped: bool,
@@ -111,6 +122,8 @@ pub struct Parts {
     pub wake: Arc<Wake>,
     /// What all shards take for connections.
     pub descriptors: Arc<PublicDescriptors>,
+    /// The memory of all shards.
+    pub memory: Arc<Memory>,
 }
 
 impl ShardLoop {
@@ -150,6 +163,11 @@ impl ShardLoop {
             paused_listeners: Vec::new(),
             measuring: Measuring::default(),
             rights_told: Vec::new(),
+            kept_bytes: parts.memory.read_now(),
+            looked_for_quiet: (0, 0),
+            memory: parts.memory,
+            memory_level: MemoryLevel::default(),
+            memory_reading: 0,
             draining: false,
             reported_drained: false,
             stopped: false,
@@ -186,6 +204,7 @@ impl ShardLoop {
         self.heard.read(|mark| self.to_read.is_past(mark));
         self.take_mesh(now);
         self.take_commands(now)?;
+        self.look_at_memory(now);
         if self
             .shard
             .next_deadline_ms()
@@ -206,21 +225,6 @@ impl ShardLoop {
         self.report_drained();
         self.end_turn(began_ns);
         Ok(())
-    }
-
-    /// The ring has brought so many events, and those who are to be read stand in line.
-    fn looked(&mut self, reaped: Reaped, events: usize, now: Now) {
-        let is_whole = reaped == Reaped::All;
-        if !is_whole {
-            self.shard.metrics().counters.turns_cut_off += 1;
-        }
-        let look = Look {
-            is_whole,
-            events,
-            watched: self.sockets.len(),
-            mark: self.to_read.mark(),
-        };
-        self.heard.looked(now.mono_ms, look);
     }
 
     fn handle(&mut self, input: Input<'_>, now: Now) {
@@ -289,87 +293,6 @@ impl ShardLoop {
             self.queue_read(id, now);
         }
         Ok(())
-    }
-
-    fn queue_read(&mut self, id: ConnectionId, now: Now) {
-        let Some(socket) = self.sockets.get_mut(id) else {
-            return;
-        };
-        if !std::mem::replace(&mut socket.queued_to_read, true) {
-            socket.ready_ns = self.measuring.turn_began_ns();
-            match &socket.transport {
-                Some(transport) if transport.stage() == Stage::Opening => {
-                    self.to_handshake.push(id, transport.has_begun());
-                    let step = HandshakeStep::Due;
-                    let due = Input::Handshake {
-                        connection: id,
-                        step,
-                    };
-                    self.handle(due, now);
-                }
-                _ => self.to_read.push(id, socket.hung_up),
-            }
-        }
-    }
-
-    fn read_sockets(&mut self, now: Now) {
-        self.to_read.begin_turn();
-        while let Some(id) = self.to_read.pop() {
-            let bytes = self.read_socket(id, now);
-            self.to_read.spend(bytes);
-        }
-    }
-
-    /// Reads one socket once. Returns how many bytes there were.
-    fn read_socket(&mut self, id: ConnectionId, now: Now) -> usize {
-        let Some(socket) = self.sockets.get_mut(id) else {
-            return 0;
-        };
-        if socket.transport.is_some() {
-            return self.read_transported(id, now);
-        }
-        if socket.closing || !self.shard.wants_input(id) {
-            // Read again when the shard says so.
-            socket.queued_to_read = false;
-            return 0;
-        }
-        let ready_ns = socket.ready_ns;
-        self.begin_read(ready_ns);
-        let Some(socket) = self.sockets.get_mut(id) else {
-            return 0;
-        };
-        match socket.receive(&mut self.scratch) {
-            Transfer::Bytes(count) => {
-                let more = socket.has_more(count, self.scratch.len());
-                socket.queued_to_read = more;
-                if more {
-                    self.to_read.push(id, socket.hung_up);
-                }
-                let bytes = &mut self.scratch[..count];
-                let input = Input::Received {
-                    connection: id,
-                    bytes,
-                };
-                self.shard.handle(input, now, &mut self.effects);
-                self.end_spans();
-                self.count_received(count);
-                count
-            }
-            Transfer::WouldBlock => {
-                socket.queued_to_read = false;
-                0
-            }
-            Transfer::Ended => {
-                socket.queued_to_read = false;
-                self.handle(Input::Ended { connection: id }, now);
-                0
-            }
-            Transfer::Broken => {
-                socket.queued_to_read = false;
-                self.effects.abort.push(id);
-                0
-            }
-        }
     }
 
     fn take_mesh(&mut self, now: Now) {

@@ -33,6 +33,7 @@ use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::{Effects, Span};
 use crate::shard::encode;
 use crate::shard::http::{Answer, Body};
+use crate::shard::input::MemoryLevel;
 use crate::shard::mesh_message::{MeshMessage, Register};
 use crate::shard::proxies::warn_of_forwarded;
 use crate::shard::state::Shard;
@@ -41,6 +42,9 @@ use crate::shard::turn;
 /// Candidates drawn for a random peer id, so that its owner is this shard and its direct
 /// messages need no detour. With more shards than this the last one is taken as it is.
 const PEER_ID_CANDIDATES: usize = 16;
+
+/// When a client may come back that was refused for want of memory.
+const MEMORY_RETRY_AFTER_SEC: u64 = 5;
 
 /// A credential that was found good.
 struct Credential {
@@ -139,6 +143,12 @@ impl Shard {
                 return;
             }
         };
+        if self.memory_level != MemoryLevel::Normal {
+            self.count_refusal(label::Refusal::Memory);
+            let error = (ApiError::InternalError, "the server is short of memory");
+            let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
+            return self.refuse_connect(id, error, &headers, now, effects);
+        }
         if self.draining {
             self.count_refusal(label::Refusal::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");

@@ -8,6 +8,18 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::settings::Settings;
 
+/// How tight the process's memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryLevel {
+    /// There is enough.
+    #[default]
+    Normal,
+    /// Nobody new is let in.
+    Near,
+    /// Some is to be given back.
+    AtCeiling,
+}
+
 /// A step of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeStep {
@@ -85,6 +97,13 @@ pub enum Input<'a> {
         to: ShardId,
         /// Whether it is over its limit now.
         over_limit: bool,
+    },
+    /// The process's memory was measured anew.
+    Memory {
+        /// How tight it is.
+        level: MemoryLevel,
+        /// What this shard is to give back, in bytes.
+        excess_bytes: usize,
     },
     /// Rights hold from now on.
     Rights(Arc<Rights>),

@@ -21,6 +21,7 @@ pub mod input;
 pub mod input_buffer;
 mod invariants;
 mod lifecycle;
+mod memory;
 pub mod mesh_message;
 pub mod outbox;
 mod owner;

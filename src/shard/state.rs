@@ -29,7 +29,7 @@ use crate::shard::connections::{Connection, Connections, Held, Stage};
 use crate::shard::direct::PendingSend;
 use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
-use crate::shard::input::Input;
+use crate::shard::input::{Input, MemoryLevel};
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::{BufferPool, Finish, Slices};
 use crate::shard::portions::Portions;
@@ -136,6 +136,7 @@ pub struct Shard {
     /// Connections whose held input may go on.
     pub(in crate::shard) resumable: VecDeque<ConnectionId>,
     pub(in crate::shard) unauthenticated: Unauthenticated,
+    pub(in crate::shard) memory_level: MemoryLevel,
     pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
     /// Direct messages whose scope is being asked for, by sender and in order.
     pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<PendingScope>>,
@@ -203,6 +204,7 @@ impl Shard {
             slow: Vec::new(),
             resumable: VecDeque::new(),
             unauthenticated: Unauthenticated::default(),
+            memory_level: MemoryLevel::default(),
             sends: AHashMap::new(),
             scopes: AHashMap::new(),
             next_operation: 0,
@@ -245,6 +247,10 @@ impl Shard {
                 self.throttle_if_pressed(effects);
             }
             Input::Link { to, over_limit } => self.link(to, over_limit, effects),
+            Input::Memory {
+                level,
+                excess_bytes,
+            } => self.memory(level, excess_bytes, now, effects),
             Input::Rights(rights) => self.switch_rights(rights, now, effects),
             Input::Settings(settings) => self.switch_settings(&settings),
             Input::Drain {

@@ -451,4 +451,5 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
 }
 
 mod counts;
+mod memory;
 mod strangers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::raw::{Raw, handshake};
+use crate::support::raw::{Raw, handshake, text_frame};
 use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 use crate::support::until;
@@ -122,4 +122,34 @@ fn idle_strangers_give_way_to_those_who_come() {
         100
     );
     drop(member);
+}
+
+#[test]
+fn memory_comes_back_after_a_storm() {
+    const MEMBERS: usize = 300;
+    const CLOSE_TO_START: u64 = 50 << 20;
+    let server = Setup::new(2).start();
+    let start = server.memory_bytes();
+    for _ in 0..2 {
+        let mut members: Vec<_> = (0..MEMBERS)
+            .map(|_| {
+                let mut client = server.raw();
+                client.write(handshake("/v1?key=pk_live_a", ""));
+                client
+            })
+            .collect();
+        // They do not read what they cause.
+        for member in &mut members {
+            for _ in 0..4 {
+                member.write(text_frame(
+                    r#"{"type":"subscribe","channel":"a","presence":true}"#,
+                ));
+                member.write(text_frame(r#"{"type":"unsubscribe","channel":"a"}"#));
+            }
+        }
+        drop(members);
+    }
+    until("memory is back", || {
+        server.memory_bytes() < start + CLOSE_TO_START
+    });
 }

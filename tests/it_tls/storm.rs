@@ -102,8 +102,8 @@ impl Visitor {
                 let mut plaintext = vec![0; state.plaintext_bytes_to_read()];
                 self.tls.reader().read_exact(&mut plaintext).unwrap();
                 self.answer.extend(plaintext);
-                while self.tls.wants_write() {
-                    self.tls.write_tls(&mut self.stream).unwrap();
+                while self.tls.wants_write() && !self.is_over {
+                    self.is_over = self.tls.write_tls(&mut self.stream).is_err();
                 }
                 self.is_over |= !self.answer.is_empty();
             }
@@ -125,17 +125,20 @@ fn everybody_who_comes_in_a_storm_is_served() {
     let mut visitors: Vec<_> = (0..CLIENTS)
         .map(|_| Visitor::new(&config, server.address))
         .collect();
-    let begun = Instant::now();
-    while visitors.iter().any(|it| !it.is_over) {
-        assert!(begun.elapsed() < PATIENCE, "a storm without an end");
-        for visitor in visitors.iter_mut().filter(|it| !it.is_over) {
+    // Whoever is cut off comes back. On a busy machine the test itself may be too slow for a few.
+    let mut visits = CLIENTS;
+    while !visitors.is_empty() {
+        visitors.retain_mut(|visitor| {
             visitor.go_on();
-        }
+            if visitor.is_over && visitor.answer.is_empty() {
+                visits += 1;
+                *visitor = Visitor::new(&config, server.address);
+            }
+            !visitor.answer.starts_with(b"HTTP/1.1 200")
+        });
+        let left = visitors.len();
+        assert!(visits < 4 * CLIENTS, "{left} are outside");
     }
-    let served = visitors
-        .iter()
-        .filter(|it| it.answer.starts_with(b"HTTP/1.1 200"));
-    assert_eq!(served.count(), CLIENTS);
 }
 
 fn send_first_flight(config: &Arc<ClientConfig>, mut stream: &TcpStream) {

@@ -10,7 +10,7 @@ use super::ShardLoop;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::metrics::label::AcceptPause;
-use crate::shard::input::Input;
+use crate::shard::input::{Input, MemoryLevel};
 
 /// Connections that a listener accepts in one turn: each costs 10 to 20 µs, and in a storm of
 /// connects those that are established wait for them.
@@ -95,6 +95,9 @@ impl ShardLoop {
                 );
             }
             return Some(AcceptPause::Descriptors);
+        }
+        if self.memory_level == MemoryLevel::AtCeiling {
+            return Some(AcceptPause::Memory);
         }
         if !self.shard.accepts() {
             self.handle(Input::MakeRoom, now);

@@ -7,7 +7,14 @@ use std::time::Duration;
 use super::ShardLoop;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
+use crate::runtime::allocator;
 
+/// Over that time a shard is looked at for being quiet.
+const QUIET: Duration = Duration::from_secs(1);
+/// Turns in it of one that is.
+const QUIET_TURNS_MAX: u64 = 100;
+/// Memory that has come since it was given back last, and makes it worth while to do so again.
+const GIVE_BACK_BYTES_MIN: u64 = 16 * 1_024 * 1_024;
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
 /// A turn that begins so much later than it should is the process's own stall: ten times the
@@ -48,9 +55,32 @@ impl ShardLoop {
                 let slept_ms = timeout.map_or(u64::MAX, |timeout| timeout.as_millis() as u64);
                 self.due_ms = now_ms.saturating_add(slept_ms);
             }
-            self.ring.wait(timeout)?;
+            self.wait(timeout)?;
         }
         self.wake.awake();
+        Ok(())
+    }
+
+    /// Waits in the ring. While the process has much more memory than when unused memory was given
+    /// back last, the shard looks each second whether it has become quiet, and then gives back
+    /// again.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let grown_bytes = self.memory.resident_bytes().saturating_sub(self.kept_bytes);
+        if grown_bytes < GIVE_BACK_BYTES_MIN {
+            return self.ring.wait(timeout);
+        }
+        self.ring
+            .wait(Some(timeout.map_or(QUIET, |timeout| timeout.min(QUIET))))?;
+        let turns = self.shard.metrics().counters.turns;
+        let (since_ms, turns_then) = self.looked_for_quiet;
+        let now_ms = self.clock.now().mono_ms;
+        if now_ms >= since_ms + QUIET.as_millis() as u64 {
+            self.looked_for_quiet = (now_ms, turns);
+            if turns - turns_then <= QUIET_TURNS_MAX {
+                allocator::give_back();
+                self.kept_bytes = self.memory.read_now();
+            }
+        }
         Ok(())
     }
 

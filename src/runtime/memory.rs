@@ -1,0 +1,231 @@
+//! How much memory the process has, against how much it may have.
+//!
+//! One reading of the resident memory serves all shards: the first of them whose turn comes a
+//! tenth of a second after the last reading makes the next one, so that an idle process reads
+//! nothing. A process of idle shards does not grow.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::throttle::Throttle;
+use crate::shard::input::MemoryLevel;
+
+/// Time between two readings, in milliseconds: one costs 3 µs. At the rate of a fast network
+/// card, 1 GB/s, 100 MB come in between.
+const READ_EVERY_MS: u64 = 100;
+/// Share of the ceiling from which on nobody new is let in, in percent.
+const NEAR_PERCENT: u64 = 90;
+/// Share below which they are again: a level that changes back and forth helps nobody.
+const CALM_PERCENT: u64 = 85;
+/// Share that is aimed for once the ceiling is reached.
+const RELIEVED_PERCENT: u64 = 95;
+/// Of a machine's or a control group's memory, what the process may have by default.
+const DEFAULT_PERCENT: u64 = 80;
+
+static NEAR_CEILING: Throttle = Throttle::new();
+static AT_CEILING: Throttle = Throttle::new();
+
+/// See the top of this file. Shared by all shards.
+#[derive(Debug)]
+pub struct Memory {
+    /// `proc_pid_statm(5)`; `None` where it cannot be read, and then nothing is bounded.
+    statm: Option<File>,
+    ceiling_bytes: u64,
+    /// When to read next, in milliseconds on the monotonic clock.
+    next_ms: AtomicU64,
+    reading: AtomicU64,
+    resident_bytes: AtomicU64,
+    is_near: AtomicU64,
+}
+
+/// What the last reading says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// Number of the reading.
+    pub reading: u64,
+    /// How tight it is.
+    pub level: MemoryLevel,
+    /// What is to be given back, by all shards together, in bytes.
+    pub excess_bytes: u64,
+}
+
+impl Memory {
+    /// Bounds the process by so many bytes.
+    #[must_use]
+    pub fn new(ceiling_bytes: u64) -> Self {
+        Self {
+            statm: File::open("/proc/self/statm").ok(),
+            ceiling_bytes,
+            next_ms: AtomicU64::new(0),
+            reading: AtomicU64::new(0),
+            resident_bytes: AtomicU64::new(0),
+            is_near: AtomicU64::new(0),
+        }
+    }
+
+    /// The ceiling in bytes.
+    #[must_use]
+    pub fn ceiling_bytes(&self) -> u64 {
+        self.ceiling_bytes
+    }
+
+    /// What the last reading said, in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.resident_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What is resident now, in bytes; 0 where that cannot be read.
+    #[must_use]
+    pub fn read_now(&self) -> u64 {
+        self.statm.as_ref().and_then(resident_bytes).unwrap_or(0)
+    }
+
+    /// Reads it, if it is time to. Costs one look at a shared word otherwise.
+    pub fn look(&self, now_ms: u64) {
+        if now_ms < self.next_ms.load(Ordering::Relaxed) {
+            return;
+        }
+        let next = |due_ms| (due_ms <= now_ms).then_some(now_ms + READ_EVERY_MS);
+        let order = Ordering::Relaxed;
+        let Ok(_) = self.next_ms.fetch_update(order, order, next) else {
+            return;
+        };
+        if let Some(bytes) = self.statm.as_ref().and_then(resident_bytes) {
+            self.note(bytes, now_ms);
+        }
+    }
+
+    fn note(&self, resident_bytes: u64, now_ms: u64) {
+        let was_near = self.is_near.load(Ordering::Relaxed) != 0;
+        let bound = if was_near { CALM_PERCENT } else { NEAR_PERCENT };
+        let is_near = resident_bytes >= percent(self.ceiling_bytes, bound);
+        self.is_near.store(is_near.into(), Ordering::Relaxed);
+        self.resident_bytes.store(resident_bytes, Ordering::Relaxed);
+        self.reading.fetch_add(1, Ordering::Release);
+        let ceiling_bytes = self.ceiling_bytes;
+        if resident_bytes >= ceiling_bytes {
+            if let Some(times) = AT_CEILING.pass(now_ms) {
+                tracing::warn!(
+                    resident_bytes,
+                    ceiling_bytes,
+                    times,
+                    "memory is at its ceiling: the slowest consumers are closed (1013); see \
+                     limits.memory_bytes"
+                );
+            }
+        } else if is_near
+            && !was_near
+            && let Some(times) = NEAR_CEILING.pass(now_ms)
+        {
+            tracing::warn!(
+                resident_bytes,
+                ceiling_bytes,
+                times,
+                "memory is near its ceiling: new connections get 503; see limits.memory_bytes"
+            );
+        }
+    }
+
+    /// What the last reading says.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let reading = self.reading.load(Ordering::Acquire);
+        let resident_bytes = self.resident_bytes.load(Ordering::Relaxed);
+        let level = if resident_bytes >= self.ceiling_bytes {
+            MemoryLevel::AtCeiling
+        } else if self.is_near.load(Ordering::Relaxed) != 0 {
+            MemoryLevel::Near
+        } else {
+            MemoryLevel::Normal
+        };
+        let excess_bytes = match level {
+            MemoryLevel::AtCeiling => {
+                resident_bytes - percent(self.ceiling_bytes, RELIEVED_PERCENT)
+            }
+            MemoryLevel::Near | MemoryLevel::Normal => 0,
+        };
+        Pressure {
+            reading,
+            level,
+            excess_bytes,
+        }
+    }
+}
+
+/// The ceiling that holds: the configured one, or else a share of what the process can get at
+/// all, which is the less of its control group's limit and the machine's memory.
+#[must_use]
+pub fn ceiling_bytes(configured: u64, cgroup_max: Option<u64>) -> u64 {
+    let machine = rustix::system::sysinfo();
+    let machine_bytes = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
+    match configured {
+        0 => percent(
+            machine_bytes.min(cgroup_max.unwrap_or(u64::MAX)),
+            DEFAULT_PERCENT,
+        ),
+        bytes => bytes,
+    }
+}
+
+fn percent(of: u64, share: u64) -> u64 {
+    of / 100 * share
+}
+
+fn resident_bytes(statm: &File) -> Option<u64> {
+    let mut text = [0; 128];
+    let count = statm.read_at(&mut text, 0).ok()?;
+    let text = str::from_utf8(text.get(..count)?).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1_000_000;
+
+    fn at(memory: &Memory, resident_mb: u64) -> (MemoryLevel, u64) {
+        memory.note(resident_mb * MB, 0);
+        let pressure = memory.pressure();
+        (pressure.level, pressure.excess_bytes / MB)
+    }
+
+    #[test]
+    fn levels_rise_at_their_bounds_and_fall_below_them() {
+        let memory = Memory::new(1_000 * MB);
+        assert_eq!(memory.pressure().level, MemoryLevel::Normal);
+        assert_eq!(at(&memory, 899), (MemoryLevel::Normal, 0));
+        assert_eq!(at(&memory, 900), (MemoryLevel::Near, 0));
+        assert_eq!(at(&memory, 1_010), (MemoryLevel::AtCeiling, 60));
+        assert_eq!(at(&memory, 999), (MemoryLevel::Near, 0));
+        assert_eq!(at(&memory, 850), (MemoryLevel::Near, 0));
+        assert_eq!(at(&memory, 849), (MemoryLevel::Normal, 0));
+        assert_eq!(at(&memory, 899), (MemoryLevel::Normal, 0));
+    }
+
+    #[test]
+    fn it_is_read_once_in_a_while_by_whoever_comes_first() {
+        let memory = Memory::new(u64::MAX);
+        memory.look(1_000);
+        let first = memory.pressure().reading;
+        assert_eq!(first, 1);
+        memory.look(1_000 + READ_EVERY_MS - 1);
+        assert_eq!(memory.pressure().reading, first);
+        memory.look(1_000 + READ_EVERY_MS);
+        assert_eq!(memory.pressure().reading, first + 1);
+        let resident = memory.resident_bytes.load(Ordering::Relaxed);
+        assert!(resident > MB, "{resident}");
+    }
+
+    #[test]
+    fn the_default_is_a_share_of_what_there_is() {
+        assert_eq!(ceiling_bytes(123 * MB, Some(50 * MB)), 123 * MB);
+        assert_eq!(ceiling_bytes(0, Some(50 * MB)), 40 * MB);
+        let machine = ceiling_bytes(0, None);
+        assert_eq!(ceiling_bytes(0, Some(u64::MAX)), machine);
+        assert!(machine > 100 * MB);
+    }
+}

@@ -1,0 +1,73 @@
+//! What a shard does when the process runs out of memory: nobody new comes in, and those who let
+//! most of it wait are closed, the worst first.
+//!
+//! Whoever reads what it is sent holds next to nothing, and is never closed for what others hold.
+
+use crate::domain::time::Now;
+use crate::ids::ConnectionId;
+use crate::metrics::label::Dropped;
+use crate::proto::ws::close::CloseCode;
+use crate::shard::connections::Stage;
+use crate::shard::effect::Effects;
+use crate::shard::input::MemoryLevel;
+use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
+
+/// Who holds less is healthy: as much as a connection may have in answers without being held
+/// back.
+const HEALTHY_BYTES_MAX: usize = REPLY_BACKLOG_BYTES_MAX;
+
+impl Shard {
+    /// The process's memory is so tight; `excess_bytes` are this shard's part of what is to be
+    /// given back.
+    pub(in crate::shard) fn memory(
+        &mut self,
+        level: MemoryLevel,
+        excess_bytes: usize,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.memory_level = level;
+        if level != MemoryLevel::AtCeiling {
+            return;
+        }
+        let mut freed = 0;
+        for (bytes, id) in self.worst_consumers() {
+            if freed >= excess_bytes {
+                return;
+            }
+            freed += bytes;
+            self.close_for_memory(id, now, effects);
+        }
+    }
+
+    /// Those who hold more than a healthy connection does, the worst first.
+    fn worst_consumers(&self) -> Vec<(usize, ConnectionId)> {
+        let held = |id| (self.waiting_bytes(id), id);
+        let all = self.connections.iter().map(|it| held(it.id));
+        let mut worst: Vec<_> = all
+            .filter(|(bytes, _)| *bytes > HEALTHY_BYTES_MAX)
+            .collect();
+        worst.sort_unstable_by_key(|(bytes, id)| (std::cmp::Reverse(*bytes), id.slot));
+        worst
+    }
+
+    fn close_for_memory(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        tracing::debug!(remote = %connection.remote, "closed: the process is out of memory");
+        self.metrics.counters.dropped.add(Dropped::Memory);
+        match connection.stage {
+            Stage::Open(_) => {
+                self.end_session(id, effects);
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.outbox.discard_unstarted(&mut self.pool);
+                }
+                let code = CloseCode::TRY_AGAIN_LATER;
+                self.close(id, code, code.reason(), now, effects);
+            }
+            // Nothing can be said behind an answer that is not read.
+            _ => effects.abort.push(id),
+        }
+    }
+}
