@@ -2,8 +2,9 @@
 //! every step chosen by a seed.
 //!
 //! Clients subscribe, publish, send, stall, leave and come back while links stall, deadlines
-//! pass, rights change and the server drains; the checks in `receive` and `quiet` hold what
-//! each client sees against what was promised, and the shards' own invariants.
+//! pass, rights change and the server drains, and hostile ones are beside them; the checks in
+//! `receive` and `quiet` hold what each client sees against what was promised, and the shards'
+//! own invariants.
 //!
 //! `SIM_SEEDS=10000` runs that many seeds, from `SIM_FIRST_SEED` on; `SIM_SEED=7` runs that one;
 //! `SIM_STEPS=20000` makes each run that long.
@@ -16,6 +17,7 @@
 )]
 
 mod client;
+mod hostile;
 mod ledger;
 mod quiet;
 mod random;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ringmesh::domain::quota::QuotaGate;
 use ringmesh::domain::rights::{App, AppGauges, Key, KeyKind, Rights, SigningMaterial};
 use ringmesh::domain::usage::PlanView;
@@ -29,6 +30,7 @@ pub struct Changes {
 /// What outlives a rights snapshot.
 pub struct Tenants {
     pub gauges: [Arc<AppGauges>; 2],
+    hostile_gauges: Arc<AppGauges>,
     secret: Secret,
 }
 
@@ -50,6 +52,7 @@ impl Tenants {
     pub fn new() -> Self {
         Self {
             gauges: [Arc::default(), Arc::default()],
+            hostile_gauges: Arc::default(),
             secret: Secret::new(SECRET),
         }
     }
@@ -98,7 +101,49 @@ impl Tenants {
                 insert("pk_live_r", publishable());
             }
         }
+        self.insert_hostile(&mut rights);
         Arc::new(rights)
+    }
+
+    /// The app of those who mean harm: nothing that happens to the others changes it.
+    fn insert_hostile(&self, rights: &mut Rights) {
+        let app = Arc::new(App {
+            index: AppIndex(2),
+            id: "app_2".into(),
+            suspended: false,
+            connections_max: None,
+            messages_max: None,
+            overages: false,
+            plan: PlanView::default(),
+            direct_needs_shared_channel: false,
+            turn: None,
+            message_limits: None,
+            gauges: self.hostile_gauges.clone(),
+            quota: Arc::new(QuotaGate::default()),
+        });
+        rights.insert_app(app.clone());
+        let secret = KeyKind::Secret(SigningMaterial::Ready {
+            current: Arc::new(Secret::new(SECRET)),
+            previous: None,
+        });
+        let publishable = KeyKind::Publishable {
+            allowed_origins: Box::default(),
+        };
+        for (id, kind) in [("pk_live_h", publishable), ("sk_id_h", secret)] {
+            let key = Arc::new(Key {
+                id: id.into(),
+                app: app.clone(),
+                patterns: [Pattern::parse("hostile-*").unwrap()].into(),
+                actions: Actions::ALL,
+                auto_inject_turn: false,
+                kind,
+            });
+            rights.insert_key(key.clone());
+            if id == "sk_id_h" {
+                let hash = digest(&SHA256, b"sk_live_h");
+                rights.insert_api_secret(hash.as_ref().try_into().unwrap(), key, None);
+            }
+        }
     }
 
     /// What the keys of an app allow.

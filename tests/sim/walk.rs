@@ -7,6 +7,7 @@ use ringmesh::shard::state::Shard;
 use serde_json::json;
 
 use crate::client::{Client, Phase, Request};
+use crate::hostile::Hostiles;
 use crate::ledger::{Direct, Ledger, Publication};
 use crate::random::Random;
 use crate::tenants::{Changes, SCOPED_APP, Tenants, without};
@@ -23,6 +24,7 @@ const CHANNELS_PER_CONNECTION: usize = 3;
 pub struct Walk {
     pub world: World,
     pub clients: Vec<Client>,
+    pub hostiles: Hostiles,
     pub ledger: Ledger,
     pub tenants: Tenants,
     pub changes: Changes,
@@ -47,6 +49,7 @@ impl Walk {
         Self {
             world: World::new(seed, shard_count, CHANNELS_PER_CONNECTION, &rights),
             clients: Vec::new(),
+            hostiles: Hostiles::new(seed),
             ledger: Ledger::default(),
             tenants,
             changes,
@@ -77,6 +80,7 @@ impl Walk {
         for client in 0..self.clients.len() {
             self.leave(client, true);
         }
+        self.hostiles.leave(&mut self.world);
         self.quiet();
         // Clients that only ended their streams are waited for no longer than a closing
         // handshake.
@@ -125,6 +129,7 @@ impl Walk {
             98 => self.kill_right(),
             _ => self.world.advance(1 + self.links.below(150) as u64),
         }
+        self.hostiles.step(&mut self.world);
         for client in 0..self.clients.len() {
             if !self.clients[client].is_over() && !self.is_stalled(client) {
                 self.receive(client);
@@ -467,6 +472,7 @@ impl Walk {
             for client in 0..self.clients.len() {
                 any |= self.receive(client);
             }
+            any |= self.hostiles.read_all(&mut self.world);
             if !any {
                 break;
             }
@@ -476,6 +482,7 @@ impl Walk {
         shards.iter().for_each(|shard| shard.check_invariants());
         Shard::check_quiet(&shards);
         self.check_quiet();
+        self.hostiles.check_quiet(&self.world, self.draining);
     }
 
     pub fn is_scoped(app: usize) -> bool {

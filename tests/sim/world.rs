@@ -12,6 +12,7 @@ use ringmesh::domain::rights::Rights;
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::ids::{ConnectionId, ShardId};
+use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::shard::effect::Effects;
 use ringmesh::shard::input::Input;
@@ -41,6 +42,8 @@ pub struct Socket {
     id: ConnectionId,
     to_server: Vec<u8>,
     client_ended: bool,
+    /// It has ended its side only.
+    client_reads: bool,
     end_told: bool,
     /// What the server wrote: in which turn, and what.
     pub to_client: VecDeque<(u64, Vec<u8>)>,
@@ -106,15 +109,16 @@ impl World {
                 accept_bare_key_id: false,
                 request_rates: request_rates.clone(),
                 limits: ShardLimits {
-                    message_bytes_max: 65_536,
+                    // Small, so that input that is read too early is found out.
+                    message_bytes_max: 4 * 1_024,
                     channels_per_connection,
                     message_rate: BucketLimits {
                         rate_per_sec: 1_000_000,
                         burst: 1_000_000,
                     },
                     outbound_queue_bytes: OUTBOUND_BYTES_MAX,
-                    head_bytes_max: 24 * 1_024,
-                    rest_body_bytes_max: 32 * 1_024,
+                    head_bytes_max: 2 * 1_024,
+                    rest_body_bytes_max: 2 * 1_024,
                     head_timeout_ms: 60_000,
                     keep_alive_ms: 60_000,
                     ping_after_ms: 30_000,
@@ -197,6 +201,7 @@ impl World {
             id,
             to_server: Vec::new(),
             client_ended: false,
+            client_reads: true,
             end_told: false,
             to_client: VecDeque::new(),
             unread_bytes: 0,
@@ -227,11 +232,23 @@ impl World {
         }
     }
 
-    /// A client ends its stream.
+    /// A client ends its stream, and is gone.
     pub fn end(&mut self, socket: usize) {
+        self.half_close(socket);
+        self.sockets[socket].client_reads = false;
+        self.unblock(socket); // the ring tells of a reset as it does of room
+    }
+
+    /// A client ends its side of the stream, and reads on.
+    pub fn half_close(&mut self, socket: usize) {
         let socket = &mut self.sockets[socket];
         socket.client_ended = true;
         socket.to_read = true;
+    }
+
+    /// Bytes on their way to the server.
+    pub fn unread(&self, socket: usize) -> usize {
+        self.sockets[socket].to_server.len()
     }
 
     /// Bytes of data frames that have left for a client or wait to.
@@ -257,7 +274,7 @@ impl World {
             socket.to_read = false; // until the shard, or something new, says so
             return false;
         }
-        let count = socket.to_server.len().min(count_max);
+        let count = socket.to_server.len().min(count_max).min(READ_BYTES_MAX);
         if count > 0 {
             let mut bytes: Vec<u8> = socket.to_server.drain(..count).collect();
             socket.to_read = !socket.to_server.is_empty() || socket.client_ended;
@@ -316,7 +333,7 @@ impl World {
     pub fn end_turn(&mut self, at: usize) -> bool {
         let due = self.nodes[at].shard.next_deadline_ms();
         if due.is_some_and(|due| due <= self.now.mono_ms) {
-            self.handle(at, Input::Time);
+            self.judge(at);
         }
         self.handle(at, Input::EndOfTurn);
         self.nodes[at].turn += 1;
@@ -324,6 +341,28 @@ impl World {
         let node = &mut self.nodes[at];
         node.shard.offered(node.shard.turn(), &mut node.effects);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
+    }
+
+    /// Deadlines are due. What has come is read first, so nobody is dropped for a silence that he
+    /// has broken.
+    fn judge(&mut self, at: usize) {
+        for socket in 0..self.sockets.len() {
+            while self.sockets[socket].shard == at && self.read(socket, usize::MAX) {}
+        }
+        let aborted_before = self.nodes[at].effects.abort.len();
+        self.handle(at, Input::Time);
+        for id in self.nodes[at].effects.abort.iter().skip(aborted_before) {
+            let Some(socket) = self.socket_at(at, *id) else {
+                continue;
+            };
+            let Socket {
+                to_server,
+                write_blocked,
+                ..
+            } = &self.sockets[socket];
+            let is_silent = to_server.is_empty() || *write_blocked;
+            assert!(is_silent, "dropped, and what it said has not been read");
+        }
     }
 
     fn flush(&mut self, at: usize) -> bool {
@@ -371,7 +410,7 @@ impl World {
             if pending.is_empty() {
                 break;
             }
-            if socket.client_ended {
+            if !socket.client_reads {
                 // Nobody reads any more: a reset, at some point.
                 return self.close(at, id);
             }
@@ -438,11 +477,16 @@ impl World {
         let socket = &mut self.sockets[index];
         let taken = socket.to_client.pop_front()?;
         socket.unread_bytes -= taken.1.len();
+        self.unblock(index);
+        Some(taken)
+    }
+
+    fn unblock(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.write_blocked) {
             let (at, id) = (socket.shard, socket.id);
             self.nodes[at].to_flush.push_back(id);
         }
-        Some(taken)
     }
 
     fn send_mesh(&mut self, at: usize) -> bool {
