@@ -48,6 +48,11 @@ pub const REST_UNREAD_BYTES_PER_KEY_MAX: usize = 16 * PEERS_BYTES_MAX;
 pub const REST_UNREAD_RETRY_MS: u64 = 1_000;
 /// Bytes of a control frame's payload (RFC 6455, section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+/// Bytes of a control frame that the server sends.
+pub const CONTROL_FRAME_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX + 2;
+/// Bytes read from one socket at once: one buffer serves a whole shard, and what a connection
+/// cannot use of a read is kept for it.
+pub const READ_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes of a request head where the configuration gives no other number. It has room for a token
 /// with all that one may hold but its longest lists of patterns.
 pub const HEAD_BYTES_DEFAULT: usize = 24_576;

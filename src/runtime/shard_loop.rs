@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::control::ControlHandle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
+use crate::limits::READ_BYTES_MAX;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
@@ -43,8 +44,6 @@ use crate::shard::state::Shard;
 
 use measure::Measuring;
 
-/// Bytes read from one socket at once. One buffer serves the whole shard.
-const SCRATCH_BYTES: usize = 64 * 1_024;
 /// Messages of other shards handled in one turn: about 0.5 ms.
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
 /// Bytes of these, about.
@@ -149,7 +148,7 @@ impl ShardLoop {
             commands: parts.commands,
             control: parts.control,
             wake: parts.wake,
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             events: Vec::new(),
             to_read: ReadQueue::default(),
             heard: Heard::new(parts.clock.now().mono_ms),

@@ -136,6 +136,9 @@ impl Shard {
             request: None,
             read_ns: self.stamp_ns,
         };
+        if request_id.is_some() {
+            self.await_reply(id, request_id);
+        }
         self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
         Ok(())
     }
@@ -162,6 +165,7 @@ impl Shard {
         self.encoded.clear();
         encode::direct(&mut self.encoded, &session.peer, data);
         let frame = Frame::from(&self.encoded[..]);
+        self.await_reply(id, request_id);
         let number = self.begin_send(id, request_id.map(Box::from));
         let send = Send {
             app,
@@ -215,6 +219,7 @@ impl Shard {
             },
             request_id: request_id.map(Box::from),
         };
+        self.await_reply(id, request_id);
         let owner = owner_shard(hash, self.config.shard_count);
         self.send(owner, MeshMessage::Join(Box::new(join)), effects);
         Ok(())
@@ -278,6 +283,7 @@ impl Shard {
             peer,
             cause: LeaveCause::Request(request_id.map(Box::from)),
         };
+        self.await_reply(id, request_id);
         let owner = owner_shard(hash, self.config.shard_count);
         self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
     }

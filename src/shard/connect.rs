@@ -428,6 +428,7 @@ impl Shard {
             stage: Measured::Handshake,
             began_ns,
         });
+        self.hold_if_unread(id);
         self.release_input(id, Held::REQUEST);
         self.arm(id);
     }

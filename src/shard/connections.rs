@@ -16,6 +16,7 @@ use crate::metrics::label::{EndedBy, Route};
 use crate::proto::actions::{Action, Actions};
 use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
+use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channels::ChannelSlot;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
@@ -35,6 +36,9 @@ pub struct Connection {
     /// Bytes that could not be used yet: an incomplete head, body or frame, or everything that
     /// came while input is held back.
     pub input: InputBuffer,
+    /// The peer has sent a close frame, which is answered with that code when what it asked for
+    /// before has been.
+    pub leaves_with: Option<CloseCode>,
     /// The peer has ended its side of the stream; that is dealt with when what came before it
     /// has been.
     pub stream_ended: bool,
@@ -45,6 +49,8 @@ pub struct Connection {
     /// When bytes last came, or were waited for again: as the peer's deadlines count, see
     /// `shard/deadlines.rs`.
     pub received_ms: u64,
+    /// Answers that other shards have been asked for, by what they will weigh in bytes.
+    pub awaited_bytes: u32,
     /// Whether it has been asked for a sign of life since then.
     pub ping: Ping,
     /// How it takes what its socket has no room for.
@@ -177,7 +183,7 @@ impl Http {
 pub struct Held(u8);
 
 impl Held {
-    /// Answers wait for the peer to read them.
+    /// Answers wait for the peer to read them, or for other shards to give them.
     pub const REPLIES: Held = Held(1);
     /// A mesh link that it feeds is over its limit.
     pub const LINK: Held = Held(2);
@@ -185,10 +191,12 @@ impl Held {
     pub const REQUEST: Held = Held(4);
     /// Many joins are under way.
     pub const JOINS: Held = Held(8);
+    /// The peer has said that it ends, and other shards have not answered all that it asked for.
+    pub const ANSWERS: Held = Held(16);
     /// All of these: for a connection that is closed, whose peer's answer must be read.
-    pub const ALL: Held = Held(15 + 64);
+    pub const ALL: Held = Held(31 + 64);
     /// No other reason holds any more, and what was held has not been used yet.
-    pub const RESUMING: Held = Held(16);
+    pub const RESUMING: Held = Held(32);
 
     /// What it published has not been offered to all members yet. One of [`ALL`](Self::ALL).
     pub const FAN_OUT: Held = Held(64);

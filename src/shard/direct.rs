@@ -151,6 +151,9 @@ impl Shard {
         if pending.results == result.parts {
             self.sends.remove(&result.send);
         }
+        if first_delivery || failed {
+            self.awaited_reply(sender, request_id.as_deref());
+        }
         if failed {
             self.error(
                 sender,

@@ -84,6 +84,7 @@ impl Shard {
                     .push(Class::Reply, &walk.going_away, &mut self.pool);
                 connection.mark_dirty(effects);
                 self.metrics.counters.replies += 1;
+                self.hold_if_unread(id);
                 self.arm(id);
             }
             Stage::Http(_) => self.drain_http(id, now, effects),

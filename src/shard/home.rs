@@ -4,7 +4,7 @@ use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Connection, Held, Joining, Membership};
+use crate::shard::connections::{Connection, Held, Joining, Membership, Stage};
 use crate::shard::effect::{Effects, FanOut, Urgency};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
@@ -31,6 +31,7 @@ impl Shard {
             session.joining = None;
         }
         self.add_member(id, &joined, effects);
+        self.awaited_reply(id, joined.request_id.as_deref());
         self.ack(id, &joined.request_id, effects);
         if let Some(snapshot) = &joined.snapshot {
             self.reply_apart(id, snapshot, effects);
@@ -104,6 +105,7 @@ impl Shard {
                 if let Some(slot) = self.channels.find_key(&left.channel) {
                     self.remove_member(left.connection, slot, effects);
                 }
+                self.awaited_reply(left.connection, request_id.as_deref());
                 self.ack(left.connection, &request_id, effects);
             }
             LeaveCause::Ended => {}
@@ -291,7 +293,10 @@ impl Shard {
         frame: &[u8],
         effects: &mut Effects,
     ) {
-        if let Some(connection) = self.connections.get_mut(id) {
+        // Nothing follows a close frame.
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
             connection.outbox.push(Class::Reply, frame, &mut self.pool);
             connection.mark_dirty(effects);
             self.metrics.counters.replies += 1;

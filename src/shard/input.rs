@@ -123,3 +123,20 @@ pub enum Input<'a> {
     /// All input of this loop turn has been handled; writing comes next.
     EndOfTurn,
 }
+
+impl Input<'_> {
+    /// Whose socket it is about, if it is about one.
+    #[must_use]
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Accepted { connection, .. }
+            | Self::Proxied { connection, .. }
+            | Self::Handshake { connection, .. }
+            | Self::Received { connection, .. }
+            | Self::Ended { connection }
+            | Self::Written { connection, .. }
+            | Self::Closed { connection } => Some(*connection),
+            _ => None,
+        }
+    }
+}

@@ -72,9 +72,10 @@ impl Shard {
             }
         }
         for connection in self.connections.iter() {
-            let is_behind = connection.borrows.is_none() || !self.borrowed(connection).is_empty();
-            assert!(is_behind, "lent a buffer of which it needs nothing");
+            let needs_it = connection.borrows.is_none() || !self.borrowed(connection).is_empty();
+            assert!(needs_it, "lent a buffer of which it needs nothing");
         }
+        self.check_all_bounds();
     }
 
     /// Panics unless all shards agree, once every input has been handled and every mesh message
@@ -93,6 +94,7 @@ impl Shard {
             for (connection, session) in shard.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
+                assert_eq!(connection.awaited_bytes, 0, "an answer is missing");
                 sessions.insert((session.peer.id.as_str(), shard.here(connection.id)));
             }
             registered.extend(shard.peers.iter());

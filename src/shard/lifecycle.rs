@@ -18,10 +18,7 @@ use crate::shard::effect::Effects;
 use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
 use crate::shard::outbox::{Class, Finish, Outbox};
-use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
-
-/// Pongs that wait for a peer which pings but does not read, in bytes.
-const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
+use crate::shard::state::Shard;
 
 impl Shard {
     pub(in crate::shard) fn accepted(
@@ -37,12 +34,14 @@ impl Shard {
             id,
             remote,
             input: InputBuffer::default(),
+            leaves_with: None,
             stream_ended: false,
             outbox: Outbox::default(),
             stage: Stage::Http(Http::awaiting_request(deadline_ms, self.stamp_ns, false)),
             received_ms: now_ms,
             awaited: Awaited::Since(now_ms),
             has_shown_credential: false,
+            awaited_bytes: 0,
             ping: Ping::None,
             blocked: Blocked::default(),
             timer_ms: NEVER_MS,
@@ -124,27 +123,12 @@ impl Shard {
             // The rest stands behind a fence: it is the next turn's.
             connection.mark_dirty(effects);
         }
-        let unread = connection.outbox.reply_bytes() > REPLY_BACKLOG_BYTES_MAX
-            || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX;
-        if !unread {
+        if !connection.is_behind() {
             self.release_input(id, Held::REPLIES);
         }
         if is_watched {
             self.note_written(id, count, now);
         }
-    }
-
-    /// Holds input back while the peer does not read its answers. Answers whether it is held.
-    pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return true;
-        };
-        if connection.outbox.reply_bytes() > REPLY_BACKLOG_BYTES_MAX
-            || connection.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX
-        {
-            connection.held.add(Held::REPLIES);
-        }
-        connection.held.any()
     }
 
     /// Ends the authenticated life of a connection, if it has begun: it is gone from its
@@ -290,7 +274,7 @@ impl Shard {
     pub(in crate::shard) fn answer_close(
         &mut self,
         id: ConnectionId,
-        close: Option<&CloseFrame<'_>>,
+        code: CloseCode,
         now: Now,
         effects: &mut Effects,
     ) {
@@ -304,7 +288,6 @@ impl Shard {
             return;
         };
         if answer_due {
-            let code = CloseCode::answer_to(close);
             connection.ended_by = EndedBy::client(code.get());
             let mut frame = Vec::with_capacity(8);
             append_close(&mut frame, &CloseFrame { code, reason: "" });

@@ -7,10 +7,11 @@ use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
+use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
 use crate::shard::connections::Stage;
 use crate::shard::effect::Effects;
 use crate::shard::input::MemoryLevel;
-use crate::shard::state::{REPLY_BACKLOG_BYTES_MAX, Shard};
+use crate::shard::state::Shard;
 
 /// Who holds less is healthy: as much as a connection may have in answers without being held
 /// back.

@@ -3,6 +3,7 @@
 //! Start with [`input`], [`effect`] and [`mesh_message`]: they list everything a shard does.
 
 pub mod back_pressure;
+pub mod bounds;
 pub mod channels;
 mod commands;
 mod connect;

@@ -63,6 +63,11 @@ impl Shard {
     ) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.held.remove(Held::RESUMING);
+            if !connection.held.any()
+                && let Some(code) = connection.leaves_with.take()
+            {
+                self.answer_close(id, code, now, effects);
+            }
         }
         self.resume_buffered(id, now, effects);
         self.await_input(id, now);
@@ -85,13 +90,18 @@ impl Shard {
         }
     }
 
-    /// The end of the stream is dealt with in its place: when what came before it has been used.
+    /// The end of the stream is dealt with in its place: when what came before it has been used,
+    /// and what other shards were asked for has been answered.
     fn end_if_used(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
-        if let Some(connection) = self.connections.get(id)
-            && connection.stream_ended
-            && !connection.held.any()
-        {
-            self.peer_ended(id, now, effects);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.stream_ended || connection.held.any() {
+            return;
+        }
+        match &connection.stage {
+            Stage::Open(_) if connection.awaited_bytes > 0 => connection.held.add(Held::ANSWERS),
+            _ => self.peer_ended(id, now, effects),
         }
     }
 
@@ -192,7 +202,10 @@ impl Shard {
                     self.answer_ping(id, payload, effects);
                 }
             }
-            Item::Close(close) => self.answer_close(id, close.as_ref(), now, effects),
+            Item::Close(close) => {
+                let code = CloseCode::answer_to(close.as_ref());
+                self.close_received(id, code, now, effects);
+            }
             Item::Pong | Item::Continuation => {
                 self.take_tokens(id, FRAME_THOUSANDTHS, now, effects);
             }
@@ -202,6 +215,23 @@ impl Shard {
         self.hold_if_joining(id);
         self.hold_if_unread(id);
         Some(consumed)
+    }
+
+    /// A close frame is answered behind all that was asked for before it.
+    fn close_received(
+        &mut self,
+        id: ConnectionId,
+        code: CloseCode,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        match self.connections.get_mut(id) {
+            Some(connection) if connection.awaited_bytes > 0 => {
+                connection.leaves_with = Some(code);
+                connection.held.add(Held::ANSWERS);
+            }
+            _ => self.answer_close(id, code, now, effects),
+        }
     }
 
     fn answer_ping(&mut self, id: ConnectionId, payload: &[u8], effects: &mut Effects) {
@@ -256,7 +286,8 @@ impl Shard {
                 consumed,
                 item: Item::Close(close),
             }) => {
-                self.answer_close(id, close.as_ref(), now, effects);
+                let code = CloseCode::answer_to(close.as_ref());
+                self.answer_close(id, code, now, effects);
                 Some(consumed)
             }
             Ok(Decoded::Item { consumed, .. }) => Some(consumed),

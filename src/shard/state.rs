@@ -95,9 +95,6 @@ pub struct ShardLimits {
 /// Connections whose held input goes on in one turn: each has up to a read and a message of it.
 const RESUMES_PER_TURN_MAX: usize = 128;
 
-/// Answers that wait to be read before a connection's input is held back, in bytes.
-pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
     over_limit: bool,
@@ -229,6 +226,8 @@ impl Shard {
 
     /// Handles one input completely.
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
+        #[cfg(debug_assertions)]
+        let touched = input.connection();
         match input {
             Input::Accepted { connection, remote } => {
                 self.accepted(connection, remote, now, effects)
@@ -264,6 +263,10 @@ impl Shard {
             Input::EndOfTurn => self.end_of_turn(now, effects),
         }
         self.settle(now, effects);
+        #[cfg(debug_assertions)]
+        if let Some(connection) = touched {
+            self.check_bounds(connection);
+        }
     }
 
     /// Says when the inputs that follow arrived, in nanoseconds on the monotonic clock: more
@@ -518,6 +521,7 @@ impl Shard {
             MeshMessage::Joined(joined) => self.home_joined(*joined, effects),
             MeshMessage::Left(left) => self.home_left(*left, effects),
             MeshMessage::Published(published) => {
+                self.awaited_reply(published.connection, published.request_id.as_deref());
                 self.ack(published.connection, &published.request_id, effects);
             }
             MeshMessage::Deliver(deliver) => self.home_deliver(&deliver, effects),

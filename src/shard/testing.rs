@@ -15,6 +15,7 @@ use crate::domain::time::Now;
 use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::{PlanView, UsageDelta};
 use crate::ids::{AppIndex, ConnectionId, ShardId};
+use crate::limits::READ_BYTES_MAX;
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::forwarded::TrustedProxies;
@@ -60,8 +61,12 @@ pub(in crate::shard) struct Cluster {
     effects: Vec<Effects>,
     received: HashMap<Client, Vec<u8>>,
     finished: HashMap<Client, Finish>,
+    /// What clients have sent and shards have not read.
+    unread: HashMap<Client, Vec<u8>>,
     /// Clients that do not read.
     deaf: HashSet<Client>,
+    /// How much the sockets of clients that do not read at once have room for.
+    rooms: HashMap<Client, usize>,
     next_slot: u32,
 }
 
@@ -132,7 +137,9 @@ impl Cluster {
                 .collect(),
             received: HashMap::new(),
             finished: HashMap::new(),
+            unread: HashMap::new(),
             deaf: HashSet::new(),
+            rooms: HashMap::new(),
             next_slot: 0,
         }
     }
@@ -172,14 +179,28 @@ impl Cluster {
 
     /// Bytes from a client; other shards do not hear of them yet.
     pub(in crate::shard) fn feed(&mut self, client: Client, bytes: &[u8]) {
-        let mut bytes = bytes.to_vec();
-        self.input(
-            client.shard,
-            Input::Received {
-                connection: client.id,
-                bytes: &mut bytes,
-            },
-        );
+        let unread = self.unread.entry(client).or_default();
+        unread.extend_from_slice(bytes);
+        self.read_socket(client);
+    }
+
+    /// Reads what a client has sent, a buffer at a time, as far as the shard wants it.
+    fn read_socket(&mut self, client: Client) {
+        let connection = client.id;
+        while self.is_readable(client) {
+            let Some(unread) = self.unread.get_mut(&client) else {
+                return;
+            };
+            let count = unread.len().min(READ_BYTES_MAX);
+            let mut bytes: Vec<u8> = unread.drain(..count).collect();
+            let bytes = &mut bytes[..];
+            self.input(client.shard, Input::Received { connection, bytes });
+        }
+    }
+
+    fn is_readable(&self, client: Client) -> bool {
+        self.unread.get(&client).is_some_and(|it| !it.is_empty())
+            && self.shards[client.shard].wants_input(client.id)
     }
 
     /// The client ends its side of the stream.
@@ -225,6 +246,10 @@ impl Cluster {
     /// The end of one shard's turn: what it writes and tells others arrives. Answers whether
     /// there was nothing of that.
     pub(in crate::shard) fn turn(&mut self, at: usize) -> bool {
+        let clients: Vec<Client> = self.unread.keys().copied().collect();
+        for client in clients.iter().filter(|it| it.shard == at) {
+            self.read_socket(*client);
+        }
         self.input(at, Input::EndOfTurn);
         self.flush(at);
         let turn = self.shards[at].turn();
@@ -241,7 +266,10 @@ impl Cluster {
         self.effects[at].ended.clear();
         self.effects[at].fan_outs.clear();
         self.usage.append(&mut self.effects[at].usage);
-        quiet && self.effects[at].dirty.is_empty() && !self.shards[at].has_work()
+        quiet
+            && self.effects[at].dirty.is_empty()
+            && !self.shards[at].has_work()
+            && !clients.iter().any(|it| self.is_readable(*it))
     }
 
     fn flush(&mut self, shard: usize) {
@@ -251,15 +279,8 @@ impl Cluster {
                 continue;
             }
             self.shards[shard].begin_flush(id, &mut self.effects[shard]);
-            loop {
-                let pending = self.shards[shard].pending(id).to_vec();
-                if pending.is_empty() {
-                    break;
-                }
-                let count = pending.len();
-                self.received.entry(client).or_default().extend(pending);
-                let connection = id;
-                self.input(shard, Input::Written { connection, count });
+            if !self.write(client) {
+                continue;
             }
             let finish = self.shards[shard].flushed(id, self.now);
             self.finished.insert(client, finish);
@@ -268,6 +289,51 @@ impl Cluster {
             self.input(shard, Input::Closed { connection: id });
             self.finished.insert(Client { shard, id }, Finish::Close);
         }
+    }
+
+    /// Writes what there is room for. Returns whether that was everything.
+    fn write(&mut self, client: Client) -> bool {
+        let connection = client.id;
+        loop {
+            let pending = self.shards[client.shard].pending(connection).to_vec();
+            if pending.is_empty() {
+                return true;
+            }
+            let room = self.rooms.get_mut(&client);
+            let count = room
+                .as_ref()
+                .map_or(pending.len(), |it| pending.len().min(**it));
+            if let Some(room) = room {
+                *room -= count;
+            }
+            if count > 0 {
+                let received = self.received.entry(client).or_default();
+                received.extend_from_slice(&pending[..count]);
+            }
+            self.input(client.shard, Input::Written { connection, count });
+            if count == 0 {
+                return false;
+            }
+        }
+    }
+
+    /// From now on the client's socket takes only what [`read`](Self::read) makes room for.
+    pub(in crate::shard) fn stall(&mut self, client: Client) {
+        self.rooms.insert(client, 0);
+    }
+
+    /// A client that had stalled reads so many bytes.
+    pub(in crate::shard) fn read(&mut self, client: Client, count: usize) {
+        self.make_room(client, count);
+        self.run();
+    }
+
+    /// A client that had stalled reads so many bytes; its socket is written in the next turn.
+    pub(in crate::shard) fn make_room(&mut self, client: Client, count: usize) {
+        *self.rooms.get_mut(&client).unwrap() += count;
+        self.effects[client.shard]
+            .dirty
+            .push(client.id, Urgency::Reply);
     }
 
     /// Lets time pass.
@@ -370,7 +436,8 @@ impl Cluster {
     }
 }
 
-fn messages(mut bytes: &[u8]) -> Vec<String> {
+/// The text messages in a client's stream; a close frame as `close` and its code.
+pub(in crate::shard) fn messages(mut bytes: &[u8]) -> Vec<String> {
     let mut messages = Vec::new();
     while let Ok(Some((header, head_bytes))) = Header::decode(bytes) {
         let end = head_bytes + header.payload_len as usize;

@@ -450,6 +450,8 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
     }
 }
 
+mod bounds;
 mod counts;
+mod ends;
 mod memory;
 mod strangers;

@@ -133,7 +133,7 @@ impl Tenants {
             let key = Arc::new(Key {
                 id: id.into(),
                 app: app.clone(),
-                patterns: [Pattern::parse("hostile-*").unwrap()].into(),
+                patterns: Pattern::parse("hostile-*").into_iter().collect(),
                 actions: Actions::ALL,
                 auto_inject_turn: false,
                 kind,

@@ -152,6 +152,14 @@ impl Decoder<Client> {
 }
 
 impl<R: Role> Decoder<R> {
+    /// Bytes of the open message, if it comes in fragments.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        self.fragments
+            .as_ref()
+            .map_or(0, |fragments| fragments.len())
+    }
+
     /// Decodes one frame from the front of `input`, and unmasks it there.
     ///
     /// The caller drops what was consumed and calls again; after [`Decoded::Incomplete`], with

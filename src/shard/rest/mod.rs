@@ -19,7 +19,7 @@ mod tokens;
 mod unread;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::shard) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -369,5 +369,6 @@ impl Shard {
                 }
             }
         }
+        self.hold_if_unread(connection);
     }
 }

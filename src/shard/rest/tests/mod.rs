@@ -10,12 +10,12 @@ mod refused;
 use crate::shard::testing::{Cluster, Response, app, rights};
 
 /// A request with the credential of `sk_id_full`, and a JSON body if there is one.
-fn with_key(method: &str, path: &str, body: &str) -> Vec<u8> {
+pub(in crate::shard) fn with_key(method: &str, path: &str, body: &str) -> Vec<u8> {
     request(method, path, "Authorization: Bearer sk_live_full\r\n", body)
 }
 
 /// A request with these header lines, and a JSON body if there is one.
-fn request(method: &str, path: &str, lines: &str, body: &str) -> Vec<u8> {
+pub(in crate::shard) fn request(method: &str, path: &str, lines: &str, body: &str) -> Vec<u8> {
     let length = match body.len() {
         0 => String::new(),
         bytes => format!("Content-Type: application/json\r\nContent-Length: {bytes}\r\n"),

@@ -1,0 +1,156 @@
+//! What one connection makes the server keep, by class, and the bound of each.
+//!
+//! A connection may hold one message or request and one read beyond it, the answers that it has
+//! not read, and its deliveries. Nothing else grows with what it sends, or with how slowly it
+//! reads. Debug builds look at the connection that each input was about; the simulation looks at
+//! all of them.
+
+use crate::ids::ConnectionId;
+use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
+use crate::proto::ws::frame::HEADER_BYTES_MAX;
+use crate::shard::connections::{Connection, Held, Stage};
+use crate::shard::state::Shard;
+
+/// Answers that wait to be read, or to be given by other shards, before a connection's input is
+/// held back, in bytes.
+pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;
+/// Pongs that wait for a peer which pings but does not read, in bytes.
+const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
+/// What the answer to a request has beside its `requestId`, in bytes: the longest is an error.
+const ANSWER_BYTES: usize = 192;
+
+/// Bytes that a connection holds, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BytesHeld {
+    /// What came and could not be used yet, in whatever buffer it waits.
+    pub input: usize,
+    /// Ping and pong frames to be written.
+    pub control: usize,
+    /// Answers to be written.
+    pub replies: usize,
+    /// Answers that other shards have been asked for, by what they will weigh.
+    pub awaited: usize,
+    /// Deliveries that were queued to it.
+    pub deliveries: usize,
+    /// Direct messages that wait for its joins.
+    pub directs: usize,
+}
+
+impl Connection {
+    /// See [`BytesHeld`]. Deliveries in buffers that it shares with others are not its own.
+    #[must_use]
+    pub fn bytes_held(&self) -> BytesHeld {
+        let mut held = BytesHeld {
+            input: self.input.len(),
+            control: self.outbox.control_bytes(),
+            replies: self.outbox.reply_bytes(),
+            awaited: self.awaited_bytes as usize,
+            deliveries: self.outbox.delivery_bytes(),
+            directs: 0,
+        };
+        match &self.stage {
+            Stage::Http(http) => {
+                held.input += http.body.as_ref().map_or(0, |body| body.bytes.len());
+            }
+            Stage::Open(session) | Stage::Registering(session) => {
+                held.input += session.decoder.bytes_held();
+                held.directs = session.joining.as_ref().map_or(0, |it| it.held_bytes);
+            }
+            Stage::Closing { decoder, .. } => held.input += decoder.bytes_held(),
+            Stage::Lingering { .. } => {}
+        }
+        held
+    }
+
+    /// Whether so much waits for the peer to read it that its input waits, too.
+    pub(in crate::shard) fn is_behind(&self) -> bool {
+        let replies = self.outbox.reply_bytes() + self.awaited_bytes as usize;
+        replies > REPLY_BACKLOG_BYTES_MAX || self.outbox.control_bytes() > CONTROL_BACKLOG_BYTES_MAX
+    }
+}
+
+impl Shard {
+    /// Holds input back while the peer does not read its answers.
+    pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Http(_) | Stage::Open(_) = connection.stage
+            && connection.is_behind()
+        {
+            connection.held.add(Held::REPLIES);
+        }
+    }
+
+    /// A request of an open connection goes to other shards, or to this one as it does to them,
+    /// and will be answered once.
+    pub(in crate::shard) fn await_reply(&mut self, id: ConnectionId, request_id: Option<&str>) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.awaited_bytes += weight(request_id);
+        }
+    }
+
+    /// The answer to such a request is there.
+    pub(in crate::shard) fn awaited_reply(&mut self, id: ConnectionId, request_id: Option<&str>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.awaited_bytes = connection.awaited_bytes.saturating_sub(weight(request_id));
+        if !connection.held.any() {
+            return;
+        }
+        let (was_last, is_behind) = (connection.awaited_bytes == 0, connection.is_behind());
+        if was_last {
+            self.release_input(id, Held::ANSWERS);
+        }
+        if !is_behind {
+            self.release_input(id, Held::REPLIES);
+        }
+    }
+
+    /// What a connection makes the server keep.
+    #[must_use]
+    pub fn bytes_held(&self, id: ConnectionId) -> Option<BytesHeld> {
+        self.connections.get(id).map(Connection::bytes_held)
+    }
+
+    /// Panics if a connection holds more than it may.
+    pub fn check_bounds(&self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.check_connection_bounds(connection);
+        }
+    }
+
+    /// Panics if any connection holds more than it may.
+    pub fn check_all_bounds(&self) {
+        for connection in self.connections.iter() {
+            self.check_connection_bounds(connection);
+            let listed = self.resumable.contains(&connection.id);
+            assert_eq!(listed, connection.held.has(Held::RESUMING), "resumable");
+        }
+    }
+
+    fn check_connection_bounds(&self, connection: &Connection) {
+        let limits = &self.config.limits;
+        let held = connection.bytes_held();
+        let message = limits.message_bytes_max + ENVELOPE_BYTES_MAX + HEADER_BYTES_MAX;
+        let request = limits.head_bytes_max + limits.rest_body_bytes_max;
+        // The socket is read again only when what is left is a part of one message or request.
+        let read = match connection.held.any() {
+            true => READ_BYTES_MAX,
+            false => 0,
+        };
+        let input_max = message.max(request) + read;
+        assert!(held.input <= input_max, "input is bounded: {held:?}");
+        let control_max = CONTROL_BACKLOG_BYTES_MAX + 2 * CONTROL_FRAME_BYTES_MAX;
+        assert!(held.control <= control_max, "control frames are: {held:?}");
+        let directs_max = limits.outbound_queue_bytes;
+        assert!(held.directs <= directs_max, "held directs are: {held:?}");
+        if let Stage::Http(_) | Stage::Open(_) = connection.stage {
+            let waits = !connection.is_behind() || connection.held.has(Held::REPLIES);
+            assert!(waits, "input goes on while answers wait: {held:?}");
+        }
+    }
+}
+
+fn weight(request_id: Option<&str>) -> u32 {
+    (ANSWER_BYTES + request_id.map_or(0, str::len)) as u32
+}
