@@ -1,7 +1,7 @@
 //! Clients that mean harm, on the same shard as one that does not: it is served promptly, and
 //! memory stays bounded.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::PROMPT;
 use crate::support::client::Client;
-use crate::support::raw::{Raw, handshake, text_frame};
+use crate::support::raw::{Raw, frame, handshake, text_frame};
 use crate::support::server::Server;
 use crate::support::setup::Setup;
 use crate::support::token::token;
@@ -276,4 +276,56 @@ fn many_connections_that_come_and_go() {
             }
         }
     });
+}
+
+/// Writes and reads on all of these sockets, as fast as the server does, until they have sent
+/// that much in all; reads only if told so. Returns the most memory that the server had.
+fn flood(server: &Server, sockets: &mut [Raw], unit: &[u8], bytes: usize, reads: bool) -> u64 {
+    let burst = unit.repeat((256 * 1_024) / unit.len());
+    let mut sent = vec![0; sockets.len()];
+    let (mut most, mut moved, mut buffer) = (0, Instant::now(), vec![0; 256 * 1_024]);
+    for raw in &*sockets {
+        raw.stream.set_nonblocking(true).unwrap();
+    }
+    // A server that reads no more from those who do not read is as it should be.
+    while sent.iter().sum::<usize>() < bytes && moved.elapsed() < Duration::from_millis(300) {
+        for (raw, sent) in sockets.iter_mut().zip(&mut sent) {
+            while reads && matches!(raw.stream.read(&mut buffer), Ok(1..)) {}
+            if let Ok(count) = raw.stream.write(&burst[*sent % burst.len()..]) {
+                (*sent, moved) = (*sent + count, Instant::now());
+            }
+        }
+        most = most.max(server.memory_bytes());
+    }
+    most
+}
+
+#[test]
+fn pipelined_requests_and_pings() {
+    let mut ping = frame(0x89, &[7; 125]);
+    ping.extend(frame(0x89, b""));
+    for (unit, upgrades, reads) in [
+        (
+            &b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+            false,
+            true,
+        ),
+        (b"GET /v1/usage HTTP/1.1\r\nHost: a\r\n\r\n", false, true),
+        (&ping, true, true),
+        (&ping, true, false),
+    ] {
+        attack(Setup::new(1), |server| {
+            let mut sockets: Vec<Raw> = (0..8).map(|_| server.raw()).collect();
+            for raw in &mut sockets {
+                if upgrades {
+                    raw.write(handshake("/v1?key=pk_live_a", ""));
+                    assert_eq!(raw.response().status, 101);
+                }
+            }
+            let before = server.memory_bytes();
+            let most = flood(server, &mut sockets, unit, 48 << 20, reads);
+            let grown = most.saturating_sub(before);
+            assert!(grown < 8 << 20, "{grown} bytes more memory");
+        });
+    }
 }

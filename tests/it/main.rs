@@ -20,6 +20,7 @@ mod connect;
 mod credentials;
 mod direct;
 mod drain;
+mod ends;
 mod frames;
 mod hostile;
 mod killed;

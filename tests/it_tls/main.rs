@@ -6,6 +6,7 @@
 mod bad_input;
 mod certificates;
 mod clients;
+mod ends;
 mod listeners;
 mod proxies;
 mod storm;
