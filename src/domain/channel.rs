@@ -6,18 +6,50 @@
 //! only when all of those have put it into their outboxes do the joiners of the batch, and of
 //! the batches before it, become ready. So nobody is acked before it was announced.
 //!
+//! A change costs a frame to each member, so that changes of a large channel are announced at
+//! intervals: the first after a quiet time at once, others together. A snapshot shows what has
+//! been announced, not what waits, and is rendered once for all who get the same.
+//!
 //! Always true: announcements become ready in the order in which they were made; a member
-//! counts in `homes` exactly while its membership has an interest; a joiner is in the roster.
-//! This file does not know how anything is sent.
+//! counts in `homes` exactly while its membership has an interest; a joiner is in the roster,
+//! whose membership has its number. This file does not know how anything is sent.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
 use ahash::RandomState;
 use smallvec::SmallVec;
 
-use crate::domain::peer::SharedPeer;
+use crate::domain::peer::{ChannelKey, SharedPeer};
+use crate::domain::presence::{Changes, Told};
 use crate::domain::roster::{Interest, Removed, Roster};
 use crate::ids::{ConnectionRef, ShardId};
+use crate::proto::wire::presence::PresenceEntry;
+use crate::proto::wire::snapshot::Rendering;
+use crate::proto::wire::string::JsonStr;
+
+/// How often changes are announced.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Up to so many peers, changes are announced as they come: nobody is told of many.
+    pub at_once_max: usize,
+    /// How many peers lengthen the interval between two announcements by a millisecond.
+    pub peers_per_ms: usize,
+    /// The longest interval, in milliseconds.
+    pub interval_ms_max: u64,
+}
+
+impl Default for Pace {
+    /// Whoever joins and leaves all the time has one frame written to each member per interval:
+    /// 64,000 frames a second, which is a tenth of what a core writes.
+    fn default() -> Self {
+        Self {
+            at_once_max: 256,
+            peers_per_ms: 64,
+            interval_ms_max: 100,
+        }
+    }
+}
 
 /// The raw JSON string of a `requestId`, to be echoed.
 pub type RequestId = Option<Box<str>>;
@@ -51,10 +83,8 @@ pub enum Deferred {
 pub struct Announcement {
     /// To be given back to [`Channel::announced`] once by each home.
     pub token: u64,
-    /// Peers that are there now.
-    pub joined: Vec<SharedPeer>,
-    /// Peers that are gone.
-    pub left: Vec<SharedPeer>,
+    /// What they are told.
+    pub told: Told,
     /// The home shards that have somebody to tell.
     pub homes: SmallVec<[ShardId; 4]>,
 }
@@ -85,7 +115,8 @@ pub enum Leave {
 struct Waiting {
     token: u64,
     homes_missing: usize,
-    joiners: VecDeque<Joiner>,
+    /// The number behind that of its last joiner.
+    joiners_end: u32,
 }
 
 /// A channel on its owner shard.
@@ -93,32 +124,46 @@ struct Waiting {
 pub struct Channel {
     roster: Roster,
     homes: SmallVec<[Home; 1]>,
-    joined: Vec<SharedPeer>,
-    left: Vec<SharedPeer>,
-    joiners: VecDeque<Joiner>,
+    /// What has not been announced.
+    changes: Option<Box<Changes>>,
+    /// Joins under way, in order, without those whose connections have ended meanwhile.
+    joiners: VecDeque<Option<Joiner>>,
+    /// The number of the first of them. Numbers begin anew whenever there is none.
+    first_joiner: u32,
     waiting: VecDeque<Waiting>,
     next_token: u64,
+    /// When something was announced last, on the monotonic clock.
+    announced_ms: u64,
+    /// The roster as it was announced last, while somebody is being sent it.
+    rendering: Weak<Rendering>,
+    hasher: RandomState,
 }
+
+/// The number of the first joiner: 0 stands for none.
+const FIRST_JOINER: u32 = 1;
 
 impl Channel {
     /// A channel without members.
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
         Self {
-            roster: Roster::new(hasher),
+            roster: Roster::new(hasher.clone()),
             homes: SmallVec::new(),
-            joined: Vec::new(),
-            left: Vec::new(),
+            changes: None,
             joiners: VecDeque::new(),
+            first_joiner: FIRST_JOINER,
             waiting: VecDeque::new(),
             next_token: 0,
+            announced_ms: 0,
+            rendering: Weak::new(),
+            hasher,
         }
     }
 
     /// Whether the channel can be forgotten.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.roster.is_empty() && self.left.is_empty() && self.waiting.is_empty()
+        self.roster.is_empty() && !self.has_changes() && self.waiting.is_empty()
     }
 
     /// Who is there.
@@ -136,28 +181,70 @@ impl Channel {
     /// Whether there is something to announce or somebody to complete.
     #[must_use]
     pub fn has_batch(&self) -> bool {
-        !self.joined.is_empty() || !self.left.is_empty() || !self.joiners.is_empty()
+        self.has_changes() || self.batch_start() != self.joiners_end()
     }
 
-    /// Whether this join must be announced in a batch of its own, because the batch already
-    /// says that the peer left.
+    /// When the batch is due, on the monotonic clock; it may have been.
     #[must_use]
-    pub fn must_announce_before(&self, peer_id: &str) -> bool {
-        self.left.iter().any(|peer| peer.id.as_str() == peer_id)
+    pub fn due_ms(&self, pace: Pace) -> u64 {
+        let peers = self.roster.peer_count();
+        if !self.has_changes() || peers <= pace.at_once_max {
+            return 0;
+        }
+        let interval_ms = (peers / pace.peers_per_ms) as u64;
+        self.announced_ms + interval_ms.min(pace.interval_ms_max)
+    }
+
+    /// Whether a change of that peer waits to be announced.
+    #[must_use]
+    pub fn withholds(&self, peer_id: &str) -> bool {
+        let changes = self.changes.as_ref();
+        changes.is_some_and(|changes| changes.concern(peer_id))
+    }
+
+    fn has_changes(&self) -> bool {
+        let changes = self.changes.as_ref();
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
+
+    /// The number of the first joiner of the batch.
+    fn batch_start(&self) -> u32 {
+        let before = self.waiting.back();
+        before.map_or(self.first_joiner, |waiting| waiting.joiners_end)
+    }
+
+    fn joiners_end(&self) -> u32 {
+        self.first_joiner + self.joiners.len() as u32
+    }
+
+    fn changes(&mut self) -> &mut Changes {
+        let hasher = &self.hasher;
+        self.changes
+            .get_or_insert_with(|| Box::new(Changes::new(hasher)))
     }
 
     /// Takes a join, or a repeated one, into the batch.
     pub fn join(&mut self, joiner: Joiner) {
-        if let Some(pending) = self.pending_mut(joiner.connection) {
+        if self.joiners.is_empty() && self.waiting.is_empty() {
+            self.first_joiner = FIRST_JOINER;
+        }
+        if let Some(pending) = self.pending_mut(joiner.peer.id.as_str(), joiner.connection) {
             pending
                 .deferred
                 .push(Deferred::Join(joiner.interest, joiner.request_id));
             return;
         }
-        if self.roster.insert(&joiner.peer, joiner.connection) == Some(true) {
-            self.joined.push(joiner.peer.clone());
+        let is_first = self.roster.insert(&joiner.peer, joiner.connection) == Some(true);
+        if is_first && self.changes().join(&joiner.peer) {
+            // The peer's place in the rendering went with its leave.
+            self.rendering = Weak::new();
         }
-        self.joiners.push_back(joiner);
+        let number = self.joiners_end();
+        let id = joiner.peer.id.as_str();
+        if let Some(membership) = self.roster.get_mut(id, joiner.connection) {
+            membership.joining = number;
+        }
+        self.joiners.push_back(Some(joiner));
     }
 
     /// Takes a connection out at its own request.
@@ -167,7 +254,7 @@ impl Channel {
         connection: ConnectionRef,
         request_id: RequestId,
     ) -> Leave {
-        if let Some(pending) = self.pending_mut(connection) {
+        if let Some(pending) = self.pending_mut(peer.id.as_str(), connection) {
             pending.deferred.push(Deferred::Leave(request_id));
             return Leave::Deferred;
         }
@@ -177,61 +264,54 @@ impl Channel {
 
     /// Takes a connection out that has ended; nobody waits for an answer.
     pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) {
-        self.joiners
-            .retain(|joiner| joiner.connection != connection);
-        for waiting in &mut self.waiting {
-            waiting
-                .joiners
-                .retain(|joiner| joiner.connection != connection);
+        let Some(Removed {
+            membership,
+            peer_left,
+        }) = self.roster.remove(peer.id.as_str(), connection)
+        else {
+            return;
+        };
+        if let Some(joiner) = self.joiner_mut(membership.joining) {
+            *joiner = None;
         }
-        let peer_id = peer.id.as_str();
-        let removed = self.roster.remove(peer_id, connection);
-        if let Removed::PeerStays(interest) | Removed::PeerLeft(interest) = &removed {
-            self.count(connection.shard, *interest, None);
-        }
-        if let Removed::PeerLeft(_) = removed {
-            let unannounced = self
-                .joined
-                .iter()
-                .position(|peer| peer.id.as_str() == peer_id);
-            match unannounced {
-                // Joined and left within one batch: never mentioned.
-                Some(at) => drop(self.joined.remove(at)),
-                None => self.left.push(peer.clone()),
-            }
+        self.count(connection.shard, membership.interest, None);
+        if peer_left {
+            self.changes().leave(peer);
+        } else {
+            // Another connection may decide from now on what others see.
+            self.rendering = Weak::new();
         }
     }
 
-    /// Ends the batch. Answers what must be told to whom; the batch's joiners wait for it.
-    pub fn announce(&mut self) -> Option<Announcement> {
+    /// Ends the batch. Returns what must be told to whom; the batch's joiners wait for it.
+    pub fn announce(&mut self, now_ms: u64) -> Option<Announcement> {
         if !self.has_batch() {
             return None;
         }
-        let (joined, left) = (
-            std::mem::take(&mut self.joined),
-            std::mem::take(&mut self.left),
-        );
-        let nothing_to_tell = joined.is_empty() && left.is_empty();
-        let homes: SmallVec<[ShardId; 4]> = self
-            .homes
-            .iter()
-            .filter(|home| home.presence_count > 0 && !nothing_to_tell)
+        let changes = self.changes.take().filter(|changes| !changes.is_empty());
+        if changes.is_some() {
+            self.announced_ms = now_ms;
+            self.rendering = Weak::new();
+        }
+        let homes = self.homes.iter();
+        let homes: SmallVec<[ShardId; 4]> = homes
+            .filter(|home| home.presence_count > 0 && changes.is_some())
             .map(|home| home.shard)
             .collect();
         let token = self.next_token;
         self.next_token += 1;
-        let joiners = std::mem::take(&mut self.joiners);
-        if !homes.is_empty() || !joiners.is_empty() {
+        let joiners_end = self.joiners_end();
+        if !homes.is_empty() || joiners_end != self.batch_start() {
             self.waiting.push_back(Waiting {
                 token,
                 homes_missing: homes.len(),
-                joiners,
+                joiners_end,
             });
         }
-        (!homes.is_empty()).then_some(Announcement {
+        let changes = changes.filter(|_| !homes.is_empty())?;
+        Some(Announcement {
             token,
-            joined,
-            left,
+            told: changes.into_told(),
             homes,
         })
     }
@@ -247,42 +327,73 @@ impl Channel {
         }
     }
 
-    /// Whether joins may be complete: what they wait for has been put into all outboxes.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        self.waiting
-            .front()
-            .is_some_and(|waiting| waiting.homes_missing == 0)
-    }
-
     /// The next joiner whose join is complete: it counts as a member from now on, and must be
     /// acked, and given its snapshot, before anything else is put into the channel's order.
     pub fn next_ready(&mut self) -> Option<Joiner> {
         loop {
-            let front = self.waiting.front_mut()?;
+            let front = self.waiting.front()?;
             if front.homes_missing > 0 {
                 return None;
             }
-            let Some(joiner) = front.joiners.pop_front() else {
+            if front.joiners_end == self.first_joiner {
                 self.waiting.pop_front();
                 continue;
+            }
+            self.first_joiner += 1;
+            let Some(joiner) = self.joiners.pop_front().flatten() else {
+                continue;
             };
+            if self.joiners.is_empty() {
+                self.joiners = VecDeque::new();
+            }
             let id = joiner.peer.id.as_str();
-            let before = self
-                .roster
-                .get_mut(id, joiner.connection)
-                .and_then(|membership| membership.interest.replace(joiner.interest));
+            let membership = self.roster.get_mut(id, joiner.connection);
+            let before = membership.and_then(|membership| {
+                membership.joining = 0;
+                membership.interest.replace(joiner.interest)
+            });
             self.count(joiner.connection.shard, before, Some(joiner.interest));
             return Some(joiner);
         }
     }
 
-    fn pending_mut(&mut self, connection: ConnectionRef) -> Option<&mut Joiner> {
-        self.waiting
-            .iter_mut()
-            .flat_map(|waiting| waiting.joiners.iter_mut())
-            .chain(self.joiners.iter_mut())
-            .find(|joiner| joiner.connection == connection)
+    /// The roster as it was announced last, and the place of a peer in it, which is not to be
+    /// told of itself.
+    pub fn snapshot(
+        &mut self,
+        channel: &ChannelKey,
+        own_id: &str,
+    ) -> (Arc<Rendering>, Option<u32>) {
+        let rendering = match self.rendering.upgrade() {
+            Some(rendering) => rendering,
+            None => self.render(channel),
+        };
+        (rendering, self.roster.place(own_id))
+    }
+
+    fn render(&mut self, channel: &ChannelKey) -> Arc<Rendering> {
+        let changes = self.changes.as_ref();
+        let is_news = |id: &str| changes.is_some_and(|changes| changes.has_joined(id));
+        let mut peers = self.roster.list(is_news);
+        peers.extend(changes.into_iter().flat_map(|changes| changes.left()));
+        let entries = peers.iter().map(|peer| PresenceEntry {
+            peer_id: JsonStr::from_escaped(peer.id.json()),
+            metadata: peer.metadata.as_deref().map(str::as_bytes),
+        });
+        let channel = JsonStr::from_escaped(channel.name.json());
+        let rendering = Arc::new(Rendering::new(channel, entries));
+        self.rendering = Arc::downgrade(&rendering);
+        rendering
+    }
+
+    fn pending_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Joiner> {
+        let number = self.roster.get_mut(peer_id, connection)?.joining;
+        self.joiner_mut(number)?.as_mut()
+    }
+
+    fn joiner_mut(&mut self, number: u32) -> Option<&mut Option<Joiner>> {
+        let at = number.checked_sub(self.first_joiner)?;
+        self.joiners.get_mut(at as usize)
     }
 
     fn count(&mut self, shard: ShardId, before: Option<Interest>, after: Option<Interest>) {
@@ -317,14 +428,22 @@ impl Channel {
         }
     }
 
-    /// Panics where the counts in `homes` and the roster disagree: for simulations.
+    /// Panics where the counts in `homes`, the joiners and the roster disagree: for simulations.
     pub fn check_invariants(&self) {
+        let joining = self.roster.connections().filter(|(connection, it)| {
+            let at = it.joining.wrapping_sub(self.first_joiner) as usize;
+            let joiner = self.joiners.get(at).and_then(Option::as_ref);
+            assert!(it.joining == 0 || joiner.is_some_and(|it| it.connection == *connection));
+            it.joining != 0
+        });
+        let joiners = self.joiners.iter().flatten();
+        assert_eq!(joining.count(), joiners.count(), "joiners in the roster");
         let mut counted: Vec<Home> = Vec::new();
-        for membership in self.roster.connections() {
+        for (connection, membership) in self.roster.connections() {
             let Some(interest) = membership.interest else {
                 continue;
             };
-            let shard = membership.connection.shard;
+            let shard = connection.shard;
             let at = counted
                 .iter()
                 .position(|home| home.shard == shard)

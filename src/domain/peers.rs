@@ -3,6 +3,8 @@
 //! A peer belongs to the shard that the hash of its app and id chooses. Entries exist while the
 //! peer has a connection. This file does not know what a connection does.
 
+use std::collections::HashMap;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -10,14 +12,55 @@ use smallvec::SmallVec;
 use crate::domain::peer::SharedPeer;
 use crate::ids::{AppIndex, ConnectionRef};
 
-/// Connections of one peer, in the order in which they came.
-pub type PeerConnections = SmallVec<[ConnectionRef; 1]>;
+/// How many connections of one peer are too many to be searched one by one.
+const MANY: usize = 16;
 
 #[derive(Debug)]
 struct Entry {
     app: AppIndex,
     peer: SharedPeer,
-    connections: PeerConnections,
+    connections: Connections,
+}
+
+/// Connections of one peer, in no order.
+#[derive(Debug)]
+struct Connections {
+    all: SmallVec<[ConnectionRef; 1]>,
+    /// Where each of them stands in `all`, once there have been many.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every peer has one connection"
+    )]
+    places: Option<Box<HashMap<ConnectionRef, u32, RandomState>>>,
+}
+
+impl Connections {
+    fn push(&mut self, connection: ConnectionRef, hasher: &RandomState) {
+        let place = self.all.len() as u32;
+        self.all.push(connection);
+        if let Some(places) = &mut self.places {
+            places.insert(connection, place);
+        } else if self.all.len() >= MANY {
+            let mut places = HashMap::with_hasher(hasher.clone());
+            places.extend(self.all.iter().copied().zip(0..));
+            self.places = Some(Box::new(places));
+        }
+    }
+
+    fn remove(&mut self, connection: ConnectionRef) {
+        let place = match &mut self.places {
+            Some(places) => places.remove(&connection).map(|place| place as usize),
+            None => self.all.iter().position(|known| *known == connection),
+        };
+        let Some(place) = place else { return };
+        self.all.swap_remove(place);
+        if self.all.len() < MANY / 2 {
+            self.places = None;
+            self.all.shrink_to_fit();
+        } else if let (Some(places), Some(moved)) = (&mut self.places, self.all.get(place)) {
+            places.insert(*moved, place as u32);
+        }
+    }
 }
 
 /// The registry of the peers that a shard owns.
@@ -48,13 +91,16 @@ impl Peers {
         let hash = peer_hash(&self.hasher, app, peer.id.as_str());
         let same = |entry: &Entry| entry.app == app && entry.peer.id == peer.id;
         if let Some(entry) = self.entries.find_mut(hash, same) {
-            entry.connections.push(connection);
+            entry.connections.push(connection, &self.hasher);
             return;
         }
         let entry = Entry {
             app,
             peer: peer.clone(),
-            connections: SmallVec::from_buf([connection]),
+            connections: Connections {
+                all: SmallVec::from_buf([connection]),
+                places: None,
+            },
         };
         let hasher = &self.hasher;
         self.entries.insert_unique(hash, entry, |entry| {
@@ -67,17 +113,14 @@ impl Peers {
         let hash = peer_hash(&self.hasher, app, peer_id);
         let same = |entry: &Entry| entry.app == app && entry.peer.id.as_str() == peer_id;
         if let Ok(mut found) = self.entries.find_entry(hash, same) {
-            found
-                .get_mut()
-                .connections
-                .retain(|known| *known != connection);
-            if found.get().connections.is_empty() {
+            found.get_mut().connections.remove(connection);
+            if found.get().connections.all.is_empty() {
                 found.remove();
             }
         }
     }
 
-    /// The peer's connections; empty when it has none.
+    /// The peer's connections, in no order; empty when it has none.
     #[must_use]
     pub fn connections(&self, app: AppIndex, peer_id: &str) -> &[ConnectionRef] {
         let hash = peer_hash(&self.hasher, app, peer_id);
@@ -85,13 +128,13 @@ impl Peers {
             .find(hash, |entry| {
                 entry.app == app && entry.peer.id.as_str() == peer_id
             })
-            .map_or(&[], |entry| &entry.connections)
+            .map_or(&[], |entry| &entry.connections.all)
     }
 
     /// Every connection of every peer, with the peer's id.
     pub fn iter(&self) -> impl Iterator<Item = (&str, ConnectionRef)> {
         self.entries.iter().flat_map(|entry| {
-            let connections = entry.connections.iter();
+            let connections = entry.connections.all.iter();
             connections.map(|connection| (entry.peer.id.as_str(), *connection))
         })
     }
@@ -113,24 +156,33 @@ impl Peers {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::peer::{JsonName, PeerInfo};
     use crate::ids::{ConnectionId, ShardId};
 
-    #[test]
-    fn a_peer_exists_while_it_has_a_connection_and_only_in_its_app() {
-        let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
-        let ann = Arc::new(PeerInfo {
+    fn ann() -> SharedPeer {
+        Arc::new(PeerInfo {
             id: JsonName::new("ann"),
             metadata: None,
-        });
-        let at = |slot| ConnectionRef {
+        })
+    }
+
+    fn at(slot: u32) -> ConnectionRef {
+        ConnectionRef {
             shard: ShardId(0),
             connection: ConnectionId {
                 slot,
                 generation: 7,
             },
-        };
+        }
+    }
+
+    #[test]
+    fn a_peer_exists_while_it_has_a_connection_and_only_in_its_app() {
+        let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+        let ann = ann();
         peers.register(AppIndex(1), &ann, at(1));
         peers.register(AppIndex(1), &ann, at(2));
         assert_eq!(peers.connections(AppIndex(1), "ann"), [at(1), at(2)]);
@@ -140,5 +192,36 @@ mod tests {
         assert_eq!(peers.connections(AppIndex(1), "ann"), [at(2)]);
         peers.unregister(AppIndex(1), "ann", at(2));
         assert!(peers.is_empty());
+    }
+
+    proptest! {
+        /// One peer comes and goes with connections, below and above what is many.
+        #[test]
+        fn connections_are_as_in_a_plain_set(
+            steps in prop::collection::vec((any::<bool>(), 0u32..40), 1..400),
+        ) {
+            let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+            let mut naive = std::collections::BTreeSet::new();
+            for (is_added, slot) in steps {
+                if is_added && naive.insert(at(slot)) {
+                    peers.register(AppIndex(1), &ann(), at(slot));
+                } else if !is_added {
+                    naive.remove(&at(slot));
+                    peers.unregister(AppIndex(1), "ann", at(slot));
+                }
+                let mut known = peers.connections(AppIndex(1), "ann").to_vec();
+                known.sort();
+                prop_assert!(known.iter().eq(&naive));
+                prop_assert_eq!(peers.len(), usize::from(!naive.is_empty()));
+                let entry = peers.entries.iter().next();
+                let many = entry.and_then(|entry| entry.connections.places.as_ref());
+                prop_assert!(many.is_none_or(|places| places.len() == naive.len()));
+                let holds = match many {
+                    Some(_) => naive.len() >= MANY / 2,
+                    None => naive.len() < MANY,
+                };
+                prop_assert!(holds);
+            }
+        }
     }
 }

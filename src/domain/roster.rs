@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 use ahash::RandomState;
-use smallvec::SmallVec;
 
 use crate::domain::peer::SharedPeer;
 use crate::domain::peer_order::PeerOrder;
+use crate::domain::tabs::Tabs;
 use crate::ids::ConnectionRef;
 
 /// What a connection wants of a channel.
@@ -25,30 +25,36 @@ pub struct Interest {
     pub sender_metadata: bool,
 }
 
-/// One connection of a present peer.
+/// What is known of one connection of a present peer.
 #[derive(Debug)]
 pub struct Membership {
-    /// Where it is.
-    pub connection: ConnectionRef,
     /// What it wants; `None` until its first join has been completed.
     pub interest: Option<Interest>,
+    /// The number of its join that is under way, or 0.
+    pub joining: u32,
     /// The connection's own view of its peer: tabs of one peer may carry different tokens.
     peer: SharedPeer,
 }
 
-/// What the removal of a connection did.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// It was not there.
-    Absent,
-    /// Its peer is still there with another connection.
-    PeerStays(Option<Interest>),
-    /// Its peer is gone with it.
-    PeerLeft(Option<Interest>),
+/// A connection that was removed.
+#[derive(Debug)]
+pub struct Removed {
+    /// What it was.
+    pub membership: Membership,
+    /// Whether its peer is gone with it.
+    pub peer_left: bool,
 }
 
+/// A peer as the key of tables: found by its id.
 #[derive(Debug)]
-struct ById(SharedPeer);
+pub(in crate::domain) struct ById(pub SharedPeer);
+
+#[derive(Debug)]
+struct Peer {
+    tabs: Tabs<Membership>,
+    /// Its place in the list that [`Roster::list`] made last.
+    place: u32,
+}
 
 impl Borrow<str> for ById {
     fn borrow(&self) -> &str {
@@ -70,7 +76,7 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
-type ByPeer = HashMap<ById, SmallVec<[Membership; 1]>, RandomState>;
+type ByPeer = HashMap<ById, Peer, RandomState>;
 
 /// The peers of one channel.
 #[derive(Debug)]
@@ -89,46 +95,54 @@ impl Roster {
         }
     }
 
-    /// Adds a connection. Answers whether it is its peer's first, or `None` if it was in.
+    /// Adds a connection. Returns whether it is its peer's first, or `None` if it was in.
     pub fn insert(&mut self, peer: &SharedPeer, connection: ConnectionRef) -> Option<bool> {
         let membership = Membership {
-            connection,
             interest: None,
+            joining: 0,
             peer: peer.clone(),
         };
+        let hasher = self.peers.hasher().clone();
         match self.peers.get_mut(peer.id.as_str()) {
             None => {
-                self.peers
-                    .insert(ById(peer.clone()), SmallVec::from_buf([membership]));
+                let tabs = Tabs::new(connection, membership);
+                let entry = Peer {
+                    tabs,
+                    place: u32::MAX,
+                };
+                self.peers.insert(ById(peer.clone()), entry);
                 self.order.set(peer);
                 self.adapt_order();
                 Some(true)
             }
-            Some(tabs) if tabs.iter().any(|tab| tab.connection == connection) => None,
-            Some(tabs) => {
-                tabs.push(membership);
-                Some(false)
+            Some(entry) => {
+                let is_new = entry.tabs.insert(connection, membership, &hasher);
+                is_new.then_some(false)
             }
         }
     }
 
-    /// Removes a connection of the peer.
-    pub fn remove(&mut self, peer_id: &str, connection: ConnectionRef) -> Removed {
-        let Some(tabs) = self.peers.get_mut(peer_id) else {
-            return Removed::Absent;
-        };
-        let Some(at) = tabs.iter().position(|tab| tab.connection == connection) else {
-            return Removed::Absent;
-        };
-        let interest = tabs.remove(at).interest;
-        if let Some(first) = tabs.first() {
+    /// Removes a connection of the peer, if it is there.
+    pub fn remove(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<Removed> {
+        let tabs = &mut self.peers.get_mut(peer_id)?.tabs;
+        let membership = tabs.remove(connection)?;
+        if let Some((_, first)) = tabs.first() {
             self.order.set(&first.peer);
-            return Removed::PeerStays(interest);
+            return Some(Removed {
+                membership,
+                peer_left: false,
+            });
         }
         self.peers.remove(peer_id);
+        if self.peers.len() * 4 < self.peers.capacity() {
+            self.peers.shrink_to(self.peers.len() * 2);
+        }
         self.order.remove(peer_id);
         self.adapt_order();
-        Removed::PeerLeft(interest)
+        Some(Removed {
+            membership,
+            peer_left: true,
+        })
     }
 
     fn adapt_order(&mut self) {
@@ -138,18 +152,15 @@ impl Roster {
 
     /// A connection's membership.
     pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Membership> {
-        self.peers
-            .get_mut(peer_id)?
-            .iter_mut()
-            .find(|tab| tab.connection == connection)
+        self.peers.get_mut(peer_id)?.tabs.get_mut(connection)
     }
 
     /// Whether a connection of the peer has joined, another than the given one.
     #[must_use]
     pub fn has_joined(&self, peer_id: &str, except: ConnectionRef) -> bool {
-        self.peers.get(peer_id).is_some_and(|tabs| {
-            let mut others = tabs.iter().filter(|tab| tab.connection != except);
-            others.any(|tab| tab.interest.is_some())
+        self.peers.get(peer_id).is_some_and(|peer| {
+            let mut others = peer.tabs.iter().filter(|(tab, _)| *tab != except);
+            others.any(|(_, tab)| tab.interest.is_some())
         })
     }
 
@@ -190,15 +201,38 @@ impl Roster {
         Box::new(peers.into_iter())
     }
 
+    /// As [`peers`](Self::peers), without those that are to be left out. Their places in the
+    /// list are known from then on.
+    pub fn list(&mut self, is_left_out: impl Fn(&str) -> bool) -> Vec<&SharedPeer> {
+        let mut list = Vec::with_capacity(self.peers.len());
+        for (id, Peer { tabs, place }) in &mut self.peers {
+            *place = u32::MAX;
+            if let Some((_, tab)) = tabs.first()
+                && !is_left_out(id.0.id.as_str())
+            {
+                *place = list.len() as u32;
+                list.push(&tab.peer);
+            }
+        }
+        list
+    }
+
+    /// The peer's place in the list that was made last, if it is there and was not left out.
+    #[must_use]
+    pub fn place(&self, peer_id: &str) -> Option<u32> {
+        let place = self.peers.get(peer_id)?.place;
+        (place != u32::MAX).then_some(place)
+    }
+
     /// Every connection.
-    pub fn connections(&self) -> impl Iterator<Item = &Membership> {
-        self.peers.values().flatten()
+    pub fn connections(&self) -> impl Iterator<Item = &(ConnectionRef, Membership)> {
+        self.peers.values().flat_map(|entry| entry.tabs.iter())
     }
 }
 
 fn seen(peers: &ByPeer) -> impl Iterator<Item = &SharedPeer> + Clone {
-    let first = peers.values().filter_map(|tabs| tabs.first());
-    first.map(|tab| &tab.peer)
+    let first = peers.values().filter_map(|peer| peer.tabs.first());
+    first.map(|(_, tab)| &tab.peer)
 }
 
 #[cfg(test)]
@@ -234,16 +268,14 @@ mod tests {
         assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), Some(false));
         assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), None);
         assert_eq!(roster.peer_count(), 1);
-        assert_eq!(
-            roster.remove("ann", connection(2)),
-            Removed::PeerStays(None)
-        );
-        assert_eq!(roster.remove("ann", connection(2)), Removed::Absent);
-        assert_eq!(
-            roster.remove("ann", connection(1)),
-            Removed::PeerStays(None)
-        );
-        assert_eq!(roster.remove("ann", connection(3)), Removed::PeerLeft(None));
+        let remove = |roster: &mut Roster, slot| {
+            let removed = roster.remove("ann", connection(slot));
+            removed.map(|removed| removed.peer_left)
+        };
+        assert_eq!(remove(&mut roster, 2), Some(false));
+        assert_eq!(remove(&mut roster, 2), None);
+        assert_eq!(remove(&mut roster, 1), Some(false));
+        assert_eq!(remove(&mut roster, 3), Some(true));
         assert!(roster.is_empty());
     }
 

@@ -7,7 +7,6 @@
 
 mod accept;
 mod fan_out;
-mod fence;
 mod measure;
 mod memory;
 mod offer;
@@ -73,8 +72,6 @@ pub struct ShardLoop {
     to_flush: FlushQueue,
     /// Turns whose outboxes have not all been flushed, and when they will have been.
     offers: VecDeque<(u32, Mark)>,
-    /// Connections that wait at a fence, and until when.
-    fenced: VecDeque<(u64, ConnectionId)>,
     /// Connections that are being flushed together; empty between turns.
     batch: Vec<ConnectionId>,
     /// Listeners on which somebody waits to be accepted.
@@ -156,7 +153,6 @@ impl ShardLoop {
             to_handshake: Handshakes::default(),
             to_flush: FlushQueue::default(),
             offers: VecDeque::new(),
-            fenced: VecDeque::new(),
             batch: Vec::new(),
             to_accept: VecDeque::new(),
             paused_listeners: Vec::new(),
@@ -217,7 +213,7 @@ impl ShardLoop {
         self.end_spans();
         // Other shards go on with what they get while this one writes.
         self.send_mesh(now);
-        self.flush(now)?;
+        self.flush()?;
         self.send_mesh(now);
         self.report_usage();
         self.report_rights();
@@ -356,8 +352,10 @@ impl ShardLoop {
         Ok(())
     }
 
-    fn flush(&mut self, now: Now) -> io::Result<()> {
-        self.queue_dirty(now);
+    fn flush(&mut self) -> io::Result<()> {
+        // Pauses count from the writes, which may come long after the turn began.
+        let now = self.clock.now();
+        self.to_flush.push_all(&mut self.effects.dirty, |_| true);
         self.begin_fan_outs();
         self.begin_offer();
         if self.to_flush.len() >= fan_out::BATCH_MIN {

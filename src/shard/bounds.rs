@@ -32,7 +32,7 @@ pub struct BytesHeld {
     pub awaited: usize,
     /// Deliveries that were queued to it.
     pub deliveries: usize,
-    /// Direct messages that wait for its joins.
+    /// Deliveries that wait for its joins and snapshots.
     pub directs: usize,
 }
 
@@ -54,7 +54,7 @@ impl Connection {
             }
             Stage::Open(session) | Stage::Registering(session) => {
                 held.input += session.decoder.bytes_held();
-                held.directs = session.joining.as_ref().map_or(0, |it| it.held_bytes);
+                held.directs = session.joining.as_ref().map_or(0, |it| it.held_bytes());
             }
             Stage::Closing { decoder, .. } => held.input += decoder.bytes_held(),
             Stage::Lingering { .. } => {}

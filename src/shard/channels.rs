@@ -15,7 +15,7 @@ use crate::shard::back_pressure::Unoffered;
 use crate::shard::fan_out::FanOutBuffer;
 
 /// Index of a channel on this shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelSlot(pub u32);
 
 /// A subscribed connection of this shard.
@@ -27,6 +27,8 @@ pub struct Member {
     pub interest: Interest,
     /// How far it has been sent what is in the channel's fan-out buffer.
     pub position: u32,
+    /// Whether it is sent nothing until its snapshot has left.
+    pub waits: bool,
 }
 
 /// What this shard knows of a channel.
@@ -44,6 +46,8 @@ pub struct LocalChannel {
     pub owned: Option<Box<Channel>>,
     /// Whether it stands on the list of channels whose batch ends with the turn.
     pub batched: bool,
+    /// When its batch ends, if that is at a later time.
+    pub announce_ms: Option<u64>,
 }
 
 /// The channels that concern one shard.
@@ -103,6 +107,7 @@ impl Channels {
             unoffered: Unoffered::default(),
             owned: None,
             batched: false,
+            announce_ms: None,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -148,6 +153,7 @@ impl Channels {
             connection_slot,
             interest,
             position: channel.fan_out.end(),
+            waits: false,
         });
         (channel.members.len() - 1) as u32
     }

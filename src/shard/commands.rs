@@ -18,7 +18,7 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::channels::channel_hash;
-use crate::shard::connections::{Joining, Session, owner_shard};
+use crate::shard::connections::{Held, Session, Stage, owner_shard};
 use crate::shard::effect::Effects;
 use crate::shard::encode;
 use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
@@ -112,6 +112,7 @@ impl Shard {
                 plain.clear();
                 encode::message(&mut plain, local.key.name.json(), &peer, data);
                 let publication = Publication {
+                    from: Some(peer.id.as_str()),
                     plain: &plain,
                     shared: None,
                     metadata: peer.metadata.as_deref(),
@@ -130,7 +131,7 @@ impl Shard {
         let publish = Publish {
             channel,
             frame: Frame::from(&self.encoded[..]),
-            sender_info: peer.metadata.is_some().then_some(peer),
+            sender_info: Some(peer),
             sender: Some(self.here(id)),
             request_id: request_id.map(Box::from),
             request: None,
@@ -203,12 +204,6 @@ impl Shard {
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
-        let session = self
-            .connections
-            .session_mut(id)
-            .ok_or(ErrorCode::InternalError)?;
-        let joining = session.joining.get_or_insert_with(Box::<Joining>::default);
-        joining.channels.push(key.clone());
         let join = Join {
             channel: key,
             connection: self.here(id),
@@ -220,31 +215,33 @@ impl Shard {
             request_id: request_id.map(Box::from),
         };
         self.await_reply(id, request_id);
-        let owner = owner_shard(hash, self.config.shard_count);
-        self.send(owner, MeshMessage::Join(Box::new(join)), effects);
+        let connection = self
+            .connections
+            .get_mut(id)
+            .ok_or(ErrorCode::InternalError)?;
+        if let Stage::Open(session) = &mut connection.stage {
+            let joining = session.joining.get_or_insert_default();
+            if joining.must_park(&join.channel) {
+                joining.park(join);
+                connection.held.add(Held::JOINS);
+                return Ok(());
+            }
+            joining.ask(join.channel.clone());
+        }
+        self.send_join(join, effects);
         Ok(())
     }
 
     /// Channels that the connection is in, or on its way into.
     fn channel_count(&self, session: &Session) -> usize {
-        let mut count = session.memberships.len();
-        let joining = session
-            .joining
-            .as_ref()
-            .map_or(&[][..], |joining| &joining.channels);
-        for (at, key) in joining.iter().enumerate() {
-            let again = joining[..at].iter().any(|earlier| earlier.name == key.name);
-            count += usize::from(!again && !self.is_member(session, key));
-        }
-        count
+        let asked = session.joining.iter().flat_map(|joining| &joining.asked);
+        let new = asked.filter(|asked| !self.is_member(session, &asked.channel));
+        session.memberships.len() + new.count()
     }
 
     fn counts_already(&self, session: &Session, key: &SharedChannel) -> bool {
-        let joining = session
-            .joining
-            .as_ref()
-            .map_or(&[][..], |joining| &joining.channels);
-        joining.iter().any(|known| known.name == key.name) || self.is_member(session, key)
+        let joining = session.joining.as_ref();
+        joining.is_some_and(|it| it.is_asked(key)) || self.is_member(session, key)
     }
 
     fn is_member(&self, session: &Session, key: &SharedChannel) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::peer::{SharedChannel, SharedPeer};
+use crate::domain::peer::SharedPeer;
 use crate::domain::rights::Key;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::{ConnectionId, ShardId};
@@ -22,7 +22,7 @@ use crate::shard::channels::ChannelSlot;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Urgency;
 use crate::shard::input_buffer::InputBuffer;
-use crate::shard::mesh_message::Frame;
+use crate::shard::joins::Joining;
 use crate::shard::outbox::{Finish, Outbox};
 use crate::shard::rest::refusal::Refusal;
 
@@ -189,7 +189,7 @@ impl Held {
     pub const LINK: Held = Held(2);
     /// A request is being answered (HTTP), or the upgrade is.
     pub const REQUEST: Held = Held(4);
-    /// Many joins are under way.
+    /// A repeated `subscribe` waits for the snapshot of the one before it.
     pub const JOINS: Held = Held(8);
     /// The peer has said that it ends, and other shards have not answered all that it asked for.
     pub const ANSWERS: Held = Held(16);
@@ -239,7 +239,7 @@ pub struct Session {
     pub bucket: TokenBucket,
     /// The channels it is in.
     pub memberships: SmallVec<[Membership; 2]>,
-    /// What waits for joins to complete.
+    /// Joins under way, and what waits for them.
     pub joining: Option<Box<Joining>>,
     /// When the drain closes it.
     pub drain_ms: Option<u64>,
@@ -267,18 +267,6 @@ pub struct Membership {
     pub channel: ChannelSlot,
     /// Its place among the channel's members on this shard.
     pub position: u32,
-}
-
-/// Joins on their way, and what must not overtake them.
-#[derive(Debug, Default)]
-pub struct Joining {
-    /// Channels whose `Joined` is awaited, once for each.
-    pub channels: SmallVec<[SharedChannel; 1]>,
-    /// Direct messages that wait: their senders may be peers that are announced to this
-    /// connection only by a snapshot on its way.
-    pub held_directs: Vec<Frame>,
-    /// Their size.
-    pub held_bytes: usize,
 }
 
 impl Connection {

@@ -274,6 +274,8 @@ impl Shard {
         {
             self.usage.report(&mut effects.usage);
         }
+        self.end_pauses(now.mono_ms, effects);
+        self.announce_due(effects);
         let overdue = &mut self.portions.overdue.list;
         self.timers.expire(now.mono_ms, |id| overdue.push_back(id));
         self.advance_overdue(now, effects);

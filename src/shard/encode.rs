@@ -1,6 +1,7 @@
 //! Events as whole frames, appended to a buffer of the caller's.
 
 use crate::domain::peer::{ChannelKey, PeerInfo, SharedPeer};
+use crate::domain::presence::Told;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::presence::{PresenceEntry, PresenceFrames};
@@ -89,32 +90,18 @@ pub(in crate::shard) fn going_away(out: &mut Vec<u8>, retry_after_ms: u64) {
     event(out, &Event::GoingAway { retry_after_ms });
 }
 
-/// Who is in a channel: one frame, unless the ids alone pass the frame limit.
-pub(in crate::shard) fn presence_snapshot<'a>(
-    channel: &'a ChannelKey,
-    others: impl Iterator<Item = &'a SharedPeer> + Clone,
-) -> Vec<u8> {
-    let channel = JsonStr::from_escaped(channel.name.json());
-    let mut out = Vec::new();
-    for frame in PresenceFrames::snapshot(channel, others.map(entry)) {
-        text_header(&mut out, frame.encoded_len());
-        frame.append_to(&mut out);
-    }
-    out
-}
-
 /// Who came and who went, as one frame or more.
-pub(in crate::shard) fn presence_changes(
-    channel: &ChannelKey,
-    joined: &[SharedPeer],
-    left: &[SharedPeer],
-) -> Vec<u8> {
+pub(in crate::shard) fn presence_changes(channel: &ChannelKey, told: &Told) -> Vec<u8> {
     let channel = JsonStr::from_escaped(channel.name.json());
     let mut out = Vec::new();
-    let (joined, left) = (joined.iter().map(entry), left.iter().map(entry));
-    for frame in PresenceFrames::changes(channel, joined, left) {
-        text_header(&mut out, frame.encoded_len());
-        frame.append_to(&mut out);
+    let nobody: &[SharedPeer] = &[];
+    // Who has left and come back is told of both, in this order.
+    for (joined, left) in [(&told.joined[..], &told.left[..]), (&told.returned, nobody)] {
+        let (joined, left) = (joined.iter().map(entry), left.iter().map(entry));
+        for frame in PresenceFrames::changes(channel, joined, left) {
+            text_header(&mut out, frame.encoded_len());
+            frame.append_to(&mut out);
+        }
     }
     out
 }
@@ -126,8 +113,22 @@ fn entry(peer: &SharedPeer) -> PresenceEntry<'_> {
     }
 }
 
+/// Bytes of a frame's header, at most.
+pub(in crate::shard) const HEADER_BYTES_MAX: usize = 10;
+
+/// Bytes of a text frame with a payload of so many.
+pub(in crate::shard) fn text_frame_len(payload_len: usize) -> usize {
+    let header_len = match payload_len {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => HEADER_BYTES_MAX,
+    };
+    header_len + payload_len
+}
+
+/// Appends the header of a text frame.
 #[inline]
-fn text_header(out: &mut Vec<u8>, payload_len: usize) {
+pub(in crate::shard) fn text_header(out: &mut Vec<u8>, payload_len: usize) {
     let header = Header {
         fin: true,
         opcode: Opcode::Text,

@@ -145,7 +145,7 @@ impl LocalChannel {
 
 impl Connection {
     /// Where it stands among the members of a channel.
-    fn place_in(&self, channel: ChannelSlot) -> Option<usize> {
+    pub(in crate::shard) fn place_in(&self, channel: ChannelSlot) -> Option<usize> {
         let Stage::Open(session) = &self.stage else {
             return None;
         };
@@ -251,7 +251,8 @@ impl Shard {
                 continue;
             };
             let unsent = end.wrapping_sub(member.position);
-            if connection.borrows.is_none_or(|other| other == slot)
+            if !member.waits
+                && connection.borrows.is_none_or(|other| other == slot)
                 && connection.outbox.is_empty()
                 && unsent as usize <= limit
             {
@@ -263,7 +264,8 @@ impl Shard {
             // What it was lent before goes along with the copy.
             connection.borrows.take_if(|borrowed| *borrowed == slot);
             let pieces = channel.fan_out.pieces(member.position);
-            if !connection.deliver(&pieces, (limit, urgency), &mut self.pool, effects) {
+            let (waits, to) = (member.waits.then_some(slot), (limit, urgency));
+            if !connection.deliver_or_hold(waits, &pieces, to, &mut self.pool, effects) {
                 self.slow.push(connection.id);
             }
             longest = longest.max(connection.unoffered_bytes());
@@ -353,12 +355,14 @@ impl Shard {
         let Member {
             connection_slot,
             position,
+            waits,
             ..
         } = channel.members[place];
         if let Some(connection) = self.connections.at_slot_mut(connection_slot) {
             connection.borrows.take_if(|borrowed| *borrowed == slot);
             let pieces = channel.fan_out.pieces(position);
-            if !connection.deliver(&pieces, (limit, urgency), &mut self.pool, effects) {
+            let (waits, to) = (waits.then_some(slot), (limit, urgency));
+            if !connection.deliver_or_hold(waits, &pieces, to, &mut self.pool, effects) {
                 self.slow.push(connection.id);
             }
         }

@@ -1,71 +1,17 @@
 //! The shard as the home of connections: local members, fan-out into their outboxes.
 
-use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Connection, Held, Joining, Membership, Stage};
+use crate::shard::connections::{Connection, Membership, Stage};
 use crate::shard::effect::{Effects, FanOut, Urgency};
 use crate::shard::mesh_message::{
-    Announce, Announced, Deliver, Frame, Joined, LeaveCause, Left, MeshMessage,
+    Announce, Announced, Deliver, Frame, LeaveCause, Left, MeshMessage,
 };
 use crate::shard::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
 use crate::shard::state::Shard;
 
 impl Shard {
-    /// A join is complete: the connection is a member from here on.
-    pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
-        let id = joined.connection;
-        let Some(session) = self.connections.session_mut(id) else {
-            return;
-        };
-        let held = match &mut session.joining {
-            Some(joining) => joining.complete(&joined.channel),
-            None => Vec::new(),
-        };
-        if session
-            .joining
-            .as_ref()
-            .is_some_and(|joining| joining.channels.is_empty())
-        {
-            session.joining = None;
-        }
-        self.add_member(id, &joined, effects);
-        self.awaited_reply(id, joined.request_id.as_deref());
-        self.ack(id, &joined.request_id, effects);
-        if let Some(snapshot) = &joined.snapshot {
-            self.reply_apart(id, snapshot, effects);
-        }
-        for frame in held {
-            self.deliver_to(id, &frame, effects);
-        }
-        self.hold_if_unread(id);
-        self.release_input(id, Held::JOINS);
-    }
-
-    fn add_member(&mut self, id: ConnectionId, joined: &Joined, effects: &mut Effects) {
-        let slot = self.channels.find_or_insert(&joined.channel);
-        let Some(session) = self.connections.session_mut(id) else {
-            return;
-        };
-        let mut memberships = session.memberships.iter();
-        if let Some(known) = memberships.find(|membership| membership.channel == slot) {
-            let place = known.position as usize;
-            self.settle_member(slot, place, effects);
-            if let Some(channel) = self.channels.get_mut(slot)
-                && let Some(member) = channel.members.get_mut(place)
-            {
-                member.interest = joined.interest;
-            }
-            return;
-        }
-        let position = self.channels.add_member(slot, id.slot, joined.interest);
-        session.memberships.push(Membership {
-            channel: slot,
-            position,
-        });
-    }
-
     /// Takes a connection out of a channel's local members, if it is one.
     pub(in crate::shard) fn remove_member(
         &mut self,
@@ -82,7 +28,11 @@ impl Shard {
             .position(|membership| membership.channel == slot);
         let Some(at) = at else { return };
         let membership = session.memberships.swap_remove(at);
+        if session.memberships.is_empty() {
+            session.memberships.shrink_to_fit();
+        }
         self.vacate(membership, effects);
+        self.forget_snapshot(id, slot, effects);
     }
 
     /// Takes the place of a membership that its session has given up; what it was to get until
@@ -190,7 +140,8 @@ impl Shard {
                 false => &plain,
             };
             let frame = std::slice::from_ref(frame);
-            match connection.deliver(frame, to, &mut self.pool, effects) {
+            let waits = member.waits.then_some(slot);
+            match connection.deliver_or_hold(waits, frame, to, &mut self.pool, effects) {
                 true => reached += 1,
                 false => self.slow.push(connection.id),
             }
@@ -233,7 +184,8 @@ impl Shard {
             };
             let frames = [Piece::Shared(frames, 0..frames.len())];
             let to = (limit, Urgency::Reply);
-            match connection.deliver(&frames, to, &mut self.pool, effects) {
+            let waits = member.waits.then_some(slot);
+            match connection.deliver_or_hold(waits, &frames, to, &mut self.pool, effects) {
                 true => self.metrics.counters.presence_sent += frame_count,
                 false => self.slow.push(connection.id),
             }
@@ -263,29 +215,6 @@ impl Shard {
         delivered
     }
 
-    /// A direct message to one connection: behind the joins it waits for, if any.
-    pub(in crate::shard) fn deliver_direct(
-        &mut self,
-        id: ConnectionId,
-        frame: &Frame,
-        effects: &mut Effects,
-    ) -> bool {
-        let limit = self.config.limits.outbound_queue_bytes;
-        let Some(session) = self.connections.session_mut(id) else {
-            return false;
-        };
-        let Some(joining) = &mut session.joining else {
-            return self.deliver_to(id, frame, effects);
-        };
-        if joining.held_bytes + frame.len() > limit {
-            self.slow.push(id);
-            return false;
-        }
-        joining.held_bytes += frame.len();
-        joining.held_directs.push(frame.clone());
-        true
-    }
-
     /// A frame that answers the connection's own request.
     pub(in crate::shard) fn reply(
         &mut self,
@@ -302,19 +231,6 @@ impl Shard {
             self.metrics.counters.replies += 1;
         }
     }
-
-    /// A roster that leaves in a write of its own, a turn after what was queued before it: a
-    /// published client misses a snapshot that its WebSocket library reads together with the
-    /// ack, because it starts to listen only after the ack.
-    fn reply_apart(&mut self, id: ConnectionId, frames: &[u8], effects: &mut Effects) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.fence();
-            connection.outbox.push(Class::Reply, frames, &mut self.pool);
-            connection.outbox.fence();
-            connection.mark_dirty(effects);
-            self.metrics.counters.presence_sent += count_frames(frames) as u64;
-        }
-    }
 }
 
 fn piece<'a>(shared: Option<&'a Frame>, bytes: &'a [u8]) -> Piece<'a> {
@@ -324,6 +240,23 @@ fn piece<'a>(shared: Option<&'a Frame>, bytes: &'a [u8]) -> Piece<'a> {
 }
 
 impl Connection {
+    /// Queues a delivery, or keeps it for the member of that channel that waits for its snapshot;
+    /// `false` if the connection takes too little of what it was sent.
+    #[inline]
+    pub(in crate::shard) fn deliver_or_hold(
+        &mut self,
+        waits: Option<ChannelSlot>,
+        frames: &[Piece<'_>],
+        to: (usize, Urgency),
+        pool: &mut BufferPool,
+        effects: &mut Effects,
+    ) -> bool {
+        match waits {
+            Some(slot) => self.hold(slot, frames, to.0),
+            None => self.deliver(frames, to, pool, effects),
+        }
+    }
+
     /// Queues a delivery; `false` if the connection takes too little of what it was sent.
     #[inline]
     pub(in crate::shard) fn deliver(
@@ -334,7 +267,7 @@ impl Connection {
         effects: &mut Effects,
     ) -> bool {
         let count: usize = frames.iter().map(Piece::len).sum();
-        if self.queued_bytes() + count > limit {
+        if self.queued_bytes() + self.held_bytes() + count > limit {
             return false;
         }
         self.outbox.push_pieces(Class::Delivery, frames, pool);
@@ -354,24 +287,6 @@ impl Connection {
         if self.dirty.is_none_or(|known| urgency < known) {
             self.dirty = Some(urgency);
             effects.dirty.push(self.id, urgency);
-        }
-    }
-}
-
-impl Joining {
-    /// Notes that one join of that channel is complete. Answers the direct messages that may
-    /// go now.
-    fn complete(&mut self, channel: &SharedChannel) -> Vec<Frame> {
-        let same = |known: &SharedChannel| {
-            known.hash == channel.hash && known.app == channel.app && known.name == channel.name
-        };
-        if let Some(at) = self.channels.iter().position(same) {
-            self.channels.remove(at);
-        }
-        if self.channels.is_empty() {
-            std::mem::take(&mut self.held_directs)
-        } else {
-            Vec::new()
         }
     }
 }

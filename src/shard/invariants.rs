@@ -19,7 +19,8 @@ impl Shard {
     }
 
     /// Bytes of frames, control frames apart, that wait to be written to a connection: its own
-    /// and those it shares with other members of its channels.
+    /// and those it shares with other members of its channels, without those that wait for a
+    /// snapshot.
     #[must_use]
     pub fn waiting_bytes(&self, id: ConnectionId) -> usize {
         let Some(connection) = self.connections.get(id) else {
@@ -30,6 +31,10 @@ impl Shard {
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let shared = memberships.filter_map(|membership| {
             let channel = self.channels.get(membership.channel)?;
+            let member = channel.members.get(membership.position as usize)?;
+            if member.waits {
+                return None;
+            }
             Some(channel.unsent(membership.position as usize).len())
         });
         outbox.delivery_bytes() + outbox.reply_bytes() + shared.sum::<usize>()
@@ -61,9 +66,16 @@ impl Shard {
         }
         self.check_queued();
         for (connection, session) in self.sessions() {
+            connection.check_joins(self.tuning.snapshot_bytes_max);
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);
                 let member = channel.and_then(|it| it.members.get(membership.position as usize));
+                let waits = member.is_some_and(|member| member.waits);
+                assert_eq!(
+                    waits,
+                    connection.awaits(membership.channel),
+                    "who waits for a snapshot"
+                );
                 assert_eq!(
                     member.map(|member| member.connection_slot),
                     Some(connection.id.slot),
@@ -91,6 +103,8 @@ impl Shard {
             assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
             assert!(shard.batched.is_empty(), "a batch waits for its turn");
             assert!(!shard.portions.any(), "a portion waits for its turn");
+            assert!(shard.pauses.is_empty(), "a snapshot waits for its time");
+            assert!(shard.announcements.is_empty(), "a batch waits for its time");
             for (connection, session) in shard.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
@@ -104,9 +118,9 @@ impl Shard {
                 let owned = channel.owned.as_ref();
                 rostered.extend(owned.into_iter().flat_map(|owned| {
                     let memberships = owned.roster().connections();
-                    memberships.map(move |it| {
+                    memberships.map(move |(connection, it)| {
                         assert!(it.interest.is_some(), "a joiner was forgotten in {name:?}");
-                        (name, it.connection)
+                        (name, *connection)
                     })
                 }));
             }

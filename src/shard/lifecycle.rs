@@ -119,16 +119,13 @@ impl Shard {
             let bytes = connection.outbox.reply_bytes();
             self.rest.unread.lower(id, bytes);
         }
-        if connection.outbox.pending().is_empty() && !connection.outbox.is_empty() {
-            // The rest stands behind a fence: it is the next turn's.
-            connection.mark_dirty(effects);
-        }
         if !connection.is_behind() {
             self.release_input(id, Held::REPLIES);
         }
         if is_watched {
             self.note_written(id, count, now);
         }
+        self.joins_written(id, now.mono_ms, effects);
     }
 
     /// Ends the authenticated life of a connection, if it has begun: it is gone from its
@@ -158,8 +155,8 @@ impl Shard {
             debug_assert!(connection.borrows.is_none(), "lent without a membership");
             connection.borrows = None;
         }
-        for channel in session.joining.iter().flat_map(|joining| &joining.channels) {
-            self.leave_ended(id, &session, channel.clone(), effects);
+        for asked in session.joining.iter().flat_map(|joining| &joining.asked) {
+            self.leave_ended(id, &session, asked.channel.clone(), effects);
         }
         let register = Register {
             app: session.key.app.index,

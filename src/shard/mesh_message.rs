@@ -14,6 +14,7 @@ use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::shard::effect::FanOut;
+use crate::shard::snapshot::Snapshot;
 
 /// A whole WebSocket frame, encoded once for all who get it.
 pub type Frame = Arc<[u8]>;
@@ -92,7 +93,7 @@ impl MeshMessage {
                 deliver.plain.len() + deliver.with_metadata.as_ref().map_or(0, |it| it.len())
             }
             Self::Announce(announce) => announce.frames.len(),
-            Self::Joined(joined) => joined.snapshot.as_ref().map_or(0, Vec::len),
+            Self::Joined(joined) => joined.snapshot.as_ref().map_or(0, Snapshot::bytes),
             Self::Send(send) => send.frame.len(),
             Self::Direct(direct) => direct.frame.len(),
             Self::RestResult(result) => match &result.value {
@@ -172,8 +173,8 @@ pub struct Joined {
     pub interest: Interest,
     /// To be echoed in the ack.
     pub request_id: RequestId,
-    /// The roster's frames, for connections with the `presence` action.
-    pub snapshot: Option<Vec<u8>>,
+    /// The roster, for connections with the `presence` action.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// A leave is complete.

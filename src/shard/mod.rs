@@ -21,6 +21,7 @@ mod http_date;
 pub mod input;
 pub mod input_buffer;
 mod invariants;
+pub mod joins;
 mod lifecycle;
 mod memory;
 pub mod mesh_message;
@@ -33,11 +34,13 @@ pub mod rest;
 mod rights_walk;
 mod scope;
 pub mod settings;
+pub mod snapshot;
 pub mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 mod turn;
 mod unauthenticated;
 mod usage;

@@ -63,7 +63,7 @@ impl Piece<'_> {
         self.len() == 0
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(in crate::shard) fn bytes(&self) -> &[u8] {
         match self {
             Piece::Owned(bytes) => bytes,
             Piece::Shared(frame, range) => &frame[range.clone()],
@@ -299,6 +299,20 @@ impl Outbox {
     /// The frames that it refers to, once for each time that it does.
     pub fn shared(&self) -> impl Iterator<Item = &Frame> {
         self.segments.shared()
+    }
+
+    /// How many bytes have been written since the start, control frames apart; wraps.
+    #[inline]
+    #[must_use]
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// The position at which what waits will have been written.
+    #[inline]
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.position.wrapping_add(self.queued())
     }
 
     /// Whether nothing waits.

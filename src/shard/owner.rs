@@ -2,7 +2,9 @@
 //!
 //! Every publication, join and leave of a channel passes here, and the order in which they
 //! pass is the channel's: links to home shards are FIFO, so all members see it alike. Presence
-//! changes wait in a batch until the turn ends or a publication needs its place behind them.
+//! changes wait in a batch until the turn ends or a publication needs its place behind them; in
+//! a large channel until some time has passed since those before, and only a publication of a
+//! peer whose own change waits does not wait for that.
 
 use smallvec::SmallVec;
 
@@ -19,11 +21,14 @@ use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
     Publish, Published, RestValue,
 };
+use crate::shard::snapshot::Snapshot;
 use crate::shard::state::Shard;
 
 /// A publication whose `message` frame is encoded.
 #[derive(Clone, Copy)]
 pub(in crate::shard) struct Publication<'a> {
+    /// The peer that publishes, or as which it is published.
+    pub from: Option<&'a str>,
     /// The frame without `fromMetadata`.
     pub plain: &'a [u8],
     /// The same, if it is already shared with other shards.
@@ -37,14 +42,8 @@ pub(in crate::shard) struct Publication<'a> {
 }
 
 impl Shard {
-    pub(in crate::shard) fn owner_join(&mut self, join: Join, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_join(&mut self, join: Join) {
         let slot = self.channels.find_or_insert(&join.channel);
-        if self
-            .owned(slot)
-            .is_some_and(|owned| owned.must_announce_before(join.peer.id.as_str()))
-        {
-            self.announce(slot, effects);
-        }
         let hasher = &self.config.hasher;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
@@ -112,13 +111,12 @@ impl Shard {
 
     /// A publication from another shard.
     pub(in crate::shard) fn owner_publish(&mut self, publish: Publish, effects: &mut Effects) {
+        let from = publish.sender_info.as_ref();
         let publication = Publication {
+            from: from.map(|peer| peer.id.as_str()),
             plain: &publish.frame,
             shared: Some(&publish.frame),
-            metadata: publish
-                .sender_info
-                .as_ref()
-                .and_then(|peer| peer.metadata.as_deref()),
+            metadata: from.and_then(|peer| peer.metadata.as_deref()),
             except: publish.sender,
             read_ns: publish.read_ns,
         };
@@ -143,14 +141,20 @@ impl Shard {
     }
 
     /// Puts a publication into the channel's order: whatever was announced before it is sent
-    /// before it. Answers how many members the channel has, the publisher included.
+    /// before it. Returns how many members the channel has, the publisher included.
     pub(in crate::shard) fn sequence(
         &mut self,
         slot: ChannelSlot,
         publication: Publication<'_>,
         effects: &mut Effects,
     ) -> u64 {
-        self.announce(slot, effects);
+        let (now_ms, pace) = (self.now_ms, self.tuning.pace);
+        if let Some(owned) = self.owned(slot)
+            && (owned.due_ms(pace) <= now_ms
+                || publication.from.is_some_and(|it| owned.withholds(it)))
+        {
+            self.announce(slot, effects);
+        }
         let times = FanOut {
             read_ns: publication.read_ns,
             ordered_ns: self.stamp_ns,
@@ -217,27 +221,64 @@ impl Shard {
         }
     }
 
-    /// Ends the batches of this turn.
+    /// Ends the batches of this turn, but those that are due later.
     pub(in crate::shard) fn announce_batches(&mut self, effects: &mut Effects) {
         while let Some(slot) = self.batched.pop() {
             if let Some(channel) = self.channels.get_mut(slot) {
                 channel.batched = false;
             }
-            self.announce(slot, effects);
-            self.channels.release(slot);
+            self.announce_or_defer(slot, effects);
         }
+    }
+
+    /// When a batch is due next.
+    pub(in crate::shard) fn next_announcement_ms(&self) -> Option<u64> {
+        self.announcements.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Ends the batches that are due by now.
+    pub(in crate::shard) fn announce_due(&mut self, effects: &mut Effects) {
+        while let Some((due_ms, slot)) = self.announcements.first().copied()
+            && due_ms <= self.now_ms
+        {
+            self.announcements.pop_first();
+            // The slot may have another channel by now, or none.
+            let channel = self.channels.get_mut(slot);
+            let due = channel.and_then(|it| it.announce_ms.take_if(|at| *at == due_ms));
+            if due.is_some() {
+                self.announce_or_defer(slot, effects);
+            }
+        }
+    }
+
+    fn announce_or_defer(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        let (now_ms, pace) = (self.now_ms, self.tuning.pace);
+        if let Some(channel) = self.channels.get_mut(slot)
+            && let Some(owned) = &channel.owned
+            && let due_ms = owned.due_ms(pace)
+            && due_ms > now_ms
+        {
+            if channel.announce_ms.is_none() {
+                channel.announce_ms = Some(due_ms);
+                self.announcements.insert((due_ms, slot));
+            }
+            return;
+        }
+        self.announce(slot, effects);
+        self.channels.release(slot);
     }
 
     /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
     /// none of them.
     fn announce(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+        let now_ms = self.now_ms;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
         };
         let Some(owned) = channel.owned.as_mut().filter(|owned| owned.has_batch()) else {
             return;
         };
-        if let Some(announcement) = owned.announce() {
+        if let Some(announcement) = owned.announce(now_ms) {
             let key = channel.key.clone();
             self.tell(slot, &key, &announcement, effects);
         }
@@ -251,13 +292,8 @@ impl Shard {
         announcement: &Announcement,
         effects: &mut Effects,
     ) {
-        let Announcement {
-            token,
-            joined,
-            left,
-            homes,
-        } = announcement;
-        let frames = Frame::from(encode::presence_changes(channel, joined, left));
+        let Announcement { token, told, homes } = announcement;
+        let frames = Frame::from(encode::presence_changes(channel, told));
         for home in homes {
             if *home == self.id() {
                 // Local members have it in their outboxes at once; the barrier is passed.
@@ -286,12 +322,7 @@ impl Shard {
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token);
-            if owned.has_ready() {
-                // A snapshot shows the batch's changes already: whoever gets it must not be
-                // told of them again.
-                self.announce(slot, effects);
-                self.complete_joins(slot, effects);
-            }
+            self.complete_joins(slot, effects);
         }
         self.channels.release(slot);
     }
@@ -310,9 +341,8 @@ impl Shard {
             };
             let key = channel.key.clone();
             let snapshot = joiner.interest.presence.then(|| {
-                let id = joiner.peer.id.as_str();
-                let others = owned.roster().peers().filter(|peer| peer.id.as_str() != id);
-                encode::presence_snapshot(&key, others)
+                let own_id = joiner.peer.id.as_str();
+                Snapshot::new(owned.snapshot(&key, own_id))
             });
             for deferred in joiner.deferred {
                 // The join is complete, so these wait for nothing but, again, each other.

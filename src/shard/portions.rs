@@ -119,7 +119,7 @@ impl Shard {
         match &self.connections.get(id)?.stage {
             Stage::Open(session) | Stage::Registering(session) => {
                 let joining = session.joining.as_ref();
-                let joining = joining.map_or(0, |joining| joining.channels.len());
+                let joining = joining.map_or(0, |joining| joining.asked.len());
                 Some(END + session.memberships.len() + joining)
             }
             _ => None,

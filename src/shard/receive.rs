@@ -19,8 +19,6 @@ use crate::shard::state::Shard;
 
 /// What a control frame or a fragment costs of a message's token: an eighth.
 const FRAME_THOUSANDTHS: u32 = 125;
-/// Joins of one connection that may be under way at a time.
-const JOINS_UNDER_WAY_MAX: usize = 8;
 
 impl Shard {
     pub(in crate::shard) fn received(
@@ -152,18 +150,6 @@ impl Shard {
         used
     }
 
-    /// Holds input back while many joins are under way: each will be answered by a snapshot of
-    /// up to a frame's size.
-    fn hold_if_joining(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Open(session) = &connection.stage
-            && let Some(joining) = &session.joining
-            && joining.channels.len() >= JOINS_UNDER_WAY_MAX
-        {
-            connection.held.add(Held::JOINS);
-        }
-    }
-
     fn message_limits(&self) -> MessageLimits {
         MessageLimits {
             message_bytes_max: self.config.limits.message_bytes_max + ENVELOPE_BYTES_MAX,
@@ -212,7 +198,6 @@ impl Shard {
         }
         self.settle(now, effects);
         self.hold_if_link_blocked(id);
-        self.hold_if_joining(id);
         self.hold_if_unread(id);
         Some(consumed)
     }

@@ -6,7 +6,7 @@
 //! itself takes the same way as what it says to others, through `loopback`, which is empty
 //! between inputs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use crate::shard::outbox::{BufferPool, Finish, Slices};
 use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
 use crate::shard::scope::PendingScope;
+use crate::shard::tuning::Tuning;
 use crate::shard::unauthenticated::Unauthenticated;
 use crate::shard::usage::Usage;
 
@@ -110,6 +111,7 @@ impl Link {
 /// One shard. See the top of this file.
 pub struct Shard {
     pub(in crate::shard) config: ShardConfig,
+    pub(in crate::shard) tuning: Tuning,
     pub(in crate::shard) rights: Arc<Rights>,
     pub(in crate::shard) connect_rates: Arc<ConnectRates>,
     pub(in crate::shard) entropy: Box<dyn Entropy>,
@@ -126,6 +128,10 @@ pub struct Shard {
     pub(in crate::shard) encoded_with_metadata: Vec<u8>,
     /// Owned channels with presence changes that are announced at the end of the turn.
     pub(in crate::shard) batched: Vec<ChannelSlot>,
+    /// Owned channels whose presence changes are announced later, and when.
+    pub(in crate::shard) announcements: BTreeSet<(u64, ChannelSlot)>,
+    /// Connections whose snapshots leave later, and when, in that order.
+    pub(in crate::shard) pauses: VecDeque<(u64, ConnectionId)>,
     /// Channels whose fan-out buffers have grown in this turn.
     pub(in crate::shard) grown: Vec<ChannelSlot>,
     /// Connections that got more than they can take, to be closed after the present input.
@@ -153,6 +159,8 @@ pub struct Shard {
     pub(in crate::shard) stamp_ns: u64,
     /// Work that is done a portion a turn.
     pub(in crate::shard) portions: Portions,
+    /// The time of the present input, on the monotonic clock.
+    pub(in crate::shard) now_ms: u64,
     loopback: VecDeque<MeshMessage>,
     links: Vec<Link>,
     /// Connections whose input waits for links.
@@ -187,6 +195,7 @@ impl Shard {
             peers: Peers::new(config.hasher.clone()),
             links: vec![Link::default(); usize::from(config.shard_count)],
             config,
+            tuning: Tuning::default(),
             rights,
             connect_rates,
             entropy,
@@ -197,6 +206,8 @@ impl Shard {
             encoded: Vec::new(),
             encoded_with_metadata: Vec::new(),
             batched: Vec::new(),
+            announcements: BTreeSet::new(),
+            pauses: VecDeque::new(),
             grown: Vec::new(),
             slow: Vec::new(),
             resumable: VecDeque::new(),
@@ -216,6 +227,7 @@ impl Shard {
             heard_ms: u64::MAX,
             stamp_ns: 0,
             portions: Portions::default(),
+            now_ms: now.mono_ms,
             loopback: VecDeque::new(),
             held_by_links: Vec::new(),
             fed_blocked_link: false,
@@ -226,6 +238,7 @@ impl Shard {
 
     /// Handles one input completely.
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
+        self.now_ms = now.mono_ms;
         #[cfg(debug_assertions)]
         let touched = input.connection();
         match input {
@@ -285,7 +298,12 @@ impl Shard {
     /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        let deadlines = [self.timers.next_deadline(), self.usage.due_ms()];
+        let deadlines = [
+            self.timers.next_deadline(),
+            self.usage.due_ms(),
+            self.next_snapshot_ms(),
+            self.next_announcement_ms(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -313,13 +331,6 @@ impl Shard {
                 connection.outbox.check();
             }
         }
-    }
-
-    /// Whether what waits for a connection stands behind a fence that its last write reached.
-    #[must_use]
-    pub fn is_fenced(&self, connection: ConnectionId) -> bool {
-        let connection = self.connections.get(connection);
-        connection.is_some_and(|connection| connection.outbox.is_fenced())
     }
 
     /// What is to be written to a connection next in this turn; empty when nothing is.
@@ -514,7 +525,7 @@ impl Shard {
 
     fn mesh(&mut self, from: ShardId, message: MeshMessage, now: Now, effects: &mut Effects) {
         match message {
-            MeshMessage::Join(join) => self.owner_join(*join, effects),
+            MeshMessage::Join(join) => self.owner_join(*join),
             MeshMessage::Leave(leave) => self.owner_leave(*leave, effects),
             MeshMessage::Publish(publish) => self.owner_publish(*publish, effects),
             MeshMessage::Announced(announced) => self.owner_announced(&announced, effects),

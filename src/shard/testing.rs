@@ -336,6 +336,14 @@ impl Cluster {
             .push(client.id, Urgency::Reply);
     }
 
+    /// The client takes what waits, and all that comes from then on.
+    pub(in crate::shard) fn unstall(&mut self, client: Client) {
+        self.rooms.remove(&client);
+        let dirty = &mut self.effects[client.shard].dirty;
+        dirty.push(client.id, Urgency::Reply);
+        self.run();
+    }
+
     /// Lets time pass.
     pub(in crate::shard) fn wait(&mut self, ms: u64) {
         self.now.mono_ms += ms;

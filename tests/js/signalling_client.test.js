@@ -74,6 +74,24 @@ for (const shards of [1, 2, 4]) {
       assert.deepEqual(welcome.iceServers, iceServers);
     });
 
+    it("hears each snapshot of twenty parallel subscribes behind its ack", async (t) => {
+      const heard = [];
+      const host = await connectedAs(t, server, "host");
+      const client = await connectedAs(t, server, "guest");
+      const channels = Array.from({ length: 20 }, (_, n) => `parallel/${n}`);
+      await Promise.all(channels.map((channel) => host.subscribe(channel)));
+      await Promise.all(
+        channels.map(async (channel) => {
+          await client.subscribe(channel);
+          // Listens only now, as the client's own `MeteredPeer` does.
+          const { joined } = await next(client, "presence", (it) => it.channel === channel);
+          assert.deepEqual(joined.map((peer) => peer.peerId), ["host"]);
+          heard.push(channel);
+        }),
+      );
+      assert.equal(heard.length, 20);
+    });
+
     it("rejects a bad credential before the handshake", async (t) => {
       const credentials = [
         { apiKey: "pk_live_unknown" },

@@ -64,14 +64,14 @@ pub struct Obligation {
     pub epoch: usize,
 }
 
-/// What came, with the turns in which its first and its last byte were written.
+/// What came, with the times at which its first and its last byte were written.
 #[derive(Debug)]
 pub enum Arrival {
     Http(String),
     Text {
         text: String,
-        first_turn: u64,
-        last_turn: u64,
+        first_ms: u64,
+        last_ms: u64,
     },
     Ping(Vec<u8>),
     Close(Option<u16>),
@@ -95,15 +95,13 @@ pub struct Client {
     pub seen: BTreeSet<u64>,
     /// The last publication of each publisher in each channel.
     pub last_of: BTreeMap<(usize, usize), u64>,
-    /// The snapshot must come next, in a later turn than this.
-    pub snapshot_due: Option<(usize, u64)>,
-    /// Nothing may come in this turn any more: a snapshot went.
-    pub closed_turn: Option<u64>,
+    /// Channels whose snapshots must come before anything else of them, and when the ack came.
+    pub snapshots_due: BTreeMap<usize, u64>,
     pub going_away: bool,
     pub ever_stalled: bool,
     pub data_bytes: usize,
     received: Vec<u8>,
-    /// Ends of what was written together, counted in `received`, and the turns.
+    /// Ends of what was written together, counted in `received`, and the times.
     marks: VecDeque<(usize, u64)>,
     decoder: Decoder<ClientRole>,
 }
@@ -124,8 +122,7 @@ impl Client {
             obligations: Vec::new(),
             seen: BTreeSet::new(),
             last_of: BTreeMap::new(),
-            snapshot_due: None,
-            closed_turn: None,
+            snapshots_due: BTreeMap::new(),
             going_away: false,
             ever_stalled: false,
             data_bytes: 0,
@@ -170,10 +167,10 @@ impl Client {
             || self.actions.contains(Action::Presence)
     }
 
-    /// Takes bytes written in a turn.
-    pub fn feed(&mut self, turn: u64, bytes: &[u8]) {
+    /// Takes bytes written at a time.
+    pub fn feed(&mut self, ms: u64, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
-        self.marks.push_back((self.received.len(), turn));
+        self.marks.push_back((self.received.len(), ms));
     }
 
     /// The next whole thing that came.
@@ -198,18 +195,18 @@ impl Client {
             Decoded::Incomplete { .. } => return None,
             Decoded::Item { consumed, item } => match item {
                 Item::Text(text) => {
-                    let turn_at = |at: usize| {
+                    let ms_at = |at: usize| {
                         let mark = self.marks.iter().find(|(end, _)| *end > at);
-                        mark.expect("every byte has a turn").1
+                        mark.expect("every byte has a time").1
                     };
-                    let (first_turn, last_turn) = (turn_at(0), turn_at(consumed - 1));
+                    let (first_ms, last_ms) = (ms_at(0), ms_at(consumed - 1));
                     let text = text.into_owned();
                     (
                         consumed,
                         Arrival::Text {
                             text,
-                            first_turn,
-                            last_turn,
+                            first_ms,
+                            last_ms,
                         },
                     )
                 }

@@ -16,9 +16,9 @@ impl Walk {
     pub fn receive(&mut self, client: usize) -> bool {
         let socket = self.clients[client].socket;
         let mut any = false;
-        while let Some((turn, bytes)) = self.world.take(socket) {
+        while let Some((ms, bytes)) = self.world.take(socket) {
             any = true;
-            self.clients[client].feed(turn, &bytes);
+            self.clients[client].feed(ms, &bytes);
         }
         while let Some(arrival) = self.clients[client].next_arrival() {
             self.arrived(client, arrival);
@@ -50,12 +50,12 @@ impl Walk {
             Arrival::Close(code) => self.closed(client, code),
             Arrival::Text {
                 text,
-                first_turn,
-                last_turn,
+                first_ms,
+                last_ms,
             } => {
-                self.check_apart(client, &text, first_turn, last_turn);
                 let message = serde_json::from_str(&text).expect("JSON");
-                self.message(client, &text, &message, last_turn);
+                self.check_apart(client, &message, first_ms);
+                self.message(client, &text, &message, last_ms);
             }
         }
     }
@@ -95,33 +95,31 @@ impl Walk {
         self.over(client, code);
     }
 
-    /// A snapshot stands behind its ack and has its turn for itself.
-    fn check_apart(&mut self, client: usize, text: &str, first_turn: u64, last_turn: u64) {
-        let it = &mut self.clients[client];
-        if let Some(closed) = it.closed_turn.take() {
-            assert!(
-                first_turn > closed,
-                "a snapshot shares its write with {text}"
+    /// Nothing of a channel comes between the ack and the snapshot, and that comes 15 ms later.
+    fn check_apart(&self, client: usize, message: &Value, first_ms: u64) {
+        let Some(channel) = message["channel"].as_str() else {
+            return;
+        };
+        let channel = channel.strip_prefix("room-").unwrap().parse().unwrap();
+        if let Some(ack_ms) = self.clients[client].snapshots_due.get(&channel) {
+            assert_eq!(
+                message["type"], "presence",
+                "instead of a snapshot: {message}"
             );
-        }
-        if let Some((channel, ack_turn)) = it.snapshot_due {
-            let start = format!(r#"{{"type":"presence","channel":"room-{channel}","#);
-            assert!(text.starts_with(&start), "instead of a snapshot: {text}");
             assert!(
-                first_turn > ack_turn,
-                "a snapshot shares its write with the ack"
+                first_ms >= ack_ms + 15,
+                "a snapshot {first_ms} after its ack at {ack_ms}"
             );
-            it.closed_turn = Some(last_turn);
         }
     }
 
-    fn message(&mut self, client: usize, text: &str, message: &Value, turn: u64) {
+    fn message(&mut self, client: usize, text: &str, message: &Value, ms: u64) {
         let kind = message["type"].as_str().unwrap();
         if self.clients[client].phase == Phase::Greeting || kind == "welcome" {
             return self.welcome(client, kind, message);
         }
         match kind {
-            "ack" | "pong" | "error" => self.answer(client, kind, message, turn),
+            "ack" | "pong" | "error" => self.answer(client, kind, message, ms),
             "message" => self.publication(client, message),
             "direct" => self.direct(client, message),
             "presence" => self.presence(client, text, message),
@@ -145,7 +143,7 @@ impl Walk {
         }
     }
 
-    fn answer(&mut self, client: usize, kind: &str, message: &Value, turn: u64) {
+    fn answer(&mut self, client: usize, kind: &str, message: &Value, ms: u64) {
         if message["requestId"].is_null() {
             // Only a `publish` goes without, and is answered only where it is refused.
             assert_eq!(message["code"], "action_not_permitted");
@@ -185,6 +183,8 @@ impl Walk {
                 it.unsubscribes_out -= 1;
                 it.open = false;
                 it.roster = None;
+                // It has not left before this, so that it is not sent at all.
+                self.clients[client].snapshots_due.remove(&channel);
             }
             Request::Subscribe {
                 channel,
@@ -201,7 +201,7 @@ impl Walk {
                 }
                 assert_eq!(code, refused(Action::Subscribe));
                 if code.is_none() {
-                    self.subscribed(client, channel, metadata, step, turn);
+                    self.subscribed(client, channel, metadata, step, ms);
                 }
             }
         }
@@ -211,10 +211,11 @@ impl Walk {
         self.clients[client].settled(channel).is_some()
     }
 
-    fn subscribed(&mut self, client: usize, channel: usize, metadata: bool, asked: u64, turn: u64) {
+    fn subscribed(&mut self, client: usize, channel: usize, metadata: bool, asked: u64, ms: u64) {
         let presence = self.clients[client].actions.contains(Action::Presence);
         if presence {
-            self.clients[client].snapshot_due = Some((channel, turn));
+            let before = self.clients[client].snapshots_due.insert(channel, ms);
+            assert_eq!(before, None, "acked again before the snapshot");
         }
         let leaving = self.clients[client].phase == Phase::Leaving;
         let app = self.clients[client].credential.app;
@@ -262,7 +263,9 @@ impl Walk {
                 && known.presence
                 && known.since_step < asked
                 && it.keeps_presence(channel)
-                && it.channels[&channel].roster.is_some();
+                && it.channels[&channel].roster.is_some()
+                && it.channels[&channel].subscribes_out == 0
+                && !it.snapshots_due.contains_key(&channel);
             if concerned {
                 let data_bytes = self.world.data_queued(it.socket);
                 let peer = peer.clone();
@@ -399,7 +402,7 @@ impl Walk {
             !joined.contains_key(&peer) && !left.contains_key(&peer),
             "itself: {text}"
         );
-        if it.snapshot_due.take().is_some() {
+        if it.snapshots_due.remove(&channel).is_some() {
             assert!(left.is_empty(), "a snapshot in which somebody leaves");
             subscription.roster = Some(joined);
             return;

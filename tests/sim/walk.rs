@@ -19,6 +19,8 @@ const REQUESTS_OUT_MAX: usize = 10;
 const PEERS: usize = 5;
 const DRAIN_WINDOW_MS: u64 = 2_000;
 const CHANNELS_PER_CONNECTION: usize = 3;
+/// What clients may have to wait for although nothing else happens, in milliseconds.
+const PAUSE_MS_MAX: u64 = 100;
 
 /// One run of one seed.
 pub struct Walk {
@@ -126,7 +128,8 @@ impl Walk {
             93..96 => self.connect(),
             96 => self.stall(),
             97 => self.leave_one(),
-            98 => self.kill_right(),
+            98 if self.schedule.percent(50) => self.kill_right(),
+            98 => self.world.advance(1 + self.links.below(20) as u64),
             _ => self.world.advance(1 + self.links.below(150) as u64),
         }
         self.hostiles.step(&mut self.world);
@@ -285,7 +288,7 @@ impl Walk {
 
     /// Keys are revoked and apps suspended at any moment, on all shards.
     fn kill_right(&mut self) {
-        if !self.schedule.percent(10) || self.draining {
+        if !self.schedule.percent(20) || self.draining {
             return;
         }
         match self.schedule.percent(50) {
@@ -473,8 +476,13 @@ impl Walk {
                 any |= self.receive(client);
             }
             any |= self.hostiles.read_all(&mut self.world);
-            if !any {
-                break;
+            if any {
+                continue;
+            }
+            // Snapshots and announcements wait for their time.
+            match self.world.until_deadline() {
+                Some(ms) if ms <= PAUSE_MS_MAX => self.world.advance(ms.max(1)),
+                _ => break,
             }
         }
         self.world.check_all_read();

@@ -19,6 +19,7 @@ use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
 use ringmesh::shard::outbox::Finish;
 use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
+use ringmesh::shard::tuning::Tuning;
 
 use crate::random::Random;
 
@@ -45,7 +46,7 @@ pub struct Socket {
     /// It has ended its side only.
     client_reads: bool,
     end_told: bool,
-    /// What the server wrote: in which turn, and what.
+    /// What the server wrote: when, and what.
     pub to_client: VecDeque<(u64, Vec<u8>)>,
     unread_bytes: usize,
     /// Whether the client leaves what comes in its socket.
@@ -65,7 +66,6 @@ struct Node {
     to_flush: VecDeque<ConnectionId>,
     /// Sockets by slot, and how often each slot was used.
     slots: Vec<(Option<usize>, u32)>,
-    turn: u64,
 }
 
 #[derive(Default)]
@@ -83,6 +83,9 @@ pub struct World {
     links: Vec<Link>,
     /// All sockets that ever were.
     pub sockets: Vec<Socket>,
+    /// Snapshots are asked for again because there was no room: such a one tells at its time what
+    /// others were told between messages before.
+    pub asks_again: bool,
     draining: bool,
 }
 
@@ -99,6 +102,14 @@ impl World {
         };
         let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000));
         let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE));
+        let mut random = Random::new(seed, "tuning");
+        let mut tuning = Tuning::default();
+        tuning.pace.at_once_max = *random.pick(&[256, 0, 2]);
+        tuning.pace.peers_per_ms = 1;
+        let asks_again = random.percent(30);
+        if asks_again {
+            tuning.snapshot_bytes_max = 150;
+        }
         let node = |at: u16| {
             let config = ShardConfig {
                 shard: ShardId(at),
@@ -130,12 +141,12 @@ impl World {
             let mut shard = Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now);
             // Down to one connection a turn.
             shard.limit_portions([1, 10, 40, 1_024][seed as usize % 4]);
+            shard.tune(tuning);
             Node {
                 shard,
                 effects: Effects::new(shard_count),
                 to_flush: VecDeque::new(),
                 slots: Vec::new(),
-                turn: 0,
             }
         };
         let nodes: Vec<Node> = (0..shard_count).map(node).collect();
@@ -145,6 +156,7 @@ impl World {
             links: links.collect(),
             nodes,
             sockets: Vec::new(),
+            asks_again,
             draining: false,
         }
     }
@@ -168,10 +180,16 @@ impl World {
 
     /// Jumps to the next deadline of any shard, if one is ahead.
     pub fn jump_to_deadline(&mut self) {
-        let deadlines = self.nodes.iter().map(|node| node.shard.next_deadline_ms());
-        if let Some(at) = deadlines.flatten().min() {
-            self.advance(at.saturating_sub(self.now.mono_ms));
+        if let Some(ms) = self.until_deadline() {
+            self.advance(ms);
         }
+    }
+
+    /// How long it is until the next deadline of any shard.
+    pub fn until_deadline(&self) -> Option<u64> {
+        let deadlines = self.nodes.iter().map(|node| node.shard.next_deadline_ms());
+        let at = deadlines.flatten().min()?;
+        Some(at.saturating_sub(self.now.mono_ms))
     }
 
     fn handle(&mut self, at: usize, input: Input<'_>) {
@@ -336,7 +354,6 @@ impl World {
             self.judge(at);
         }
         self.handle(at, Input::EndOfTurn);
-        self.nodes[at].turn += 1;
         let flushed = self.flush(at);
         let node = &mut self.nodes[at];
         node.shard.offered(node.shard.turn(), &mut node.effects);
@@ -429,7 +446,7 @@ impl World {
             }
             socket
                 .to_client
-                .push_back((self.nodes[at].turn, pending[..count].to_vec()));
+                .push_back((self.now.mono_ms, pending[..count].to_vec()));
             socket.unread_bytes += count;
             let before = self.data_waiting(&self.sockets[index]);
             self.handle(

@@ -10,4 +10,5 @@ pub mod event;
 pub mod json;
 pub mod name;
 pub mod presence;
+pub mod snapshot;
 pub mod string;

@@ -1,10 +1,8 @@
-//! `presence` messages: who is in a channel, who came and who went.
+//! `presence` messages that tell who came to a channel and who went; who is there is told in
+//! [`super::snapshot`].
 //!
 //! Stands between a roster and the outbox: entries in, payloads within the limit of a frame
-//! out. A snapshot is one frame as long as the ids alone fit into one: what does not fit is the
-//! metadata of later entries. Changes may be told in several frames, so they keep theirs.
-//!
-//! Entries are walked once to plan a frame and once to write it, never stored.
+//! out. Entries are walked once to plan a frame and once to write it, never stored.
 
 use std::iter::{self, Peekable};
 
@@ -36,12 +34,7 @@ pub struct PresenceFrames<'a, J: Iterator, L: Iterator> {
     channel: JsonStr<'a>,
     joined: Peekable<J>,
     left: Peekable<L>,
-    /// This many entries of a list keep their metadata. Neither 0 nor unlimited only where a
-    /// single frame is planned.
-    metadata_count: usize,
     payload_bytes_max: usize,
-    /// There is a frame to come even without entries.
-    is_owed: bool,
 }
 
 /// One `presence` message.
@@ -49,45 +42,7 @@ pub struct PresenceFrame<'a, J: Iterator, L: Iterator> {
     channel: JsonStr<'a>,
     joined: iter::Take<Peekable<J>>,
     left: iter::Take<Peekable<L>>,
-    metadata_count: usize,
     encoded_len: usize,
-}
-
-impl<'a, J> PresenceFrames<'a, J, iter::Empty<PresenceEntry<'a>>>
-where
-    J: Iterator<Item = PresenceEntry<'a>> + Clone,
-{
-    /// Tells who is in the channel: at least one frame, also when nobody is.
-    pub fn snapshot(channel: JsonStr<'a>, joined: J) -> Self {
-        Self::snapshot_within(SERVER_FRAME_BYTES_MAX, channel, joined)
-    }
-
-    fn snapshot_within(payload_bytes_max: usize, channel: JsonStr<'a>, joined: J) -> Self {
-        // The first entry has no comma, so this is one byte more than the ids take.
-        let ids_len: usize = joined
-            .clone()
-            .map(|entry| 1 + entry_len(&entry, false))
-            .sum();
-        let mut metadata_count = 0;
-        if let Some(mut room) = (payload_bytes_max + 1).checked_sub(empty_len(channel) + ids_len) {
-            for entry in joined.clone() {
-                let metadata_len = entry_len(&entry, true) - entry_len(&entry, false);
-                let Some(rest) = room.checked_sub(metadata_len) else {
-                    break;
-                };
-                room = rest;
-                metadata_count += 1;
-            }
-        }
-        Self {
-            channel,
-            joined: joined.peekable(),
-            left: iter::empty().peekable(),
-            metadata_count,
-            payload_bytes_max,
-            is_owed: true,
-        }
-    }
 }
 
 impl<'a, J, L> PresenceFrames<'a, J, L>
@@ -105,9 +60,7 @@ where
             channel,
             joined: joined.peekable(),
             left: left.peekable(),
-            metadata_count: usize::MAX,
             payload_bytes_max,
-            is_owed: false,
         }
     }
 }
@@ -120,13 +73,11 @@ where
     type Item = PresenceFrame<'a, J, L>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.is_owed && self.joined.peek().is_none() && self.left.peek().is_none() {
+        if self.joined.peek().is_none() && self.left.peek().is_none() {
             return None;
         }
-        self.is_owed = false;
         let (joined, left) = (self.joined.clone(), self.left.clone());
         let mut filling = Filling {
-            metadata_count: self.metadata_count,
             payload_bytes_max: self.payload_bytes_max,
             encoded_len: empty_len(self.channel),
             is_empty: true,
@@ -142,7 +93,6 @@ where
             channel: self.channel,
             joined: joined.take(joined_count),
             left: left.take(left_count),
-            metadata_count: self.metadata_count,
             encoded_len: filling.encoded_len,
         })
     }
@@ -150,7 +100,6 @@ where
 
 /// A frame while its entries are being counted.
 struct Filling {
-    metadata_count: usize,
     payload_bytes_max: usize,
     encoded_len: usize,
     is_empty: bool,
@@ -165,8 +114,7 @@ impl Filling {
         let mut count = 0;
         while let Some(entry) = entries.peek() {
             let comma_len = usize::from(count > 0);
-            let with_entry_len =
-                self.encoded_len + comma_len + entry_len(entry, count < self.metadata_count);
+            let with_entry_len = self.encoded_len + comma_len + entry_len(entry, true);
             // An entry fits into an empty frame: see the assertion above. One that does not,
             // against the contract, still goes out, so that planning comes to an end.
             if with_entry_len > self.payload_bytes_max && !self.is_empty {
@@ -195,7 +143,7 @@ where
     /// Appends the message's payload.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         let (joined, left) = (self.joined.clone(), self.left.clone());
-        write_frame(self.channel, joined, left, self.metadata_count, out);
+        write_frame(self.channel, joined, left, out);
     }
 }
 
@@ -203,32 +151,28 @@ fn write_frame<'a>(
     channel: JsonStr<'a>,
     joined: impl Iterator<Item = PresenceEntry<'a>>,
     left: impl Iterator<Item = PresenceEntry<'a>>,
-    metadata_count: usize,
     sink: &mut impl Sink,
 ) {
     sink.put(br#"{"type":"presence","channel":"#);
     sink.put(channel.as_bytes());
     sink.put(br#","joined":["#);
-    write_entries(joined, metadata_count, sink);
+    write_entries(joined, sink);
     sink.put(br#"],"left":["#);
-    write_entries(left, metadata_count, sink);
+    write_entries(left, sink);
     sink.put(b"]}");
 }
 
-fn write_entries<'a>(
-    entries: impl Iterator<Item = PresenceEntry<'a>>,
-    metadata_count: usize,
-    sink: &mut impl Sink,
-) {
+fn write_entries<'a>(entries: impl Iterator<Item = PresenceEntry<'a>>, sink: &mut impl Sink) {
     for (index, entry) in entries.enumerate() {
         if index > 0 {
             sink.put(b",");
         }
-        write_entry(&entry, index < metadata_count, sink);
+        write_entry(&entry, true, sink);
     }
 }
 
-fn write_entry(entry: &PresenceEntry<'_>, with_metadata: bool, sink: &mut impl Sink) {
+/// Puts an entry, without the comma before it.
+pub(super) fn write_entry(entry: &PresenceEntry<'_>, with_metadata: bool, sink: &mut impl Sink) {
     sink.put(br#"{"peerId":"#);
     sink.put(entry.peer_id.as_bytes());
     sink.put_member(br#","metadata":"#, entry.metadata.filter(|_| with_metadata));
@@ -238,12 +182,12 @@ fn write_entry(entry: &PresenceEntry<'_>, with_metadata: bool, sink: &mut impl S
 /// Bytes of a frame without entries.
 fn empty_len(channel: JsonStr<'_>) -> usize {
     let mut length = Length(0);
-    write_frame(channel, iter::empty(), iter::empty(), 0, &mut length);
+    write_frame(channel, iter::empty(), iter::empty(), &mut length);
     length.0
 }
 
 /// Bytes of an entry without the comma before it.
-fn entry_len(entry: &PresenceEntry<'_>, with_metadata: bool) -> usize {
+pub(super) fn entry_len(entry: &PresenceEntry<'_>, with_metadata: bool) -> usize {
     let mut length = Length(0);
     write_entry(entry, with_metadata, &mut length);
     length.0
@@ -308,36 +252,9 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_sent_for_nobody_and_changes_are_not() {
-        assert_eq!(
-            payloads(PresenceFrames::snapshot(channel(), entries(&[]))),
-            [EMPTY]
-        );
+    fn without_changes_there_is_no_frame() {
         let changes = PresenceFrames::changes(channel(), entries(&[]), entries(&[]));
         assert!(payloads(changes).is_empty());
-    }
-
-    #[test]
-    fn metadata_goes_before_a_snapshot_is_split() {
-        let peers: Vec<_> = ["a", "b", "c"].map(|id| peer(id, Some("{\"n\":1}"))).into();
-        let full = payloads(PresenceFrames::snapshot(channel(), entries(&peers)));
-        let len = full[0].len();
-        let metadata_len = ",\"metadata\":{\"n\":1}".len();
-        for missing in 0..=3 {
-            // Room for all but `missing` metadata, and one byte less.
-            let room = len - missing * metadata_len;
-            for (room, kept) in [
-                (room, 3 - missing),
-                (room - 1, 2usize.saturating_sub(missing)),
-            ] {
-                let frames = PresenceFrames::snapshot_within(room, channel(), entries(&peers));
-                let payloads = payloads(frames);
-                let is_split = room < len - 3 * metadata_len;
-                assert_eq!(payloads.len(), if is_split { 2 } else { 1 });
-                let with_metadata = payloads.concat().matches("metadata").count();
-                assert_eq!(with_metadata, if is_split { 0 } else { kept });
-            }
-        }
     }
 
     #[test]
@@ -345,29 +262,6 @@ mod tests {
         let peers: Vec<_> = ["a", "b"].map(|id| peer(id, None)).into();
         let frames = PresenceFrames::changes_within(1, channel(), entries(&peers), entries(&peers));
         assert_eq!(payloads(frames).len(), 4);
-    }
-
-    #[test]
-    fn large_channels_stay_within_the_frame_limit() {
-        let name = |number| peer(&format!("peer-{number:05}"), Some("{\"name\":\"x\"}"));
-        let peers: Vec<_> = (0..100_000).map(name).collect();
-        for (count, frame_count, metadata_counts) in [
-            (20_000, 1, 20_000..=20_000),
-            (25_000, 1, 1..=24_999),
-            (100_000, 3, 0..=0),
-        ] {
-            let payloads = payloads(PresenceFrames::snapshot(
-                channel(),
-                entries(&peers[..count]),
-            ));
-            assert_eq!(payloads.len(), frame_count);
-            assert!(
-                payloads
-                    .iter()
-                    .all(|payload| payload.len() <= SERVER_FRAME_BYTES_MAX)
-            );
-            assert!(metadata_counts.contains(&payloads.concat().matches("metadata").count()));
-        }
     }
 
     fn peers() -> impl Strategy<Value = Vec<Peer>> {
@@ -398,30 +292,6 @@ mod tests {
     }
 
     proptest! {
-        /// Room for the largest entry alone at least, for all of them at most.
-        #[test]
-        fn a_snapshot_tells_of_every_peer_once(peers in peers(), room in 170usize..1_500) {
-            let payloads =
-                payloads(PresenceFrames::snapshot_within(room, channel(), entries(&peers)));
-            prop_assert!(payloads.iter().all(|payload| payload.len() <= room));
-            prop_assert!(told(&payloads, "left").is_empty());
-            let (told, expected) = (told(&payloads, "joined"), expected(&peers));
-            prop_assert_eq!(told.len(), expected.len());
-            // The first ones whole, from some place on without metadata.
-            let whole = told.iter().zip(&expected).take_while(|(told, peer)| told == peer).count();
-            for (told, peer) in told.iter().zip(&expected).skip(whole) {
-                prop_assert_eq!(told, &(peer.0.clone(), None));
-            }
-            let ids_len: usize = entries(&peers).map(|entry| 1 + entry_len(&entry, false)).sum();
-            let fits = EMPTY.len() + ids_len.saturating_sub(1) <= room;
-            prop_assert_eq!(payloads.len() == 1, fits);
-            // The first metadata that is gone would not have fitted.
-            if fits && whole < peers.len() {
-                let metadata = entries(&peers[whole..]).next().unwrap().metadata.unwrap();
-                prop_assert!(payloads[0].len() + ",\"metadata\":".len() + metadata.len() > room);
-            }
-        }
-
         #[test]
         fn changes_tell_everything_once(
             (joined, left) in (peers(), peers()),

@@ -38,6 +38,7 @@ impl ShardLoop {
             (!pending.is_empty()).then_some((*id, fd, pending))
         });
         self.ring.send_batch(sends, &mut self.events)?;
+        let now = self.clock.now();
         let mut short = self.take_short_sends();
         for id in batch.drain(..) {
             let pending = self.shard.pending_in_one(id);

@@ -146,9 +146,7 @@ impl ShardLoop {
         let (connections, channels, peers) = self.shard.counts();
         let blocked = &self.measuring.blocked;
         // Who is in none of these has nothing to be written.
-        let fenced = self.fenced.iter().map(|(_, id)| id);
-        let dirty = self.effects.dirty.iter();
-        let queued = dirty.chain(self.to_flush.iter()).chain(fenced);
+        let queued = self.effects.dirty.iter().chain(self.to_flush.iter());
         let waiting: AHashSet<ConnectionId> = queued.chain(blocked).copied().collect();
         let gauges = Gauges {
             connections,

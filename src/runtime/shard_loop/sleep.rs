@@ -87,7 +87,7 @@ impl ShardLoop {
     fn until_next_deadline(&self, now_ms: u64) -> Option<Duration> {
         let paused = self.paused_listeners.iter().map(|(_, at)| *at).min();
         let deadlines = self.shard.next_deadline_ms().into_iter();
-        let deadline_ms = deadlines.chain(paused).chain(self.next_fence_ms()).min();
+        let deadline_ms = deadlines.chain(paused).min();
         let timeout = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         if self.mesh_out.has_backlog() {
             return Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));

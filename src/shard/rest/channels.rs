@@ -91,6 +91,7 @@ impl Shard {
         plain.clear();
         encode::message(&mut plain, channel.key.name.json(), &from, publication.data);
         let publication = Publication {
+            from: None,
             plain: &plain,
             shared: None,
             metadata: publication.peer_metadata,

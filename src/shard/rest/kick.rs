@@ -193,8 +193,8 @@ impl Shard {
         let joining = session
             .joining
             .iter()
-            .flat_map(|joining| &joining.channels)
-            .map(|channel| channel.hash);
+            .flat_map(|joining| &joining.asked)
+            .map(|asked| asked.channel.hash);
         for hash in joined.chain(joining) {
             let owner = owner_shard(hash, self.config.shard_count);
             if !owners.contains(&owner) {
@@ -205,7 +205,8 @@ impl Shard {
     }
 
     /// Everything that came before this on the link has been handled; what it changed for
-    /// others is on its way to them, too, before the answer.
+    /// others is on its way to them, too, before the answer, but in large channels, where
+    /// changes are told at intervals.
     pub(in crate::shard) fn reach(&mut self, from: ShardId, number: u64, effects: &mut Effects) {
         self.announce_batches(effects);
         self.send(from, MeshMessage::Reached(number), effects);

@@ -32,6 +32,7 @@ fn messages_deliveries_and_replies_are_counted_one_by_one() {
                 r#"{"type":"subscribe","channel":"hall","requestId":"1"}"#,
             );
         }
+        cluster.wait(20);
         for _ in 0..5 {
             cluster.message(
                 ann,

@@ -1,0 +1,410 @@
+//! Joins of one connection, side by side.
+//!
+//! When the owner of a channel says that a join is complete, the connection is a member and is
+//! acked at once, and its snapshot waits until [`SNAPSHOT_PAUSE_MS`] after the write that carried
+//! the ack. All pauses overlap. Only what belongs behind the snapshot waits with it: what is sent
+//! to that channel meanwhile, and direct messages, whose senders may be peers that only the
+//! snapshot tells of. These wait for the joins that were under way when they came, not for later
+//! ones.
+//!
+//! Snapshots can be large. One that would not fit into
+//! [`snapshot_bytes_max`](crate::shard::tuning::Tuning::snapshot_bytes_max) beside what waits is
+//! not kept but asked for again once there is room, and a `subscribe` to a channel whose snapshot
+//! has not been written waits for that, and with it all input behind it.
+//!
+//! Whoever unsubscribes before the snapshot has left, or ends, gets neither the snapshot nor what
+//! waits behind it.
+//!
+//! Always true: a member waits exactly while its connection has a snapshot for that channel that
+//! is not queued.
+
+mod joining;
+
+use smallvec::SmallVec;
+
+pub use self::joining::Joining;
+use self::joining::{Awaited, State, is_written};
+use crate::domain::roster::Interest;
+use crate::ids::{ConnectionId, ConnectionRef};
+use crate::proto::ws::frame::Header;
+use crate::shard::channels::ChannelSlot;
+use crate::shard::connections::{Held, Membership, Session, Stage, owner_shard};
+use crate::shard::effect::Effects;
+use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
+use crate::shard::outbox::Class;
+use crate::shard::snapshot::Snapshot;
+use crate::shard::state::Shard;
+
+/// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
+/// needs that begins to listen for the snapshot when it has read the ack (with none, Node's `ws`
+/// read both together in 20 of 20 joins on loopback), one is what the clock cuts off, and one is
+/// what the writes of a turn take after its time was read.
+const SNAPSHOT_PAUSE_MS: u64 = 15 + 1 + 1;
+
+impl Shard {
+    /// A join is complete: the connection is a member from here on.
+    pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
+        let id = joined.connection;
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
+        let joining = session.joining.as_mut();
+        let Some((number, is_again)) = joining.and_then(|it| it.answered(&joined.channel)) else {
+            // The connection has unsubscribed meanwhile. The owner may have heard of that before it
+            // was asked again, which made a member of it once more.
+            let leave = Leave {
+                channel: joined.channel,
+                connection: ConnectionRef {
+                    shard: self.config.shard,
+                    connection: id,
+                },
+                peer: session.peer.clone(),
+                cause: LeaveCause::Ended,
+            };
+            let owner = owner_shard(leave.channel.hash, self.config.shard_count);
+            self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
+            return self.settle_joins(id, effects);
+        };
+        let slot = self.add_member(id, &joined, effects);
+        if !is_again {
+            self.awaited_reply(id, joined.request_id.as_deref());
+        }
+        self.ack(id, &joined.request_id, effects);
+        if let Some(snapshot) = joined.snapshot {
+            let is_acked = joined.request_id.is_some();
+            let awaited = Awaited {
+                channel: joined.channel,
+                slot: Some(slot),
+                number,
+                sender_metadata: joined.interest.sender_metadata,
+                snapshot: Some(snapshot),
+                state: State::Written { from_ms: 0 },
+                held: Vec::new(),
+            };
+            self.await_snapshot(id, awaited, is_acked, effects);
+        }
+        self.settle_joins(id, effects);
+        self.hold_if_unread(id);
+    }
+
+    fn add_member(
+        &mut self,
+        id: ConnectionId,
+        joined: &Joined,
+        effects: &mut Effects,
+    ) -> ChannelSlot {
+        let slot = self.channels.find_or_insert(&joined.channel);
+        let Some(session) = self.connections.session_mut(id) else {
+            return slot;
+        };
+        let mut memberships = session.memberships.iter();
+        if let Some(known) = memberships.find(|membership| membership.channel == slot) {
+            let place = known.position as usize;
+            self.settle_member(slot, place, effects);
+            if let Some(channel) = self.channels.get_mut(slot)
+                && let Some(member) = channel.members.get_mut(place)
+            {
+                member.interest = joined.interest;
+            }
+            return slot;
+        }
+        let position = self.channels.add_member(slot, id.slot, joined.interest);
+        session.memberships.push(Membership {
+            channel: slot,
+            position,
+        });
+        slot
+    }
+
+    /// The connection has become a member; what is sent to it from now on follows the snapshot.
+    fn await_snapshot(
+        &mut self,
+        id: ConnectionId,
+        mut awaited: Awaited,
+        is_acked: bool,
+        effects: &mut Effects,
+    ) {
+        let room = self.tuning.snapshot_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let replies = connection.outbox.reply_bytes();
+        let end = connection.outbox.end();
+        let Stage::Open(session) = &mut connection.stage else {
+            return;
+        };
+        let joining = session.joining.get_or_insert_default();
+        let bytes = awaited.snapshot.as_ref().map_or(0, Snapshot::bytes);
+        let others = joining.snapshot_bytes();
+        // The first one is kept, whatever its size.
+        let is_first = others == 0 && replies <= room;
+        if !is_first && others + replies + bytes > room {
+            awaited.snapshot = None;
+        }
+        if is_acked {
+            awaited.state = State::Acked { end };
+        }
+        let slot = awaited.slot;
+        let mut known = joining.snapshots.iter_mut();
+        match known.find(|it| it.slot == slot) {
+            // It was asked for again: it shows what was announced since it was asked for first.
+            Some(known) => {
+                known.snapshot = awaited.snapshot;
+                retain_messages(&mut known.held);
+            }
+            None => joining.snapshots.push_back(awaited),
+        }
+        if let Some(slot) = slot {
+            self.set_waits(id, slot, true);
+        }
+        self.queue_snapshots(id, self.now_ms, effects);
+    }
+
+    fn set_waits(&mut self, id: ConnectionId, slot: ChannelSlot, waits: bool) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if let Some(place) = connection.place_in(slot)
+            && let Some(channel) = self.channels.get_mut(slot)
+            && let Some(member) = channel.members.get_mut(place)
+        {
+            member.waits = waits;
+        }
+    }
+
+    /// Something of an outbox has been written, now.
+    #[inline]
+    pub(in crate::shard) fn joins_written(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+        effects: &mut Effects,
+    ) {
+        let is_joining = self
+            .connections
+            .session(id)
+            .is_some_and(|it| it.joining.is_some());
+        if is_joining {
+            self.snapshots_written(id, now_ms, effects);
+        }
+    }
+
+    fn snapshots_written(&mut self, id: ConnectionId, now_ms: u64, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let outbox = &connection.outbox;
+        let Stage::Open(session) = &mut connection.stage else {
+            return;
+        };
+        let Some(joining) = &mut session.joining else {
+            return;
+        };
+        let from_ms = now_ms + SNAPSHOT_PAUSE_MS;
+        let mut is_paused = false;
+        joining.snapshots.retain_mut(|it| match it.state {
+            State::Acked { end } if is_written(outbox, end) => {
+                it.state = State::Written { from_ms };
+                is_paused = true;
+                true
+            }
+            State::Queued { end } => !is_written(outbox, end),
+            _ => true,
+        });
+        if is_paused {
+            // The pause has one length, so that they end in the order in which they begin.
+            self.pauses.push_back((from_ms, id));
+        }
+        self.settle_joins(id, effects);
+    }
+
+    /// When the next snapshot may leave.
+    pub(in crate::shard) fn next_snapshot_ms(&self) -> Option<u64> {
+        self.pauses.front().map(|(from_ms, _)| *from_ms)
+    }
+
+    /// Lets the snapshots leave whose pauses are over.
+    pub(in crate::shard) fn end_pauses(&mut self, now_ms: u64, effects: &mut Effects) {
+        while let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) {
+            self.queue_snapshots(id, now_ms, effects);
+            self.settle_joins(id, effects);
+            self.hold_if_unread(id);
+        }
+    }
+
+    /// Queues the snapshots that may leave, and behind each what waited for it.
+    fn queue_snapshots(&mut self, id: ConnectionId, now_ms: u64, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let outbox = &mut connection.outbox;
+        let Stage::Open(session) = &mut connection.stage else {
+            return;
+        };
+        let mut queued: SmallVec<[ChannelSlot; 4]> = SmallVec::new();
+        for awaited in session.joining.iter_mut().flat_map(|it| &mut it.snapshots) {
+            let is_due = matches!(awaited.state, State::Written { from_ms } if from_ms <= now_ms);
+            let Some(snapshot) = awaited.snapshot.take_if(|_| is_due) else {
+                continue;
+            };
+            let frames = snapshot.push(outbox, &mut self.pool);
+            self.metrics.counters.presence_sent += frames as u64;
+            awaited.state = State::Queued { end: outbox.end() };
+            outbox.push(Class::Delivery, &awaited.held, &mut self.pool);
+            awaited.held = Vec::new();
+            queued.extend(awaited.slot.take());
+        }
+        if queued.is_empty() {
+            return;
+        }
+        connection.mark_dirty(effects);
+        for slot in queued {
+            self.set_waits(id, slot, false);
+        }
+    }
+
+    /// Whoever waited for a join goes on, if it waits for no other.
+    fn settle_joins(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.release_directs(id, effects);
+        self.ask_again(id, effects);
+        self.release_parked(id, effects);
+        if let Some(session) = self.connections.session_mut(id) {
+            session.joining.take_if(|joining| joining.is_over());
+        }
+    }
+
+    fn release_directs(&mut self, id: ConnectionId, effects: &mut Effects) {
+        while let Some(session) = self.connections.session_mut(id)
+            && let Some(joining) = &mut session.joining
+            && let oldest = joining.oldest().unwrap_or(u64::MAX)
+            && let Some((_, frame)) = joining.directs.pop_front_if(|(first, _)| *first <= oldest)
+        {
+            joining.directs_bytes -= frame.len();
+            self.deliver_to(id, &frame, effects);
+        }
+    }
+
+    /// Asks for a snapshot for which there was no room, if there is now.
+    fn ask_again(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let here = self.here(id);
+        let room = self.tuning.snapshot_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let replies = connection.outbox.reply_bytes();
+        let Stage::Open(session) = &mut connection.stage else {
+            return;
+        };
+        let Session { joining, peer, .. } = &mut **session;
+        let Some(joining) = joining else {
+            return;
+        };
+        if joining.snapshot_bytes() > 0 || replies > room {
+            return;
+        }
+        let mut missing = joining.snapshots.iter().filter(|it| it.snapshot.is_none());
+        let missing = missing.find_map(|it| Some((it.sender_metadata, it.slot?, &it.channel)));
+        let missing = missing.filter(|(.., channel)| !joining.is_asked(channel));
+        let Some((sender_metadata, _, channel)) = missing else {
+            return;
+        };
+        let channel = channel.clone();
+        joining.push_asked(channel.clone(), true);
+        // Only who may see presence waits for a snapshot.
+        let interest = Interest {
+            presence: true,
+            sender_metadata,
+        };
+        let join = Join {
+            channel,
+            connection: here,
+            peer: peer.clone(),
+            interest,
+            request_id: None,
+        };
+        self.send_join(join, effects);
+    }
+
+    pub(in crate::shard) fn send_join(&mut self, join: Join, effects: &mut Effects) {
+        let owner = owner_shard(join.channel.hash, self.config.shard_count);
+        self.send(owner, MeshMessage::Join(Box::new(join)), effects);
+    }
+
+    fn release_parked(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
+        let Some(joining) = &mut session.joining else {
+            return;
+        };
+        let parked = joining.parked.take();
+        match parked {
+            Some(join) if joining.must_park(&join.channel) => joining.parked = Some(join),
+            Some(join) => {
+                joining.ask(join.channel.clone());
+                self.send_join(*join, effects);
+                self.release_input(id, Held::JOINS);
+            }
+            None => {}
+        }
+    }
+
+    /// The connection is no member any more: nothing of the channel is to be sent to it.
+    pub(in crate::shard) fn forget_snapshot(
+        &mut self,
+        id: ConnectionId,
+        slot: ChannelSlot,
+        effects: &mut Effects,
+    ) {
+        if let Some(session) = self.connections.session_mut(id)
+            && let Some(joining) = &mut session.joining
+        {
+            joining.snapshots.retain(|it| it.slot != Some(slot));
+            self.settle_joins(id, effects);
+        }
+    }
+
+    /// A direct message to one connection: behind the joins it waits for, if any.
+    pub(in crate::shard) fn deliver_direct(
+        &mut self,
+        id: ConnectionId,
+        frame: &Frame,
+        effects: &mut Effects,
+    ) -> bool {
+        let limit = self.config.limits.outbound_queue_bytes;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let waiting_bytes = connection.queued_bytes() + connection.held_bytes();
+        let Stage::Open(session) = &mut connection.stage else {
+            return false;
+        };
+        let joining = session.joining.as_mut();
+        let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
+            return self.deliver_to(id, frame, effects);
+        };
+        if waiting_bytes + frame.len() > limit {
+            self.slow.push(id);
+            return false;
+        }
+        joining.directs_bytes += frame.len();
+        joining.directs.push_back((joining.next, frame.clone()));
+        true
+    }
+}
+
+/// Drops the presence changes among frames that were held for a snapshot: a later one tells of
+/// them.
+fn retain_messages(frames: &mut Vec<u8>) {
+    let mut kept = Vec::new();
+    let mut rest = &frames[..];
+    while let Ok(Some((header, header_bytes))) = Header::decode(rest) {
+        let end = (header_bytes + header.payload_len as usize).min(rest.len());
+        let (frame, behind) = rest.split_at(end);
+        if !frame[header_bytes..].starts_with(br#"{"type":"presence""#) {
+            kept.extend_from_slice(frame);
+        }
+        rest = behind;
+    }
+    *frames = kept;
+}

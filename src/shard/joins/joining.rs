@@ -1,0 +1,217 @@
+//! What a connection keeps of its joins.
+//!
+//! Always true, see [`Connection::check_joins`]: numbers grow in the order of the requests; input
+//! is held while a join is parked; a snapshot that is queued is kept by the outbox alone.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::domain::peer::{ChannelKey, SharedChannel};
+use crate::shard::channels::ChannelSlot;
+use crate::shard::connections::{Connection, Held, Stage};
+use crate::shard::mesh_message::{Frame, Join};
+use crate::shard::outbox::{Outbox, Piece};
+use crate::shard::snapshot::Snapshot;
+
+/// Joins on their way, and what must not overtake them.
+#[derive(Debug, Default)]
+pub struct Joining {
+    /// The number of the next join.
+    pub(super) next: u64,
+    /// Joins whose `Joined` is awaited, in order.
+    pub(in crate::shard) asked: SmallVec<[Asked; 1]>,
+    /// Joins whose snapshots have not been written, in the order of the acks.
+    pub(super) snapshots: VecDeque<Awaited>,
+    /// Direct messages that wait, and the first join for which they do not.
+    pub(super) directs: VecDeque<(u64, Frame)>,
+    pub(super) directs_bytes: usize,
+    /// A `subscribe` that waits for the snapshot of the one before it.
+    pub(super) parked: Option<Box<Join>>,
+}
+
+/// See [`Joining::asked`].
+#[derive(Debug)]
+pub(in crate::shard) struct Asked {
+    pub channel: SharedChannel,
+    pub(super) number: u64,
+    /// Only the snapshot is asked for, again.
+    pub(super) is_again: bool,
+}
+
+/// See [`Joining::snapshots`].
+#[derive(Debug)]
+pub(super) struct Awaited {
+    pub channel: SharedChannel,
+    /// Where its members are, while the connection waits among them.
+    pub slot: Option<ChannelSlot>,
+    pub number: u64,
+    /// What the connection wants of the channel, beside presence.
+    pub sender_metadata: bool,
+    /// Absent: there was no room, or it is queued.
+    pub snapshot: Option<Snapshot>,
+    pub state: State,
+    /// Frames of the channel, in order, that follow the snapshot.
+    pub held: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The ack ends at that position of the outbox.
+    Acked { end: u32 },
+    /// The ack has been written; the snapshot may leave from then on.
+    Written { from_ms: u64 },
+    /// The snapshot is in the outbox, where it ends at that position.
+    Queued { end: u32 },
+}
+
+/// Whether an outbox has been written up to a position. Positions wrap; what waits is far less
+/// than half of all of them.
+pub(super) fn is_written(outbox: &Outbox, end: u32) -> bool {
+    outbox.position().wrapping_sub(end) < u32::MAX / 2
+}
+
+fn same(one: &ChannelKey, other: &ChannelKey) -> bool {
+    one.hash == other.hash && one.app == other.app && one.name == other.name
+}
+
+impl Joining {
+    /// Whether a `subscribe` to that channel must wait for the one before it.
+    pub(in crate::shard) fn must_park(&self, channel: &ChannelKey) -> bool {
+        self.is_asked(channel) || self.snapshots.iter().any(|it| same(&it.channel, channel))
+    }
+
+    /// Whether a join of that channel is on its way to its owner.
+    pub(in crate::shard) fn is_asked(&self, channel: &ChannelKey) -> bool {
+        self.asked.iter().any(|asked| same(&asked.channel, channel))
+    }
+
+    /// Notes a join that is sent to the owner now.
+    pub(in crate::shard) fn ask(&mut self, channel: SharedChannel) {
+        self.push_asked(channel, false);
+    }
+
+    pub(super) fn push_asked(&mut self, channel: SharedChannel, is_again: bool) {
+        let number = self.next;
+        self.next += 1;
+        self.asked.push(Asked {
+            channel,
+            number,
+            is_again,
+        });
+    }
+
+    /// Keeps a join until the one before it is over.
+    pub(in crate::shard) fn park(&mut self, join: Join) {
+        self.parked = Some(Box::new(join));
+    }
+
+    /// The owner has answered. Returns the join's number and whether only the snapshot was asked
+    /// for, or `None` if the answer is not wanted any more.
+    pub(super) fn answered(&mut self, channel: &ChannelKey) -> Option<(u64, bool)> {
+        let mut asked = self.asked.iter();
+        let at = asked.position(|asked| same(&asked.channel, channel))?;
+        let asked = self.asked.remove(at);
+        let mut waiting = self.snapshots.iter().filter(|it| it.slot.is_some());
+        let is_wanted = !asked.is_again || waiting.any(|it| same(&it.channel, channel));
+        is_wanted.then_some((asked.number, asked.is_again))
+    }
+
+    /// The first join that a direct message could have to wait for.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let waiting = self.snapshots.iter().filter(|it| it.slot.is_some());
+        let waiting = waiting.map(|it| it.number);
+        waiting.chain(self.asked.iter().map(|it| it.number)).min()
+    }
+
+    /// Bytes of deliveries that wait.
+    pub(in crate::shard) fn held_bytes(&self) -> usize {
+        let held = self.snapshots.iter().map(|it| it.held.len());
+        self.directs_bytes + held.sum::<usize>()
+    }
+
+    /// Bytes of snapshots that are kept; other connections may share them.
+    pub(in crate::shard) fn snapshot_bytes(&self) -> usize {
+        let kept = self.snapshots.iter().filter_map(|it| it.snapshot.as_ref());
+        kept.map(Snapshot::bytes).sum()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        let is_quiet = self.asked.is_empty() && self.snapshots.is_empty();
+        is_quiet && self.directs.is_empty() && self.parked.is_none()
+    }
+}
+
+impl Connection {
+    pub(super) fn joining_mut(&mut self) -> Option<&mut Joining> {
+        match &mut self.stage {
+            Stage::Open(session) => session.joining.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// Bytes of deliveries that wait for snapshots, outside the outbox.
+    #[must_use]
+    pub(in crate::shard) fn held_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Open(session) => session.joining.as_ref().map_or(0, |it| it.held_bytes()),
+            _ => 0,
+        }
+    }
+
+    /// Whether it is sent nothing of that channel before its snapshot.
+    pub(in crate::shard) fn awaits(&self, slot: ChannelSlot) -> bool {
+        let Stage::Open(session) = &self.stage else {
+            return false;
+        };
+        let mut snapshots = session.joining.iter().flat_map(|it| &it.snapshots);
+        snapshots.any(|it| it.slot == Some(slot))
+    }
+
+    /// Panics unless what is said of joins at the top of this file is true.
+    pub(in crate::shard) fn check_joins(&self, snapshot_bytes_max: usize) {
+        let Stage::Open(session) = &self.stage else {
+            return;
+        };
+        let Some(joining) = &session.joining else {
+            return;
+        };
+        assert!(!joining.is_over(), "nobody waits");
+        assert_eq!(joining.parked.is_some(), self.held.has(Held::JOINS));
+        assert!(joining.asked.is_sorted_by_key(|it| it.number));
+        assert!(joining.directs.iter().map(|it| it.0).is_sorted());
+        for it in &joining.snapshots {
+            let is_queued = matches!(it.state, State::Queued { .. });
+            assert!(!is_queued || it.slot.is_none() && it.snapshot.is_none());
+        }
+        let kept = joining.snapshots.iter().filter(|it| it.snapshot.is_some());
+        assert!(kept.count() <= 1 || joining.snapshot_bytes() <= snapshot_bytes_max);
+    }
+
+    /// Keeps frames of a channel for a member that waits for its snapshot. Returns `false` if the
+    /// connection has too much to take already.
+    pub(in crate::shard) fn hold(
+        &mut self,
+        slot: ChannelSlot,
+        frames: &[Piece<'_>],
+        limit: usize,
+    ) -> bool {
+        let waiting_bytes = self.queued_bytes() + self.held_bytes();
+        let Some(joining) = self.joining_mut() else {
+            return true;
+        };
+        let mut snapshots = joining.snapshots.iter_mut();
+        let Some(awaited) = snapshots.find(|it| it.slot == Some(slot)) else {
+            // The membership is being given up.
+            return true;
+        };
+        let count: usize = frames.iter().map(Piece::len).sum();
+        let fits = waiting_bytes + count <= limit;
+        if fits {
+            for frame in frames {
+                awaited.held.extend_from_slice(frame.bytes());
+            }
+        }
+        fits
+    }
+}
