@@ -7,7 +7,7 @@
 
 /// Thousandths in a token.
 pub const TOKEN_THOUSANDTHS: u32 = 1_000;
-const THOUSANDTHS: u64 = TOKEN_THOUSANDTHS as u64;
+const THOUSANDTHS: i64 = TOKEN_THOUSANDTHS as i64;
 
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,24 +20,40 @@ pub struct BucketLimits {
 
 impl BucketLimits {
     /// Thousandths of tokens in a full bucket. Fits: below 2^42.
-    fn capacity(self) -> u64 {
-        u64::from(self.burst.max(1)) * THOUSANDTHS
+    fn capacity(self) -> i64 {
+        i64::from(self.burst.max(1)) * THOUSANDTHS
+    }
+
+    /// Thousandths of tokens that come back in that time, as far as they can be counted.
+    fn refill(self, elapsed_ms: u64) -> i64 {
+        let refilled = elapsed_ms.saturating_mul(u64::from(self.rate_per_sec));
+        i64::try_from(refilled).unwrap_or(i64::MAX)
     }
 }
 
 /// A bucket. A new one is full.
 ///
-/// Invariant: `spent` is what is missing from a full bucket at `as_of_ms`.
+/// Invariant: `spent` is what is missing from a full bucket at `as_of_ms`, or below zero what was
+/// carried over on top of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
     /// Thousandths of tokens.
-    spent: u64,
+    spent: i64,
     as_of_ms: u64,
 }
 
 const _: () = assert!(size_of::<TokenBucket>() <= 16);
 
 impl TokenBucket {
+    /// A full bucket at that time.
+    #[must_use]
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            spent: 0,
+            as_of_ms: now_ms,
+        }
+    }
+
     /// Takes a token, if there is one at `now_ms`. A time before an earlier one counts as that.
     #[inline]
     #[must_use]
@@ -57,12 +73,37 @@ impl TokenBucket {
         if limits.rate_per_sec == 0 {
             return true;
         }
-        self.spent = self.spent_at(now_ms, *limits);
-        self.as_of_ms = self.as_of_ms.max(now_ms);
-        let thousandths = u64::from(thousandths);
+        self.touch(now_ms, limits);
+        let thousandths = i64::from(thousandths);
         let taken = self.spent + thousandths <= limits.capacity();
         self.spent += if taken { thousandths } else { 0 };
         taken
+    }
+
+    /// Counts what has come back until now: nothing before that time is carried over.
+    pub fn touch(&mut self, now_ms: u64, limits: &BucketLimits) {
+        self.spent = self.spent_at(now_ms, *limits);
+        self.as_of_ms = self.as_of_ms.max(now_ms);
+    }
+
+    /// Whether the last token was asked for before that time.
+    #[inline]
+    #[must_use]
+    pub fn is_older_than(&self, mono_ms: u64) -> bool {
+        self.as_of_ms < mono_ms
+    }
+
+    /// Lets the tokens of up to `late_ms` come back on top of a full bucket: whoever kept the rate
+    /// while nobody looked arrives all at once. Over any time, no more is allowed than a full
+    /// bucket and what comes back in that time.
+    pub fn carry_over(&mut self, now_ms: u64, limits: &BucketLimits, late_ms: u64) {
+        let elapsed_ms = now_ms.saturating_sub(self.as_of_ms);
+        let spent = self.spent.min(limits.capacity());
+        let lowest = spent
+            .min(0)
+            .saturating_sub(limits.refill(late_ms.min(elapsed_ms)));
+        self.spent = spent.saturating_sub(limits.refill(elapsed_ms)).max(lowest);
+        self.as_of_ms = self.as_of_ms.max(now_ms);
     }
 
     /// Milliseconds after `now_ms` at which there will be a token; 0 if there is one.
@@ -72,7 +113,10 @@ impl TokenBucket {
             return 0;
         }
         let wanted = self.spent_at(now_ms, *limits) + THOUSANDTHS;
-        let missing = wanted.saturating_sub(limits.capacity());
+        let missing = wanted
+            .saturating_sub(limits.capacity())
+            .max(0)
+            .unsigned_abs();
         let behind_ms = self.as_of_ms.saturating_sub(now_ms);
         match missing {
             0 => 0,
@@ -83,14 +127,17 @@ impl TokenBucket {
     /// Whether nothing is missing at `now_ms`: such a bucket is as good as a new one.
     #[must_use]
     pub fn is_full(&self, now_ms: u64, limits: &BucketLimits) -> bool {
-        self.spent_at(now_ms, *limits) == 0
+        self.spent_at(now_ms, *limits) <= 0
     }
 
-    fn spent_at(&self, now_ms: u64, limits: BucketLimits) -> u64 {
+    #[inline]
+    fn spent_at(&self, now_ms: u64, limits: BucketLimits) -> i64 {
         let elapsed_ms = now_ms.saturating_sub(self.as_of_ms);
-        let refilled = elapsed_ms.saturating_mul(u64::from(limits.rate_per_sec));
         // More can be missing than there is room for when the burst has become smaller.
-        self.spent.min(limits.capacity()).saturating_sub(refilled)
+        let spent = self.spent.min(limits.capacity());
+        spent
+            .saturating_sub(limits.refill(elapsed_ms))
+            .max(spent.min(0))
     }
 }
 
@@ -146,6 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_looked_at_is_carried_over_once() {
+        let limits = limits(100, 200);
+        let mut bucket = TokenBucket::default();
+        assert_eq!(taken(&mut bucket, limits, &[1_000; 300]), 200);
+        // Five seconds in which 500 came and nobody looked.
+        bucket.carry_over(6_000, &limits, 5_000);
+        assert_eq!(bucket.retry_after_ms(6_000, &limits), 0);
+        assert_eq!(taken(&mut bucket, limits, &[6_000; 900]), 500);
+        bucket.carry_over(6_000, &limits, 5_000);
+        assert_eq!(taken(&mut bucket, limits, &[6_000; 900]), 0);
+        // An hour of silence, of which the last second was not looked at.
+        bucket.carry_over(3_600_000, &limits, 1_000);
+        assert!(bucket.is_full(3_600_000, &limits) && !bucket.is_older_than(3_600_000));
+        assert_eq!(taken(&mut bucket, limits, &[3_600_000; 900]), 300);
+        // What was carried over does not grow by waiting.
+        bucket.carry_over(3_610_000, &limits, 1_000);
+        assert_eq!(taken(&mut bucket, limits, &[3_700_000; 900]), 300);
+    }
+
+    #[test]
     fn nothing_drifts() {
         // A rate that does not divide a second's milliseconds; a burst that never fills up.
         let limits = limits(3, 2);
@@ -188,6 +255,9 @@ mod tests {
         let mut bucket = TokenBucket::default();
         assert_eq!(taken(&mut bucket, limits, &[0, u64::MAX, 0]), 3);
         assert_eq!(bucket.retry_after_ms(0, &limits), 0);
+        bucket.carry_over(u64::MAX, &limits, u64::MAX);
+        bucket.carry_over(0, &limits, u64::MAX);
+        assert_eq!(taken(&mut bucket, limits, &[0, u64::MAX, 0]), 3);
     }
 
     proptest! {

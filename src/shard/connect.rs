@@ -340,7 +340,7 @@ impl Shard {
             peer: peer.clone(),
             grant,
             decoder: Decoder::server(),
-            bucket: TokenBucket::default(),
+            bucket: TokenBucket::new(now.mono_ms),
             memberships: smallvec::SmallVec::new(),
             joining: None,
             drain_ms: None,

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::domain::peer::SharedPeer;
 use crate::domain::rights::Key;
-use crate::domain::token_bucket::TokenBucket;
+use crate::domain::token_bucket::{BucketLimits, TokenBucket};
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::label::{EndedBy, Route};
 use crate::proto::actions::{Action, Actions};
@@ -25,6 +25,7 @@ use crate::shard::input_buffer::InputBuffer;
 use crate::shard::joins::Joining;
 use crate::shard::outbox::{Finish, Outbox};
 use crate::shard::rest::refusal::Refusal;
+use crate::shard::state::ShardLimits;
 
 /// One connection, from accept to the end of its socket.
 #[derive(Debug)]
@@ -300,6 +301,13 @@ impl Connection {
 }
 
 impl Session {
+    /// How many messages it may send: its app's limit, or the server's.
+    #[inline]
+    #[must_use]
+    pub fn message_rate(&self, limits: &ShardLimits) -> BucketLimits {
+        self.key.app.message_limits.unwrap_or(limits.message_rate)
+    }
+
     /// Whether key and token together allow that action.
     #[must_use]
     pub fn may(&self, action: Action) -> bool {

@@ -97,13 +97,27 @@ impl Connection {
     }
 }
 
+/// The last time in which the server did not look at its connections, on the monotonic clock.
+/// What they sent in it, at the rate that they may, comes at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct Stalled {
+    /// When it ended.
+    pub until_ms: u64,
+    /// How long it took.
+    pub late_ms: u64,
+}
+
 impl Shard {
     /// The server itself was late by that many milliseconds, for whatever reason: it did not
     /// look at its connections. No peer is measured by that time. Read what has come before
     /// [`Input::Time`](crate::shard::input::Input::Time) is told all the same: bytes that wait
     /// in a socket have come.
-    pub fn forgive(&mut self, late_ms: u64) {
+    pub fn forgive(&mut self, late_ms: u64, now: Now) {
         self.forgiven_ms += late_ms;
+        self.stalled = Stalled {
+            until_ms: now.mono_ms,
+            late_ms,
+        };
     }
 
     /// Whatever peers had sent by that time, in milliseconds on the monotonic clock, has been

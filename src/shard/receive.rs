@@ -61,6 +61,11 @@ impl Shard {
     ) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.held.remove(Held::RESUMING);
+            if let Stage::Open(session) = &mut connection.stage {
+                // What came while nobody read comes at once now.
+                let rate = session.message_rate(&self.config.limits);
+                session.bucket.carry_over(now.mono_ms, &rate, u64::MAX);
+            }
             if !connection.held.any()
                 && let Some(code) = connection.leaves_with.take()
             {
@@ -180,6 +185,7 @@ impl Shard {
             // Who sends a message in pieces is held back behind it.
             Item::Text(Cow::Borrowed(text)) if self.must_wait(id, text) => {
                 unread(bytes);
+                self.begin_wait(id, now);
                 return Some(0);
             }
             Item::Text(text) => self.message(id, &text, now, effects),
@@ -228,6 +234,14 @@ impl Shard {
         }
     }
 
+    /// A connection waits from now on with what it has sent.
+    fn begin_wait(&mut self, id: ConnectionId, now: Now) {
+        if let Some(session) = self.connections.session_mut(id) {
+            let rate = session.message_rate(&self.config.limits);
+            session.bucket.touch(now.mono_ms, &rate);
+        }
+    }
+
     /// Counts something against the connection's message rate, in thousandths of a token. Returns
     /// whether that was allowed; the connection is closed if not.
     pub(in crate::shard) fn take_tokens(
@@ -237,13 +251,15 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) -> bool {
-        let rate = &self.config.limits.message_rate;
         let Some(session) = self.connections.session_mut(id) else {
             return false;
         };
-        let rate = session.key.app.message_limits.as_ref().unwrap_or(rate);
+        let rate = session.message_rate(&self.config.limits);
         let bucket = &mut session.bucket;
-        let is_allowed = bucket.try_take_thousandths(now.mono_ms, rate, thousandths);
+        if bucket.is_older_than(self.stalled.until_ms) {
+            bucket.carry_over(now.mono_ms, &rate, self.stalled.late_ms);
+        }
+        let is_allowed = bucket.try_take_thousandths(now.mono_ms, &rate, thousandths);
         if !is_allowed {
             self.metrics.counters.dropped.add(Dropped::MessageRate);
             let code = CloseCode::MESSAGE_RATE;

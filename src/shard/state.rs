@@ -26,6 +26,7 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::shard::back_pressure::BackPressure;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connection, Connections, Held, Stage};
+use crate::shard::deadlines::Stalled;
 use crate::shard::direct::PendingSend;
 use crate::shard::effect::Effects;
 use crate::shard::http_date::HttpDate;
@@ -153,6 +154,7 @@ pub struct Shard {
     pub(in crate::shard) metrics: Box<ShardMetrics>,
     /// See [`forgive`](Self::forgive).
     pub(in crate::shard) forgiven_ms: u64,
+    pub(in crate::shard) stalled: Stalled,
     /// See [`judge_until`](Self::judge_until).
     pub(in crate::shard) heard_ms: u64,
     /// See [`stamp`](Self::stamp).
@@ -224,6 +226,7 @@ impl Shard {
             to_rearm: 0,
             metrics: Box::default(),
             forgiven_ms: 0,
+            stalled: Stalled::default(),
             heard_ms: u64::MAX,
             stamp_ns: 0,
             portions: Portions::default(),

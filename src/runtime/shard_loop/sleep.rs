@@ -30,7 +30,7 @@ impl ShardLoop {
     pub(super) fn forgive_lateness(&mut self, now: Now) {
         let late_ms = now.mono_ms.saturating_sub(self.due_ms);
         if late_ms >= LATE_MS {
-            self.shard.forgive(late_ms);
+            self.shard.forgive(late_ms, now);
             if let Some(times) = STOOD_STILL.pass(now.mono_ms) {
                 let shard = self.shard.number();
                 tracing::warn!(

@@ -316,7 +316,8 @@ fn no_peer_is_measured_by_time_in_which_the_server_was_late() {
     cluster.send(half, b"GET /healthz HT");
     let expiring = cluster.connect(0, &token("ann", 60, "{}")).0;
     cluster.wait(4_000);
-    cluster.shards[0].forgive(200_000);
+    let now = cluster.now;
+    cluster.shards[0].forgive(200_000, now);
     cluster.wait(200_900);
     assert!(cluster.is_open(half) && !cluster.has_received(client));
     // A token expires when it does.
@@ -355,4 +356,57 @@ fn no_time_counts_while_the_server_holds_input_back() {
     assert!(held.iter().all(|client| !cluster.has_received(*client)));
     cluster.wait(200);
     assert!(held.iter().all(|client| cluster.take(*client) == [0x89, 0]));
+}
+
+#[test]
+fn a_rate_that_was_kept_while_nobody_read_is_no_rate_that_is_exceeded() {
+    let pings = |count: usize| frames(&vec![r#"{"type":"ping"}"#; count]);
+    // The server stood still for five seconds: 100 a second came meanwhile.
+    let mut cluster = Cluster::with(2, rights(app()), |config| {
+        config.limits.message_rate = BucketLimits {
+            rate_per_sec: 100,
+            burst: 200,
+        };
+    });
+    let (client, _) = cluster.connect(0, KEY);
+    cluster.send(client, &pings(200));
+    cluster.wait(5_000);
+    let now = cluster.now;
+    cluster.shards[0].forgive(5_000, now);
+    cluster.send(client, &pings(500));
+    assert!(cluster.is_open(client));
+    cluster.take(client);
+    cluster.send(client, &pings(1));
+    assert_eq!(cluster.messages(client), ["close 4011"]);
+
+    // Five seconds in which a publisher was held back for others.
+    let over_limit = |over_limit| Input::Link {
+        to: crate::ids::ShardId(1),
+        over_limit,
+    };
+    let clients: Vec<Client> = (0..8).map(|_| cluster.connect(0, KEY).0).collect();
+    cluster.input(0, over_limit(true));
+    for (at, client) in clients.iter().enumerate() {
+        let publish = format!(r#"{{"type":"publish","channel":"ch{at}","data":1}}"#);
+        cluster.feed(*client, &frames(&[&publish]));
+    }
+    let is_held = |cluster: &Cluster, id| !cluster.shards[0].wants_input(id);
+    let held: Vec<Client> = clients
+        .into_iter()
+        .filter(|it| is_held(&cluster, it.id))
+        .collect();
+    assert!(!held.is_empty());
+    for client in &held {
+        cluster.feed(*client, &pings(650));
+    }
+    cluster.wait(5_000);
+    cluster.input(0, over_limit(false));
+    cluster.run();
+    for client in &held {
+        assert!(cluster.is_open(*client));
+        cluster.take(*client);
+        cluster.send(*client, &pings(200));
+        let messages = cluster.messages(*client);
+        assert_eq!(messages.last().map(String::as_str), Some("close 4011"));
+    }
 }

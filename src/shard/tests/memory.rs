@@ -26,7 +26,10 @@ fn publish_unread(cluster: &mut Cluster, by: Client, channel: &str, count: usize
 
 #[test]
 fn the_worst_consumers_go_first_and_the_healthy_never() {
-    let mut cluster = cluster(1);
+    // More than the publisher may have waiting before it is held back.
+    let mut cluster = Cluster::with(1, rights(app()), |config| {
+        config.limits.outbound_queue_bytes = 4 << 20;
+    });
     let publisher = peer(&mut cluster, 0, "publisher");
     let [worst, bad, healthy] = ["worst", "bad", "healthy"].map(|id| peer(&mut cluster, 0, id));
     for (client, channels) in [(worst, &["a", "b"][..]), (bad, &["b"]), (healthy, &["c"])] {
