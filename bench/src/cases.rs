@@ -245,6 +245,27 @@ mod tests {
         );
     }
 
+    /// So would one that stops after some rounds.
+    #[test]
+    fn every_round_of_a_fan_out_writes_as_much() {
+        let mut fixture = Fixture::new();
+        let publisher = fixture.connect();
+        for _ in 0..1_000 {
+            let subscriber = fixture.connect();
+            fixture.subscribe(subscriber, "room-1");
+        }
+        let frames = text_frame(&publish_json("room-1", USUAL_BYTES)).repeat(16);
+        let mut written = Vec::new();
+        for _ in 0..20 {
+            let before = fixture.written_bytes;
+            fixture.receive(publisher, &mut frames.clone());
+            fixture.end_turn();
+            written.push(fixture.written_bytes - before);
+        }
+        assert!(written[0] > 1_000 * 16 * USUAL_BYTES, "{written:?}");
+        assert!(written.iter().all(|it| *it == written[0]), "{written:?}");
+    }
+
     #[test]
     fn every_case_can_be_performed_again() {
         for case in CASES {
