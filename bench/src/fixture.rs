@@ -41,6 +41,8 @@ pub struct Fixture {
     effects: Effects,
     now: Now,
     slots_used: u32,
+    /// Connections that are being flushed; empty between turns.
+    dirty: Vec<ConnectionId>,
     /// Bytes that were handed to sockets.
     pub written_bytes: usize,
 }
@@ -229,6 +231,7 @@ impl Fixture {
             effects: Effects::new(1),
             now,
             slots_used: 0,
+            dirty: Vec::new(),
             written_bytes: 0,
         }
     }
@@ -272,13 +275,14 @@ impl Fixture {
     /// Ends the turn: everything pending is written, and what is to be closed is closed.
     pub fn end_turn(&mut self) {
         self.handle(Input::EndOfTurn);
-        let mut dirty = std::mem::take(&mut self.effects.dirty);
-        for at in 0..3 {
-            let list = dirty.by_urgency().nth(at);
-            for connection in list.map(std::mem::take).unwrap_or_default() {
-                self.flush(connection);
-            }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for list in self.effects.dirty.by_urgency() {
+            dirty.append(list);
         }
+        for connection in dirty.drain(..) {
+            self.flush(connection);
+        }
+        self.dirty = dirty;
         let turn = self.shard.turn();
         self.shard.offered(turn, &mut self.effects);
         self.effects.readable.clear();

@@ -324,14 +324,16 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        connection.dirty = None;
+        connection.outbox.begin_turn(self.pressure.turn);
+        if cfg!(debug_assertions) {
+            connection.outbox.check();
+        }
         if connection.borrows.is_some() && !connection.outbox.is_empty() {
             self.settle_borrowed(id, effects);
-        }
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.dirty = None;
-            connection.outbox.begin_turn(self.pressure.turn);
-            if cfg!(debug_assertions) {
-                connection.outbox.check();
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.dirty = None;
+                connection.outbox.begin_turn(self.pressure.turn);
             }
         }
     }
@@ -440,7 +442,14 @@ impl Shard {
     }
 
     /// Brings everything that the present input has set going to its end on this shard.
+    #[inline]
     pub(in crate::shard) fn settle(&mut self, now: Now, effects: &mut Effects) {
+        if !self.loopback.is_empty() || !self.slow.is_empty() {
+            self.settle_all(now, effects);
+        }
+    }
+
+    fn settle_all(&mut self, now: Now, effects: &mut Effects) {
         loop {
             if let Some(message) = self.loopback.pop_front() {
                 self.mesh(self.config.shard, message, now, effects);
