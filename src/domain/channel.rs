@@ -15,7 +15,6 @@
 //! whose membership has its number. This file does not know how anything is sent.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -25,7 +24,7 @@ use crate::domain::presence::{Changes, Told};
 use crate::domain::roster::{Interest, Removed, Roster};
 use crate::ids::{ConnectionRef, ShardId};
 use crate::proto::wire::presence::PresenceEntry;
-use crate::proto::wire::snapshot::Rendering;
+use crate::proto::wire::snapshot::{Remembered, Rendering};
 use crate::proto::wire::string::JsonStr;
 
 /// How often changes are announced.
@@ -135,7 +134,7 @@ pub struct Channel {
     /// When something was announced last, on the monotonic clock.
     announced_ms: u64,
     /// The roster as it was announced last, while somebody is being sent it.
-    rendering: Weak<Rendering>,
+    rendering: Option<Remembered>,
     hasher: RandomState,
 }
 
@@ -155,7 +154,7 @@ impl Channel {
             waiting: VecDeque::new(),
             next_token: 0,
             announced_ms: 0,
-            rendering: Weak::new(),
+            rendering: None,
             hasher,
         }
     }
@@ -237,7 +236,7 @@ impl Channel {
         let is_first = self.roster.insert(&joiner.peer, joiner.connection) == Some(true);
         if is_first && self.changes().join(&joiner.peer) {
             // The peer's place in the rendering went with its leave.
-            self.rendering = Weak::new();
+            self.rendering = None;
         }
         let number = self.joiners_end();
         let id = joiner.peer.id.as_str();
@@ -279,7 +278,7 @@ impl Channel {
             self.changes().leave(peer);
         } else {
             // Another connection may decide from now on what others see.
-            self.rendering = Weak::new();
+            self.rendering = None;
         }
     }
 
@@ -291,7 +290,7 @@ impl Channel {
         let changes = self.changes.take().filter(|changes| !changes.is_empty());
         if changes.is_some() {
             self.announced_ms = now_ms;
-            self.rendering = Weak::new();
+            self.rendering = None;
         }
         let homes = self.homes.iter();
         let homes: SmallVec<[ShardId; 4]> = homes
@@ -359,19 +358,16 @@ impl Channel {
 
     /// The roster as it was announced last, and the place of a peer in it, which is not to be
     /// told of itself.
-    pub fn snapshot(
-        &mut self,
-        channel: &ChannelKey,
-        own_id: &str,
-    ) -> (Arc<Rendering>, Option<u32>) {
-        let rendering = match self.rendering.upgrade() {
+    pub fn snapshot(&mut self, channel: &ChannelKey, own_id: &str) -> (Rendering, Option<u32>) {
+        let remembered = self.rendering.as_ref();
+        let rendering = match remembered.and_then(Remembered::recall) {
             Some(rendering) => rendering,
             None => self.render(channel),
         };
         (rendering, self.roster.place(own_id))
     }
 
-    fn render(&mut self, channel: &ChannelKey) -> Arc<Rendering> {
+    fn render(&mut self, channel: &ChannelKey) -> Rendering {
         let changes = self.changes.as_ref();
         let is_news = |id: &str| changes.is_some_and(|changes| changes.has_joined(id));
         let mut peers = self.roster.list(is_news);
@@ -381,8 +377,8 @@ impl Channel {
             metadata: peer.metadata.as_deref().map(str::as_bytes),
         });
         let channel = JsonStr::from_escaped(channel.name.json());
-        let rendering = Arc::new(Rendering::new(channel, entries));
-        self.rendering = Arc::downgrade(&rendering);
+        let rendering = Rendering::new(channel, entries);
+        self.rendering = Some(rendering.remembered());
         rendering
     }
 

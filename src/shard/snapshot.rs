@@ -1,7 +1,5 @@
 //! The frames that tell one connection who is in a channel: ranges of what all who join share.
 
-use std::sync::Arc;
-
 use crate::proto::wire::snapshot::{Payload, Rendering};
 use crate::shard::encode;
 use crate::shard::outbox::{BufferPool, Class, Outbox, Piece};
@@ -9,7 +7,7 @@ use crate::shard::outbox::{BufferPool, Class, Outbox, Piece};
 /// See the top of this file.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    rendering: Arc<Rendering>,
+    rendering: Rendering,
     /// The place of the connection's own peer.
     own: Option<u32>,
     bytes: u32,
@@ -18,7 +16,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// What is rendered, without the peer at a place.
     #[must_use]
-    pub fn new((rendering, own): (Arc<Rendering>, Option<u32>)) -> Self {
+    pub fn new((rendering, own): (Rendering, Option<u32>)) -> Self {
         let payloads = rendering.payloads(own);
         let frames = payloads.map(|payload| encode::text_frame_len(payload.len()));
         let bytes = frames.sum::<usize>() as u32;

@@ -6,7 +6,7 @@
 //! later entries.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use smallvec::{SmallVec, smallvec};
 
@@ -18,12 +18,26 @@ use crate::limits::SERVER_FRAME_BYTES_MAX;
 const TAIL: &[u8] = br#"],"left":[]}"#;
 
 /// The entries of a channel. See the top of this file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rendering {
-    /// What stands before the entries.
-    head: Box<[u8]>,
+    layout: Arc<Layout>,
     /// Each behind a comma.
     entries: Arc<[u8]>,
+}
+
+/// A rendering that can be had again as long as somebody keeps its entries: a queue does that
+/// waits to be written, whoever made it.
+#[derive(Debug)]
+pub struct Remembered {
+    layout: Arc<Layout>,
+    entries: Weak<[u8]>,
+}
+
+/// How payloads are made of the entries.
+#[derive(Debug)]
+struct Layout {
+    /// What stands before the entries.
+    head: Box<[u8]>,
     /// Where each entry begins, and where the last one ends.
     starts: Box<[u32]>,
     /// The first entry of each payload.
@@ -77,11 +91,23 @@ impl Rendering {
             write_entry(&entry, metadata_room.is_some(), &mut bytes);
         }
         starts.push(bytes.len() as u32);
-        Self {
+        let layout = Layout {
             head: head.into(),
-            entries: bytes.into(),
             payloads: split(&starts, room),
             starts: starts.into(),
+        };
+        Self {
+            layout: layout.into(),
+            entries: bytes.into(),
+        }
+    }
+
+    /// Remembers it without keeping its entries.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        Remembered {
+            layout: self.layout.clone(),
+            entries: Arc::downgrade(&self.entries),
         }
     }
 
@@ -93,14 +119,18 @@ impl Rendering {
 
     /// The messages for who joins: at least one. Leaves one entry out, its own.
     pub fn payloads(&self, own: Option<u32>) -> impl Iterator<Item = Payload<'_>> {
-        let all = self.payloads.iter().enumerate();
-        all.filter_map(move |(at, first)| {
-            let last = (self.starts.len() - 1) as u32;
-            let end = self.payloads.get(at + 1).copied().unwrap_or(last);
+        let Layout {
+            head,
+            starts,
+            payloads,
+        } = &*self.layout;
+        payloads.iter().enumerate().filter_map(move |(at, first)| {
+            let last = (starts.len() - 1) as u32;
+            let end = payloads.get(at + 1).copied().unwrap_or(last);
             let ranges = self.ranges(*first..end, own);
             let is_empty = ranges.iter().all(Range::is_empty);
             (at == 0 || !is_empty).then_some(Payload {
-                head: &self.head,
+                head,
                 ranges,
                 tail: TAIL,
             })
@@ -109,7 +139,7 @@ impl Rendering {
 
     /// These entries without one.
     fn ranges(&self, entries: Range<u32>, own: Option<u32>) -> [Range<usize>; 2] {
-        let start = |entry: u32| self.starts[entry as usize] as usize;
+        let start = |entry: u32| self.layout.starts[entry as usize] as usize;
         let own = own.filter(|own| entries.contains(own));
         let (left_out, behind) = own.map_or((entries.end, entries.end), |own| (own, own + 1));
         let mut before = start(entries.start)..start(left_out);
@@ -121,6 +151,17 @@ impl Rendering {
         };
         first.start = (first.start + 1).min(first.end);
         [before, behind]
+    }
+}
+
+impl Remembered {
+    /// The rendering, if anybody keeps its entries.
+    #[must_use]
+    pub fn recall(&self) -> Option<Rendering> {
+        Some(Rendering {
+            entries: self.entries.upgrade()?,
+            layout: self.layout.clone(),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Joins side by side, and changes told at intervals.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::domain::channel::Pace;
 use crate::shard::tuning::Tuning;
@@ -368,4 +370,28 @@ fn a_snapshot_shows_what_was_announced_and_changes_follow() {
     for shard in &cluster.shards {
         shard.check_invariants();
     }
+}
+
+#[test]
+fn one_roster_is_kept_for_all_whose_queues_have_it() {
+    let mut cluster = Cluster::new(1, rights(app()));
+    let metadata = format!(r#"{{"x":"{}"}}"#, "m".repeat(3_000));
+    for number in 0..20 {
+        let token = token(&format!("member-{number}"), 60, &metadata);
+        let (member, _) = cluster.connect(0, &token);
+        cluster.message(member, r#"{"type":"subscribe","channel":"room"}"#);
+    }
+    // Tabs of one peer, of which nobody else is told.
+    let tabs: Vec<_> = (0..30).map(|_| peer(&mut cluster, 0, "tabs")).collect();
+    for tab in tabs {
+        cluster.deafen(tab);
+        // Without an answer that the roster would wait for.
+        cluster.message(tab, r#"{"type":"subscribe","channel":"room"}"#);
+    }
+    let connections = cluster.shards[0].connections.iter();
+    let frames: Vec<_> = connections.flat_map(|it| it.outbox.shared()).collect();
+    assert!(frames.len() >= 29, "{} snapshots are shared", frames.len());
+    let distinct: BTreeSet<_> = frames.iter().map(|it| it.as_ptr()).collect();
+    // The first tab is one whom all others are told of.
+    assert!(distinct.len() <= 2, "{} rosters are kept", distinct.len());
 }
