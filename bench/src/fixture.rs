@@ -284,7 +284,7 @@ impl Fixture {
         }
         self.dirty = dirty;
         let turn = self.shard.turn();
-        self.shard.offered(turn, &mut self.effects);
+        self.shard.offered(turn, self.now, &mut self.effects);
         self.effects.readable.clear();
         self.effects.ended.clear();
         self.effects.fan_outs.clear();

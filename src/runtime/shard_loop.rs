@@ -366,7 +366,7 @@ impl ShardLoop {
             }
         }
         self.end_fan_outs();
-        self.end_offer();
+        self.end_offer(now);
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id, now);
         }

@@ -4,19 +4,22 @@
 //! although all of them read. So whoever publishes to a channel, or sends to a connection, that
 //! has not been offered so much yet is held back until all that was put into queues up to now
 //! has been offered to its sockets once. What a socket then does not take is the consumer's
-//! own fault. Other shards are told to hold back what feeds this one.
+//! own fault. Other shards are told to hold back what feeds this one. A message that cannot wait
+//! in its publisher's input, because it came in pieces or as a request, is put off.
 //!
 //! Always true: at the end of a turn nobody has more than the limit queued, see
 //! [`check_queued`](Shard::check_queued).
 
 use std::collections::VecDeque;
 
-use crate::ids::ConnectionId;
+use crate::domain::time::Now;
+use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
 use crate::shard::channels::{ChannelSlot, channel_hash};
 use crate::shard::connections::{Connection, Held, Stage, owner_shard};
 use crate::shard::effect::Effects;
+use crate::shard::mesh_message::{MeshMessage, Send};
 use crate::shard::state::Shard;
 
 /// A turn of a shard, wrapping.
@@ -68,6 +71,15 @@ impl Unoffered {
     }
 }
 
+/// What waits for an offer.
+#[derive(Debug)]
+enum Waiting {
+    /// A connection's input.
+    Input(ConnectionId),
+    /// What a connection of this shard has asked for: it is held back meanwhile.
+    Message(MeshMessage),
+}
+
 /// What a shard has not offered yet, and who waits for that.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct BackPressure {
@@ -85,8 +97,8 @@ pub(in crate::shard) struct BackPressure {
     turn_bytes: usize,
     /// Somebody's doing since `watch_links` has led to too much.
     fed: bool,
-    /// Who waits until its turn has been offered.
-    waiting: VecDeque<(Turn, ConnectionId)>,
+    /// What waits until its turn has been offered.
+    waiting: VecDeque<(Turn, Waiting)>,
     /// Who waits for the next turn.
     next_turn: Vec<ConnectionId>,
 }
@@ -172,11 +184,14 @@ impl Shard {
     /// Whether a message is a publication that has to wait. It is not used then.
     #[inline]
     pub(in crate::shard) fn must_wait(&mut self, id: ConnectionId, text: &str) -> bool {
+        self.is_pressed() && self.hold_publication(id, text)
+    }
+
+    /// Whether anything at all has to wait.
+    #[inline]
+    fn is_pressed(&self) -> bool {
         let is_tight = self.pressure.is_open(self.pressure.tight);
-        if !is_tight && self.pressure.turn_bytes <= self.turn_bytes_max() {
-            return false;
-        }
-        self.hold_publication(id, text)
+        is_tight || self.pressure.turn_bytes > self.turn_bytes_max()
     }
 
     #[cold]
@@ -221,7 +236,80 @@ impl Shard {
         {
             connection.held.add(Held::FAN_OUT);
             let turn = self.pressure.turn;
-            self.pressure.waiting.push_back((turn, id));
+            let input = Waiting::Input(id);
+            self.pressure.waiting.push_back((turn, input));
+        }
+    }
+
+    /// Whether a publication to a channel of this shard's has to be put off.
+    #[inline]
+    pub(in crate::shard) fn is_to_be_put_off(&self, slot: ChannelSlot) -> bool {
+        self.is_pressed() && self.has_much_to_offer(slot, self.unoffered_max())
+    }
+
+    #[cold]
+    fn has_much_to_offer(&self, slot: ChannelSlot, unoffered_max: usize) -> bool {
+        let channel = self.channels.get(slot);
+        let offered = self.pressure.offered;
+        channel.is_some_and(|it| it.unoffered.bytes(offered) > unoffered_max)
+            || self.pressure.turn_bytes > self.turn_bytes_max()
+    }
+
+    /// The same for a direct message, at the owner of its receiver.
+    #[inline]
+    pub(in crate::shard) fn is_send_to_be_put_off(&self, send: &Send) -> bool {
+        send.sender.shard == self.id()
+            && self.is_pressed()
+            && self.has_much_to_hear(send, self.unoffered_max())
+    }
+
+    #[cold]
+    fn has_much_to_hear(&self, send: &Send, unoffered_max: usize) -> bool {
+        let connections = self.peers.connections(send.app, &send.to).iter();
+        let mut here = connections.filter(|it| it.shard == self.id());
+        here.any(|to| {
+            let connection = self.connections.get(to.connection);
+            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
+        })
+    }
+
+    /// Puts off what a connection of this shard has asked for, and holds its input back.
+    #[cold]
+    pub(in crate::shard) fn put_off(&mut self, message: MeshMessage) {
+        if let Some(id) = sender_of(&message, self.id())
+            && let Some(connection) = self.connections.get_mut(id)
+            && let Stage::Open(_) = connection.stage
+        {
+            connection.held.add(Held::FAN_OUT);
+        }
+        let turn = self.pressure.turn;
+        let message = Waiting::Message(message);
+        self.pressure.waiting.push_back((turn, message));
+    }
+
+    /// Sends what was put off on its way, unless what went before it has to be offered first:
+    /// half as much as for what comes later, which can therefore not keep it from its turn.
+    fn send_what_was_put_off(&mut self, message: MeshMessage, now: Now, effects: &mut Effects) {
+        let unoffered_max = self.unoffered_max() / 2;
+        let waits = self.is_pressed()
+            && match &message {
+                MeshMessage::Publish(publish) => {
+                    let slot = self.channels.find_key(&publish.channel);
+                    slot.is_some_and(|slot| self.has_much_to_offer(slot, unoffered_max))
+                }
+                MeshMessage::Send(send) => self.has_much_to_hear(send, unoffered_max),
+                _ => false,
+            };
+        if waits {
+            return self.put_off(message);
+        }
+        self.pressure.watch();
+        let sender = sender_of(&message, self.id());
+        self.loop_back(message);
+        self.settle(now, effects);
+        if let Some(id) = sender {
+            self.release_input(id, Held::FAN_OUT);
+            self.hold_if_pressed(id);
         }
     }
 
@@ -255,15 +343,18 @@ impl Shard {
 
     /// Every connection that something was queued to in turns before that one has been offered
     /// it: its socket has taken it, or has no room.
-    pub fn offered(&mut self, turn: u32, effects: &mut Effects) {
+    pub fn offered(&mut self, turn: u32, now: Now, effects: &mut Effects) {
         self.pressure.offered = turn;
         if self.pressure.overfed.is_some() && !self.pressure.is_overfed() {
             self.pressure.overfed = None;
             self.tell_throttle(effects);
         }
-        let is_over = |(since, _): &mut (Turn, ConnectionId)| is_before(*since, turn);
-        while let Some((_, id)) = self.pressure.waiting.pop_front_if(is_over) {
-            self.release_input(id, Held::FAN_OUT);
+        let is_over = |(since, _): &mut (Turn, Waiting)| is_before(*since, turn);
+        while let Some((_, waiting)) = self.pressure.waiting.pop_front_if(is_over) {
+            match waiting {
+                Waiting::Input(id) => self.release_input(id, Held::FAN_OUT),
+                Waiting::Message(message) => self.send_what_was_put_off(message, now, effects),
+            }
         }
     }
 
@@ -311,6 +402,17 @@ impl Connection {
             false => 0,
         }
     }
+}
+
+/// The connection of this shard that sent a message over its WebSocket.
+fn sender_of(message: &MeshMessage, here: ShardId) -> Option<ConnectionId> {
+    let sender = match message {
+        MeshMessage::Publish(publish) => publish.sender,
+        MeshMessage::Send(send) => Some(send.sender),
+        _ => None,
+    };
+    let sender = sender.filter(|sender| sender.shard == here)?;
+    Some(sender.connection)
 }
 
 /// Makes a frame readable again whose payload has been unmasked where it lies.

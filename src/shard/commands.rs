@@ -104,8 +104,13 @@ impl Shard {
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let hash = channel_hash(&self.config.hasher, app, channel);
         let owner = owner_shard(hash, self.config.shard_count);
-        if owner == self.id() {
-            if let Some(slot) = self.channels.find(hash, app, channel)
+        let known = match owner == self.id() {
+            true => self.channels.find(hash, app, channel),
+            false => None,
+        };
+        let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
+        if owner == self.id() && !is_put_off {
+            if let Some(slot) = known
                 && let Some(local) = self.channels.get(slot)
             {
                 let mut plain = std::mem::take(&mut self.encoded);
@@ -140,7 +145,12 @@ impl Shard {
         if request_id.is_some() {
             self.await_reply(id, request_id);
         }
-        self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
+        let publish = MeshMessage::Publish(Box::new(publish));
+        if is_put_off {
+            self.put_off(publish);
+        } else {
+            self.send(owner, publish, effects);
+        }
         Ok(())
     }
 

@@ -69,6 +69,9 @@ impl Shard {
 
     /// A `send` at the receiving peer's owner.
     pub(in crate::shard) fn peer_send(&mut self, send: Send, effects: &mut Effects) {
+        if self.is_send_to_be_put_off(&send) {
+            return self.put_off(MeshMessage::Send(Box::new(send)));
+        }
         let homes = self.homes_of(&send);
         if homes.is_empty() {
             return self.send_failed(&send, effects);

@@ -384,6 +384,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.resumable.is_empty()
             || !self.batched.is_empty()
+            || !self.grown.is_empty()
             || self.to_rearm > 0
             || self.portions.any()
     }

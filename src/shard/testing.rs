@@ -252,8 +252,7 @@ impl Cluster {
         }
         self.input(at, Input::EndOfTurn);
         self.flush(at);
-        let turn = self.shards[at].turn();
-        self.shards[at].offered(turn, &mut self.effects[at]);
+        self.offered(at, self.shards[at].turn());
         let from = ShardId(at as u16);
         let mut quiet = true;
         for to in 0..self.shards.len() {
@@ -270,6 +269,11 @@ impl Cluster {
             && self.effects[at].dirty.is_empty()
             && !self.shards[at].has_work()
             && !clients.iter().any(|it| self.is_readable(*it))
+    }
+
+    /// All that was queued before that turn of a shard has been offered.
+    pub(in crate::shard) fn offered(&mut self, shard: usize, turn: u32) {
+        self.shards[shard].offered(turn, self.now, &mut self.effects[shard]);
     }
 
     fn flush(&mut self, shard: usize) {

@@ -356,7 +356,8 @@ impl World {
         self.handle(at, Input::EndOfTurn);
         let flushed = self.flush(at);
         let node = &mut self.nodes[at];
-        node.shard.offered(node.shard.turn(), &mut node.effects);
+        let turn = node.shard.turn();
+        node.shard.offered(turn, self.now, &mut node.effects);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
     }
 

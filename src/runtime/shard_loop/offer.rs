@@ -1,6 +1,7 @@
 //! Tells the shard what its connections' sockets have been offered.
 
 use super::ShardLoop;
+use crate::domain::time::Now;
 use crate::runtime::flush_queue::Mark;
 
 impl ShardLoop {
@@ -11,14 +12,14 @@ impl ShardLoop {
     }
 
     /// This turn's outboxes have been flushed.
-    pub(super) fn end_offer(&mut self) {
+    pub(super) fn end_offer(&mut self, now: Now) {
         let is_over = |(_, mark): &mut (u32, Mark)| self.to_flush.is_past(*mark);
         let mut offered = None;
         while let Some((turn, _)) = self.offers.pop_front_if(is_over) {
             offered = Some(turn);
         }
         if let Some(turn) = offered {
-            self.shard.offered(turn, &mut self.effects);
+            self.shard.offered(turn, now, &mut self.effects);
         }
     }
 }

@@ -79,8 +79,7 @@ impl Node {
             }
         }
         while let Some((turn, _)) = self.offers.pop_front_if(|(_, mark)| *mark <= self.taken) {
-            let effects = &mut crate::shard::effect::Effects::new(1);
-            self.cluster.shards[0].offered(turn, effects);
+            self.cluster.offered(0, turn);
         }
     }
 
@@ -118,8 +117,10 @@ impl Node {
         }
     }
 
-    fn is_done(&self) -> bool {
+    fn is_done(&mut self) -> bool {
         self.queue.is_empty()
+            && self.offers.is_empty()
+            && self.cluster.effects(0).dirty.is_empty()
             && self.input.values().all(VecDeque::is_empty)
             && !self.cluster.shards[0].has_work()
     }
@@ -271,4 +272,101 @@ fn a_publication_that_waited_is_delivered_once_and_unchanged() {
         .map(|frame| frame["data"].as_str().unwrap().parse().unwrap())
         .collect();
     assert_eq!(numbers, (0..20).collect::<Vec<u32>>());
+}
+
+/// A publication of `len` bytes over REST.
+fn rest_publish(channel: &str, len: usize) -> Vec<u8> {
+    let body = format!(r#"{{"data":"{}"}}"#, "r".repeat(len));
+    let head = format!(
+        "POST /v1/channels/{channel}/publish HTTP/1.1\r\nHost: a\r\n\
+         Authorization: Bearer sk_live_full\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body.into_bytes()].concat()
+}
+
+#[test]
+fn requests_wait_for_a_wide_fan_out_and_are_all_answered() {
+    let mut node = Node::new();
+    let readers = node.subscribers(500, "room");
+    let backends: Vec<Client> = (0..200)
+        .map(|_| {
+            let client = node.cluster.accept(0);
+            node.input
+                .insert(client.id, vec![rest_publish("room", 30_000)].into());
+            client
+        })
+        .collect();
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 5_000, "a request is held for ever");
+    }
+    assert_eq!(node.slow_count(&readers), 0);
+    for reader in readers {
+        assert!(node.written[&reader.id] > 200 * 30_000);
+    }
+    for backend in backends {
+        assert!(node.written[&backend.id] > 100, "a request has no answer");
+    }
+}
+
+#[test]
+fn messages_in_pieces_wait_too_and_in_order() {
+    let mut node = Node::new();
+    let readers = node.subscribers(500, "room");
+    for _ in 0..40 {
+        let client = peer(&mut node.cluster, 0, "publisher");
+        let frames = (0..2).map(|number| {
+            let data = format!("{number:0>60000}");
+            let message = format!(
+                r#"{{"type":"publish","channel":"room","data":"{data}","requestId":"{number}"}}"#
+            );
+            let (first, rest) = message.as_bytes().split_at(30_000);
+            let mut frames = Vec::new();
+            append_masked_frame(&mut frames, Opcode::Text, [1, 2, 3, 4], first);
+            frames[0] &= 0x7F;
+            append_masked_frame(&mut frames, Opcode::Continuation, [5, 6, 7, 8], rest);
+            frames
+        });
+        node.input.insert(client.id, frames.collect());
+    }
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 5_000, "a publisher is held for ever");
+    }
+    assert_eq!(node.slow_count(&readers), 0);
+    for reader in readers {
+        assert!(node.written[&reader.id] > 80 * 60_000);
+    }
+}
+
+#[test]
+fn a_peer_with_many_tabs_that_read_is_not_closed_by_many_senders() {
+    let mut node = Node::new();
+    let tabs: Vec<Client> = (0..1_000)
+        .map(|_| peer(&mut node.cluster, 0, "tabs"))
+        .collect();
+    for number in 0..60 {
+        let sender = peer(&mut node.cluster, 0, &format!("sender-{number}"));
+        let data = "d".repeat(60_000);
+        let message = format!(r#"{{"type":"send","to":"tabs","data":"{data}","requestId":"s"}}"#);
+        let mut frame = Vec::new();
+        append_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], message.as_bytes());
+        node.input.insert(sender.id, vec![frame].into());
+    }
+    let mut turns = 0;
+    while !node.is_done() {
+        node.turn(|_| true);
+        turns += 1;
+        assert!(turns < 5_000, "a sender is held for ever");
+    }
+    assert_eq!(node.slow_count(&tabs), 0);
+    for tab in tabs {
+        assert!(node.written[&tab.id] > 60 * 60_000);
+    }
 }

@@ -46,8 +46,12 @@ impl Shard {
         let app = key.app.index;
         let hash = channel_hash(&self.config.hasher, app, &name);
         let owner = owner_shard(hash, shard_count);
-        if owner == self.id() {
-            let known = self.channels.find(hash, app, &name);
+        let known = match owner == self.id() {
+            true => self.channels.find(hash, app, &name),
+            false => None,
+        };
+        let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
+        if owner == self.id() && !is_put_off {
             let delivered = known.map_or(0, |slot| self.publish_owned(slot, &publication, effects));
             let answer = PublishAnswer {
                 channel: &name,
@@ -71,7 +75,12 @@ impl Shard {
             request: Some(request),
             read_ns: self.stamp_ns,
         };
-        self.send(owner, MeshMessage::Publish(Box::new(publish)), effects);
+        let publish = MeshMessage::Publish(Box::new(publish));
+        if is_put_off {
+            self.put_off(publish);
+        } else {
+            self.send(owner, publish, effects);
+        }
         append_begin(&mut self.rest.json, ("channel", &name), "delivered");
         Ok(Served::Later(request.number))
     }
