@@ -21,7 +21,8 @@ pub fn fix_thresholds() {
 }
 
 /// Gives back whatever lies free in any heap, up to some tens of milliseconds after a storm: for
-/// a thread with nothing to do. Others that ask for memory meanwhile wait for theirs.
+/// a thread with nothing to do, and for one that has just freed much because there is too little.
+/// Others that ask for memory meanwhile wait for theirs.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no memory, and changes nothing that is in use.

@@ -2,7 +2,8 @@
 //!
 //! One reading of the resident memory serves all shards: the first of them whose turn comes a
 //! tenth of a second after the last reading makes the next one, so that an idle process reads
-//! nothing. A process of idle shards does not grow.
+//! nothing. A process of idle shards does not grow. From half of the ceiling on it is a hundredth,
+//! so that little comes in between.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,9 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::domain::throttle::Throttle;
 use crate::shard::input::MemoryLevel;
 
-/// Time between two readings, in milliseconds: one costs 3 µs. At the rate of a fast network
-/// card, 1 GB/s, 100 MB come in between.
+/// Time between two readings, in milliseconds: one costs 3 µs.
 const READ_EVERY_MS: u64 = 100;
+/// The same from half of the ceiling on. At the rate of a fast network card, 1 GB/s, 10 MB come in
+/// between.
+const READ_OFTEN_EVERY_MS: u64 = 10;
+/// Share of the ceiling from which on it is read often, in percent.
+const READ_OFTEN_PERCENT: u64 = 50;
 /// Share of the ceiling from which on nobody new is let in, in percent.
 const NEAR_PERCENT: u64 = 90;
 /// Share below which they are again: a level that changes back and forth helps nobody.
@@ -87,13 +92,21 @@ impl Memory {
         if now_ms < self.next_ms.load(Ordering::Relaxed) {
             return;
         }
-        let next = |due_ms| (due_ms <= now_ms).then_some(now_ms + READ_EVERY_MS);
+        let every_ms = self.read_every_ms();
+        let next = |due_ms| (due_ms <= now_ms).then_some(now_ms + every_ms);
         let order = Ordering::Relaxed;
         let Ok(_) = self.next_ms.fetch_update(order, order, next) else {
             return;
         };
         if let Some(bytes) = self.statm.as_ref().and_then(resident_bytes) {
             self.note(bytes, now_ms);
+        }
+    }
+
+    fn read_every_ms(&self) -> u64 {
+        match self.resident_bytes() >= percent(self.ceiling_bytes, READ_OFTEN_PERCENT) {
+            true => READ_OFTEN_EVERY_MS,
+            false => READ_EVERY_MS,
         }
     }
 
@@ -218,6 +231,15 @@ mod tests {
         assert_eq!(memory.pressure().reading, first + 1);
         let resident = memory.resident_bytes.load(Ordering::Relaxed);
         assert!(resident > MB, "{resident}");
+    }
+
+    #[test]
+    fn it_is_read_often_once_half_of_the_ceiling_is_reached() {
+        let memory = Memory::new(1_000 * MB);
+        memory.note(499 * MB, 0);
+        assert_eq!(memory.read_every_ms(), READ_EVERY_MS);
+        memory.note(500 * MB, 0);
+        assert_eq!(memory.read_every_ms(), READ_OFTEN_EVERY_MS);
     }
 
     #[test]

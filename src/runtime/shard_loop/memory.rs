@@ -2,6 +2,7 @@
 
 use super::ShardLoop;
 use crate::domain::time::Now;
+use crate::runtime::allocator;
 use crate::runtime::memory::Pressure;
 use crate::shard::input::{Input, MemoryLevel};
 
@@ -25,6 +26,11 @@ impl ShardLoop {
                 excess_bytes,
             };
             self.handle(memory, now);
+            if level == MemoryLevel::AtCeiling {
+                // What the allocator keeps would be taken for memory in use, and cost others
+                // their connections at the next reading.
+                allocator::give_back();
+            }
         }
     }
 }
