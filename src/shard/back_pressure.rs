@@ -428,3 +428,5 @@ pub(in crate::shard) fn unread(frame: &mut [u8]) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_shards;

@@ -1,0 +1,189 @@
+//! A channel whose members live on another shard than its owner and its publishers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{ConnectionId, ShardId};
+use crate::proto::ws::frame::{Opcode, append_masked_frame};
+use crate::shard::channels::channel_hash;
+use crate::shard::connections::owner_shard;
+use crate::shard::input::Input;
+use crate::shard::mesh_message::MeshMessage;
+use crate::shard::testing::{Client, Cluster, app, peer, rights};
+
+const FLUSHES_PER_TURN: usize = 128;
+const MESH_BYTES_PER_TURN: usize = 256 * 1_024;
+
+/// Two shards with their links. Sockets take everything, some of them in each turn.
+struct Pair {
+    cluster: Cluster,
+    /// By receiving shard.
+    links: [VecDeque<MeshMessage>; 2],
+    queues: [VecDeque<ConnectionId>; 2],
+    taken: [usize; 2],
+    offers: [VecDeque<(u32, usize)>; 2],
+    /// What publishers on the first shard have to say.
+    input: BTreeMap<ConnectionId, VecDeque<Vec<u8>>>,
+    written: BTreeMap<ConnectionId, usize>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            cluster: Cluster::new(2, rights(app())),
+            links: Default::default(),
+            queues: Default::default(),
+            taken: [0; 2],
+            offers: Default::default(),
+            input: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    fn turn(&mut self, at: usize) {
+        if at == 0 {
+            self.read();
+        }
+        self.take_mesh(at);
+        self.cluster.input(at, Input::EndOfTurn);
+        self.cluster.shards[at].check_queued();
+        self.queues[at].extend(self.cluster.effects(at).dirty.drain());
+        let turn = self.cluster.shards[at].turn();
+        let mark = self.taken[at] + self.queues[at].len();
+        self.offers[at].push_back((turn, mark));
+        for _ in 0..FLUSHES_PER_TURN {
+            let Some(id) = self.queues[at].pop_front() else {
+                break;
+            };
+            self.taken[at] += 1;
+            self.flush(at, id);
+        }
+        let taken = self.taken[at];
+        while let Some((turn, _)) = self.offers[at].pop_front_if(|(_, mark)| *mark <= taken) {
+            self.cluster.offered(at, turn);
+        }
+        let sent = std::mem::take(&mut self.cluster.effects(at).mesh[1 - at]);
+        self.links[1 - at].extend(sent);
+    }
+
+    fn read(&mut self) {
+        let publishers: Vec<ConnectionId> = self.input.keys().copied().collect();
+        for id in publishers {
+            if self.cluster.shards[0].wants_input(id)
+                && let Some(frame) = self.input.get_mut(&id).and_then(VecDeque::pop_front)
+            {
+                self.cluster.feed(Client { shard: 0, id }, &frame);
+            }
+        }
+    }
+
+    fn take_mesh(&mut self, at: usize) {
+        let mut bytes = 0;
+        while bytes <= MESH_BYTES_PER_TURN && self.cluster.shards[at].takes_mesh() {
+            let Some(message) = self.links[at].pop_front() else {
+                break;
+            };
+            bytes += message.weight();
+            let from = ShardId(1 - at as u16);
+            self.cluster.input(at, Input::Mesh { from, message });
+        }
+    }
+
+    fn flush(&mut self, at: usize, connection: ConnectionId) {
+        let effects = &mut crate::shard::effect::Effects::new(2);
+        self.cluster.shards[at].begin_flush(connection, effects);
+        loop {
+            let count = self.cluster.shards[at].pending(connection).len();
+            if count == 0 {
+                break;
+            }
+            *self.written.entry(connection).or_default() += count;
+            self.cluster.input(at, Input::Written { connection, count });
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        let mut is_quiet = self.input.values().all(VecDeque::is_empty);
+        for at in 0..2 {
+            is_quiet &= self.links[at].is_empty()
+                && self.offers[at].is_empty()
+                && self.cluster.effects(at).dirty.is_empty()
+                && !self.cluster.shards[at].has_work();
+        }
+        is_quiet
+    }
+
+    /// Whether those who have something to say are read from.
+    fn are_held(&self) -> bool {
+        let mut waiting = self.input.iter().filter(|(_, it)| !it.is_empty());
+        waiting.all(|(id, _)| !self.cluster.shards[0].wants_input(*id))
+    }
+
+    /// A channel of a client's app that a shard owns.
+    fn channel_of(&self, client: Client, shard: u16) -> String {
+        let shards = &self.cluster.shards;
+        let session = shards[0].connections.session(client.id).unwrap();
+        let app = session.key.app.index;
+        let mut names = (0..).map(|number| format!("room-{number}"));
+        let is_owned = |name: &String| {
+            let hash = channel_hash(&shards[0].config.hasher, app, name);
+            owner_shard(hash, 2) == ShardId(shard)
+        };
+        names.find(is_owned).unwrap()
+    }
+}
+
+fn members(pair: &mut Pair, count: usize, channel: &str) -> Vec<Client> {
+    let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
+    let clients = (0..count).map(|_| {
+        let client = peer(&mut pair.cluster, 1, "reader");
+        pair.cluster.message(client, &subscribe);
+        pair.cluster.run();
+        pair.cluster.take(client);
+        client
+    });
+    clients.collect()
+}
+
+/// Publishers on the first shard write to members on the second one, in a channel that either
+/// owns: whoever reads is not closed, because publishers are held back.
+#[track_caller]
+fn check(owner: u16) {
+    let mut pair = Pair::new();
+    let publishers: Vec<Client> = (0..8)
+        .map(|number| peer(&mut pair.cluster, 0, &format!("publisher-{number}")))
+        .collect();
+    let channel = &pair.channel_of(publishers[0], owner);
+    let readers = members(&mut pair, 300, channel);
+    let data = "w".repeat(60_000);
+    let message = format!(r#"{{"type":"publish","channel":"{channel}","data":"{data}"}}"#);
+    let mut frame = Vec::new();
+    append_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], message.as_bytes());
+    for publisher in publishers {
+        let frames = vec![frame.clone(); 20].into();
+        pair.input.insert(publisher.id, frames);
+    }
+    let (mut turns, mut held) = (0, 0);
+    while !pair.is_done() {
+        pair.turn(0);
+        pair.turn(1);
+        held += usize::from(!pair.is_done() && pair.are_held());
+        turns += 1;
+        assert!(turns < 20_000, "a publisher is held for ever");
+    }
+    assert!(held > turns / 4, "held in {held} of {turns} turns");
+    for reader in readers {
+        let is_open = pair.cluster.shards[1].connections.session(reader.id);
+        assert!(is_open.is_some(), "who reads is closed");
+        assert!(pair.written[&reader.id] > 160 * 60_000);
+    }
+}
+
+#[test]
+fn members_that_read_are_not_closed_on_another_shard_than_the_publishers() {
+    check(0);
+}
+
+#[test]
+fn members_that_read_are_not_closed_where_their_channel_is_owned() {
+    check(1);
+}
