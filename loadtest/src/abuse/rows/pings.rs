@@ -39,7 +39,11 @@ fn flood(
 ) -> Result<(), Failure> {
     // Ordinary sockets: what their kernels buffer must have been written before it can be kept.
     let peers = scene.join_in(connections, |place, _| Ok(Opening::new(place.with_key()?)))?;
-    scene.begin()?;
+    match reading {
+        // Without a rate, strangers share the server with as many pings as it can answer.
+        Reading::All => scene.begin_without_strangers()?,
+        _ => scene.begin()?,
+    }
     let pings = WRITE_BYTES / (bytes + frame::HEAD_BYTES);
     let pattern: Arc<[u8]> = frames(opcode::PING, &vec![b'p'; bytes], pings).into();
     for index in peers.clone() {
