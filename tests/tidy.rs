@@ -345,6 +345,44 @@ fn files_stay_short() {
     check("a file has at most 600 lines", &offences);
 }
 
+/// Where what a remote does is handled: it could cause a line of log any number of times.
+const NEAR_REMOTES: &[&str] = &[
+    "src/shard/",
+    "src/proto/",
+    "src/tls/session.rs",
+    "src/runtime/shard_loop",
+    "src/runtime/memory.rs",
+    "src/domain/",
+];
+/// Lines between the throttle and what it lets pass.
+const THROTTLE_LINES_MAX: usize = 3;
+
+#[test]
+fn remotes_cannot_flood_the_log() {
+    let mut offences = Vec::new();
+    let near = |source: &&Source| NEAR_REMOTES.iter().any(|it| source.path.starts_with(it));
+    let (mut found, sources) = (0, sources());
+    for source in sources.iter().filter(near) {
+        let lines: Vec<_> = source.code_lines().collect();
+        for (at, (number, code)) in lines.iter().enumerate() {
+            let mut macros = ["warn!(", "info!(", "error!("].into_iter();
+            if !macros.any(|it| code.contains(&format!("tracing::{it}"))) {
+                continue;
+            }
+            found += 1;
+            let before = &lines[at.saturating_sub(THROTTLE_LINES_MAX)..at];
+            if !before.iter().any(|(_, code)| code.contains(".pass(")) {
+                offences.push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    assert!(found > 5, "{found}");
+    check(
+        "log lines that remotes may cause go through a Throttle",
+        &offences,
+    );
+}
+
 #[test]
 fn nothing_is_left_over() {
     let mut offences = Vec::new();
