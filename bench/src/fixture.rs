@@ -288,6 +288,7 @@ impl Fixture {
         self.effects.readable.clear();
         self.effects.ended.clear();
         self.effects.fan_outs.clear();
+        self.effects.writes.clear();
     }
 
     /// Whether another turn has something to write.

@@ -50,8 +50,22 @@ impl Default for Pace {
     }
 }
 
-/// The raw JSON string of a `requestId`, to be echoed.
-pub type RequestId = Option<Box<str>>;
+/// What the answer to a request needs of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The raw JSON string of its `requestId`, to be echoed. Without one there is no `ack`.
+    pub request_id: Option<Box<str>>,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
+}
+
+impl ReplyTo {
+    /// Its `requestId`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+}
 
 /// A connection on its way into the channel (or asking for its snapshot again).
 #[derive(Debug)]
@@ -62,8 +76,8 @@ pub struct Joiner {
     pub peer: SharedPeer,
     /// What it wants from now on.
     pub interest: Interest,
-    /// To be echoed in the ack.
-    pub request_id: RequestId,
+    /// To be acked.
+    pub reply_to: ReplyTo,
     /// What the connection asked of this channel meanwhile, in order.
     pub deferred: Vec<Deferred>,
 }
@@ -72,9 +86,9 @@ pub struct Joiner {
 #[derive(Debug)]
 pub enum Deferred {
     /// Subscribe again.
-    Join(Interest, RequestId),
+    Join(Interest, ReplyTo),
     /// Unsubscribe.
-    Leave(RequestId),
+    Leave(ReplyTo),
 }
 
 /// A batch of presence changes to be told to some home shards.
@@ -105,7 +119,7 @@ pub struct Home {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Leave {
     /// Done: answer it.
-    Done(RequestId),
+    Done(ReplyTo),
     /// It waits for the connection's join and is answered after that.
     Deferred,
 }
@@ -230,7 +244,7 @@ impl Channel {
         if let Some(pending) = self.pending_mut(joiner.peer.id.as_str(), joiner.connection) {
             pending
                 .deferred
-                .push(Deferred::Join(joiner.interest, joiner.request_id));
+                .push(Deferred::Join(joiner.interest, joiner.reply_to));
             return;
         }
         let is_first = self.roster.insert(&joiner.peer, joiner.connection) == Some(true);
@@ -251,14 +265,14 @@ impl Channel {
         &mut self,
         peer: &SharedPeer,
         connection: ConnectionRef,
-        request_id: RequestId,
+        reply_to: ReplyTo,
     ) -> Leave {
         if let Some(pending) = self.pending_mut(peer.id.as_str(), connection) {
-            pending.deferred.push(Deferred::Leave(request_id));
+            pending.deferred.push(Deferred::Leave(reply_to));
             return Leave::Deferred;
         }
         self.disconnect(peer, connection);
-        Leave::Done(request_id)
+        Leave::Done(reply_to)
     }
 
     /// Takes a connection out that has ended; nobody waits for an answer.

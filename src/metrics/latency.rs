@@ -23,7 +23,8 @@ pub enum Stage {
     Handshake,
     /// From a socket being known to be readable to its bytes being read.
     ReadToCommand,
-    /// From a publication being read to its place in the channel's order, on whatever shard.
+    /// From a publication being read to its place in the channel's order, where that is kept on
+    /// another shard, or it had to wait: on the same shard both are one moment.
     CommandToOrder,
     /// From a batch of messages being sent to another shard to its being handled there.
     MeshHop,
@@ -31,6 +32,12 @@ pub enum Stage {
     OrderToLastWrite,
     /// From a publication being read to the last write of it on this shard.
     FanOut,
+    /// From a direct message being read to its write.
+    Direct,
+    /// From a command being read to the write of its answer.
+    Reply,
+    /// From a `subscribe` being read to the write of the channel's roster.
+    Snapshot,
     /// A turn of the loop: what comes meanwhile waits that long at most.
     LoopLag,
     /// From a REST request's head being complete to its answer being queued.
@@ -39,13 +46,16 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Handshake,
         Self::ReadToCommand,
         Self::CommandToOrder,
         Self::MeshHop,
         Self::OrderToLastWrite,
         Self::FanOut,
+        Self::Direct,
+        Self::Reply,
+        Self::Snapshot,
         Self::LoopLag,
         Self::Rest,
     ];
@@ -60,6 +70,9 @@ impl Stage {
             Self::MeshHop => "mesh_hop",
             Self::OrderToLastWrite => "order_to_last_write",
             Self::FanOut => "fan_out",
+            Self::Direct => "direct",
+            Self::Reply => "reply",
+            Self::Snapshot => "snapshot",
             Self::LoopLag => "loop_lag",
             Self::Rest => "rest",
         }
@@ -71,10 +84,13 @@ impl Stage {
         match self {
             Self::Handshake => "Accept of a connection to its welcome being queued.",
             Self::ReadToCommand => "Socket known to be readable to its bytes being read.",
-            Self::CommandToOrder => "Publication read to its place in the channel's order.",
+            Self::CommandToOrder => "Publication read to its place in another shard's order.",
             Self::MeshHop => "Batch sent to another shard to its being handled there.",
             Self::OrderToLastWrite => "Place in the order to the last write on the shard.",
             Self::FanOut => "Publication read to the last write of it on the shard.",
+            Self::Direct => "Direct message read to its write to the receiver.",
+            Self::Reply => "Command read to the write of its answer.",
+            Self::Snapshot => "Subscribe read to the write of the channel's roster.",
             Self::LoopLag => "Turn of the loop: what comes meanwhile waits that long at most.",
             Self::Rest => "REST request's head to its answer being queued.",
         }

@@ -41,6 +41,10 @@ struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark([u64; 3]);
 
+/// A moment in the life of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineMark(Urgency, u64);
+
 impl FlushQueue {
     /// A turn begins.
     pub fn begin_turn(&mut self) {
@@ -114,6 +118,19 @@ impl FlushQueue {
     pub fn is_past(&self, mark: Mark) -> bool {
         let mut lines = self.lines.iter().zip(mark.0);
         lines.all(|(line, moment)| moment <= line.taken)
+    }
+
+    /// The moment at which all that wait now and are as urgent will have been taken.
+    #[must_use]
+    pub fn line_mark(&self, urgency: Urgency) -> LineMark {
+        let line = &self.lines[urgency as usize];
+        LineMark(urgency, line.taken + line.queue.len() as u64)
+    }
+
+    /// Whether that moment has come.
+    #[must_use]
+    pub fn is_line_past(&self, LineMark(urgency, moment): LineMark) -> bool {
+        moment <= self.lines[urgency as usize].taken
     }
 
     /// All of them; some may be there twice.

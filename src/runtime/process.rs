@@ -37,6 +37,7 @@ pub struct ProcessUsage {
     resident_bytes: u64,
     open_files: u64,
     open_files_max: Option<u64>,
+    listen_overflows: Option<u64>,
 }
 
 impl ProcessUsage {
@@ -50,6 +51,9 @@ impl ProcessUsage {
             resident_bytes: resident_bytes().unwrap_or_default(),
             open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
             open_files_max: getrlimit(Resource::Nofile).current,
+            listen_overflows: fs::read_to_string("/proc/net/netstat")
+                .ok()
+                .and_then(|text| listen_overflows(&text)),
         }
     }
 
@@ -62,6 +66,7 @@ impl ProcessUsage {
             "residentBytes": self.resident_bytes,
             "openFiles": self.open_files,
             "openFilesMax": self.open_files_max,
+            "listenOverflows": self.listen_overflows,
         })
     }
 
@@ -100,6 +105,14 @@ impl ProcessUsage {
                 most,
             );
         }
+        if let Some(count) = self.listen_overflows {
+            page.single(
+                Kind::Counter,
+                "listen_overflows_total",
+                "Connects that found a listen queue full, in the whole network namespace.",
+                count,
+            );
+        }
     }
 }
 
@@ -133,6 +146,16 @@ fn resident_bytes() -> Option<u64> {
     Some(kib * 1_024)
 }
 
+/// `ListenOverflows` of the lines `TcpExt:` in proc_net(5)'s netstat: names, then values. It
+/// counts all listeners of the network namespace.
+fn listen_overflows(netstat: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, value) = pairs.find(|(name, _)| *name == "ListenOverflows")?;
+    value.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +173,21 @@ mod tests {
         assert!(usage.cpu_ns > 0 && thread_cpu_ns() > 0);
         let mut page = Page::default();
         usage.append(&mut page);
-        assert_eq!(page.into_string().matches("# TYPE").count(), 5);
+        let shown = 5 + usize::from(usage.listen_overflows.is_some());
+        assert_eq!(page.into_string().matches("# TYPE").count(), shown);
+    }
+
+    #[test]
+    fn overflows_are_found_by_name() {
+        let netstat = "IpExt: ListenOverflows\nIpExt: 9\n\
+            TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 37 40\n";
+        assert_eq!(listen_overflows(netstat), Some(37));
+        for other in [
+            "",
+            "TcpExt: ListenOverflows\n",
+            "TcpExt: A B\nTcpExt: 1 2\n",
+        ] {
+            assert_eq!(listen_overflows(other), None, "{other}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod offer;
 mod read;
 mod sleep;
 mod transported;
+mod writing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -356,7 +357,7 @@ impl ShardLoop {
         // Pauses count from the writes, which may come long after the turn began.
         let now = self.clock.now();
         self.to_flush.push_all(&mut self.effects.dirty, |_| true);
-        self.begin_fan_outs();
+        self.begin_writes();
         self.begin_offer();
         if self.to_flush.len() >= fan_out::BATCH_MIN {
             self.flush_batch(now)?;
@@ -365,7 +366,7 @@ impl ShardLoop {
                 self.flush_one(id, now)?;
             }
         }
-        self.end_fan_outs();
+        self.end_writes();
         self.end_offer(now);
         for id in std::mem::take(&mut self.effects.readable) {
             self.queue_read(id, now);

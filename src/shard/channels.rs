@@ -42,7 +42,7 @@ pub struct LocalChannel {
     pub fan_out: FanOutBuffer,
     /// What they have not been offered.
     pub unoffered: Unoffered,
-    /// Roster and order, if this shard is the owner.
+    /// Roster and order, if this shard is the owner; made by [`Channels::own`].
     pub owned: Option<Box<Channel>>,
     /// Whether it stands on the list of channels whose batch ends with the turn.
     pub batched: bool,
@@ -56,6 +56,8 @@ pub struct Channels {
     index: HashTable<u32>,
     slots: Vec<Option<LocalChannel>>,
     free: Vec<u32>,
+    /// How many of them are owned.
+    owned_count: usize,
 }
 
 /// The hash that chooses a channel's owner and its place in tables.
@@ -70,6 +72,7 @@ impl Default for Channels {
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            owned_count: 0,
         }
     }
 }
@@ -181,14 +184,15 @@ impl Channels {
         let Some(channel) = self.get_mut(slot) else {
             return;
         };
-        if channel.owned.as_ref().is_some_and(|owned| owned.is_empty()) {
-            channel.owned = None;
-        }
+        let is_empty = |owned: &mut Box<Channel>| owned.is_empty();
+        let is_given_up = channel.owned.take_if(is_empty).is_some();
         let listed = channel.batched || channel.fan_out.has_grown();
-        if channel.owned.is_some() || !channel.members.is_empty() || listed {
+        let is_kept = channel.owned.is_some() || !channel.members.is_empty() || listed;
+        let hash = channel.key.hash;
+        self.owned_count -= usize::from(is_given_up);
+        if is_kept {
             return;
         }
-        let hash = channel.key.hash;
         self.slots[slot.0 as usize] = None;
         self.free.push(slot.0);
         if let Ok(entry) = self.index.find_entry(hash, |known| *known == slot.0) {
@@ -202,12 +206,24 @@ impl Channels {
         entries.filter_map(|(at, slot)| Some((ChannelSlot(at as u32), slot.as_ref()?)))
     }
 
+    /// The roster and order of a channel that hashes to this shard; new ones if need be.
+    pub fn own(&mut self, slot: ChannelSlot, hasher: &RandomState) -> Option<&mut Channel> {
+        let channel = self.slots.get_mut(slot.0 as usize)?.as_mut()?;
+        self.owned_count += usize::from(channel.owned.is_none());
+        let new = || Box::new(Channel::new(hasher.clone()));
+        Some(channel.owned.get_or_insert_with(new))
+    }
+
     /// How many channels this shard owns.
     #[must_use]
     pub fn owned_count(&self) -> usize {
-        self.iter()
-            .filter(|(_, channel)| channel.owned.is_some())
-            .count()
+        self.owned_count
+    }
+
+    /// Panics unless the count is that of the channels.
+    pub(in crate::shard) fn check_owned_count(&self) {
+        let owned = self.iter().filter(|(_, channel)| channel.owned.is_some());
+        assert_eq!(owned.count(), self.owned_count, "owned channels");
     }
 }
 
@@ -251,6 +267,28 @@ mod tests {
         channels.release(slot);
         assert!(channels.get(slot).is_none());
         assert_eq!(channels.find_or_insert(&key(1, "b")), slot);
+    }
+
+    #[test]
+    fn owned_channels_are_counted_once_each_until_they_are_given_up() {
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        let mut channels = Channels::default();
+        let slots = ["a", "b", "c"].map(|name| channels.find_or_insert(&key(1, name)));
+        assert_eq!(channels.owned_count(), 0);
+        for slot in [slots[0], slots[1], slots[0]] {
+            assert!(channels.own(slot, &hasher).unwrap().is_empty());
+        }
+        assert_eq!(channels.owned_count(), 2);
+        channels.add_member(slots[1], 7, Interest::default());
+        for _ in 0..2 {
+            channels.release(slots[1]);
+            assert_eq!(channels.owned_count(), 1);
+            channels.check_owned_count();
+        }
+        channels.release(slots[0]);
+        assert!(channels.own(slots[0], &hasher).is_none());
+        assert_eq!(channels.owned_count(), 0);
+        channels.check_owned_count();
     }
 
     #[test]

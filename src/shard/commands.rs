@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::channel::RequestId;
+use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::domain::time::Now;
@@ -47,7 +47,7 @@ impl Shard {
                 let request_id = rejection.request_id.map(JsonStr::as_str);
                 self.error(
                     id,
-                    request_id,
+                    (request_id, self.stamp_ns),
                     rejection.code,
                     Some(rejection.message),
                     effects,
@@ -80,7 +80,7 @@ impl Shard {
             if code == ErrorCode::OverMessageQuota {
                 self.metrics.counters.dropped.add(Dropped::MessageQuota);
             }
-            self.error(id, request_id, code, None, effects);
+            self.error(id, (request_id, self.stamp_ns), code, None, effects);
         }
     }
 
@@ -127,7 +127,7 @@ impl Shard {
                 self.sequence(slot, publication, effects);
                 self.encoded = plain;
             }
-            self.ack_raw(id, request_id, effects);
+            self.ack_raw(id, (request_id, self.stamp_ns), effects);
             return Ok(());
         }
         let channel = self.channel_key(app, hash, channel);
@@ -177,13 +177,14 @@ impl Shard {
         encode::direct(&mut self.encoded, &session.peer, data);
         let frame = Frame::from(&self.encoded[..]);
         self.await_reply(id, request_id);
-        let number = self.begin_send(id, request_id.map(Box::from));
+        let number = self.begin_send(id, self.reply_to(request_id));
         let send = Send {
             app,
             to: to.into(),
             frame,
             sender: self.here(id),
             send: number,
+            read_ns: self.stamp_ns,
         };
         if is_scoped {
             self.scoped_send(send, effects);
@@ -222,7 +223,7 @@ impl Shard {
                 presence,
                 sender_metadata,
             },
-            request_id: request_id.map(Box::from),
+            reply_to: self.reply_to(request_id),
         };
         self.await_reply(id, request_id);
         let connection = self
@@ -278,7 +279,7 @@ impl Shard {
         let hash = channel_hash(&self.config.hasher, app, channel);
         let key = self.channel_key(app, hash, channel);
         if !self.counts_already(session, &key) {
-            self.ack_raw(id, request_id, effects);
+            self.ack_raw(id, (request_id, self.stamp_ns), effects);
             return;
         }
         if let Some(slot) = self.channels.find_key(&key) {
@@ -288,7 +289,7 @@ impl Shard {
             channel: key,
             connection: self.here(id),
             peer,
-            cause: LeaveCause::Request(request_id.map(Box::from)),
+            cause: LeaveCause::Request(self.reply_to(request_id)),
         };
         self.await_reply(id, request_id);
         let owner = owner_shard(hash, self.config.shard_count);
@@ -323,34 +324,48 @@ impl Shard {
         frame.clear();
         let request_id = request_id.map(JsonStr::from_escaped);
         encode::event(&mut frame, &Event::Pong { request_id });
-        self.reply(id, &frame, effects);
+        self.reply(id, &frame, self.stamp_ns, effects);
         self.encoded = frame;
+    }
+
+    /// What is kept of the present request until it can be answered.
+    fn reply_to(&self, request_id: Option<&str>) -> ReplyTo {
+        ReplyTo {
+            request_id: request_id.map(Box::from),
+            read_ns: self.stamp_ns,
+        }
     }
 
     pub(in crate::shard) fn ack(
         &mut self,
         id: ConnectionId,
-        request_id: &RequestId,
+        reply_to: &ReplyTo,
         effects: &mut Effects,
     ) {
-        self.ack_raw(id, request_id.as_deref(), effects);
+        self.ack_raw(id, (reply_to.id(), reply_to.read_ns), effects);
     }
 
-    fn ack_raw(&mut self, id: ConnectionId, request_id: Option<&str>, effects: &mut Effects) {
+    fn ack_raw(
+        &mut self,
+        id: ConnectionId,
+        (request_id, read_ns): (Option<&str>, u64),
+        effects: &mut Effects,
+    ) {
         if let Some(request_id) = request_id {
             let mut frame = std::mem::take(&mut self.encoded);
             frame.clear();
             encode::ack(&mut frame, request_id);
-            self.reply(id, &frame, effects);
+            self.reply(id, &frame, read_ns, effects);
             self.encoded = frame;
         }
     }
 
-    /// Answers a command with an error; the code's own text unless a better one is known.
+    /// Answers a command that was read at `read_ns` with an error; the code's own text unless a
+    /// better one is known.
     pub(in crate::shard) fn error(
         &mut self,
         id: ConnectionId,
-        request_id: Option<&str>,
+        (request_id, read_ns): (Option<&str>, u64),
         code: ErrorCode,
         message: Option<&'static str>,
         effects: &mut Effects,
@@ -363,7 +378,7 @@ impl Shard {
             code,
             message.unwrap_or(code.message()),
         );
-        self.reply(id, &frame, effects);
+        self.reply(id, &frame, read_ns, effects);
         self.encoded = frame;
     }
 }

@@ -421,7 +421,7 @@ impl Shard {
             encode::going_away(&mut frame, self.retry_after_ms);
             self.metrics.counters.replies += 1;
         }
-        self.reply(id, &frame, effects);
+        self.queue_reply(id, &frame, effects);
         self.encoded = frame;
         self.metrics.counters.handshakes += 1;
         effects.ended.push(Span {

@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use crate::domain::channel::RequestId;
+use crate::domain::channel::ReplyTo;
 use crate::domain::peers::peer_hash;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::proto::wire::error::ErrorCode;
@@ -20,7 +20,7 @@ use crate::shard::state::Shard;
 #[derive(Debug)]
 pub(in crate::shard) struct PendingSend {
     sender: ConnectionId,
-    request_id: RequestId,
+    reply_to: ReplyTo,
     results: u16,
     delivered: bool,
 }
@@ -45,15 +45,11 @@ impl Shard {
     }
 
     /// Begins a `send` on the sender's home shard and answers its number.
-    pub(in crate::shard) fn begin_send(
-        &mut self,
-        sender: ConnectionId,
-        request_id: RequestId,
-    ) -> u64 {
+    pub(in crate::shard) fn begin_send(&mut self, sender: ConnectionId, reply_to: ReplyTo) -> u64 {
         let number = self.operation();
         let pending = PendingSend {
             sender,
-            request_id,
+            reply_to,
             results: 0,
             delivered: false,
         };
@@ -88,6 +84,7 @@ impl Shard {
                 sender: send.sender,
                 send: send.send,
                 parts,
+                read_ns: send.read_ns,
             };
             self.send(home, MeshMessage::Direct(Box::new(direct)), effects);
         }
@@ -124,7 +121,7 @@ impl Shard {
     pub(in crate::shard) fn home_direct(&mut self, direct: &Direct, effects: &mut Effects) {
         let mut delivered = false;
         for id in &direct.connections {
-            delivered |= self.deliver_direct(*id, &direct.frame, effects);
+            delivered |= self.deliver_direct(*id, &direct.frame, direct.read_ns, effects);
         }
         let result = DirectResult {
             send: direct.send,
@@ -147,26 +144,26 @@ impl Shard {
         pending.delivered |= result.delivered;
         let failed = pending.results == result.parts && !pending.delivered;
         let sender = pending.sender;
-        let request_id = match first_delivery || failed {
-            true => pending.request_id.take(),
-            false => None,
+        let reply_to = match first_delivery || failed {
+            true => std::mem::take(&mut pending.reply_to),
+            false => ReplyTo::default(),
         };
         if pending.results == result.parts {
             self.sends.remove(&result.send);
         }
         if first_delivery || failed {
-            self.awaited_reply(sender, request_id.as_deref());
+            self.awaited_reply(sender, reply_to.id());
         }
         if failed {
             self.error(
                 sender,
-                request_id.as_deref(),
+                (reply_to.id(), reply_to.read_ns),
                 ErrorCode::PeerNotFound,
                 None,
                 effects,
             );
         } else if first_delivery {
-            self.ack(sender, &request_id, effects);
+            self.ack(sender, &reply_to, effects);
         }
     }
 }

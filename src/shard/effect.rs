@@ -69,11 +69,13 @@ pub struct Effects {
     pub usage: Vec<UsageDelta>,
     /// What has come to its end and is to be measured.
     pub ended: Vec<Span>,
-    /// Publications whose last write is to be measured.
-    pub fan_outs: Vec<FanOut>,
+    /// Publications whose last write is to be measured, and how soon it is due.
+    pub fan_outs: Vec<(FanOut, Urgency)>,
+    /// Messages to one connection whose write is to be measured.
+    pub writes: Vec<Span>,
 }
 
-/// A stage that has ended now.
+/// A stage that has ended now, or will with a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Which.
@@ -104,7 +106,14 @@ impl Effects {
             usage: Vec::new(),
             ended: Vec::new(),
             fan_outs: Vec::new(),
+            writes: Vec::new(),
         }
+    }
+
+    /// A message to one connection is in its outbox; what it belongs to began at `began_ns`.
+    #[inline]
+    pub(in crate::shard) fn write(&mut self, stage: Stage, began_ns: u64) {
+        self.writes.push(Span { stage, began_ns });
     }
 
     /// Appends a message for another shard.

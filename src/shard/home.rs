@@ -1,8 +1,9 @@
 //! The shard as the home of connections: local members, fan-out into their outboxes.
 
 use crate::ids::{ConnectionId, ShardId};
+use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::count_frames;
-use crate::shard::channels::ChannelSlot;
+use crate::shard::channels::{ChannelSlot, LocalChannel};
 use crate::shard::connections::{Connection, Membership, Stage};
 use crate::shard::effect::{Effects, FanOut, Urgency};
 use crate::shard::mesh_message::{
@@ -51,12 +52,12 @@ impl Shard {
     /// A leave is complete at the owner.
     pub(in crate::shard) fn home_left(&mut self, left: Left, effects: &mut Effects) {
         match left.cause {
-            LeaveCause::Request(request_id) => {
+            LeaveCause::Request(reply_to) => {
                 if let Some(slot) = self.channels.find_key(&left.channel) {
                     self.remove_member(left.connection, slot, effects);
                 }
-                self.awaited_reply(left.connection, request_id.as_deref());
-                self.ack(left.connection, &request_id, effects);
+                self.awaited_reply(left.connection, reply_to.id());
+                self.ack(left.connection, &reply_to, effects);
             }
             LeaveCause::Ended => {}
         }
@@ -103,7 +104,9 @@ impl Shard {
         };
         if reached > 0 {
             self.metrics.counters.deliveries += reached as u64;
-            effects.fan_outs.push(times);
+            let channel = self.channels.get(slot);
+            let urgency = channel.map_or(Urgency::Wide, LocalChannel::urgency);
+            effects.fan_outs.push((times, urgency));
         }
     }
 
@@ -192,11 +195,13 @@ impl Shard {
         }
     }
 
-    /// A delivery to one connection. Answers whether it was put into its outbox.
+    /// A direct message, read at `read_ns`, to one connection. Returns whether it was put into its
+    /// outbox.
     pub(in crate::shard) fn deliver_to(
         &mut self,
         id: ConnectionId,
         frame: &Frame,
+        read_ns: u64,
         effects: &mut Effects,
     ) -> bool {
         self.settle_connection(id, effects);
@@ -208,20 +213,36 @@ impl Shard {
         let to = (limit, Urgency::Live);
         let delivered = connection.deliver(&frame, to, &mut self.pool, effects);
         match delivered {
-            true => self.metrics.counters.deliveries += 1,
+            true => {
+                self.metrics.counters.deliveries += 1;
+                effects.write(Measured::Direct, read_ns);
+            }
             false => self.slow.push(id),
         }
         self.note_direct(id);
         delivered
     }
 
-    /// A frame that answers the connection's own request.
+    /// A frame that answers what the connection sent, which was read at `read_ns`.
     pub(in crate::shard) fn reply(
         &mut self,
         id: ConnectionId,
         frame: &[u8],
+        read_ns: u64,
         effects: &mut Effects,
     ) {
+        if self.queue_reply(id, frame, effects) {
+            effects.write(Measured::Reply, read_ns);
+        }
+    }
+
+    /// Queues an answer. Returns whether it goes out.
+    pub(in crate::shard) fn queue_reply(
+        &mut self,
+        id: ConnectionId,
+        frame: &[u8],
+        effects: &mut Effects,
+    ) -> bool {
         // Nothing follows a close frame.
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Open(_) = connection.stage
@@ -229,7 +250,9 @@ impl Shard {
             connection.outbox.push(Class::Reply, frame, &mut self.pool);
             connection.mark_dirty(effects);
             self.metrics.counters.replies += 1;
+            return true;
         }
+        false
     }
 }
 

@@ -61,6 +61,7 @@ impl Shard {
                 owned.check_invariants();
             }
         }
+        self.channels.check_owned_count();
         for connection in self.connections.iter() {
             connection.outbox.check();
         }

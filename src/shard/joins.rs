@@ -24,8 +24,10 @@ use smallvec::SmallVec;
 
 pub use self::joining::Joining;
 use self::joining::{Awaited, State, is_written};
+use crate::domain::channel::ReplyTo;
 use crate::domain::roster::Interest;
 use crate::ids::{ConnectionId, ConnectionRef};
+use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::Header;
 use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Held, Membership, Session, Stage, owner_shard};
@@ -67,11 +69,11 @@ impl Shard {
         };
         let slot = self.add_member(id, &joined, effects);
         if !is_again {
-            self.awaited_reply(id, joined.request_id.as_deref());
+            self.awaited_reply(id, joined.reply_to.id());
         }
-        self.ack(id, &joined.request_id, effects);
+        self.ack(id, &joined.reply_to, effects);
         if let Some(snapshot) = joined.snapshot {
-            let is_acked = joined.request_id.is_some();
+            let is_acked = joined.reply_to.id().is_some();
             let awaited = Awaited {
                 channel: joined.channel,
                 slot: Some(slot),
@@ -80,6 +82,7 @@ impl Shard {
                 snapshot: Some(snapshot),
                 state: State::Written { from_ms: 0 },
                 held: Vec::new(),
+                read_ns: joined.reply_to.read_ns,
             };
             self.await_snapshot(id, awaited, is_acked, effects);
         }
@@ -249,6 +252,7 @@ impl Shard {
             };
             let frames = snapshot.push(outbox, &mut self.pool);
             self.metrics.counters.presence_sent += frames as u64;
+            effects.write(Measured::Snapshot, awaited.read_ns);
             awaited.state = State::Queued { end: outbox.end() };
             outbox.push(Class::Delivery, &awaited.held, &mut self.pool);
             awaited.held = Vec::new();
@@ -277,10 +281,11 @@ impl Shard {
         while let Some(session) = self.connections.session_mut(id)
             && let Some(joining) = &mut session.joining
             && let oldest = joining.oldest().unwrap_or(u64::MAX)
-            && let Some((_, frame)) = joining.directs.pop_front_if(|(first, _)| *first <= oldest)
+            && let Some((_, frame, read_ns)) =
+                joining.directs.pop_front_if(|(first, ..)| *first <= oldest)
         {
             joining.directs_bytes -= frame.len();
-            self.deliver_to(id, &frame, effects);
+            self.deliver_to(id, &frame, read_ns, effects);
         }
     }
 
@@ -303,9 +308,12 @@ impl Shard {
             return;
         }
         let mut missing = joining.snapshots.iter().filter(|it| it.snapshot.is_none());
-        let missing = missing.find_map(|it| Some((it.sender_metadata, it.slot?, &it.channel)));
+        let missing = missing.find_map(|it| {
+            it.slot?;
+            Some((it.sender_metadata, it.read_ns, &it.channel))
+        });
         let missing = missing.filter(|(.., channel)| !joining.is_asked(channel));
-        let Some((sender_metadata, _, channel)) = missing else {
+        let Some((sender_metadata, read_ns, channel)) = missing else {
             return;
         };
         let channel = channel.clone();
@@ -320,7 +328,10 @@ impl Shard {
             connection: here,
             peer: peer.clone(),
             interest,
-            request_id: None,
+            reply_to: ReplyTo {
+                request_id: None,
+                read_ns,
+            },
         };
         self.send_join(join, effects);
     }
@@ -369,6 +380,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         frame: &Frame,
+        read_ns: u64,
         effects: &mut Effects,
     ) -> bool {
         let limit = self.config.limits.outbound_queue_bytes;
@@ -381,14 +393,15 @@ impl Shard {
         };
         let joining = session.joining.as_mut();
         let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
-            return self.deliver_to(id, frame, effects);
+            return self.deliver_to(id, frame, read_ns, effects);
         };
         if waiting_bytes + frame.len() > limit {
             self.slow.push(id);
             return false;
         }
         joining.directs_bytes += frame.len();
-        joining.directs.push_back((joining.next, frame.clone()));
+        let held = (joining.next, frame.clone(), read_ns);
+        joining.directs.push_back(held);
         true
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::channel::RequestId;
+use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
@@ -117,8 +117,8 @@ pub struct Join {
     pub peer: SharedPeer,
     /// What it wants.
     pub interest: Interest,
-    /// To be echoed in the ack.
-    pub request_id: RequestId,
+    /// To be acked.
+    pub reply_to: ReplyTo,
 }
 
 /// A connection unsubscribes, or ended while it was subscribed.
@@ -138,7 +138,7 @@ pub struct Leave {
 #[derive(Debug)]
 pub enum LeaveCause {
     /// It asked: it is answered with `Left`.
-    Request(RequestId),
+    Request(ReplyTo),
     /// It ended.
     Ended,
 }
@@ -154,8 +154,8 @@ pub struct Publish {
     pub sender_info: Option<SharedPeer>,
     /// Who published, and gets no copy; `None` for REST.
     pub sender: Option<ConnectionRef>,
-    /// Whether the sender wants an ack.
-    pub request_id: RequestId,
+    /// What to ack, if the sender wants an ack.
+    pub request_id: Option<Box<str>>,
     /// The REST request that waits for the number of deliveries.
     pub request: Option<RestRequest>,
     /// When it was read, in nanoseconds on the monotonic clock.
@@ -171,8 +171,8 @@ pub struct Joined {
     pub connection: ConnectionId,
     /// What it wants.
     pub interest: Interest,
-    /// To be echoed in the ack.
-    pub request_id: RequestId,
+    /// To be acked.
+    pub reply_to: ReplyTo,
     /// The roster, for connections with the `presence` action.
     pub snapshot: Option<Snapshot>,
 }
@@ -193,8 +193,8 @@ pub struct Left {
 pub struct Published {
     /// The publisher, on the receiving shard.
     pub connection: ConnectionId,
-    /// To be echoed in the ack.
-    pub request_id: RequestId,
+    /// To be acked.
+    pub reply_to: ReplyTo,
 }
 
 /// A publication for the members of one home shard.
@@ -258,6 +258,8 @@ pub struct Send {
     pub sender: ConnectionRef,
     /// Names the `send` on the sender's home shard.
     pub send: u64,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
 }
 
 /// A direct message for some connections of one home shard.
@@ -273,6 +275,8 @@ pub struct Direct {
     pub send: u64,
     /// How many results the sender's home will get in all.
     pub parts: u16,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
 }
 
 /// What became of one part of a `send`.

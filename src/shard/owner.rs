@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 
 use crate::domain::channel::{
-    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome,
+    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome, ReplyTo,
 };
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId};
@@ -44,18 +44,14 @@ pub(in crate::shard) struct Publication<'a> {
 impl Shard {
     pub(in crate::shard) fn owner_join(&mut self, join: Join) {
         let slot = self.channels.find_or_insert(&join.channel);
-        let hasher = &self.config.hasher;
-        let Some(channel) = self.channels.get_mut(slot) else {
+        let Some(owned) = self.channels.own(slot, &self.config.hasher) else {
             return;
         };
-        let owned = channel
-            .owned
-            .get_or_insert_with(|| Box::new(Channel::new(hasher.clone())));
         owned.join(Joiner {
             connection: join.connection,
             peer: join.peer,
             interest: join.interest,
-            request_id: join.request_id,
+            reply_to: join.reply_to,
             deferred: Vec::new(),
         });
         self.batch(slot);
@@ -74,8 +70,8 @@ impl Shard {
             return;
         };
         let cause = match cause {
-            LeaveCause::Request(request_id) => match owned.leave(&peer, connection, request_id) {
-                LeaveOutcome::Done(request_id) => LeaveCause::Request(request_id),
+            LeaveCause::Request(reply_to) => match owned.leave(&peer, connection, reply_to) {
+                LeaveOutcome::Done(reply_to) => LeaveCause::Request(reply_to),
                 LeaveOutcome::Deferred => return,
             },
             LeaveCause::Ended => {
@@ -130,7 +126,10 @@ impl Shard {
         if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
             let published = Published {
                 connection: sender.connection,
-                request_id,
+                reply_to: ReplyTo {
+                    request_id,
+                    read_ns: publish.read_ns,
+                },
             };
             self.send(
                 sender.shard,
@@ -160,8 +159,12 @@ impl Shard {
             ordered_ns: self.stamp_ns,
         };
         let waited_ns = times.ordered_ns.saturating_sub(times.read_ns);
-        let latencies = &mut self.metrics.latencies;
-        latencies.record(Stage::CommandToOrder, waited_ns);
+        // Read and ordered in one input: nothing was waited for, and nothing says how long the
+        // handling took.
+        if waited_ns > 0 {
+            let latencies = &mut self.metrics.latencies;
+            latencies.record(Stage::CommandToOrder, waited_ns);
+        }
         let Some(owned) = self.owned(slot) else {
             return 0;
         };
@@ -347,21 +350,21 @@ impl Shard {
             for deferred in joiner.deferred {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
-                    Deferred::Join(interest, request_id) => {
+                    Deferred::Join(interest, reply_to) => {
                         self.loop_back(MeshMessage::Join(Box::new(Join {
                             channel: key.clone(),
                             connection: joiner.connection,
                             peer: joiner.peer.clone(),
                             interest,
-                            request_id,
+                            reply_to,
                         })))
                     }
-                    Deferred::Leave(request_id) => {
+                    Deferred::Leave(reply_to) => {
                         self.loop_back(MeshMessage::Leave(Box::new(Leave {
                             channel: key.clone(),
                             connection: joiner.connection,
                             peer: joiner.peer.clone(),
-                            cause: LeaveCause::Request(request_id),
+                            cause: LeaveCause::Request(reply_to),
                         })))
                     }
                 }
@@ -370,7 +373,7 @@ impl Shard {
                 channel: key,
                 connection: joiner.connection.connection,
                 interest: joiner.interest,
-                request_id: joiner.request_id,
+                reply_to: joiner.reply_to,
                 snapshot,
             };
             self.joined(joiner.connection.shard, joined, effects);

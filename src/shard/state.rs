@@ -545,8 +545,8 @@ impl Shard {
             MeshMessage::Joined(joined) => self.home_joined(*joined, effects),
             MeshMessage::Left(left) => self.home_left(*left, effects),
             MeshMessage::Published(published) => {
-                self.awaited_reply(published.connection, published.request_id.as_deref());
-                self.ack(published.connection, &published.request_id, effects);
+                self.awaited_reply(published.connection, published.reply_to.id());
+                self.ack(published.connection, &published.reply_to, effects);
             }
             MeshMessage::Deliver(deliver) => self.home_deliver(&deliver, effects),
             MeshMessage::Announce(announce) => self.home_announce(from, &announce, effects),

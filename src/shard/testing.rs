@@ -264,6 +264,7 @@ impl Cluster {
         self.effects[at].readable.clear();
         self.effects[at].ended.clear();
         self.effects[at].fan_outs.clear();
+        self.effects[at].writes.clear();
         self.usage.append(&mut self.effects[at].usage);
         quiet
             && self.effects[at].dirty.is_empty()

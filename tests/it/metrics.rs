@@ -73,7 +73,6 @@ fn the_page_tells_exactly_what_has_happened() {
             ("handshakes_refused_total", "", 1),
             ("messages_received_total", "", 9 + 10),
             ("deliveries_total", "", 90),
-            ("node_command_to_order_seconds_count", "", 10),
             ("rest_requests_total", "", 0),
             ("dropped_total", "", 0),
             ("outbound_queue_bytes", "", 0),
@@ -85,6 +84,15 @@ fn the_page_tells_exactly_what_has_happened() {
                 "{name} {labels}"
             );
         }
+        // Only who publishes on another shard waits for the channel's order.
+        let ordered = page.sum("node_command_to_order_seconds_count", "");
+        assert!(ordered == 0.0 || ordered == 10.0 && shards > 1, "{ordered}");
+        // The handshake's stage ends with the welcome; every other answer has its own.
+        assert_eq!(
+            page.sum("replies_total", "") - page.sum("handshakes_total", ""),
+            page.sum("node_reply_seconds_count", "")
+        );
+        assert_eq!(page.sum("node_direct_seconds_count", ""), 0.0);
         // Each shard with members measures a publication once.
         let fan_outs = page.sum("fan_out_seconds_count", "");
         assert!(
@@ -109,6 +117,67 @@ fn the_page_tells_exactly_what_has_happened() {
             );
         }
     });
+}
+
+#[test]
+fn direct_messages_answers_and_rosters_have_stages() {
+    on_shards(|shards| {
+        let server = Setup::new(shards).start();
+        let mut peers: Vec<_> = (0..4).map(|at| server.peer(&format!("p{at}"))).collect();
+        for peer in &mut peers {
+            peer.ask(json!({"type": "subscribe", "channel": "hall"}));
+        }
+        let mut quiet = server.quiet_peer("quiet");
+        for (to, count) in [(0, 3), (1, 4), (2, 0), (3, 0)] {
+            for number in 0..count {
+                quiet.ask(json!({"type": "send", "to": format!("p{to}"), "data": number}));
+            }
+        }
+        quiet.ask_refused(
+            json!({"type": "send", "to": "nobody", "data": 0}),
+            "peer_not_found",
+        );
+        until("all is written", || {
+            Page::of(&server).sum("node_snapshot_seconds_count", "") == 4.0
+        });
+        let page = Page::of(&server);
+        assert_eq!(page.sum("node_direct_seconds_count", ""), 7.0);
+        assert_eq!(page.sum("direct_seconds_count", ""), 7.0);
+        // Four of those who subscribe, eight of the one who sends.
+        assert_eq!(page.sum("node_reply_seconds_count", ""), 12.0);
+        for stage in ["direct", "reply", "snapshot"] {
+            let quantiles = page.samples(&format!("node_{stage}_seconds"), "quantile");
+            assert!(quantiles.is_sorted(), "{stage}: {quantiles:?}");
+            assert!(quantiles[0] > 0.0, "{stage}: {quantiles:?}");
+        }
+        // A roster follows its ack after a pause.
+        let snapshots = page.samples("node_snapshot_seconds", "quantile");
+        assert!(snapshots[0] >= 0.0148, "{snapshots:?}");
+    });
+}
+
+/// The names in the tables of the manual, without those of which only the beginning is told.
+fn documented() -> HashSet<String> {
+    let manual = include_str!("../../tuning/metrics.md");
+    let rows = manual.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    names
+        .map(|name| name.split('{').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_manual_and_the_page_tell_of_the_same_metrics() {
+    let server = Setup::new(1).start();
+    let page = Page::of(&server).0;
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let shown: HashSet<_> = types
+        .map(|line| line.split(' ').next().unwrap())
+        .map(|name| name.strip_prefix("ringmesh_").unwrap())
+        .map(|name| name.strip_prefix("node_").unwrap_or(name).to_owned())
+        .collect();
+    assert_eq!(shown, documented());
 }
 
 #[test]

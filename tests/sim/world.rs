@@ -389,6 +389,7 @@ impl World {
         // Nobody measures here.
         node.effects.ended.clear();
         node.effects.fan_outs.clear();
+        node.effects.writes.clear();
         let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
         let mut any = !due.is_empty();
         for id in due {

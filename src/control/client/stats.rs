@@ -29,13 +29,16 @@ const SHARD_COLUMNS: [(&str, Column); 14] = [
 ];
 
 /// The stages, in the order in which a message passes them.
-const STAGES: [(&str, &str); 8] = [
+const STAGES: [(&str, &str); 11] = [
     ("handshake", "handshake"),
     ("readToCommand", "read to command"),
     ("commandToOrder", "command to order"),
     ("meshHop", "mesh hop"),
     ("orderToLastWrite", "order to last write"),
     ("fanOut", "fan-out"),
+    ("direct", "direct message"),
+    ("reply", "reply"),
+    ("snapshot", "snapshot"),
     ("loopLag", "loop lag"),
     ("rest", "REST"),
 ];

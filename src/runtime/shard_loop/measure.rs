@@ -4,30 +4,21 @@
 //! comes, those that go, and where something ends: 20 to 30 ns each time, beside 1 µs and more
 //! for the read or write that it is about.
 
-use std::collections::VecDeque;
-
 use ahash::AHashSet;
 
 use super::ShardLoop;
+use super::writing::{Writing, Writings};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot, Stage};
-use crate::runtime::flush_queue::Mark;
 use crate::runtime::process::thread_cpu_ns;
-use crate::shard::effect::FanOut;
-
-/// Publications of one turn whose last write is measured each by itself. Those beyond are
-/// measured as if they had come with the last of these.
-const FAN_OUTS_PER_TURN_MAX: usize = 64;
+use crate::shard::effect::{FanOut, Span, Urgency};
 
 /// See the top of this file.
 #[derive(Default)]
 pub(super) struct Measuring {
     turn_began_ns: u64,
-    /// Publications whose last write is in this turn, and how many each stands for.
-    ending: Vec<(FanOut, u32)>,
-    /// Those whose last write is later, and when.
-    under_way: VecDeque<(FanOut, u32, Mark)>,
+    writings: Writings,
     /// Connections whose sockets take no more for now.
     blocked: AHashSet<ConnectionId>,
 }
@@ -105,39 +96,44 @@ impl ShardLoop {
         }
     }
 
-    /// This turn's publications are in the outboxes that stand in the queue now.
-    pub(super) fn begin_fan_outs(&mut self) {
-        let under_way = &mut self.measuring.under_way;
-        let mark = self.to_flush.mark();
-        let mut fan_outs = self.effects.fan_outs.drain(..);
-        for fan_out in fan_outs.by_ref().take(FAN_OUTS_PER_TURN_MAX) {
-            under_way.push_back((fan_out, 1, mark));
+    /// This turn's messages are in the outboxes that stand in the queue now.
+    pub(super) fn begin_writes(&mut self) {
+        let (writings, queue) = (&mut self.measuring.writings, &self.to_flush);
+        writings.begin_turn();
+        for (fan_out, urgency) in self.effects.fan_outs.drain(..) {
+            writings.add(Writing::Publication(fan_out), urgency, queue);
         }
-        let beyond = fan_outs.count() as u32;
-        let last = under_way.back_mut().map(|(_, count, _)| count);
-        if let Some(count) = last {
-            *count += beyond;
+        for span in self.effects.writes.drain(..) {
+            let urgency = match span.stage {
+                Stage::Direct => Urgency::Live,
+                _ => Urgency::Reply,
+            };
+            writings.add(Writing::Message(span), urgency, queue);
         }
     }
 
     /// This turn's outboxes have been flushed.
-    pub(super) fn end_fan_outs(&mut self) {
-        let Measuring {
-            ending, under_way, ..
-        } = &mut self.measuring;
-        let is_over = |(_, _, mark): &mut (FanOut, u32, Mark)| self.to_flush.is_past(*mark);
-        while let Some((fan_out, count, _)) = under_way.pop_front_if(is_over) {
-            ending.push((fan_out, count));
-        }
-        if ending.is_empty() {
+    pub(super) fn end_writes(&mut self) {
+        let written = self.measuring.writings.written(&self.to_flush);
+        if written.is_empty() {
             return;
         }
         let now_ns = self.clock.mono_ns();
+        let since = |began_ns: u64| now_ns.saturating_sub(began_ns);
         let latencies = &mut self.shard.metrics().latencies;
-        for (fan_out, count) in ending.drain(..) {
-            let since = |began_ns: u64| now_ns.saturating_sub(began_ns);
-            latencies.record_n(Stage::FanOut, since(fan_out.read_ns), count);
-            latencies.record_n(Stage::OrderToLastWrite, since(fan_out.ordered_ns), count);
+        for (what, count) in written.drain(..) {
+            match what {
+                Writing::Publication(FanOut {
+                    read_ns,
+                    ordered_ns,
+                }) => {
+                    latencies.record_n(Stage::FanOut, since(read_ns), count);
+                    latencies.record_n(Stage::OrderToLastWrite, since(ordered_ns), count);
+                }
+                Writing::Message(Span { stage, began_ns }) => {
+                    latencies.record_n(stage, since(began_ns), count);
+                }
+            }
         }
     }
 

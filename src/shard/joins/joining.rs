@@ -23,8 +23,8 @@ pub struct Joining {
     pub(in crate::shard) asked: SmallVec<[Asked; 1]>,
     /// Joins whose snapshots have not been written, in the order of the acks.
     pub(super) snapshots: VecDeque<Awaited>,
-    /// Direct messages that wait, and the first join for which they do not.
-    pub(super) directs: VecDeque<(u64, Frame)>,
+    /// Direct messages that wait: the first join for which they do not, and when they were read.
+    pub(super) directs: VecDeque<(u64, Frame, u64)>,
     pub(super) directs_bytes: usize,
     /// A `subscribe` that waits for the snapshot of the one before it.
     pub(super) parked: Option<Box<Join>>,
@@ -53,6 +53,8 @@ pub(super) struct Awaited {
     pub state: State,
     /// Frames of the channel, in order, that follow the snapshot.
     pub held: Vec<u8>,
+    /// When the request was read.
+    pub read_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::metrics::label::{Dropped, EndedBy, Refusal, RestOutcome, Route};
 use crate::metrics::{Counters, Stage};
-use crate::shard::effect::{Effects, FanOut, Span};
+use crate::shard::effect::{Effects, FanOut, Span, Urgency};
 
 /// The counts of all shards together.
 fn sum(cluster: &mut Cluster, count: impl Fn(&Counters) -> u64) -> u64 {
@@ -216,7 +216,7 @@ fn a_slow_consumer_is_counted_once() {
 }
 
 /// What a shard of two says is to be measured, having been told these moments.
-fn publish_at(times: [u64; 2]) -> (Vec<FanOut>, Vec<FanOut>) {
+fn publish_at(times: [u64; 2]) -> (Vec<(FanOut, Urgency)>, Vec<(FanOut, Urgency)>) {
     let mut cluster = cluster(2);
     let ann = peer(&mut cluster, 0, "ann");
     let ben = peer(&mut cluster, 1, "ben");
@@ -258,8 +258,9 @@ fn a_publication_brings_its_times_along() {
     let mut ordered = Vec::new();
     for fan_outs in [from_ann, from_ben] {
         assert_eq!(fan_outs.len(), 1);
-        assert_eq!(fan_outs[0].read_ns, 1_000);
-        ordered.push(fan_outs[0].ordered_ns);
+        let (times, urgency) = fan_outs[0];
+        assert_eq!((times.read_ns, urgency), (1_000, Urgency::Live));
+        ordered.push(times.ordered_ns);
     }
     ordered.sort_unstable();
     assert_eq!(ordered, [1_000, 5_000]);
@@ -298,4 +299,68 @@ fn handshakes_and_requests_are_measured_from_their_beginning() {
     let rest_of_head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert_eq!(feed(&mut cluster, 9_500, rest_of_head), [handshake]);
+}
+
+/// What the shards of a cluster of two say is written, when all that one client sends is read at
+/// 1,000, and what the other shard hears, and sends back, is handled at 5,000.
+fn writes_of(cluster: &mut Cluster, client: Client, text: &str) -> Vec<Span> {
+    let mut effects = [Effects::new(2), Effects::new(2)];
+    let mut bytes = frames(&[text]);
+    let received = Input::Received {
+        connection: client.id,
+        bytes: &mut bytes,
+    };
+    cluster.shards[client.shard].stamp(1_000);
+    cluster.shards[client.shard].handle(received, cluster.now, &mut effects[client.shard]);
+    for _ in 0..4 {
+        for (from, to) in [(0, 1), (1, 0)] {
+            cluster.shards[to].stamp(5_000);
+            for message in std::mem::take(&mut effects[from].mesh[to]) {
+                let from = crate::ids::ShardId(from as u16);
+                let input = Input::Mesh { from, message };
+                cluster.shards[to].handle(input, cluster.now, &mut effects[to]);
+            }
+        }
+        for (shard, effects) in cluster.shards.iter_mut().zip(&mut effects) {
+            shard.handle(Input::EndOfTurn, cluster.now, effects);
+        }
+    }
+    effects.into_iter().flat_map(|it| it.writes).collect()
+}
+
+#[test]
+fn answers_and_direct_messages_are_measured_from_their_reading_on_whatever_shard() {
+    let mut cluster = cluster(2);
+    let ann = peer(&mut cluster, 0, "ann");
+    peer(&mut cluster, 1, "ben");
+    let span = |stage| Span {
+        stage,
+        began_ns: 1_000,
+    };
+    let (reply, direct) = (span(Stage::Reply), span(Stage::Direct));
+    for channel in ["a", "b", "c", "d", "e", "f"] {
+        for (kind, data) in [
+            ("subscribe", ""),
+            ("publish", r#","data":1"#),
+            ("unsubscribe", ""),
+        ] {
+            let text =
+                format!(r#"{{"type":"{kind}","channel":"{channel}"{data},"requestId":"1"}}"#);
+            let mut writes = writes_of(&mut cluster, ann, &text);
+            writes.retain(|it| it.stage == Stage::Reply);
+            assert_eq!(writes, [reply], "{text}");
+        }
+    }
+    for (text, expected) in [
+        (r#"{"type":"ping"}"#, vec![reply]),
+        (r#"{"type":"nonsense"}"#, vec![reply]),
+        (r#"{"type":"send","to":"ben","data":1}"#, vec![direct]),
+        (
+            r#"{"type":"send","to":"ben","data":1,"requestId":"1"}"#,
+            vec![reply, direct],
+        ),
+        (r#"{"type":"send","to":"nobody","data":1}"#, vec![reply]),
+    ] {
+        assert_eq!(writes_of(&mut cluster, ann, text), expected, "{text}");
+    }
 }
