@@ -118,11 +118,9 @@ fn outbox() -> Operation {
         &[b'x'; USUAL_BYTES],
     );
     let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-    let mut turn = 0;
     Box::new(move || {
         outbox.push(Class::Delivery, black_box(&frame), &mut pool);
-        turn += 1;
-        outbox.begin_turn(turn);
+        outbox.note_offer();
         let count = black_box(outbox.pending()).len();
         outbox.advance(count, &mut pool);
     })

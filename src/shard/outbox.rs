@@ -7,8 +7,7 @@
 //!
 //! Always true, see [`Outbox::check`]: the queue begins at the first byte not yet written; `runs`
 //! adds up to the queue's length; control frames overtake data frames, but never in the middle
-//! of one; bytes behind a fence are not offered before [`Outbox::begin_turn`] after the fence was
-//! reached.
+//! of one.
 
 mod pool;
 mod segments;
@@ -93,8 +92,6 @@ pub struct Outbox {
     frame_left: u32,
     /// Bytes at the front that are not frames: the HTTP response before an upgrade.
     raw_left: u32,
-    /// Positions that a turn must not write across.
-    fences: SmallVec<[u32; 2]>,
     /// The queue as runs of one class: length in the low 31 bits, the top bit set for replies.
     runs: SmallVec<[u32; 2]>,
     delivery_bytes: u32,
@@ -104,10 +101,6 @@ pub struct Outbox {
     finish: Finish,
     /// Nothing of what waits has been offered to the socket.
     untried: bool,
-    /// The last write of this turn ended at a fence.
-    at_fence: bool,
-    /// The turn of the present flush.
-    turn: u32,
 }
 
 #[derive(Debug, Default)]
@@ -229,21 +222,10 @@ impl Outbox {
             .map_or(0, |control| control.bytes.len() - control.written)
     }
 
-    /// What follows leaves in a later turn than what is queued now.
-    pub fn fence(&mut self) {
-        let end = self.position.wrapping_add(self.queued());
-        if self.queued() > 0 && self.fences.last() != Some(&end) {
-            self.fences.push(end);
-        }
-    }
-
     /// Drops everything that has not begun to leave, keeping a frame that has.
     pub fn discard_unstarted(&mut self, pool: &mut BufferPool) {
         let keep = self.raw_left.max(self.frame_left);
         self.segments.truncate(keep as usize, pool);
-        let position = self.position;
-        self.fences
-            .retain(|fence| fence.wrapping_sub(position) < keep);
         let mut left = keep;
         self.delivery_bytes = 0;
         self.reply_bytes = 0;
@@ -336,31 +318,19 @@ impl Outbox {
         self.untried || self.queued() == 0
     }
 
-    /// Whether what waits stands behind a fence that the last write reached.
-    #[must_use]
-    pub fn is_fenced(&self) -> bool {
-        self.at_fence && self.control.is_none() && self.queued() > 0
-    }
-
-    /// Lets bytes behind a fence leave that was reached in another turn than this one.
+    /// What waits is offered to the socket now.
     #[inline]
-    pub fn begin_turn(&mut self, turn: u32) {
+    pub fn note_offer(&mut self) {
         self.untried = false;
-        if self.turn != turn {
-            self.turn = turn;
-            self.at_fence = false;
-        }
     }
 
-    /// How much of the queue may be written in this turn; `None`: control frames come first.
+    /// How much of the queue may be written next; `None`: control frames come first.
     #[inline]
     fn limit(&self) -> Option<u32> {
-        match (&self.control, self.fences.first()) {
-            (Some(_), _) if self.is_between_frames() => None,
-            (Some(_), _) => Some(self.raw_left.max(self.frame_left)),
-            (None, _) if self.at_fence => Some(0),
-            (None, Some(fence)) => Some(fence.wrapping_sub(self.position)),
-            (None, None) => Some(self.queued()),
+        match &self.control {
+            Some(_) if self.is_between_frames() => None,
+            Some(_) => Some(self.raw_left.max(self.frame_left)),
+            None => Some(self.queued()),
         }
     }
 
@@ -374,7 +344,7 @@ impl Outbox {
         control.map_or(&[], |control| &control.bytes[control.written..])
     }
 
-    /// The next bytes to write in this turn, as many as lie together; empty when there are none.
+    /// The next bytes to write, as many as lie together; empty when there are none.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> &[u8] {
@@ -387,7 +357,7 @@ impl Outbox {
         }
     }
 
-    /// All bytes to write next in this turn, if they lie together.
+    /// All bytes to write next, if they lie together.
     #[inline]
     #[must_use]
     pub fn pending_in_one(&self) -> Option<&[u8]> {
@@ -398,7 +368,7 @@ impl Outbox {
             .then_some(pending)
     }
 
-    /// The next bytes to write in this turn, for one write.
+    /// The next bytes to write, for one write.
     #[must_use]
     pub fn pending_slices(&self) -> Slices<'_> {
         match self.limit() {
@@ -431,10 +401,6 @@ impl Outbox {
         let count = (count as u32).min(self.queued());
         self.settle_runs(count);
         self.position = self.position.wrapping_add(count);
-        if self.fences.first() == Some(&self.position) {
-            self.fences.remove(0);
-            self.at_fence = true;
-        }
         if self.queued() == 0 {
             self.segments.clear(pool);
             self.frame_left = 0;
@@ -494,12 +460,6 @@ impl Outbox {
         assert!(pairs.all(|pair| (pair[0] ^ pair[1]) & REPLY_RUN != 0));
         assert!(self.frame_left <= self.queued() && self.raw_left <= self.queued());
         assert!(self.frame_left == 0 || self.raw_left == 0);
-        let fences = self.fences.iter();
-        let distances: SmallVec<[u32; 2]> = fences
-            .map(|fence| fence.wrapping_sub(self.position))
-            .collect();
-        assert!(distances.is_sorted_by(|one, next| one < next));
-        assert!(distances.iter().all(|it| *it > 0 && *it <= self.queued()));
         let control = self.control.as_ref();
         assert!(control.is_none_or(|control| control.written < control.bytes.len()));
     }

@@ -325,7 +325,7 @@ impl Shard {
             return;
         };
         connection.dirty = None;
-        connection.outbox.begin_turn(self.pressure.turn);
+        connection.outbox.note_offer();
         if cfg!(debug_assertions) {
             connection.outbox.check();
         }
@@ -333,12 +333,12 @@ impl Shard {
             self.settle_borrowed(id, effects);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.dirty = None;
-                connection.outbox.begin_turn(self.pressure.turn);
+                connection.outbox.note_offer();
             }
         }
     }
 
-    /// What is to be written to a connection next in this turn; empty when nothing is.
+    /// What is to be written to a connection next; empty when nothing is.
     #[must_use]
     pub fn pending(&self, connection: ConnectionId) -> &[u8] {
         match self.connections.get(connection) {

@@ -14,11 +14,11 @@ enum Step {
     /// So many frames of one length, all in one shared block.
     Shared(bool, usize, usize),
     Control(usize),
-    Fence,
     Discard,
     /// Write up to so many bytes: all slices, or the first only.
     Write(usize, bool),
-    Turn,
+    /// Tell it that what waits is offered to the socket.
+    Offer,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,11 +30,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), 1..4_usize, len.clone())
             .prop_map(|(class, count, len)| Step::Shared(class, count, len)),
         1 => (0..60_usize).prop_map(Step::Control),
-        1 => Just(Step::Fence),
         1 => Just(Step::Discard),
         6 => (prop_oneof![1..40_usize, len], any::<bool>())
             .prop_map(|(count, all)| Step::Write(count, all)),
-        2 => Just(Step::Turn),
+        2 => Just(Step::Offer),
     ]
 }
 
@@ -48,22 +47,20 @@ fn frame(number: usize, opcode: Opcode, len: usize) -> Vec<u8> {
 
 #[derive(Default)]
 struct Model {
-    /// Frames that have not left, with their class; `None` is a fence.
-    queue: Vec<Option<(bool, Vec<u8>)>>,
+    /// Frames that have not left, with their class.
+    queue: Vec<(bool, Vec<u8>)>,
     /// How much of the first has left.
     begun: usize,
     control: Vec<u8>,
-    at_fence: bool,
+    /// Whether anything of the queue has been offered.
+    offered: bool,
 }
 
 impl Model {
     fn bytes(&self, class: bool) -> usize {
-        let frames = self.queue.iter().flatten();
-        let lens = frames.filter(|it| it.0 == class).map(|it| it.1.len());
-        let begun = self.queue.first().is_some_and(|it| {
-            let first = it.as_ref();
-            first.is_some_and(|first| first.0 == class)
-        });
+        let frames = self.queue.iter().filter(|it| it.0 == class);
+        let lens = frames.map(|it| it.1.len());
+        let begun = self.queue.first().is_some_and(|it| it.0 == class);
         lens.sum::<usize>() - if begun { self.begun } else { 0 }
     }
 
@@ -72,13 +69,10 @@ impl Model {
         if !self.control.is_empty() {
             return match self.begun {
                 0 => self.control.clone(),
-                begun => self.queue[0].as_ref().unwrap().1[begun..].to_vec(),
+                begun => self.queue[0].1[begun..].to_vec(),
             };
         }
-        if self.at_fence {
-            return Vec::new();
-        }
-        let frames = self.queue.iter().map_while(Option::as_ref);
+        let frames = self.queue.iter();
         let bytes: Vec<u8> = frames.flat_map(|(_, frame)| frame.clone()).collect();
         bytes[self.begun..].to_vec()
     }
@@ -89,7 +83,7 @@ impl Model {
             return;
         }
         while count > 0 {
-            let left = self.queue[0].as_ref().unwrap().1.len() - self.begun;
+            let left = self.queue[0].1.len() - self.begun;
             let step = left.min(count);
             count -= step;
             self.begun += step;
@@ -98,16 +92,11 @@ impl Model {
                 self.begun = 0;
             }
         }
-        if self.queue.first().is_some_and(Option::is_none) {
-            self.queue.remove(0);
-            self.at_fence = true;
-        }
     }
 
-    fn fence(&mut self) {
-        if self.queue.last().is_some_and(Option::is_some) {
-            self.queue.push(None);
-        }
+    fn push(&mut self, reply: bool, frame: Vec<u8>) {
+        self.offered &= !self.queue.is_empty();
+        self.queue.push((reply, frame));
     }
 
     fn discard(&mut self) {
@@ -131,7 +120,6 @@ struct Pair {
     outbox: Outbox,
     pool: BufferPool,
     model: Model,
-    turn: u32,
 }
 
 impl Pair {
@@ -140,13 +128,12 @@ impl Pair {
             outbox,
             pool,
             model,
-            turn,
         } = self;
         match step {
             Step::Push(reply, len) => {
                 let frame = frame(number, Opcode::Text, *len);
                 outbox.push(class(*reply), &frame, pool);
-                model.queue.push(Some((*reply, frame)));
+                model.push(*reply, frame);
             }
             Step::Pieces(reply, lens) => {
                 let frame = frame(number, Opcode::Text, lens.iter().sum());
@@ -161,7 +148,7 @@ impl Pair {
                     at += len;
                 }
                 outbox.push_pieces(class(*reply), &pieces, pool);
-                model.queue.push(Some((*reply, frame)));
+                model.push(*reply, frame);
             }
             Step::Shared(reply, count, len) => {
                 let frames = (0..*count).map(|at| frame(number + at, Opcode::Binary, *len));
@@ -171,17 +158,14 @@ impl Pair {
                 let end = block.len();
                 block.extend([7; 5]);
                 outbox.push_shared(class(*reply), &block.into(), 11..end, pool);
-                let frames = frames.into_iter().map(|frame| Some((*reply, frame)));
-                model.queue.extend(frames);
+                for frame in frames {
+                    model.push(*reply, frame);
+                }
             }
             Step::Control(len) => {
                 let frame = frame(number, Opcode::Ping, *len);
                 outbox.push_control(&frame);
                 model.control.extend(frame);
-            }
-            Step::Fence => {
-                outbox.fence();
-                model.fence();
             }
             Step::Discard => {
                 outbox.discard_unstarted(pool);
@@ -201,10 +185,9 @@ impl Pair {
                 outbox.advance(count, pool);
                 model.written(count);
             }
-            Step::Turn => {
-                *turn += 1;
-                outbox.begin_turn(*turn);
-                model.at_fence = false;
+            Step::Offer => {
+                outbox.note_offer();
+                model.offered = true;
             }
         }
     }
@@ -214,6 +197,8 @@ impl Pair {
         assert_eq!(self.outbox.delivery_bytes(), self.model.bytes(false));
         assert_eq!(self.outbox.reply_bytes(), self.model.bytes(true));
         assert_eq!(self.outbox.control_bytes(), self.model.control.len());
+        let untried = self.model.queue.is_empty() || !self.model.offered;
+        assert_eq!(self.outbox.is_untried(), untried);
         let nothing = self.model.queue.is_empty() && self.model.control.is_empty();
         assert_eq!(self.outbox.is_empty(), nothing);
     }
@@ -231,7 +216,6 @@ proptest! {
         }
         while !pair.outbox.is_empty() {
             pair.apply(0, &Step::Write(usize::MAX, true));
-            pair.apply(0, &Step::Turn);
             pair.compare();
         }
         assert_eq!(pair.outbox.owned_bytes(), 0);

@@ -19,24 +19,20 @@ fn frame(len: usize, fill: u8) -> Vec<u8> {
     bytes
 }
 
-/// Writes in steps of `step` bytes, a turn each time nothing is pending.
-fn drain(outbox: &mut Outbox, pool: &mut BufferPool, step: usize) -> Vec<Vec<u8>> {
-    let mut turns = Vec::new();
+/// Writes everything in steps of `step` bytes.
+fn drain(outbox: &mut Outbox, pool: &mut BufferPool, step: usize) -> Vec<u8> {
+    let mut written = Vec::new();
     while !outbox.is_empty() {
-        let mut turn = Vec::new();
-        outbox.begin_turn(turns.len() as u32 + 1);
-        while !outbox.pending().is_empty() {
-            let count = outbox.pending().len().min(step);
-            turn.extend_from_slice(&outbox.pending()[..count]);
-            outbox.advance(count, pool);
-        }
-        turns.push(turn);
+        let count = outbox.pending().len().min(step);
+        assert!(count > 0, "an outbox offers what waits");
+        written.extend_from_slice(&outbox.pending()[..count]);
+        outbox.advance(count, pool);
     }
-    turns
+    written
 }
 
 #[test]
-fn everything_due_leaves_in_one_turn_and_in_order() {
+fn everything_due_leaves_in_order() {
     for step in 1..40 {
         let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
         let (a, b) = (frame(10, 1), frame(200, 2));
@@ -46,38 +42,9 @@ fn everything_due_leaves_in_one_turn_and_in_order() {
             (outbox.delivery_bytes(), outbox.reply_bytes()),
             (a.len(), b.len())
         );
-        assert_eq!(drain(&mut outbox, &mut pool, step), [[a, b].concat()]);
+        assert_eq!(drain(&mut outbox, &mut pool, step), [a, b].concat());
         assert_eq!((outbox.delivery_bytes(), outbox.reply_bytes()), (0, 0));
     }
-}
-
-#[test]
-fn a_fence_ends_the_turn() {
-    for step in [1, 7, 1_000] {
-        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-        let (ack, snapshot, next) = (frame(10, 1), frame(20, 2), frame(30, 3));
-        outbox.push(Class::Reply, &ack, &mut pool);
-        outbox.fence();
-        outbox.push(Class::Reply, &snapshot, &mut pool);
-        outbox.fence();
-        outbox.push(Class::Delivery, &next, &mut pool);
-        assert_eq!(drain(&mut outbox, &mut pool, step), [ack, snapshot, next]);
-    }
-}
-
-#[test]
-fn a_second_flush_in_a_turn_does_not_pass_the_fence() {
-    let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
-    let (ack, snapshot) = (frame(10, 1), frame(20, 2));
-    outbox.push(Class::Reply, &ack, &mut pool);
-    outbox.fence();
-    outbox.push(Class::Reply, &snapshot, &mut pool);
-    outbox.begin_turn(7);
-    outbox.advance(ack.len(), &mut pool);
-    outbox.begin_turn(7);
-    assert_eq!(outbox.pending(), b"");
-    outbox.begin_turn(8);
-    assert_eq!(outbox.pending(), snapshot);
 }
 
 #[test]
@@ -89,7 +56,7 @@ fn control_frames_overtake_but_never_inside_a_frame() {
         outbox.push(Class::Delivery, &b, &mut pool);
         outbox.advance(begun, &mut pool);
         outbox.push_control(&pong);
-        let rest = drain(&mut outbox, &mut pool, 9).concat();
+        let rest = drain(&mut outbox, &mut pool, 9);
         let expected = match begun {
             0 => [&pong[..], &a, &b].concat(),
             1..=12 => [&a[begun..], &pong, &b].concat(),
@@ -108,7 +75,7 @@ fn control_frames_wait_for_the_end_of_the_http_response() {
         outbox.push(Class::Reply, &welcome, &mut pool);
         outbox.advance(begun, &mut pool);
         outbox.push_control(&ping);
-        let rest = drain(&mut outbox, &mut pool, 9).concat();
+        let rest = drain(&mut outbox, &mut pool, 9);
         assert_eq!(rest, [&http[begun..], &ping, &welcome].concat());
     }
 }
@@ -126,7 +93,7 @@ fn discarding_keeps_only_the_frame_that_has_begun() {
         let all = [a, b, c].concat();
         let keep = begun.div_ceil(12) * 12;
         assert_eq!(outbox.delivery_bytes(), keep - begun);
-        let rest = drain(&mut outbox, &mut pool, 100).concat();
+        let rest = drain(&mut outbox, &mut pool, 100);
         assert_eq!(rest, all[begun..keep], "{begun} bytes written before");
     }
 }
@@ -140,10 +107,6 @@ fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
             let next = frame(1_000, round as u8);
             expected.extend_from_slice(&next);
             outbox.push(Class::Delivery, &next, &mut pool);
-            if round % 50 == 49 {
-                outbox.fence();
-            }
-            outbox.begin_turn(round);
             while outbox.delivery_bytes() > 3_000 && !outbox.pending().is_empty() {
                 let count = outbox.pending().len().min(step).min(1_004);
                 sent.extend_from_slice(&outbox.pending()[..count]);
@@ -152,7 +115,7 @@ fn a_queue_that_is_never_empty_does_not_keep_what_is_written() {
             let kept = outbox.owned_bytes() - outbox.delivery_bytes();
             assert!(kept <= 2 * 64 * 1_024, "{kept} bytes are written");
         }
-        sent.extend(drain(&mut outbox, &mut pool, step).concat());
+        sent.extend(drain(&mut outbox, &mut pool, step));
         assert!(sent == expected, "in steps of {step}");
     }
 }
@@ -172,7 +135,7 @@ fn control_frames_that_never_run_out_do_not_keep_what_is_written() {
         let kept = outbox.control.as_ref().map_or(0, |it| it.bytes.len());
         assert!(kept <= 2 * outbox.control_bytes() + 127, "{kept} bytes");
     }
-    sent.extend(drain(&mut outbox, &mut pool, 1_000).concat());
+    sent.extend(drain(&mut outbox, &mut pool, 1_000));
     assert!(sent == expected);
 }
 
@@ -182,7 +145,7 @@ fn discarding_keeps_an_http_response() {
     outbox.push_http(b"HTTP/1.1 101 \r\n\r\n", &mut pool);
     outbox.push(Class::Delivery, &frame(10, 1), &mut pool);
     outbox.discard_unstarted(&mut pool);
-    let rest = drain(&mut outbox, &mut pool, 100).concat();
+    let rest = drain(&mut outbox, &mut pool, 100);
     assert_eq!(rest, b"HTTP/1.1 101 \r\n\r\n");
 }
 
