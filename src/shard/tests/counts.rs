@@ -215,8 +215,11 @@ fn a_slow_consumer_is_counted_once() {
     assert_eq!(counters.deliveries, 0);
 }
 
+/// Publications that a shard wants measured, and the line that each is written in.
+type Measured = Vec<(FanOut, Urgency)>;
+
 /// What a shard of two says is to be measured, having been told these moments.
-fn publish_at(times: [u64; 2]) -> (Vec<(FanOut, Urgency)>, Vec<(FanOut, Urgency)>) {
+fn publish_at(times: [u64; 2]) -> (Measured, Measured) {
     let mut cluster = cluster(2);
     let ann = peer(&mut cluster, 0, "ann");
     let ben = peer(&mut cluster, 1, "ben");
