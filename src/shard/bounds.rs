@@ -19,6 +19,16 @@ const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
 /// What the answer to a request has beside its `requestId`, in bytes: the longest is an error.
 const ANSWER_BYTES: usize = 192;
 
+/// What an answer is awaited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Asked {
+    /// A publication or a direct message. Whoever ends has this answered first.
+    Message,
+    /// To join a channel or to leave it: of no use to whoever ends, and in a large channel the
+    /// answer takes as long as the changes in it are kept together.
+    Membership,
+}
+
 /// Bytes that a connection holds, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BytesHeld {
@@ -82,22 +92,35 @@ impl Shard {
 
     /// A request of an open connection goes to other shards, or to this one as it does to them,
     /// and will be answered once.
-    pub(in crate::shard) fn await_reply(&mut self, id: ConnectionId, request_id: Option<&str>) {
+    pub(in crate::shard) fn await_reply(
+        &mut self,
+        id: ConnectionId,
+        asked: Asked,
+        request_id: Option<&str>,
+    ) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.awaited_bytes += weight(request_id);
+            connection.awaited_messages += u32::from(asked == Asked::Message);
         }
     }
 
     /// The answer to such a request is there.
-    pub(in crate::shard) fn awaited_reply(&mut self, id: ConnectionId, request_id: Option<&str>) {
+    pub(in crate::shard) fn awaited_reply(
+        &mut self,
+        id: ConnectionId,
+        asked: Asked,
+        request_id: Option<&str>,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         connection.awaited_bytes = connection.awaited_bytes.saturating_sub(weight(request_id));
+        let messages = u32::from(asked == Asked::Message);
+        connection.awaited_messages = connection.awaited_messages.saturating_sub(messages);
         if !connection.held.any() {
             return;
         }
-        let (was_last, is_behind) = (connection.awaited_bytes == 0, connection.is_behind());
+        let (was_last, is_behind) = (connection.awaited_messages == 0, connection.is_behind());
         if was_last {
             self.release_input(id, Held::ANSWERS);
         }

@@ -17,6 +17,7 @@ use crate::proto::wire::command::{Command, Request};
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
+use crate::shard::bounds::Asked;
 use crate::shard::channels::channel_hash;
 use crate::shard::connections::{Held, Session, Stage, owner_shard};
 use crate::shard::effect::Effects;
@@ -143,7 +144,7 @@ impl Shard {
             read_ns: self.stamp_ns,
         };
         if request_id.is_some() {
-            self.await_reply(id, request_id);
+            self.await_reply(id, Asked::Message, request_id);
         }
         let publish = MeshMessage::Publish(Box::new(publish));
         if is_put_off {
@@ -176,7 +177,7 @@ impl Shard {
         self.encoded.clear();
         encode::direct(&mut self.encoded, &session.peer, data);
         let frame = Frame::from(&self.encoded[..]);
-        self.await_reply(id, request_id);
+        self.await_reply(id, Asked::Message, request_id);
         let number = self.begin_send(id, self.reply_to(request_id));
         let send = Send {
             app,
@@ -225,7 +226,7 @@ impl Shard {
             },
             reply_to: self.reply_to(request_id),
         };
-        self.await_reply(id, request_id);
+        self.await_reply(id, Asked::Membership, request_id);
         let connection = self
             .connections
             .get_mut(id)
@@ -291,7 +292,7 @@ impl Shard {
             peer,
             cause: LeaveCause::Request(self.reply_to(request_id)),
         };
-        self.await_reply(id, request_id);
+        self.await_reply(id, Asked::Membership, request_id);
         let owner = owner_shard(hash, self.config.shard_count);
         self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
     }

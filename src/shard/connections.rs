@@ -52,6 +52,8 @@ pub struct Connection {
     pub received_ms: u64,
     /// Answers that other shards have been asked for, by what they will weigh in bytes.
     pub awaited_bytes: u32,
+    /// How many of them are to messages: the end of the connection waits for these.
+    pub awaited_messages: u32,
     /// Whether it has been asked for a sign of life since then.
     pub ping: Ping,
     /// How it takes what its socket has no room for.
@@ -192,7 +194,7 @@ impl Held {
     pub const REQUEST: Held = Held(4);
     /// A repeated `subscribe` waits for the snapshot of the one before it.
     pub const JOINS: Held = Held(8);
-    /// The peer has said that it ends, and other shards have not answered all that it asked for.
+    /// The peer has said that it ends, and not all of its messages have been answered.
     pub const ANSWERS: Held = Held(16);
     /// All of these: for a connection that is closed, whose peer's answer must be read.
     pub const ALL: Held = Held(31 + 64);

@@ -11,6 +11,7 @@ use crate::domain::channel::ReplyTo;
 use crate::domain::peers::peer_hash;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::proto::wire::error::ErrorCode;
+use crate::shard::bounds::Asked;
 use crate::shard::connections::owner_shard;
 use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{Direct, DirectResult, MeshMessage, Register, Send};
@@ -152,7 +153,7 @@ impl Shard {
             self.sends.remove(&result.send);
         }
         if first_delivery || failed {
-            self.awaited_reply(sender, reply_to.id());
+            self.awaited_reply(sender, Asked::Message, reply_to.id());
         }
         if failed {
             self.error(

@@ -3,6 +3,7 @@
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::count_frames;
+use crate::shard::bounds::Asked;
 use crate::shard::channels::{ChannelSlot, LocalChannel};
 use crate::shard::connections::{Connection, Membership, Stage};
 use crate::shard::effect::{Effects, FanOut, Urgency};
@@ -56,7 +57,7 @@ impl Shard {
                 if let Some(slot) = self.channels.find_key(&left.channel) {
                     self.remove_member(left.connection, slot, effects);
                 }
-                self.awaited_reply(left.connection, reply_to.id());
+                self.awaited_reply(left.connection, Asked::Membership, reply_to.id());
                 self.ack(left.connection, &reply_to, effects);
             }
             LeaveCause::Ended => {}

@@ -29,6 +29,7 @@ use crate::domain::roster::Interest;
 use crate::ids::{ConnectionId, ConnectionRef};
 use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::Header;
+use crate::shard::bounds::Asked;
 use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Held, Membership, Session, Stage, owner_shard};
 use crate::shard::effect::Effects;
@@ -69,7 +70,7 @@ impl Shard {
         };
         let slot = self.add_member(id, &joined, effects);
         if !is_again {
-            self.awaited_reply(id, joined.reply_to.id());
+            self.awaited_reply(id, Asked::Membership, joined.reply_to.id());
         }
         self.ack(id, &joined.reply_to, effects);
         if let Some(snapshot) = joined.snapshot {

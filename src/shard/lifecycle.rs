@@ -42,6 +42,7 @@ impl Shard {
             awaited: Awaited::Since(now_ms),
             has_shown_credential: false,
             awaited_bytes: 0,
+            awaited_messages: 0,
             ping: Ping::None,
             blocked: Blocked::default(),
             timer_ms: NEVER_MS,

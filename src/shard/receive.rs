@@ -103,7 +103,7 @@ impl Shard {
             return;
         }
         match &connection.stage {
-            Stage::Open(_) if connection.awaited_bytes > 0 => connection.held.add(Held::ANSWERS),
+            Stage::Open(_) if connection.awaited_messages > 0 => connection.held.add(Held::ANSWERS),
             _ => self.peer_ended(id, now, effects),
         }
     }
@@ -217,7 +217,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         match self.connections.get_mut(id) {
-            Some(connection) if connection.awaited_bytes > 0 => {
+            Some(connection) if connection.awaited_messages > 0 => {
                 connection.leaves_with = Some(code);
                 connection.held.add(Held::ANSWERS);
             }

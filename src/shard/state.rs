@@ -24,6 +24,7 @@ use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::back_pressure::BackPressure;
+use crate::shard::bounds::Asked;
 use crate::shard::channels::{ChannelSlot, Channels};
 use crate::shard::connections::{Connection, Connections, Held, Stage};
 use crate::shard::deadlines::Stalled;
@@ -545,7 +546,11 @@ impl Shard {
             MeshMessage::Joined(joined) => self.home_joined(*joined, effects),
             MeshMessage::Left(left) => self.home_left(*left, effects),
             MeshMessage::Published(published) => {
-                self.awaited_reply(published.connection, published.reply_to.id());
+                self.awaited_reply(
+                    published.connection,
+                    Asked::Message,
+                    published.reply_to.id(),
+                );
                 self.ack(published.connection, &published.reply_to, effects);
             }
             MeshMessage::Deliver(deliver) => self.home_deliver(&deliver, effects),
