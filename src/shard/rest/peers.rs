@@ -47,7 +47,9 @@ impl Shard {
         let name = channel_name(raw_name)?;
         let page = page_of(target)?;
         permit(key, Action::Presence, &name)?;
-        if self.rest.unread.of_key(key) >= REST_UNREAD_BYTES_PER_KEY_MAX {
+        let unread = self.rest.unread.of_key(key);
+        // Before it is rendered: what is refused must not cost as much as what is served.
+        if unread > 0 && unread + PEERS_BYTES_MAX > REST_UNREAD_BYTES_PER_KEY_MAX {
             return Err(too_much_unread());
         }
         let app = key.app.index;
