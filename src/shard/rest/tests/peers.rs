@@ -137,6 +137,8 @@ fn large_rosters_are_listed_as_small_ones_are() {
     }
     // A second tab, whose metadata counts once the first is gone.
     join(&mut cluster, 0, "5", 50);
+    // Joins of so large a channel are announced, and complete, at intervals.
+    cluster.wait(200);
     for (at, client) in clients.into_iter().enumerate() {
         let id = (at * 7_919) % 1_200;
         if id == 5 || id.is_multiple_of(3) {
