@@ -125,7 +125,8 @@ fn everybody_who_comes_in_a_storm_is_served() {
     let mut visitors: Vec<_> = (0..CLIENTS)
         .map(|_| Visitor::new(&config, server.address))
         .collect();
-    // Whoever is cut off comes back. On a busy machine the test itself may be too slow for a few.
+    // Whoever is cut off comes back. On a busy machine the test itself is too slow for some, who
+    // get in later; a server that is late itself lets hardly anybody in, however often they come.
     let mut visits = CLIENTS;
     while !visitors.is_empty() {
         visitors.retain_mut(|visitor| {
@@ -138,7 +139,7 @@ fn everybody_who_comes_in_a_storm_is_served() {
             !is_served
         });
         let left = visitors.len();
-        assert!(visits < 4 * CLIENTS, "{left} are outside");
+        assert!(visits < 20 * CLIENTS, "{left} are outside");
     }
 }
 
