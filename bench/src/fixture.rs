@@ -20,7 +20,6 @@ use ringmesh::proto::claims::{MintRequest, Secret, mint};
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::proto::pattern::Pattern;
 use ringmesh::proto::ws::frame::{Opcode, append_masked_frame};
-use ringmesh::shard::effect::Effects;
 use ringmesh::shard::input::Input;
 use ringmesh::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 
@@ -38,7 +37,6 @@ const UNIX_MS: u64 = 1_800_000_000_000;
 /// See the top of this file.
 pub struct Fixture {
     shard: Shard,
-    effects: Effects,
     now: Now,
     slots_used: u32,
     /// Connections that are being flushed; empty between turns.
@@ -228,7 +226,6 @@ impl Fixture {
         let rates = Arc::new(ConnectRates::new(0, 60_000));
         Self {
             shard: Shard::new(config, Arc::new(rights()), rates, Box::new(Counter(7)), now),
-            effects: Effects::new(1),
             now,
             slots_used: 0,
             dirty: Vec::new(),
@@ -276,7 +273,7 @@ impl Fixture {
     pub fn end_turn(&mut self) {
         self.handle(Input::EndOfTurn);
         let mut dirty = std::mem::take(&mut self.dirty);
-        for list in self.effects.dirty.by_urgency() {
+        for list in self.shard.effects_mut().dirty.by_urgency() {
             dirty.append(list);
         }
         for connection in dirty.drain(..) {
@@ -284,21 +281,21 @@ impl Fixture {
         }
         self.dirty = dirty;
         let turn = self.shard.turn();
-        self.shard.offered(turn, self.now, &mut self.effects);
-        self.effects.readable.clear();
-        self.effects.ended.clear();
-        self.effects.fan_outs.clear();
-        self.effects.writes.clear();
+        self.shard.offered(turn, self.now);
+        self.shard.effects_mut().readable.clear();
+        self.shard.effects_mut().ended.clear();
+        self.shard.effects_mut().fan_outs.clear();
+        self.shard.effects_mut().writes.clear();
     }
 
     /// Whether another turn has something to write.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.effects.dirty.is_empty()
+        !self.shard.effects().dirty.is_empty()
     }
 
     fn flush(&mut self, connection: ConnectionId) {
-        self.shard.begin_flush(connection, &mut self.effects);
+        self.shard.begin_flush(connection);
         loop {
             let count = self.shard.pending(connection).len();
             if count == 0 {
@@ -353,7 +350,7 @@ impl Fixture {
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.shard.handle(input, self.now, &mut self.effects);
+        self.shard.handle(input, self.now);
     }
 }
 

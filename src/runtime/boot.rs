@@ -242,7 +242,6 @@ impl Shards {
                 .spawn(move || async move {
                     let parts = Parts {
                         shard: new_shard(config, &options),
-                        shard_count: count,
                         clock: options.clock,
                         listeners,
                         transports: transports(&options),

@@ -37,7 +37,7 @@ use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::{Sockets, Transfer};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
-use crate::shard::effect::{Effects, Urgency};
+use crate::shard::effect::Urgency;
 use crate::shard::input::{Input, MemoryLevel};
 use crate::shard::outbox::Finish;
 use crate::shard::state::Shard;
@@ -52,7 +52,6 @@ const MESH_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
 /// See the top of this file.
 pub struct ShardLoop {
     shard: Shard,
-    effects: Effects,
     clock: Clock,
     ring: SocketRing,
     listeners: Listeners,
@@ -99,8 +98,6 @@ pub struct ShardLoop {
 pub struct Parts {
     /// The shard value.
     pub shard: Shard,
-    /// How many there are in the process.
-    pub shard_count: u16,
     /// The process's clocks.
     pub clock: Clock,
     /// This shard's listeners.
@@ -134,7 +131,6 @@ impl ShardLoop {
             ring.watch_listener(at as u32, listener.raw())?;
         }
         Ok(Self {
-            effects: Effects::new(parts.shard_count),
             shard: parts.shard,
             clock: parts.clock,
             ring,
@@ -224,7 +220,7 @@ impl ShardLoop {
     }
 
     fn handle(&mut self, input: Input<'_>, now: Now) {
-        self.shard.handle(input, now, &mut self.effects);
+        self.shard.handle(input, now);
     }
 
     fn has_work(&self) -> bool {
@@ -233,8 +229,8 @@ impl ShardLoop {
             || !self.to_read.is_empty()
             || !self.to_handshake.is_empty()
             || !self.to_flush.is_empty()
-            || !self.effects.dirty.is_empty()
-            || !self.effects.abort.is_empty()
+            || !self.shard.effects().dirty.is_empty()
+            || !self.shard.effects().abort.is_empty()
             || self.shard.has_work()
             || self.stopped
     }
@@ -356,7 +352,8 @@ impl ShardLoop {
     fn flush(&mut self) -> io::Result<()> {
         // Pauses count from the writes, which may come long after the turn began.
         let now = self.clock.now();
-        self.to_flush.push_all(&mut self.effects.dirty, |_| true);
+        self.to_flush
+            .push_all(&mut self.shard.effects_mut().dirty, |_| true);
         self.begin_writes();
         self.begin_offer();
         if self.to_flush.len() >= fan_out::BATCH_MIN {
@@ -368,10 +365,10 @@ impl ShardLoop {
         }
         self.end_writes();
         self.end_offer(now);
-        for id in std::mem::take(&mut self.effects.readable) {
+        for id in std::mem::take(&mut self.shard.effects_mut().readable) {
             self.queue_read(id, now);
         }
-        for id in std::mem::take(&mut self.effects.abort) {
+        for id in std::mem::take(&mut self.shard.effects_mut().abort) {
             self.close(id, now)?;
         }
         Ok(())
@@ -387,7 +384,7 @@ impl ShardLoop {
         if socket.transport.is_some() {
             return self.flush_transported(id, now);
         }
-        self.shard.begin_flush(id, &mut self.effects);
+        self.shard.begin_flush(id);
         self.to_flush.charge(self.shard.flush_bytes(id));
         self.flush_pending(id, now)
     }
@@ -477,17 +474,19 @@ impl ShardLoop {
     }
 
     fn send_mesh(&mut self, now: Now) {
-        let is_idle = self.effects.mesh.iter().all(Vec::is_empty);
+        let is_idle = self.shard.effects_mut().mesh.iter().all(Vec::is_empty);
         if is_idle && !self.mesh_out.has_backlog() {
             return;
         }
         let mut changed = Vec::new();
         let now_ns = self.clock.mono_ns();
-        let sent = self
-            .mesh_out
-            .send(&mut self.effects.mesh, now_ns, |to, over_limit| {
+        let sent = self.mesh_out.send(
+            &mut self.shard.effects_mut().mesh,
+            now_ns,
+            |to, over_limit| {
                 changed.push((to, over_limit));
-            });
+            },
+        );
         self.shard.metrics().counters.mesh_sent += sent as u64;
         for (to, over_limit) in changed {
             self.handle(Input::Link { to, over_limit }, now);
@@ -496,11 +495,11 @@ impl ShardLoop {
 
     /// What the control plane cannot take now goes with the next turn's.
     fn report_usage(&mut self) {
-        if !self.effects.usage.is_empty() {
-            let deltas = std::mem::take(&mut self.effects.usage);
+        if !self.shard.effects_mut().usage.is_empty() {
+            let deltas = std::mem::take(&mut self.shard.effects_mut().usage);
             let Some(control) = &self.control else { return };
             if let Err(deltas) = control.report_usage(deltas) {
-                self.effects.usage = deltas;
+                self.shard.effects_mut().usage = deltas;
             }
         }
     }

@@ -18,7 +18,6 @@ use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
 use crate::shard::channels::{ChannelSlot, channel_hash};
 use crate::shard::connections::{Connection, Held, Stage, owner_shard};
-use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{MeshMessage, Send};
 use crate::shard::state::Shard;
 
@@ -131,11 +130,11 @@ impl BackPressure {
 
 impl Shard {
     fn unoffered_max(&self) -> usize {
-        self.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
+        self.context.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
     }
 
     fn turn_bytes_max(&self) -> usize {
-        self.config.limits.outbound_queue_bytes / TURN_SHARE
+        self.context.config.limits.outbound_queue_bytes / TURN_SHARE
     }
 
     /// The present turn: what is queued now has been offered when [`offered`](Self::offered) is
@@ -207,8 +206,8 @@ impl Shard {
             return false;
         };
         let app = session.key.app.index;
-        let hash = channel_hash(&self.config.hasher, app, &channel);
-        if owner_shard(hash, self.config.shard_count) != self.id() {
+        let hash = channel_hash(&self.context.config.hasher, app, &channel);
+        if owner_shard(hash, self.context.config.shard_count) != self.context.id() {
             return false;
         }
         let channel = self.channels.find(hash, app, &channel);
@@ -258,7 +257,7 @@ impl Shard {
     /// The same for a direct message, at the owner of its receiver.
     #[inline]
     pub(in crate::shard) fn is_send_to_be_put_off(&self, send: &Send) -> bool {
-        send.sender.shard == self.id()
+        send.sender.shard == self.context.id()
             && self.is_pressed()
             && self.has_much_to_hear(send, self.unoffered_max())
     }
@@ -266,7 +265,7 @@ impl Shard {
     #[cold]
     fn has_much_to_hear(&self, send: &Send, unoffered_max: usize) -> bool {
         let connections = self.peers.connections(send.app, &send.to).iter();
-        let mut here = connections.filter(|it| it.shard == self.id());
+        let mut here = connections.filter(|it| it.shard == self.context.id());
         here.any(|to| {
             let connection = self.connections.get(to.connection);
             connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
@@ -276,7 +275,7 @@ impl Shard {
     /// Puts off what a connection of this shard has asked for, and holds its input back.
     #[cold]
     pub(in crate::shard) fn put_off(&mut self, message: MeshMessage) {
-        if let Some(id) = sender_of(&message, self.id())
+        if let Some(id) = sender_of(&message, self.context.id())
             && let Some(connection) = self.connections.get_mut(id)
             && let Stage::Open(_) = connection.stage
         {
@@ -289,7 +288,7 @@ impl Shard {
 
     /// Sends what was put off on its way, unless what went before it has to be offered first:
     /// half as much as for what comes later, which can therefore not keep it from its turn.
-    fn send_what_was_put_off(&mut self, message: MeshMessage, now: Now, effects: &mut Effects) {
+    fn send_what_was_put_off(&mut self, message: MeshMessage) {
         let unoffered_max = self.unoffered_max() / 2;
         let waits = self.is_pressed()
             && match &message {
@@ -304,9 +303,9 @@ impl Shard {
             return self.put_off(message);
         }
         self.pressure.watch();
-        let sender = sender_of(&message, self.id());
-        self.loop_back(message);
-        self.settle(now, effects);
+        let sender = sender_of(&message, self.context.id());
+        self.context.loopback.push_back(message);
+        self.settle();
         if let Some(id) = sender {
             self.release_input(id, Held::FAN_OUT);
             self.hold_if_pressed(id);
@@ -326,11 +325,11 @@ impl Shard {
     /// What another shard has sent may have led to more than may wait: then all of them hold
     /// back what feeds this one.
     #[inline]
-    pub(in crate::shard) fn throttle_if_pressed(&mut self, effects: &mut Effects) {
+    pub(in crate::shard) fn throttle_if_pressed(&mut self) {
         if self.pressure.fed {
             self.pressure.fed = false;
             self.pressure.overfed = Some(self.pressure.turn);
-            self.tell_throttle(effects);
+            self.tell_throttle();
         }
     }
 
@@ -343,17 +342,18 @@ impl Shard {
 
     /// Every connection that something was queued to in turns before that one has been offered
     /// it: its socket has taken it, or has no room.
-    pub fn offered(&mut self, turn: u32, now: Now, effects: &mut Effects) {
+    pub fn offered(&mut self, turn: u32, now: Now) {
+        self.context.now = now;
         self.pressure.offered = turn;
         if self.pressure.overfed.is_some() && !self.pressure.is_overfed() {
             self.pressure.overfed = None;
-            self.tell_throttle(effects);
+            self.tell_throttle();
         }
         let is_over = |(since, _): &mut (Turn, Waiting)| is_before(*since, turn);
         while let Some((_, waiting)) = self.pressure.waiting.pop_front_if(is_over) {
             match waiting {
                 Waiting::Input(id) => self.release_input(id, Held::FAN_OUT),
-                Waiting::Message(message) => self.send_what_was_put_off(message, now, effects),
+                Waiting::Message(message) => self.send_what_was_put_off(message),
             }
         }
     }
@@ -377,7 +377,7 @@ impl Shard {
 
     /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
     pub fn check_queued(&self) {
-        let limit = self.config.limits.outbound_queue_bytes;
+        let limit = self.context.config.limits.outbound_queue_bytes;
         for connection in self.connections.iter() {
             let queued = connection.queued_bytes();
             assert!(queued <= limit, "{queued} bytes of deliveries are queued");

@@ -152,7 +152,7 @@ impl Shard {
     }
 
     fn check_connection_bounds(&self, connection: &Connection) {
-        let limits = &self.config.limits;
+        let limits = &self.context.config.limits;
         let held = connection.bytes_held();
         let message = limits.message_bytes_max + ENVELOPE_BYTES_MAX + HEADER_BYTES_MAX;
         let request = limits.head_bytes_max + limits.rest_body_bytes_max;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
-use crate::domain::time::Now;
 use crate::domain::token_bucket::TOKEN_THOUSANDTHS;
 use crate::ids::{AppIndex, ConnectionId};
 use crate::metrics::label::Dropped;
@@ -20,7 +19,6 @@ use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
 use crate::shard::channels::channel_hash;
 use crate::shard::connections::{Held, Session, Stage, owner_shard};
-use crate::shard::effect::Effects;
 use crate::shard::encode;
 use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
 use crate::shard::owner::Publication;
@@ -28,18 +26,12 @@ use crate::shard::state::Shard;
 
 impl Shard {
     /// One text message.
-    pub(in crate::shard) fn message(
-        &mut self,
-        id: ConnectionId,
-        text: &str,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.metrics.counters.messages_received += 1;
+    pub(in crate::shard) fn message(&mut self, id: ConnectionId, text: &str) {
+        self.context.metrics.counters.messages_received += 1;
         if self.is_switching_rights() {
-            self.follow_rights(id, now, effects);
+            self.follow_rights(id);
         }
-        if !self.take_tokens(id, TOKEN_THOUSANDTHS, now, effects) {
+        if !self.take_tokens(id, TOKEN_THOUSANDTHS) {
             return;
         }
         let request = match Request::parse(text) {
@@ -48,40 +40,39 @@ impl Shard {
                 let request_id = rejection.request_id.map(JsonStr::as_str);
                 self.error(
                     id,
-                    (request_id, self.stamp_ns),
+                    (request_id, self.context.stamp_ns),
                     rejection.code,
                     Some(rejection.message),
-                    effects,
                 );
                 return;
             }
         };
         let request_id = request.request_id.map(JsonStr::as_str);
         let done = match request.command {
-            Command::Publish { channel, data } => {
-                self.publish(id, (&channel, data), request_id, now, effects)
-            }
-            Command::Send { to, data } => {
-                self.direct_send(id, (&to, data), request_id, now, effects)
-            }
+            Command::Publish { channel, data } => self.publish(id, (&channel, data), request_id),
+            Command::Send { to, data } => self.direct_send(id, (&to, data), request_id),
             Command::Subscribe {
                 channel,
                 include_sender_metadata,
-            } => self.subscribe(id, &channel, include_sender_metadata, request_id, effects),
+            } => self.subscribe(id, &channel, include_sender_metadata, request_id),
             Command::Unsubscribe { channel } => {
-                self.unsubscribe(id, &channel, request_id, effects);
+                self.unsubscribe(id, &channel, request_id);
                 Ok(())
             }
             Command::Ping => {
-                self.pong(id, request_id, effects);
+                self.pong(id, request_id);
                 Ok(())
             }
         };
         if let Err(code) = done {
             if code == ErrorCode::OverMessageQuota {
-                self.metrics.counters.dropped.add(Dropped::MessageQuota);
+                self.context
+                    .metrics
+                    .counters
+                    .dropped
+                    .add(Dropped::MessageQuota);
             }
-            self.error(id, (request_id, self.stamp_ns), code, None, effects);
+            self.error(id, (request_id, self.context.stamp_ns), code, None);
         }
     }
 
@@ -90,31 +81,33 @@ impl Shard {
         id: ConnectionId,
         (channel, data): (&str, &str),
         request_id: Option<&str>,
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let session = self
             .connections
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Publish, Some(channel))?;
-        let shard_count = self.config.shard_count;
-        if !self.usage.message(&session.key.app, shard_count, now) {
+        let shard_count = self.context.config.shard_count;
+        if !self
+            .context
+            .usage
+            .message(&session.key.app, shard_count, self.context.now)
+        {
             return Err(ErrorCode::OverMessageQuota);
         }
         let (app, peer) = (session.key.app.index, session.peer.clone());
-        let hash = channel_hash(&self.config.hasher, app, channel);
-        let owner = owner_shard(hash, self.config.shard_count);
-        let known = match owner == self.id() {
+        let hash = channel_hash(&self.context.config.hasher, app, channel);
+        let owner = owner_shard(hash, self.context.config.shard_count);
+        let known = match owner == self.context.id() {
             true => self.channels.find(hash, app, channel),
             false => None,
         };
         let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
-        if owner == self.id() && !is_put_off {
+        if owner == self.context.id() && !is_put_off {
             if let Some(slot) = known
                 && let Some(local) = self.channels.get(slot)
             {
-                let mut plain = std::mem::take(&mut self.encoded);
+                let mut plain = std::mem::take(&mut self.context.encoded);
                 plain.clear();
                 encode::message(&mut plain, local.key.name.json(), &peer, data);
                 let publication = Publication {
@@ -122,26 +115,26 @@ impl Shard {
                     plain: &plain,
                     shared: None,
                     metadata: peer.metadata.as_deref(),
-                    except: Some(self.here(id)),
-                    read_ns: self.stamp_ns,
+                    except: Some(self.context.here(id)),
+                    read_ns: self.context.stamp_ns,
                 };
-                self.sequence(slot, publication, effects);
-                self.encoded = plain;
+                self.sequence(slot, publication);
+                self.context.encoded = plain;
             }
-            self.ack_raw(id, (request_id, self.stamp_ns), effects);
+            self.ack_raw(id, (request_id, self.context.stamp_ns));
             return Ok(());
         }
         let channel = self.channel_key(app, hash, channel);
-        self.encoded.clear();
-        encode::message(&mut self.encoded, channel.name.json(), &peer, data);
+        self.context.encoded.clear();
+        encode::message(&mut self.context.encoded, channel.name.json(), &peer, data);
         let publish = Publish {
             channel,
-            frame: Frame::from(&self.encoded[..]),
+            frame: Frame::from(&self.context.encoded[..]),
             sender_info: Some(peer),
-            sender: Some(self.here(id)),
+            sender: Some(self.context.here(id)),
             request_id: request_id.map(Box::from),
             request: None,
-            read_ns: self.stamp_ns,
+            read_ns: self.context.stamp_ns,
         };
         if request_id.is_some() {
             self.await_reply(id, Asked::Message, request_id);
@@ -150,7 +143,7 @@ impl Shard {
         if is_put_off {
             self.put_off(publish);
         } else {
-            self.send(owner, publish, effects);
+            self.context.send(owner, publish);
         }
         Ok(())
     }
@@ -160,37 +153,39 @@ impl Shard {
         id: ConnectionId,
         (to, data): (&str, &str),
         request_id: Option<&str>,
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let session = self
             .connections
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Send, None)?;
-        let shard_count = self.config.shard_count;
-        if !self.usage.message(&session.key.app, shard_count, now) {
+        let shard_count = self.context.config.shard_count;
+        if !self
+            .context
+            .usage
+            .message(&session.key.app, shard_count, self.context.now)
+        {
             return Err(ErrorCode::OverMessageQuota);
         }
         let app = session.key.app.index;
         let is_scoped = session.key.app.direct_needs_shared_channel;
-        self.encoded.clear();
-        encode::direct(&mut self.encoded, &session.peer, data);
-        let frame = Frame::from(&self.encoded[..]);
+        self.context.encoded.clear();
+        encode::direct(&mut self.context.encoded, &session.peer, data);
+        let frame = Frame::from(&self.context.encoded[..]);
         self.await_reply(id, Asked::Message, request_id);
         let number = self.begin_send(id, self.reply_to(request_id));
         let send = Send {
             app,
             to: to.into(),
             frame,
-            sender: self.here(id),
+            sender: self.context.here(id),
             send: number,
-            read_ns: self.stamp_ns,
+            read_ns: self.context.stamp_ns,
         };
         if is_scoped {
-            self.scoped_send(send, effects);
+            self.scoped_send(send);
         } else {
-            self.send_to_peer(send, effects);
+            self.send_to_peer(send);
         }
         Ok(())
     }
@@ -201,7 +196,6 @@ impl Shard {
         channel: &str,
         sender_metadata: bool,
         request_id: Option<&str>,
-        effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let session = self
             .connections
@@ -210,15 +204,15 @@ impl Shard {
         permit(session, Action::Subscribe, Some(channel))?;
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let presence = session.may(Action::Presence);
-        let hash = channel_hash(&self.config.hasher, app, channel);
+        let hash = channel_hash(&self.context.config.hasher, app, channel);
         let key = self.channel_key(app, hash, channel);
-        let channels_max = self.config.limits.channels_per_connection;
+        let channels_max = self.context.config.limits.channels_per_connection;
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
         let join = Join {
             channel: key,
-            connection: self.here(id),
+            connection: self.context.here(id),
             peer,
             interest: Interest {
                 presence,
@@ -240,7 +234,7 @@ impl Shard {
             }
             joining.ask(join.channel.clone());
         }
-        self.send_join(join, effects);
+        self.send_join(join);
         Ok(())
     }
 
@@ -266,35 +260,30 @@ impl Shard {
         })
     }
 
-    fn unsubscribe(
-        &mut self,
-        id: ConnectionId,
-        channel: &str,
-        request_id: Option<&str>,
-        effects: &mut Effects,
-    ) {
+    fn unsubscribe(&mut self, id: ConnectionId, channel: &str, request_id: Option<&str>) {
         let Some(session) = self.connections.session(id) else {
             return;
         };
         let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
-        let hash = channel_hash(&self.config.hasher, app, channel);
+        let hash = channel_hash(&self.context.config.hasher, app, channel);
         let key = self.channel_key(app, hash, channel);
         if !self.counts_already(session, &key) {
-            self.ack_raw(id, (request_id, self.stamp_ns), effects);
+            self.ack_raw(id, (request_id, self.context.stamp_ns));
             return;
         }
         if let Some(slot) = self.channels.find_key(&key) {
-            self.remove_member(id, slot, effects);
+            self.remove_member(id, slot);
         }
         let leave = Leave {
             channel: key,
-            connection: self.here(id),
+            connection: self.context.here(id),
             peer,
             cause: LeaveCause::Request(self.reply_to(request_id)),
         };
         self.await_reply(id, Asked::Membership, request_id);
-        let owner = owner_shard(hash, self.config.shard_count);
-        self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
+        let owner = owner_shard(hash, self.context.config.shard_count);
+        self.context
+            .send(owner, MeshMessage::Leave(Box::new(leave)));
     }
 
     /// The key of a channel: this shard's own, if it knows the channel.
@@ -320,44 +309,34 @@ impl Shard {
         )
     }
 
-    fn pong(&mut self, id: ConnectionId, request_id: Option<&str>, effects: &mut Effects) {
-        let mut frame = std::mem::take(&mut self.encoded);
+    fn pong(&mut self, id: ConnectionId, request_id: Option<&str>) {
+        let mut frame = std::mem::take(&mut self.context.encoded);
         frame.clear();
         let request_id = request_id.map(JsonStr::from_escaped);
         encode::event(&mut frame, &Event::Pong { request_id });
-        self.reply(id, &frame, self.stamp_ns, effects);
-        self.encoded = frame;
+        self.reply(id, &frame, self.context.stamp_ns);
+        self.context.encoded = frame;
     }
 
     /// What is kept of the present request until it can be answered.
     fn reply_to(&self, request_id: Option<&str>) -> ReplyTo {
         ReplyTo {
             request_id: request_id.map(Box::from),
-            read_ns: self.stamp_ns,
+            read_ns: self.context.stamp_ns,
         }
     }
 
-    pub(in crate::shard) fn ack(
-        &mut self,
-        id: ConnectionId,
-        reply_to: &ReplyTo,
-        effects: &mut Effects,
-    ) {
-        self.ack_raw(id, (reply_to.id(), reply_to.read_ns), effects);
+    pub(in crate::shard) fn ack(&mut self, id: ConnectionId, reply_to: &ReplyTo) {
+        self.ack_raw(id, (reply_to.id(), reply_to.read_ns));
     }
 
-    fn ack_raw(
-        &mut self,
-        id: ConnectionId,
-        (request_id, read_ns): (Option<&str>, u64),
-        effects: &mut Effects,
-    ) {
+    fn ack_raw(&mut self, id: ConnectionId, (request_id, read_ns): (Option<&str>, u64)) {
         if let Some(request_id) = request_id {
-            let mut frame = std::mem::take(&mut self.encoded);
+            let mut frame = std::mem::take(&mut self.context.encoded);
             frame.clear();
             encode::ack(&mut frame, request_id);
-            self.reply(id, &frame, read_ns, effects);
-            self.encoded = frame;
+            self.reply(id, &frame, read_ns);
+            self.context.encoded = frame;
         }
     }
 
@@ -369,9 +348,8 @@ impl Shard {
         (request_id, read_ns): (Option<&str>, u64),
         code: ErrorCode,
         message: Option<&'static str>,
-        effects: &mut Effects,
     ) {
-        let mut frame = std::mem::take(&mut self.encoded);
+        let mut frame = std::mem::take(&mut self.context.encoded);
         frame.clear();
         encode::error(
             &mut frame,
@@ -379,8 +357,8 @@ impl Shard {
             code,
             message.unwrap_or(code.message()),
         );
-        self.reply(id, &frame, read_ns, effects);
-        self.encoded = frame;
+        self.reply(id, &frame, read_ns);
+        self.context.encoded = frame;
     }
 }
 

@@ -30,7 +30,7 @@ use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
 use crate::shard::connections::{Grant, Held, Session, Stage};
 use crate::shard::deadlines::NEVER_MS;
-use crate::shard::effect::{Effects, Span};
+use crate::shard::effect::Span;
 use crate::shard::encode;
 use crate::shard::http::{Answer, Body};
 use crate::shard::input::MemoryLevel;
@@ -110,17 +110,17 @@ impl Shard {
         id: ConnectionId,
         head: &RequestHead<'_>,
         target: &Target<'_>,
-        now: Now,
-        effects: &mut Effects,
     ) {
         let upgrade = check_upgrade(head);
-        let Some(remote) = self.client_address(id, head, now) else {
+        let Some(remote) = self.client_address(id, head) else {
             return;
         };
         let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
         if is_attempt
-            && let Verdict::Limited { retry_after_ms } =
-                self.connect_rates.attempt(remote, now.mono_ms)
+            && let Verdict::Limited { retry_after_ms } = self
+                .context
+                .connect_rates
+                .attempt(remote, self.context.now.mono_ms)
         {
             tracing::debug!(%remote, cause = "connect rate", "connect refused");
             self.count_refusal(label::Refusal::ConnectRate);
@@ -128,44 +128,44 @@ impl Shard {
                 retry_after_ms.div_ceil(1_000),
             )];
             let error = (ApiError::RateLimited, "too many connects from this address");
-            return self.refuse_connect(id, error, &headers, now, effects);
+            return self.refuse_connect(id, error, &headers);
         }
-        if !is_attempt && let Err(limited) = self.count_stranger(remote, now) {
+        if !is_attempt && let Err(limited) = self.count_stranger(remote) {
             let error = (limited.error, &*limited.message);
-            return self.refuse_connect(id, error, limited.header.as_slice(), now, effects);
+            return self.refuse_connect(id, error, limited.header.as_slice());
         }
         let key = match upgrade {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
                 self.count_refusal(label::Refusal::BadUpgrade);
-                self.end_http(id, error, now, effects);
+                self.end_http(id, error);
                 return;
             }
         };
-        if self.memory_level != MemoryLevel::Normal {
+        if self.context.memory_level != MemoryLevel::Normal {
             self.count_refusal(label::Refusal::Memory);
             let error = (ApiError::InternalError, "the server is short of memory");
             let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
-            return self.refuse_connect(id, error, &headers, now, effects);
+            return self.refuse_connect(id, error, &headers);
         }
-        if self.draining {
+        if self.context.draining {
             self.count_refusal(label::Refusal::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");
-            return self.refuse_connect(id, error, &[], now, effects);
+            return self.refuse_connect(id, error, &[]);
         }
-        match self.authenticate(head, target, now) {
-            Ok(credential) => self.admit(id, &key, credential, now, effects),
+        match self.authenticate(head, target) {
+            Ok(credential) => self.admit(id, &key, credential),
             Err(refusal) => {
                 tracing::debug!(%remote, cause = %refusal, "connect refused");
                 self.count_refusal(refusal.label());
-                self.refuse_credential(id, &key, &refusal, now, effects);
+                self.refuse_credential(id, &key, &refusal);
             }
         }
     }
 
     fn count_refusal(&mut self, cause: label::Refusal) {
-        self.metrics.counters.handshakes_refused.add(cause);
+        self.context.metrics.counters.handshakes_refused.add(cause);
     }
 
     /// Who sent a request, by the word of trusted proxies where there are any.
@@ -173,11 +173,10 @@ impl Shard {
         &self,
         id: ConnectionId,
         head: &RequestHead<'_>,
-        now: Now,
     ) -> Option<IpAddr> {
         let remote = self.connections.get(id)?.remote;
-        let trusted = &self.config.trusted_proxies;
-        warn_of_forwarded(trusted, remote, head, now);
+        let trusted = &self.context.config.trusted_proxies;
+        warn_of_forwarded(trusted, remote, head, self.context.now);
         Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
     }
 
@@ -185,7 +184,6 @@ impl Shard {
         &self,
         head: &RequestHead<'_>,
         target: &Target<'_>,
-        now: Now,
     ) -> Result<Credential, Refusal> {
         let publishable = target.query_value("key")?;
         let token = target.query_value("token")?;
@@ -194,14 +192,14 @@ impl Shard {
                 let origin = head.header("origin")?;
                 self.publishable_key(&key, origin)
             }
-            (None, Some(token), Authorization::Absent) => self.token(&token, now),
-            (None, None, Authorization::Bearer(token)) => self.token(token, now),
+            (None, Some(token), Authorization::Absent) => self.token(&token),
+            (None, None, Authorization::Bearer(token)) => self.token(token),
             _ => Err(Refusal::NotOneCredential),
         }
     }
 
     fn publishable_key(&self, id: &str, origin: Option<&[u8]>) -> Result<Credential, Refusal> {
-        let key = self.rights.key(id).ok_or(Refusal::UnknownKey)?;
+        let key = self.context.rights.key(id).ok_or(Refusal::UnknownKey)?;
         let KeyKind::Publishable { allowed_origins } = &key.kind else {
             return Err(Refusal::UnknownKey);
         };
@@ -216,9 +214,10 @@ impl Shard {
         })
     }
 
-    fn token(&self, token: &str, now: Now) -> Result<Credential, Refusal> {
+    fn token(&self, token: &str) -> Result<Credential, Refusal> {
         let unverified = UnverifiedToken::parse(token)?;
         let key = self
+            .context
             .rights
             .key(unverified.key_id())
             .ok_or(Refusal::UnknownKey)?;
@@ -228,38 +227,36 @@ impl Shard {
         let SigningMaterial::Ready { current, .. } = material else {
             return Err(Refusal::KeyUnreadable);
         };
-        let secrets = iter::once(&**current).chain(material.previous_at(now.unix_ms));
-        let claims = unverified.verify(secrets, &key.patterns, key.actions, now.unix_ms)?;
+        let secrets = iter::once(&**current).chain(material.previous_at(self.context.now.unix_ms));
+        let claims = unverified.verify(
+            secrets,
+            &key.patterns,
+            key.actions,
+            self.context.now.unix_ms,
+        )?;
         Ok(Credential {
             key: key.clone(),
             claims: Some(claims),
         })
     }
 
-    fn refuse_credential(
-        &mut self,
-        id: ConnectionId,
-        key: &WebSocketKey,
-        refusal: &Refusal,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn refuse_credential(&mut self, id: ConnectionId, key: &WebSocketKey, refusal: &Refusal) {
         let close = match refusal {
             Refusal::KeyUnreadable => {
                 let error = (
                     ApiError::InternalError,
                     "the key cannot be checked at the moment",
                 );
-                return self.refuse_connect(id, error, &[], now, effects);
+                return self.refuse_connect(id, error, &[]);
             }
             Refusal::Token(TokenError::Expired) => CloseCode::EXPIRED_TOKEN,
             _ => CloseCode::INVALID_TOKEN,
         };
-        if self.config.reject_with_close {
-            self.close_upgraded(id, key, close, now, effects);
+        if self.context.config.reject_with_close {
+            self.close_upgraded(id, key, close);
         } else {
             let error = (ApiError::Unauthorized, "missing or invalid credential");
-            self.refuse_connect(id, error, &[], now, effects);
+            self.refuse_connect(id, error, &[]);
         }
     }
 
@@ -268,8 +265,6 @@ impl Shard {
         id: ConnectionId,
         error: (ApiError, &str),
         headers: &[ResponseHeader],
-        now: Now,
-        effects: &mut Effects,
     ) {
         let context = ResponseContext::UNREADABLE;
         let answer = Answer {
@@ -278,51 +273,39 @@ impl Shard {
             headers,
             body: Body::Bytes(b""),
         };
-        self.answer(id, &answer, now, effects);
+        self.answer(id, &answer);
     }
 
     /// Completes the handshake only to say why the connection is closed.
-    fn close_upgraded(
-        &mut self,
-        id: ConnectionId,
-        key: &WebSocketKey,
-        code: CloseCode,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.switch_protocols(id, key, effects);
-        self.close(id, code, code.reason(), now, effects);
+    fn close_upgraded(&mut self, id: ConnectionId, key: &WebSocketKey, code: CloseCode) {
+        self.switch_protocols(id, key);
+        self.close(id, code, code.reason());
     }
 
-    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey, effects: &mut Effects) {
-        let mut response = std::mem::take(&mut self.encoded);
+    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey) {
+        let mut response = std::mem::take(&mut self.context.encoded);
         response.clear();
         key.append_switching_protocols(&mut response);
-        self.write_http(id, &response, effects);
-        self.encoded = response;
+        self.write_http(id, &response);
+        self.context.encoded = response;
     }
 
-    fn admit(
-        &mut self,
-        id: ConnectionId,
-        key: &WebSocketKey,
-        credential: Credential,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn admit(&mut self, id: ConnectionId, key: &WebSocketKey, credential: Credential) {
         self.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
             self.count_refusal(label::Refusal::AppSuspended);
-            return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED, now, effects);
+            return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED);
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
             self.count_refusal(label::Refusal::ConnectionLimit);
-            return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT, now, effects);
+            return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT);
         };
         if app.connections_max.is_some_and(|max| connections > max) {
-            self.usage.overage_connection(&app, now);
+            self.context
+                .usage
+                .overage_connection(&app, self.context.now);
         }
         let Credential {
             key: rights,
@@ -331,7 +314,7 @@ impl Shard {
         let (peer, grant) = match claims {
             None => (self.random_peer(&rights), None),
             Some(claims) => {
-                let (peer, grant) = granted(claims, now);
+                let (peer, grant) = granted(claims, self.context.now);
                 (peer, Some(Box::new(grant)))
             }
         };
@@ -340,18 +323,18 @@ impl Shard {
             peer: peer.clone(),
             grant,
             decoder: Decoder::server(),
-            bucket: TokenBucket::new(now.mono_ms),
+            bucket: TokenBucket::new(self.context.now.mono_ms),
             memberships: smallvec::SmallVec::new(),
             joining: None,
             drain_ms: None,
         });
-        self.switch_protocols(id, key, effects);
+        self.switch_protocols(id, key);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let began_ns = match &connection.stage {
             Stage::Http(http) => http.began_ns,
-            _ => self.stamp_ns,
+            _ => self.context.stamp_ns,
         };
         connection.stage = Stage::Registering(session);
         connection.ended_by = EndedBy::ABNORMAL;
@@ -360,29 +343,24 @@ impl Shard {
         let register = Register {
             app: app.index,
             peer,
-            connection: self.here(id),
+            connection: self.context.here(id),
             began_ns,
         };
-        if owner == self.id() {
+        if owner == self.context.id() {
             self.peers
                 .register(register.app, &register.peer, register.connection);
-            self.registered(id, began_ns, now, effects);
+            self.registered(id, began_ns);
         } else {
-            self.send(owner, MeshMessage::Register(Box::new(register)), effects);
+            self.context
+                .send(owner, MeshMessage::Register(Box::new(register)));
         }
     }
 
     /// The peer's owner knows the connection, whose handshake began at `began_ns`: it is open
     /// from now on.
-    pub(in crate::shard) fn registered(
-        &mut self,
-        id: ConnectionId,
-        began_ns: u64,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn registered(&mut self, id: ConnectionId, began_ns: u64) {
         if self.is_switching_rights() {
-            self.follow_rights(id, now, effects);
+            self.follow_rights(id);
         }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -403,28 +381,29 @@ impl Shard {
         let peer = session.peer.clone();
         // Whom the drain has not come to yet, it tells itself.
         let is_drained = session.drain_ms.is_some();
-        let metadata = turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, now);
+        let metadata =
+            turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, self.context.now);
         connection.stage = Stage::Open(session);
-        let mut frame = std::mem::take(&mut self.encoded);
+        let mut frame = std::mem::take(&mut self.context.encoded);
         frame.clear();
         encode::event(
             &mut frame,
             &Event::Welcome(Welcome {
                 peer_id: JsonStr::from_escaped(peer.id.json()),
                 expires_at_sec,
-                server_time_sec: now.unix_sec(),
-                message_bytes_max: self.config.limits.message_bytes_max,
+                server_time_sec: self.context.now.unix_sec(),
+                message_bytes_max: self.context.config.limits.message_bytes_max,
                 metadata: metadata.as_deref().map(str::as_bytes),
             }),
         );
         if is_drained {
-            encode::going_away(&mut frame, self.retry_after_ms);
-            self.metrics.counters.replies += 1;
+            encode::going_away(&mut frame, self.context.retry_after_ms);
+            self.context.metrics.counters.replies += 1;
         }
-        self.queue_reply(id, &frame, effects);
-        self.encoded = frame;
-        self.metrics.counters.handshakes += 1;
-        effects.ended.push(Span {
+        self.queue_reply(id, &frame);
+        self.context.encoded = frame;
+        self.context.metrics.counters.handshakes += 1;
+        self.context.effects.ended.push(Span {
             stage: Measured::Handshake,
             began_ns,
         });
@@ -436,14 +415,14 @@ impl Shard {
     /// A peer for a publishable key: a random UUID (RFC 9562, version 4).
     fn random_peer(&mut self, key: &Key) -> SharedPeer {
         let mut random = [0; 16 * PEER_ID_CANDIDATES];
-        self.entropy.fill(&mut random);
+        self.context.entropy.fill(&mut random);
         let (candidates, _) = random.as_chunks::<16>();
         let mut buffer = uuid::Uuid::encode_buffer();
         let mut id = "";
         for candidate in candidates {
             let uuid = uuid::Builder::from_random_bytes(*candidate).into_uuid();
             id = uuid.hyphenated().encode_lower(&mut buffer);
-            if self.peer_owner(key.app.index, id) == self.id() {
+            if self.peer_owner(key.app.index, id) == self.context.id() {
                 break;
             }
         }

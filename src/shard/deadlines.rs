@@ -17,7 +17,6 @@ use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::shard::connections::{Connection, Held, Ping, Stage};
-use crate::shard::effect::Effects;
 use crate::shard::outbox::Finish;
 use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
@@ -113,9 +112,10 @@ impl Shard {
     /// [`Input::Time`](crate::shard::input::Input::Time) is told all the same: bytes that wait
     /// in a socket have come.
     pub fn forgive(&mut self, late_ms: u64, now: Now) {
+        self.context.now = now;
         self.forgiven_ms += late_ms;
         self.stalled = Stalled {
-            until_ms: now.mono_ms,
+            until_ms: self.context.now.mono_ms,
             late_ms,
         };
     }
@@ -129,13 +129,13 @@ impl Shard {
 
     /// The time that peers are measured by, in milliseconds.
     #[inline]
-    pub(in crate::shard) fn peer_ms(&self, now: Now) -> u64 {
-        now.mono_ms.saturating_sub(self.forgiven_ms)
+    pub(in crate::shard) fn peer_ms(&self) -> u64 {
+        self.context.now.mono_ms.saturating_sub(self.forgiven_ms)
     }
 
     /// A connection's socket took so many bytes of what waits, or had no room.
-    pub(in crate::shard) fn note_written(&mut self, id: ConnectionId, count: usize, now: Now) {
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn note_written(&mut self, id: ConnectionId, count: usize) {
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -152,7 +152,8 @@ impl Shard {
     /// All that could be written to a connection in this turn has been. Returns what its socket
     /// should do.
     pub fn flushed(&mut self, id: ConnectionId, now: Now) -> Finish {
-        let closes_ms = self.peer_ms(now) + CLOSE_HANDSHAKE_MS;
+        self.context.now = now;
+        let closes_ms = self.peer_ms() + CLOSE_HANDSHAKE_MS;
         let Some(connection) = self.connections.get_mut(id) else {
             return Finish::Close;
         };
@@ -160,7 +161,7 @@ impl Shard {
         let finish = connection.finish();
         match &mut connection.stage {
             Stage::Open(_) | Stage::Registering(_) => {}
-            Stage::Http(_) => self.await_request(id, now),
+            Stage::Http(_) => self.await_request(id),
             Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => {
                 let is_out = connection.outbox.is_empty() && finish != Finish::Close;
                 if is_out && *until_ms == NEVER_MS {
@@ -173,8 +174,8 @@ impl Shard {
     }
 
     /// An HTTP connection is idle from the moment at which its last answer has been written.
-    fn await_request(&mut self, id: ConnectionId, now: Now) {
-        let idle_until_ms = self.peer_ms(now) + self.config.limits.keep_alive_ms;
+    fn await_request(&mut self, id: ConnectionId) {
+        let idle_until_ms = self.peer_ms() + self.context.config.limits.keep_alive_ms;
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Http(http) = &mut connection.stage
             && http.is_idle()
@@ -188,9 +189,9 @@ impl Shard {
     }
 
     /// Input goes on that was held back: only from now on is anything expected to come.
-    pub(in crate::shard) fn await_input(&mut self, id: ConnectionId, now: Now) {
-        let now_ms = self.peer_ms(now);
-        let request_until_ms = now_ms + self.config.limits.head_timeout_ms;
+    pub(in crate::shard) fn await_input(&mut self, id: ConnectionId) {
+        let now_ms = self.peer_ms();
+        let request_until_ms = now_ms + self.context.config.limits.head_timeout_ms;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -207,7 +208,7 @@ impl Shard {
             Stage::Http(http) if !http.is_idle() => {
                 http.deadline_ms = http.deadline_ms.max(request_until_ms);
             }
-            Stage::Http(_) => self.await_request(id, now),
+            Stage::Http(_) => self.await_request(id),
             Stage::Registering(_) | Stage::Closing { .. } | Stage::Lingering { .. } => {}
         }
         self.arm(id);
@@ -232,7 +233,7 @@ impl Shard {
 
     /// By when something must come from the peer, or must be asked of it.
     fn input_deadline(&self, connection: &Connection) -> u64 {
-        let limits = &self.config.limits;
+        let limits = &self.context.config.limits;
         match &connection.stage {
             Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => *until_ms,
             _ if connection.held.any() => NEVER_MS,
@@ -257,11 +258,11 @@ impl Shard {
                 let is_waiting =
                     connection.held.has(Held::REPLIES) || matches!(connection.ping, Ping::Queued);
                 match is_waiting {
-                    true => blocked.ends_ms(self.config.limits.drop_after_ms),
+                    true => blocked.ends_ms(self.context.config.limits.drop_after_ms),
                     false => NEVER_MS,
                 }
             }
-            _ if self.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
+            _ if self.context.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
             _ => blocked.ends_ms(PROGRESS_MS),
         }
     }
@@ -280,28 +281,30 @@ impl Shard {
         }
     }
 
-    pub(in crate::shard) fn time(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn time(&mut self) {
         if self
+            .context
             .usage
             .due_ms()
-            .is_some_and(|due_ms| due_ms <= now.mono_ms)
+            .is_some_and(|due_ms| due_ms <= self.context.now.mono_ms)
         {
-            self.usage.report(&mut effects.usage);
+            self.context.usage.report(&mut self.context.effects.usage);
         }
-        self.end_pauses(now.mono_ms, effects);
-        self.announce_due(effects);
+        self.end_pauses(self.context.now.mono_ms);
+        self.announce_due();
         let overdue = &mut self.portions.overdue.list;
-        self.timers.expire(now.mono_ms, |id| overdue.push_back(id));
-        self.advance_overdue(now, effects);
+        self.timers
+            .expire(self.context.now.mono_ms, |id| overdue.push_back(id));
+        self.advance_overdue();
     }
 
     /// Deals with timers that have come, as many as this turn may.
-    pub(in crate::shard) fn advance_overdue(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn advance_overdue(&mut self) {
         while self.portions.overdue.left > 0
             && let Some(id) = self.portions.overdue.list.pop_front()
         {
             let cost_of_end = self.cost_of_end(id);
-            self.timer_came(id, now, effects);
+            self.timer_came(id);
             let cost = match (cost_of_end, self.cost_of_end(id)) {
                 (Some(cost), None) => cost,
                 _ => WRITE,
@@ -310,18 +313,18 @@ impl Shard {
         }
     }
 
-    fn timer_came(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+    fn timer_came(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if now.mono_ms < connection.timer_ms {
+        if self.context.now.mono_ms < connection.timer_ms {
             return; // an earlier entry has dealt with it and set this one's successor
         }
         connection.timer_ms = NEVER_MS;
         let connection = self.connections.get(id);
         let deadline_ms = connection.map_or(NEVER_MS, |it| self.deadline(it));
-        if deadline_ms <= now.mono_ms && !self.due(id, now, effects) {
-            self.look_again(id, now.mono_ms + LOOK_AGAIN_MS);
+        if deadline_ms <= self.context.now.mono_ms && !self.due(id) {
+            self.look_again(id, self.context.now.mono_ms + LOOK_AGAIN_MS);
         } else {
             self.arm(id);
         }
@@ -337,15 +340,15 @@ impl Shard {
 
     /// A connection's deadline has come. Returns whether something was done about it: it is not
     /// while what the peer may have sent in time has not been read.
-    fn due(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) -> bool {
-        let peer_ms = self.peer_ms(now);
+    fn due(&mut self, id: ConnectionId) -> bool {
+        let peer_ms = self.peer_ms();
         let heard_ms = self.heard_ms.saturating_sub(self.forgiven_ms);
         let Some(connection) = self.connections.get(id) else {
             return true;
         };
         if self.output_deadline(connection) <= peer_ms {
             tracing::debug!(remote = %connection.remote, "dropped: reads nothing");
-            self.drop_peer(id, effects);
+            self.drop_peer(id);
             return true;
         }
         let is_heard = self.input_deadline(connection) <= heard_ms;
@@ -353,22 +356,25 @@ impl Shard {
             Stage::Http(_) | Stage::Closing { .. } | Stage::Lingering { .. } if !is_heard => {
                 return false;
             }
-            Stage::Http(_) => self.http_deadline(id, now, effects),
+            Stage::Http(_) => self.http_deadline(id),
             Stage::Registering(..) => {}
-            Stage::Closing { .. } | Stage::Lingering { .. } => effects.abort.push(id),
+            Stage::Closing { .. } | Stage::Lingering { .. } => self.context.effects.abort.push(id),
             Stage::Open(session) => {
                 let expires_ms = session.grant.as_ref().map(|grant| grant.closes_ms);
-                if session.drain_ms.is_some_and(|at| at <= now.mono_ms) {
+                if session
+                    .drain_ms
+                    .is_some_and(|at| at <= self.context.now.mono_ms)
+                {
                     let code = CloseCode::GOING_AWAY;
-                    self.close(id, code, "server shutting down", now, effects);
-                } else if expires_ms.is_some_and(|at| at <= now.mono_ms) {
+                    self.close(id, code, "server shutting down");
+                } else if expires_ms.is_some_and(|at| at <= self.context.now.mono_ms) {
                     let code = CloseCode::EXPIRED_TOKEN;
-                    self.close(id, code, code.reason(), now, effects);
+                    self.close(id, code, code.reason());
                 } else if self.input_deadline(connection) <= peer_ms {
                     match connection.ping {
-                        Ping::None => self.ping(id, effects),
+                        Ping::None => self.ping(id),
                         Ping::Queued | Ping::Written { .. } if !is_heard => return false,
-                        Ping::Queued | Ping::Written { .. } => self.drop_peer(id, effects),
+                        Ping::Queued | Ping::Written { .. } => self.drop_peer(id),
                     }
                 }
             }
@@ -376,19 +382,19 @@ impl Shard {
         true
     }
 
-    fn ping(&mut self, id: ConnectionId, effects: &mut Effects) {
+    fn ping(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.ping = Ping::Queued;
             let mut frame = Vec::with_capacity(2);
             append_frame(&mut frame, Opcode::Ping, b"");
             connection.outbox.push_control(&frame);
-            connection.mark_dirty(effects);
+            connection.mark_dirty(&mut self.context.effects);
         }
     }
 
     /// Whoever does not answer needs no close frame.
-    fn drop_peer(&mut self, id: ConnectionId, effects: &mut Effects) {
-        self.end_session(id, effects);
-        effects.abort.push(id);
+    fn drop_peer(&mut self, id: ConnectionId) {
+        self.end_session(id);
+        self.context.effects.abort.push(id);
     }
 }

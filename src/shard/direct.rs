@@ -13,7 +13,6 @@ use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::bounds::Asked;
 use crate::shard::connections::owner_shard;
-use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{Direct, DirectResult, MeshMessage, Register, Send};
 use crate::shard::state::Shard;
 
@@ -32,22 +31,22 @@ impl Shard {
     /// The shard that owns a peer.
     pub(in crate::shard) fn peer_owner(&self, app: AppIndex, peer_id: &str) -> ShardId {
         owner_shard(
-            peer_hash(&self.config.hasher, app, peer_id),
-            self.config.shard_count,
+            peer_hash(&self.context.config.hasher, app, peer_id),
+            self.context.config.shard_count,
         )
     }
 
-    pub(in crate::shard) fn peer_register(&mut self, register: &Register, effects: &mut Effects) {
+    pub(in crate::shard) fn peer_register(&mut self, register: &Register) {
         self.peers
             .register(register.app, &register.peer, register.connection);
         let ConnectionRef { shard, connection } = register.connection;
         let registered = MeshMessage::Registered(connection, register.began_ns);
-        self.send(shard, registered, effects);
+        self.context.send(shard, registered);
     }
 
     /// Begins a `send` on the sender's home shard and answers its number.
     pub(in crate::shard) fn begin_send(&mut self, sender: ConnectionId, reply_to: ReplyTo) -> u64 {
-        let number = self.operation();
+        let number = self.context.operation();
         let pending = PendingSend {
             sender,
             reply_to,
@@ -59,24 +58,24 @@ impl Shard {
     }
 
     /// Hands a `send` to the receiving peer's owner.
-    pub(in crate::shard) fn send_to_peer(&mut self, send: Send, effects: &mut Effects) {
+    pub(in crate::shard) fn send_to_peer(&mut self, send: Send) {
         let owner = self.peer_owner(send.app, &send.to);
-        self.send(owner, MeshMessage::Send(Box::new(send)), effects);
+        self.context.send(owner, MeshMessage::Send(Box::new(send)));
     }
 
     /// A `send` at the receiving peer's owner.
-    pub(in crate::shard) fn peer_send(&mut self, send: Send, effects: &mut Effects) {
+    pub(in crate::shard) fn peer_send(&mut self, send: Send) {
         if self.is_send_to_be_put_off(&send) {
             return self.put_off(MeshMessage::Send(Box::new(send)));
         }
         let homes = self.homes_of(&send);
         if homes.is_empty() {
-            return self.send_failed(&send, effects);
+            return self.send_failed(&send);
         }
-        self.direct(&send, homes, effects);
+        self.direct(&send, homes);
     }
 
-    fn direct(&mut self, send: &Send, homes: ByHome, effects: &mut Effects) {
+    fn direct(&mut self, send: &Send, homes: ByHome) {
         let parts = homes.len() as u16;
         for (home, connections) in homes {
             let direct = Direct {
@@ -87,21 +86,19 @@ impl Shard {
                 parts,
                 read_ns: send.read_ns,
             };
-            self.send(home, MeshMessage::Direct(Box::new(direct)), effects);
+            self.context
+                .send(home, MeshMessage::Direct(Box::new(direct)));
         }
     }
 
-    pub(in crate::shard) fn send_failed(&mut self, send: &Send, effects: &mut Effects) {
+    pub(in crate::shard) fn send_failed(&mut self, send: &Send) {
         let result = DirectResult {
             send: send.send,
             parts: 1,
             delivered: false,
         };
-        self.send(
-            send.sender.shard,
-            MeshMessage::DirectResult(result),
-            effects,
-        );
+        self.context
+            .send(send.sender.shard, MeshMessage::DirectResult(result));
     }
 
     /// The receiver's connections by home shard, without the sending one.
@@ -119,24 +116,21 @@ impl Shard {
         homes
     }
 
-    pub(in crate::shard) fn home_direct(&mut self, direct: &Direct, effects: &mut Effects) {
+    pub(in crate::shard) fn home_direct(&mut self, direct: &Direct) {
         let mut delivered = false;
         for id in &direct.connections {
-            delivered |= self.deliver_direct(*id, &direct.frame, direct.read_ns, effects);
+            delivered |= self.deliver_direct(*id, &direct.frame, direct.read_ns);
         }
         let result = DirectResult {
             send: direct.send,
             parts: direct.parts,
             delivered,
         };
-        self.send(
-            direct.sender.shard,
-            MeshMessage::DirectResult(result),
-            effects,
-        );
+        self.context
+            .send(direct.sender.shard, MeshMessage::DirectResult(result));
     }
 
-    pub(in crate::shard) fn direct_result(&mut self, result: DirectResult, effects: &mut Effects) {
+    pub(in crate::shard) fn direct_result(&mut self, result: DirectResult) {
         let Some(pending) = self.sends.get_mut(&result.send) else {
             return;
         };
@@ -161,10 +155,9 @@ impl Shard {
                 (reply_to.id(), reply_to.read_ns),
                 ErrorCode::PeerNotFound,
                 None,
-                effects,
             );
         } else if first_delivery {
-            self.ack(sender, &reply_to, effects);
+            self.ack(sender, &reply_to);
         }
     }
 }

@@ -1,9 +1,7 @@
 //! The drain: goodbye to everybody, and the closes spread evenly over a window.
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::shard::connections::Stage;
-use crate::shard::effect::Effects;
 use crate::shard::encode;
 use crate::shard::outbox::Class;
 use crate::shard::portions::{LOOK, WRITE};
@@ -25,30 +23,24 @@ pub(in crate::shard) struct DrainWalk {
 
 impl Shard {
     /// Sends `going_away` to everybody and spreads the closes evenly over the window.
-    pub(in crate::shard) fn drain(
-        &mut self,
-        window_ms: u64,
-        retry_after_ms: u64,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.draining = true;
-        self.retry_after_ms = retry_after_ms;
+    pub(in crate::shard) fn drain(&mut self, window_ms: u64, retry_after_ms: u64) {
+        self.context.draining = true;
+        self.context.retry_after_ms = retry_after_ms;
         let mut going_away = Vec::new();
         encode::going_away(&mut going_away, retry_after_ms);
         self.portions.drain.list = Some(DrainWalk {
             next_slot: 0,
             slots: self.connections.slot_count(),
-            began_ms: now.mono_ms,
+            began_ms: self.context.now.mono_ms,
             window_ms,
             count: self.connections.len() as u64,
             placed: 0,
             going_away,
         });
-        self.advance_drain(now, effects);
+        self.advance_drain();
     }
 
-    pub(in crate::shard) fn advance_drain(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn advance_drain(&mut self) {
         let Some(mut walk) = self.portions.drain.list.take() else {
             return;
         };
@@ -59,20 +51,15 @@ impl Shard {
             }
             let id = self.connections.id_at(walk.next_slot);
             walk.next_slot += 1;
-            let cost = id.map_or(LOOK, |id| self.drain_one(id, &mut walk, now, effects));
+            let cost = id.map_or(LOOK, |id| self.drain_one(id, &mut walk));
             self.portions.drain.spend(cost);
         }
     }
 
     /// Returns the cost.
-    fn drain_one(
-        &mut self,
-        id: ConnectionId,
-        walk: &mut DrainWalk,
-        now: Now,
-        effects: &mut Effects,
-    ) -> usize {
-        let close_ms = walk.next_close_ms(self.config.shard.0, self.config.shard_count);
+    fn drain_one(&mut self, id: ConnectionId, walk: &mut DrainWalk) -> usize {
+        let close_ms =
+            walk.next_close_ms(self.context.config.shard.0, self.context.config.shard_count);
         let Some(connection) = self.connections.get_mut(id) else {
             return LOOK;
         };
@@ -81,13 +68,13 @@ impl Shard {
                 session.drain_ms = Some(close_ms);
                 connection
                     .outbox
-                    .push(Class::Reply, &walk.going_away, &mut self.pool);
-                connection.mark_dirty(effects);
-                self.metrics.counters.replies += 1;
+                    .push(Class::Reply, &walk.going_away, &mut self.context.pool);
+                connection.mark_dirty(&mut self.context.effects);
+                self.context.metrics.counters.replies += 1;
                 self.hold_if_unread(id);
                 self.arm(id);
             }
-            Stage::Http(_) => self.drain_http(id, now, effects),
+            Stage::Http(_) => self.drain_http(id),
             // Hears of it behind its `welcome`.
             Stage::Registering(session) => session.drain_ms = Some(close_ms),
             Stage::Closing { .. } | Stage::Lingering { .. } => return LOOK,

@@ -22,7 +22,7 @@ use std::mem;
 use crate::ids::ConnectionId;
 use crate::shard::channels::{ChannelSlot, LocalChannel, Member};
 use crate::shard::connections::{Connection, Stage};
-use crate::shard::effect::{Effects, Urgency};
+use crate::shard::effect::Urgency;
 use crate::shard::outbox::BufferPool;
 use crate::shard::state::Shard;
 
@@ -163,9 +163,8 @@ impl Shard {
         slot: ChannelSlot,
         frame: &[u8],
         except: Option<ConnectionId>,
-        effects: &mut Effects,
     ) -> usize {
-        let members = self.share(slot, frame, except, effects);
+        let members = self.share(slot, frame, except);
         if members > 0
             && let Some(channel) = self.channels.get_mut(slot)
         {
@@ -180,11 +179,10 @@ impl Shard {
         slot: ChannelSlot,
         frame: &[u8],
         except: Option<ConnectionId>,
-        effects: &mut Effects,
     ) -> usize {
         let except = except
             .and_then(|id| self.connections.get(id)?.place_in(slot))
-            .inspect(|place| self.settle_member(slot, *place, effects));
+            .inspect(|place| self.settle_member(slot, *place));
         let Some(channel) = self.channels.get(slot) else {
             return 0;
         };
@@ -194,14 +192,14 @@ impl Shard {
             return 0;
         }
         if buffered > 0 && buffered + frame.len() > BUFFER_BYTES_MAX {
-            self.settle_channel(slot, effects);
+            self.settle_channel(slot);
         }
         let Some(channel) = self.channels.get_mut(slot) else {
             return 0;
         };
         let buffer = &mut channel.fan_out;
         if buffer.bytes.capacity() == 0 {
-            buffer.bytes = self.pool.take(frame.len());
+            buffer.bytes = self.context.pool.take(frame.len());
         }
         buffer.bytes.extend_from_slice(frame);
         buffer.behind = members as u32;
@@ -216,15 +214,15 @@ impl Shard {
     }
 
     /// At the end of the turn: members that are behind are to be flushed.
-    pub(in crate::shard) fn lend_buffers(&mut self, effects: &mut Effects) {
+    pub(in crate::shard) fn lend_buffers(&mut self) {
         let mut grown = mem::take(&mut self.grown);
         for slot in grown.drain(..) {
-            self.lend_buffer(slot, effects);
+            self.lend_buffer(slot);
         }
         self.grown = grown;
     }
 
-    fn lend_buffer(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+    fn lend_buffer(&mut self, slot: ChannelSlot) {
         let mut urgency = Urgency::Reply;
         if let Some(channel) = self.channels.get_mut(slot) {
             channel.fan_out.grown = false;
@@ -232,12 +230,12 @@ impl Shard {
                 urgency = channel.urgency();
             }
         }
-        self.lend(slot, urgency, effects);
+        self.lend(slot, urgency);
         self.channels.release(slot);
     }
 
-    fn lend(&mut self, slot: ChannelSlot, urgency: Urgency, effects: &mut Effects) {
-        let limit = self.config.limits.outbound_queue_bytes;
+    fn lend(&mut self, slot: ChannelSlot, urgency: Urgency) {
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
         };
@@ -258,14 +256,20 @@ impl Shard {
             {
                 connection.borrows = Some(slot);
                 connection.lent_bytes = unsent;
-                connection.mark(urgency, effects);
+                connection.mark(urgency, &mut self.context.effects);
                 continue;
             }
             // What it was lent before goes along with the copy.
             connection.borrows.take_if(|borrowed| *borrowed == slot);
             let pieces = channel.fan_out.pieces(member.position);
             let (waits, to) = (member.waits.then_some(slot), (limit, urgency));
-            if !connection.deliver_or_hold(waits, &pieces, to, &mut self.pool, effects) {
+            if !connection.deliver_or_hold(
+                waits,
+                &pieces,
+                to,
+                &mut self.context.pool,
+                &mut self.context.effects,
+            ) {
                 self.slow.push(connection.id);
             }
             longest = longest.max(connection.unoffered_bytes());
@@ -273,7 +277,7 @@ impl Shard {
             copied += 1;
         }
         for _ in 0..copied {
-            channel.fan_out.caught_up(&mut self.pool);
+            channel.fan_out.caught_up(&mut self.context.pool);
         }
         self.note_longest(slot, longest);
     }
@@ -307,44 +311,39 @@ impl Shard {
         {
             let pieces = channel.fan_out.pieces(channel.members[place].position);
             let outbox = &mut connection.outbox;
-            outbox.push_partly_written(&pieces, count, &mut self.pool);
+            outbox.push_partly_written(&pieces, count, &mut self.context.pool);
         }
-        channel.catch_up(place, &mut self.pool);
+        channel.catch_up(place, &mut self.context.pool);
     }
 
     /// Copies what a connection is lent behind what is in its own outbox, so that both leave in
     /// one write.
-    pub(in crate::shard) fn settle_borrowed(&mut self, id: ConnectionId, effects: &mut Effects) {
+    pub(in crate::shard) fn settle_borrowed(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && let Some(slot) = connection.borrows
             && let Some(place) = connection.place_in(slot)
         {
-            self.settle_member(slot, place, effects);
+            self.settle_member(slot, place);
         }
     }
 
     /// Puts all publications that a connection has not been sent into its outbox.
-    pub(in crate::shard) fn settle_connection(&mut self, id: ConnectionId, effects: &mut Effects) {
+    pub(in crate::shard) fn settle_connection(&mut self, id: ConnectionId) {
         let Some(session) = self.connections.session(id) else {
             return;
         };
         if self.grown.is_empty() {
-            return self.settle_borrowed(id, effects);
+            return self.settle_borrowed(id);
         }
         // Copied: settling changes connections, though not their memberships.
         for membership in session.memberships.clone() {
-            self.settle_member(membership.channel, membership.position as usize, effects);
+            self.settle_member(membership.channel, membership.position as usize);
         }
     }
 
     /// Puts what one member has not been sent into its outbox.
-    pub(in crate::shard) fn settle_member(
-        &mut self,
-        slot: ChannelSlot,
-        place: usize,
-        effects: &mut Effects,
-    ) {
-        let limit = self.config.limits.outbound_queue_bytes;
+    pub(in crate::shard) fn settle_member(&mut self, slot: ChannelSlot, place: usize) {
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
         };
@@ -362,21 +361,27 @@ impl Shard {
             connection.borrows.take_if(|borrowed| *borrowed == slot);
             let pieces = channel.fan_out.pieces(position);
             let (waits, to) = (waits.then_some(slot), (limit, urgency));
-            if !connection.deliver_or_hold(waits, &pieces, to, &mut self.pool, effects) {
+            if !connection.deliver_or_hold(
+                waits,
+                &pieces,
+                to,
+                &mut self.context.pool,
+                &mut self.context.effects,
+            ) {
                 self.slow.push(connection.id);
             }
         }
-        channel.catch_up(place, &mut self.pool);
+        channel.catch_up(place, &mut self.context.pool);
     }
 
     /// Puts what the members of a channel have not been sent into their outboxes.
-    pub(in crate::shard) fn settle_channel(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+    pub(in crate::shard) fn settle_channel(&mut self, slot: ChannelSlot) {
         let places = match self.channels.get(slot) {
             Some(channel) if channel.fan_out.behind > 0 => channel.members.len(),
             _ => return,
         };
         for place in 0..places {
-            self.settle_member(slot, place, effects);
+            self.settle_member(slot, place);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! stands while bytes wait for the server, and begins anew with each word of the server's, which
 //! are few; it goes on where it stood when a peer that dribbles has brought nothing to an end.
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::shard::connections::{Awaited, Stage};
 use crate::shard::deadlines::NEVER_MS;
@@ -13,9 +12,9 @@ use crate::shard::input::HandshakeStep;
 use crate::shard::state::Shard;
 
 impl Shard {
-    pub(in crate::shard) fn handshake(&mut self, id: ConnectionId, step: HandshakeStep, now: Now) {
-        let head_timeout_ms = self.config.limits.head_timeout_ms;
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn handshake(&mut self, id: ConnectionId, step: HandshakeStep) {
+        let head_timeout_ms = self.context.config.limits.head_timeout_ms;
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };

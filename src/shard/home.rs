@@ -15,12 +15,7 @@ use crate::shard::state::Shard;
 
 impl Shard {
     /// Takes a connection out of a channel's local members, if it is one.
-    pub(in crate::shard) fn remove_member(
-        &mut self,
-        id: ConnectionId,
-        slot: ChannelSlot,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn remove_member(&mut self, id: ConnectionId, slot: ChannelSlot) {
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
@@ -33,15 +28,15 @@ impl Shard {
         if session.memberships.is_empty() {
             session.memberships.shrink_to_fit();
         }
-        self.vacate(membership, effects);
-        self.forget_snapshot(id, slot, effects);
+        self.vacate(membership);
+        self.forget_snapshot(id, slot);
     }
 
     /// Takes the place of a membership that its session has given up; what it was to get until
     /// now is in its outbox.
-    pub(in crate::shard) fn vacate(&mut self, membership: Membership, effects: &mut Effects) {
+    pub(in crate::shard) fn vacate(&mut self, membership: Membership) {
         let Membership { channel, position } = membership;
-        self.settle_member(channel, position as usize, effects);
+        self.settle_member(channel, position as usize);
         if let Some(moved) = self.channels.remove_member(channel, position)
             && let Some(connection) = self.connections.at_slot_mut(moved)
         {
@@ -51,40 +46,36 @@ impl Shard {
     }
 
     /// A leave is complete at the owner.
-    pub(in crate::shard) fn home_left(&mut self, left: Left, effects: &mut Effects) {
+    pub(in crate::shard) fn home_left(&mut self, left: Left) {
         match left.cause {
             LeaveCause::Request(reply_to) => {
                 if let Some(slot) = self.channels.find_key(&left.channel) {
-                    self.remove_member(left.connection, slot, effects);
+                    self.remove_member(left.connection, slot);
                 }
                 self.awaited_reply(left.connection, Asked::Membership, reply_to.id());
-                self.ack(left.connection, &reply_to, effects);
+                self.ack(left.connection, &reply_to);
             }
             LeaveCause::Ended => {}
         }
     }
 
-    pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver, effects: &mut Effects) {
+    pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver) {
         if let Some(slot) = self.channels.find_key(&deliver.channel) {
             let frames = (&deliver.plain[..], deliver.with_metadata.as_deref());
-            self.deliver(slot, frames, deliver.except, deliver.times, effects);
+            self.deliver(slot, frames, deliver.except, deliver.times);
         }
     }
 
-    pub(in crate::shard) fn home_announce(
-        &mut self,
-        owner: ShardId,
-        announce: &Announce,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn home_announce(&mut self, owner: ShardId, announce: &Announce) {
         if let Some(slot) = self.channels.find_key(&announce.channel) {
-            self.deliver_presence(slot, &announce.frames, effects);
+            self.deliver_presence(slot, &announce.frames);
         }
         let announced = Announced {
             channel: announce.channel.clone(),
             token: announce.token,
         };
-        self.send(owner, MeshMessage::Announced(Box::new(announced)), effects);
+        self.context
+            .send(owner, MeshMessage::Announced(Box::new(announced)));
     }
 
     /// Fan-out: one publication for all local members, where some of them want it with
@@ -95,19 +86,18 @@ impl Shard {
         (plain, with_metadata): (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
         times: FanOut,
-        effects: &mut Effects,
     ) {
         let count = with_metadata.map_or(plain.len(), <[u8]>::len);
         self.note_publication(slot, count);
         let reached = match with_metadata {
-            None => self.share_publication(slot, plain, except, effects),
-            Some(frame) => self.deliver_each(slot, (plain, frame), except, effects),
+            None => self.share_publication(slot, plain, except),
+            Some(frame) => self.deliver_each(slot, (plain, frame), except),
         };
         if reached > 0 {
-            self.metrics.counters.deliveries += reached as u64;
+            self.context.metrics.counters.deliveries += reached as u64;
             let channel = self.channels.get(slot);
             let urgency = channel.map_or(Urgency::Wide, LocalChannel::urgency);
-            effects.fan_outs.push((times, urgency));
+            self.context.effects.fan_outs.push((times, urgency));
         }
     }
 
@@ -118,10 +108,9 @@ impl Shard {
         slot: ChannelSlot,
         (plain, with_metadata): (&[u8], &[u8]),
         except: Option<ConnectionId>,
-        effects: &mut Effects,
     ) -> usize {
-        self.settle_channel(slot, effects);
-        let limit = self.config.limits.outbound_queue_bytes;
+        self.settle_channel(slot);
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return 0;
         };
@@ -145,7 +134,13 @@ impl Shard {
             };
             let frame = std::slice::from_ref(frame);
             let waits = member.waits.then_some(slot);
-            match connection.deliver_or_hold(waits, frame, to, &mut self.pool, effects) {
+            match connection.deliver_or_hold(
+                waits,
+                frame,
+                to,
+                &mut self.context.pool,
+                &mut self.context.effects,
+            ) {
                 true => reached += 1,
                 false => self.slow.push(connection.id),
             }
@@ -157,24 +152,19 @@ impl Shard {
 
     /// Presence changes for the local members that want them: as a publication is delivered
     /// where all of them do, one by one otherwise.
-    pub(in crate::shard) fn deliver_presence(
-        &mut self,
-        slot: ChannelSlot,
-        frames: &Frame,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn deliver_presence(&mut self, slot: ChannelSlot, frames: &Frame) {
         let Some(channel) = self.channels.get(slot) else {
             return;
         };
         let frame_count = count_frames(frames) as u64;
         let mut members = channel.members.iter();
         if members.all(|member| member.interest.presence) {
-            let reached = self.share(slot, frames, None, effects) as u64;
-            self.metrics.counters.presence_sent += frame_count * reached;
+            let reached = self.share(slot, frames, None) as u64;
+            self.context.metrics.counters.presence_sent += frame_count * reached;
             return;
         }
-        self.settle_channel(slot, effects);
-        let limit = self.config.limits.outbound_queue_bytes;
+        self.settle_channel(slot);
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return;
         };
@@ -189,8 +179,14 @@ impl Shard {
             let frames = [Piece::Shared(frames, 0..frames.len())];
             let to = (limit, Urgency::Reply);
             let waits = member.waits.then_some(slot);
-            match connection.deliver_or_hold(waits, &frames, to, &mut self.pool, effects) {
-                true => self.metrics.counters.presence_sent += frame_count,
+            match connection.deliver_or_hold(
+                waits,
+                &frames,
+                to,
+                &mut self.context.pool,
+                &mut self.context.effects,
+            ) {
+                true => self.context.metrics.counters.presence_sent += frame_count,
                 false => self.slow.push(connection.id),
             }
         }
@@ -203,20 +199,24 @@ impl Shard {
         id: ConnectionId,
         frame: &Frame,
         read_ns: u64,
-        effects: &mut Effects,
     ) -> bool {
-        self.settle_connection(id, effects);
-        let limit = self.config.limits.outbound_queue_bytes;
+        self.settle_connection(id);
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
         let frame = [Piece::Shared(frame, 0..frame.len())];
         let to = (limit, Urgency::Live);
-        let delivered = connection.deliver(&frame, to, &mut self.pool, effects);
+        let delivered = connection.deliver(
+            &frame,
+            to,
+            &mut self.context.pool,
+            &mut self.context.effects,
+        );
         match delivered {
             true => {
-                self.metrics.counters.deliveries += 1;
-                effects.write(Measured::Direct, read_ns);
+                self.context.metrics.counters.deliveries += 1;
+                self.context.effects.write(Measured::Direct, read_ns);
             }
             false => self.slow.push(id),
         }
@@ -225,32 +225,23 @@ impl Shard {
     }
 
     /// A frame that answers what the connection sent, which was read at `read_ns`.
-    pub(in crate::shard) fn reply(
-        &mut self,
-        id: ConnectionId,
-        frame: &[u8],
-        read_ns: u64,
-        effects: &mut Effects,
-    ) {
-        if self.queue_reply(id, frame, effects) {
-            effects.write(Measured::Reply, read_ns);
+    pub(in crate::shard) fn reply(&mut self, id: ConnectionId, frame: &[u8], read_ns: u64) {
+        if self.queue_reply(id, frame) {
+            self.context.effects.write(Measured::Reply, read_ns);
         }
     }
 
     /// Queues an answer. Returns whether it goes out.
-    pub(in crate::shard) fn queue_reply(
-        &mut self,
-        id: ConnectionId,
-        frame: &[u8],
-        effects: &mut Effects,
-    ) -> bool {
+    pub(in crate::shard) fn queue_reply(&mut self, id: ConnectionId, frame: &[u8]) -> bool {
         // Nothing follows a close frame.
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Open(_) = connection.stage
         {
-            connection.outbox.push(Class::Reply, frame, &mut self.pool);
-            connection.mark_dirty(effects);
-            self.metrics.counters.replies += 1;
+            connection
+                .outbox
+                .push(Class::Reply, frame, &mut self.context.pool);
+            connection.mark_dirty(&mut self.context.effects);
+            self.context.metrics.counters.replies += 1;
             return true;
         }
         false

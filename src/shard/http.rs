@@ -5,7 +5,6 @@
 //! the connection can go on, unless that end cannot be trusted or is too far. What a request
 //! asks for is the business of `shard/rest`, and of `shard/connect.rs` for handshakes.
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::Stage as Measured;
 use crate::metrics::label::{RestOutcome, Route};
@@ -19,7 +18,7 @@ use crate::proto::http::response::{
 use crate::proto::http::target::Target;
 use crate::shard::connections::{Http, PartialRequest, Stage};
 use crate::shard::deadlines::NEVER_MS;
-use crate::shard::effect::{Effects, Span};
+use crate::shard::effect::Span;
 use crate::shard::mesh_message::Frame;
 use crate::shard::outbox::Finish;
 use crate::shard::proxies::warn_of_header;
@@ -68,8 +67,6 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         bytes: &mut [u8],
-        now: Now,
-        effects: &mut Effects,
     ) -> Option<usize> {
         self.watch_links();
         let connection = self.connections.get_mut(id)?;
@@ -77,26 +74,20 @@ impl Shard {
             return None;
         };
         let used = match http.body.take() {
-            Some(partial) => self.body_step(id, partial, bytes, now, effects),
-            None => self.head_step(id, bytes, now, effects)?,
+            Some(partial) => self.body_step(id, partial, bytes),
+            None => self.head_step(id, bytes)?,
         };
-        self.settle(now, effects);
+        self.settle();
         self.hold_if_link_blocked(id);
         self.hold_if_unread(id);
         Some(used)
     }
 
     /// A request head, once it is complete, with what is there of the body.
-    fn head_step(
-        &mut self,
-        id: ConnectionId,
-        bytes: &mut [u8],
-        now: Now,
-        effects: &mut Effects,
-    ) -> Option<usize> {
-        let head_bytes_max = self.config.limits.head_bytes_max;
-        let head_timeout_ms = self.config.limits.head_timeout_ms;
-        let now_ms = self.peer_ms(now);
+    fn head_step(&mut self, id: ConnectionId, bytes: &mut [u8]) -> Option<usize> {
+        let head_bytes_max = self.context.config.limits.head_bytes_max;
+        let head_timeout_ms = self.context.config.limits.head_timeout_ms;
+        let now_ms = self.peer_ms();
         let connection = self.connections.get_mut(id)?;
         let Stage::Http(http) = &mut connection.stage else {
             return None;
@@ -104,7 +95,7 @@ impl Shard {
         if http.reused && http.scanned == 0 {
             // The first bytes of another request: from now on it has to hurry.
             http.deadline_ms = now_ms + head_timeout_ms;
-            http.began_ns = self.stamp_ns;
+            http.began_ns = self.context.stamp_ns;
         }
         let end = match find_head_end(bytes, http.scanned as usize, head_bytes_max) {
             Ok(Some(end)) => end,
@@ -114,20 +105,20 @@ impl Shard {
                 return None;
             }
             Err(error) => {
-                self.refuse_request(id, error, now, effects);
+                self.refuse_request(id, error);
                 return Some(bytes.len());
             }
         };
         http.scanned = 0;
         let (head_bytes, behind) = bytes.split_at_mut(end);
         let of_body = match parse_head(head_bytes) {
-            Ok(head) => self.request(id, (head_bytes, &head), behind, now, effects),
+            Ok(head) => self.request(id, (head_bytes, &head), behind),
             Err(error) => Err(error),
         };
         match of_body {
             Ok(of_body) => Some(end + of_body),
             Err(error) => {
-                self.refuse_request(id, error, now, effects);
+                self.refuse_request(id, error);
                 Some(end)
             }
         }
@@ -140,22 +131,20 @@ impl Shard {
         id: ConnectionId,
         (head_bytes, head): (&[u8], &RequestHead<'_>),
         behind: &mut [u8],
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<usize, RequestError> {
         let target = Target::parse(head.target)?;
         if CONNECT_PATHS.contains(&target.path) {
-            self.connect(id, head, &target, now, effects);
+            self.connect(id, head, &target);
             return Ok(0);
         }
         self.begin_rest(id, target.path);
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
-        let Some(remote) = self.client_address(id, head, now) else {
+        let Some(remote) = self.client_address(id, head) else {
             return Ok(0);
         };
-        let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
-        let admitted = self.admit_request(remote, head, &target, framing, now);
+        let body_bytes_max = self.context.config.limits.rest_body_bytes_max as u64;
+        let admitted = self.admit_request(remote, head, &target, framing);
         if let Ok(Admitted::Key { .. }) = &admitted {
             self.show_credential(id);
         }
@@ -164,7 +153,7 @@ impl Shard {
             && (too_long || expects_continue)
         {
             // The body is not waited for, so nobody knows where the next request begins.
-            self.refuse(id, head, refusal, false, now, effects);
+            self.refuse(id, head, refusal, false);
             return Ok(0);
         }
         let mut decoder = BodyDecoder::new(framing, body_bytes_max);
@@ -172,17 +161,17 @@ impl Shard {
             (Ok(progress), _) => progress,
             (Err(error), Ok(_)) => return Err(error),
             (Err(_), Err(refusal)) => {
-                self.refuse(id, head, refusal, false, now, effects);
+                self.refuse(id, head, refusal, false);
                 return Ok(0);
             }
         };
         let content = behind.get(..progress.written).unwrap_or_default();
         if progress.done {
-            self.complete(id, head, admitted, content, now, effects);
+            self.complete(id, head, admitted, content);
             return Ok(progress.consumed);
         }
         if expects_continue && progress.consumed == 0 {
-            self.write_http(id, CONTINUE, effects);
+            self.write_http(id, CONTINUE);
         }
         let mut bytes = head_bytes.to_vec();
         if admitted.is_ok() {
@@ -194,7 +183,7 @@ impl Shard {
             decoder,
             verdict: admitted.map(|_| ()),
         };
-        let deadline_ms = self.peer_ms(now) + self.config.limits.head_timeout_ms;
+        let deadline_ms = self.peer_ms() + self.context.config.limits.head_timeout_ms;
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Http(http) = &mut connection.stage
         {
@@ -210,14 +199,14 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id)
             && let Stage::Http(http) = &mut connection.stage
         {
-            http.began_ns = self.stamp_ns;
+            http.began_ns = self.context.stamp_ns;
             http.route = Some(route::label(path));
         }
     }
 
     /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
     /// that took is measured from the end of its head, if that has come.
-    fn end_rest(&mut self, id: ConnectionId, status: Status, effects: &mut Effects) {
+    fn end_rest(&mut self, id: ConnectionId, status: Status) {
         let connection = self.connections.get(id);
         let Some(Stage::Http(http)) = connection.map(|connection| &connection.stage) else {
             return;
@@ -226,9 +215,9 @@ impl Shard {
             route: http.route.unwrap_or(Route::Other),
             status: status.code(),
         };
-        self.metrics.counters.rest_requests.add(outcome);
+        self.context.metrics.counters.rest_requests.add(outcome);
         if http.route.is_some() {
-            effects.ended.push(Span {
+            self.context.effects.ended.push(Span {
                 stage: Measured::Rest,
                 began_ns: http.began_ns,
             });
@@ -241,8 +230,6 @@ impl Shard {
         id: ConnectionId,
         mut partial: Box<PartialRequest>,
         bytes: &mut [u8],
-        now: Now,
-        effects: &mut Effects,
     ) -> usize {
         let decoded = partial.decoder.decode(bytes);
         let is_admitted = partial.verdict.is_ok();
@@ -267,26 +254,26 @@ impl Shard {
         let (target, head) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
-                self.refuse_request(id, error, now, effects);
+                self.refuse_request(id, error);
                 return bytes.len();
             }
         };
         match (decoded, &partial.verdict) {
             (Ok(progress), Ok(())) => {
-                let admitted = self.admit_request_again(&head, &target, now);
-                self.complete(id, &head, admitted, content, now, effects);
+                let admitted = self.admit_request_again(&head, &target);
+                self.complete(id, &head, admitted, content);
                 progress.consumed
             }
             (Ok(progress), Err(refusal)) => {
-                self.refuse(id, &head, refusal, true, now, effects);
+                self.refuse(id, &head, refusal, true);
                 progress.consumed
             }
             (Err(_), Err(refusal)) => {
-                self.refuse(id, &head, refusal, false, now, effects);
+                self.refuse(id, &head, refusal, false);
                 bytes.len()
             }
             (Err(error), Ok(())) => {
-                self.refuse_request(id, error, now, effects);
+                self.refuse_request(id, error);
                 bytes.len()
             }
         }
@@ -299,14 +286,11 @@ impl Shard {
         head: &RequestHead<'_>,
         admitted: Result<Admitted<'_>, Refusal>,
         body: &[u8],
-        now: Now,
-        effects: &mut Effects,
     ) {
         let context = ResponseContext::of(head);
-        let served =
-            admitted.and_then(|admitted| self.serve(id, context, admitted, body, now, effects));
+        let served = admitted.and_then(|admitted| self.serve(id, context, admitted, body));
         if let Err(refusal) = served {
-            self.refuse(id, head, &refusal, true, now, effects);
+            self.refuse(id, head, &refusal, true);
         }
     }
 
@@ -317,8 +301,6 @@ impl Shard {
         head: &RequestHead<'_>,
         refusal: &Refusal,
         is_whole: bool,
-        now: Now,
-        effects: &mut Effects,
     ) {
         let context = ResponseContext::of(head);
         // A proxy that took a handshake for accepted would pass a stranger's bytes on to here.
@@ -327,17 +309,11 @@ impl Shard {
             keep_alive: context.keep_alive && is_whole && !upgrades && !refusal.ends_connection,
             ..context
         };
-        self.answer(id, &Answer::refusing(context, refusal), now, effects);
+        self.answer(id, &Answer::refusing(context, refusal));
     }
 
     /// Writes an answer; the connection goes on or ends as its context says.
-    pub(in crate::shard) fn answer(
-        &mut self,
-        id: ConnectionId,
-        answer: &Answer<'_>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn answer(&mut self, id: ConnectionId, answer: &Answer<'_>) {
         let Answer {
             mut context,
             status,
@@ -352,14 +328,14 @@ impl Shard {
         };
         if route.is_some() {
             let status = status.unwrap_or_else(|(error, _)| error.status());
-            self.end_rest(id, status, effects);
+            self.end_rest(id, status);
         }
-        context.keep_alive &= !self.draining;
+        context.keep_alive &= !self.context.draining;
         let dated = ResponseContext {
-            date: self.http_date.at(now),
+            date: self.context.http_date.at(self.context.now),
             ..context
         };
-        let mut response = std::mem::take(&mut self.encoded);
+        let mut response = std::mem::take(&mut self.context.encoded);
         response.clear();
         let mut behind = None;
         match (status, body) {
@@ -374,77 +350,57 @@ impl Shard {
                 append_error(&mut response, &dated, error, message, headers);
             }
         }
-        self.write_http(id, &response, effects);
+        self.write_http(id, &response);
         if let Some(json) = behind
             && let Some(connection) = self.connections.get_mut(id)
         {
-            connection.outbox.push_http_shared(json, &mut self.pool);
+            connection
+                .outbox
+                .push_http_shared(json, &mut self.context.pool);
         }
-        self.encoded = response;
+        self.context.encoded = response;
         if context.keep_alive {
             if let Some(connection) = self.connections.get_mut(id) {
-                let http = Http::awaiting_request(NEVER_MS, self.stamp_ns, true);
+                let http = Http::awaiting_request(NEVER_MS, self.context.stamp_ns, true);
                 connection.stage = Stage::Http(http);
             }
         } else {
-            self.linger(id, now, effects);
+            self.linger(id);
         }
     }
 
-    pub(in crate::shard) fn write_http(
-        &mut self,
-        id: ConnectionId,
-        bytes: &[u8],
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn write_http(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.push_http(bytes, &mut self.pool);
-            connection.mark_dirty(effects);
+            connection.outbox.push_http(bytes, &mut self.context.pool);
+            connection.mark_dirty(&mut self.context.effects);
         }
     }
 
     /// Answers a REST request that could not be understood, and ends the connection.
-    fn refuse_request(
-        &mut self,
-        id: ConnectionId,
-        error: RequestError,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn refuse_request(&mut self, id: ConnectionId, error: RequestError) {
         if let Some(connection) = self.connections.get(id) {
-            warn_of_header(connection.remote, error, now);
+            warn_of_header(connection.remote, error, self.context.now);
         }
-        self.end_rest(id, error.api_error().status(), effects);
-        self.end_http(id, error, now, effects);
+        self.end_rest(id, error.api_error().status());
+        self.end_http(id, error);
     }
 
     /// Says what a request got wrong, and ends the connection.
-    pub(in crate::shard) fn end_http(
-        &mut self,
-        id: ConnectionId,
-        error: RequestError,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn end_http(&mut self, id: ConnectionId, error: RequestError) {
         let mut response = Vec::with_capacity(256);
         // The bytes behind a faulty head cannot be trusted to be another request.
         let context = ResponseContext {
-            date: self.http_date.at(now),
+            date: self.context.http_date.at(self.context.now),
             ..ResponseContext::UNREADABLE
         };
         let _ = append_request_error(&mut response, &context, error);
-        self.write_http(id, &response, effects);
-        self.linger(id, now, effects);
+        self.write_http(id, &response);
+        self.linger(id);
     }
 
     /// A request did not arrive in time, or none came.
-    pub(in crate::shard) fn http_deadline(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn http_deadline(&mut self, id: ConnectionId) {
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -456,11 +412,11 @@ impl Shard {
             connection.outbox.finish(Finish::Close);
             connection.stage = Stage::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
-            connection.mark_dirty(effects);
+            connection.mark_dirty(&mut self.context.effects);
             return;
         }
         if http.route.is_none() {
-            self.end_rest(id, ApiError::RequestTimeout.status(), effects);
+            self.end_rest(id, ApiError::RequestTimeout.status());
         }
         let answer = Answer {
             context: ResponseContext::UNREADABLE,
@@ -471,17 +427,12 @@ impl Shard {
             headers: &[],
             body: Body::Bytes(b""),
         };
-        self.answer(id, &answer, now, effects);
+        self.answer(id, &answer);
     }
 
     /// The server is shutting down: idle connections end now, others behind their answer.
-    pub(in crate::shard) fn drain_http(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn drain_http(&mut self, id: ConnectionId) {
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -493,7 +444,7 @@ impl Shard {
             connection.outbox.finish(Finish::Close);
             connection.stage = Stage::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
-            connection.mark_dirty(effects);
+            connection.mark_dirty(&mut self.context.effects);
             self.arm(id);
         }
     }

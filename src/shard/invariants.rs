@@ -67,7 +67,7 @@ impl Shard {
         }
         self.check_queued();
         for (connection, session) in self.sessions() {
-            connection.check_joins(self.tuning.snapshot_bytes_max);
+            connection.check_joins(self.context.tuning.snapshot_bytes_max);
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);
                 let member = channel.and_then(|it| it.members.get(membership.position as usize));
@@ -110,7 +110,7 @@ impl Shard {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
                 assert_eq!(connection.awaited_bytes, 0, "an answer is missing");
-                sessions.insert((session.peer.id.as_str(), shard.here(connection.id)));
+                sessions.insert((session.peer.id.as_str(), shard.context.here(connection.id)));
             }
             registered.extend(shard.peers.iter());
             for (_, channel) in shard.channels.iter() {
@@ -156,6 +156,6 @@ impl Shard {
         let members = self.connections.iter();
         members
             .filter(move |it| slots.contains(&it.id.slot))
-            .map(|it| self.here(it.id))
+            .map(|it| self.context.here(it.id))
     }
 }

@@ -32,7 +32,6 @@ use crate::proto::ws::frame::Header;
 use crate::shard::bounds::Asked;
 use crate::shard::channels::ChannelSlot;
 use crate::shard::connections::{Held, Membership, Session, Stage, owner_shard};
-use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
 use crate::shard::outbox::Class;
 use crate::shard::snapshot::Snapshot;
@@ -46,7 +45,7 @@ const SNAPSHOT_PAUSE_MS: u64 = 15 + 1 + 1;
 
 impl Shard {
     /// A join is complete: the connection is a member from here on.
-    pub(in crate::shard) fn home_joined(&mut self, joined: Joined, effects: &mut Effects) {
+    pub(in crate::shard) fn home_joined(&mut self, joined: Joined) {
         let id = joined.connection;
         let Some(session) = self.connections.session_mut(id) else {
             return;
@@ -58,21 +57,22 @@ impl Shard {
             let leave = Leave {
                 channel: joined.channel,
                 connection: ConnectionRef {
-                    shard: self.config.shard,
+                    shard: self.context.config.shard,
                     connection: id,
                 },
                 peer: session.peer.clone(),
                 cause: LeaveCause::Ended,
             };
-            let owner = owner_shard(leave.channel.hash, self.config.shard_count);
-            self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
-            return self.settle_joins(id, effects);
+            let owner = owner_shard(leave.channel.hash, self.context.config.shard_count);
+            self.context
+                .send(owner, MeshMessage::Leave(Box::new(leave)));
+            return self.settle_joins(id);
         };
-        let slot = self.add_member(id, &joined, effects);
+        let slot = self.add_member(id, &joined);
         if !is_again {
             self.awaited_reply(id, Asked::Membership, joined.reply_to.id());
         }
-        self.ack(id, &joined.reply_to, effects);
+        self.ack(id, &joined.reply_to);
         if let Some(snapshot) = joined.snapshot {
             let is_acked = joined.reply_to.id().is_some();
             let awaited = Awaited {
@@ -85,18 +85,13 @@ impl Shard {
                 held: Vec::new(),
                 read_ns: joined.reply_to.read_ns,
             };
-            self.await_snapshot(id, awaited, is_acked, effects);
+            self.await_snapshot(id, awaited, is_acked);
         }
-        self.settle_joins(id, effects);
+        self.settle_joins(id);
         self.hold_if_unread(id);
     }
 
-    fn add_member(
-        &mut self,
-        id: ConnectionId,
-        joined: &Joined,
-        effects: &mut Effects,
-    ) -> ChannelSlot {
+    fn add_member(&mut self, id: ConnectionId, joined: &Joined) -> ChannelSlot {
         let slot = self.channels.find_or_insert(&joined.channel);
         let Some(session) = self.connections.session_mut(id) else {
             return slot;
@@ -104,7 +99,7 @@ impl Shard {
         let mut memberships = session.memberships.iter();
         if let Some(known) = memberships.find(|membership| membership.channel == slot) {
             let place = known.position as usize;
-            self.settle_member(slot, place, effects);
+            self.settle_member(slot, place);
             if let Some(channel) = self.channels.get_mut(slot)
                 && let Some(member) = channel.members.get_mut(place)
             {
@@ -121,14 +116,8 @@ impl Shard {
     }
 
     /// The connection has become a member; what is sent to it from now on follows the snapshot.
-    fn await_snapshot(
-        &mut self,
-        id: ConnectionId,
-        mut awaited: Awaited,
-        is_acked: bool,
-        effects: &mut Effects,
-    ) {
-        let room = self.tuning.snapshot_bytes_max;
+    fn await_snapshot(&mut self, id: ConnectionId, mut awaited: Awaited, is_acked: bool) {
+        let room = self.context.tuning.snapshot_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -161,7 +150,7 @@ impl Shard {
         if let Some(slot) = slot {
             self.set_waits(id, slot, true);
         }
-        self.queue_snapshots(id, self.now_ms, effects);
+        self.queue_snapshots(id, self.context.now.mono_ms);
     }
 
     fn set_waits(&mut self, id: ConnectionId, slot: ChannelSlot, waits: bool) {
@@ -178,22 +167,17 @@ impl Shard {
 
     /// Something of an outbox has been written, now.
     #[inline]
-    pub(in crate::shard) fn joins_written(
-        &mut self,
-        id: ConnectionId,
-        now_ms: u64,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn joins_written(&mut self, id: ConnectionId, now_ms: u64) {
         let is_joining = self
             .connections
             .session(id)
             .is_some_and(|it| it.joining.is_some());
         if is_joining {
-            self.snapshots_written(id, now_ms, effects);
+            self.snapshots_written(id, now_ms);
         }
     }
 
-    fn snapshots_written(&mut self, id: ConnectionId, now_ms: u64, effects: &mut Effects) {
+    fn snapshots_written(&mut self, id: ConnectionId, now_ms: u64) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -219,7 +203,7 @@ impl Shard {
             // The pause has one length, so that they end in the order in which they begin.
             self.pauses.push_back((from_ms, id));
         }
-        self.settle_joins(id, effects);
+        self.settle_joins(id);
     }
 
     /// When the next snapshot may leave.
@@ -228,16 +212,16 @@ impl Shard {
     }
 
     /// Lets the snapshots leave whose pauses are over.
-    pub(in crate::shard) fn end_pauses(&mut self, now_ms: u64, effects: &mut Effects) {
+    pub(in crate::shard) fn end_pauses(&mut self, now_ms: u64) {
         while let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) {
-            self.queue_snapshots(id, now_ms, effects);
-            self.settle_joins(id, effects);
+            self.queue_snapshots(id, now_ms);
+            self.settle_joins(id);
             self.hold_if_unread(id);
         }
     }
 
     /// Queues the snapshots that may leave, and behind each what waited for it.
-    fn queue_snapshots(&mut self, id: ConnectionId, now_ms: u64, effects: &mut Effects) {
+    fn queue_snapshots(&mut self, id: ConnectionId, now_ms: u64) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -251,34 +235,36 @@ impl Shard {
             let Some(snapshot) = awaited.snapshot.take_if(|_| is_due) else {
                 continue;
             };
-            let frames = snapshot.push(outbox, &mut self.pool);
-            self.metrics.counters.presence_sent += frames as u64;
-            effects.write(Measured::Snapshot, awaited.read_ns);
+            let frames = snapshot.push(outbox, &mut self.context.pool);
+            self.context.metrics.counters.presence_sent += frames as u64;
+            self.context
+                .effects
+                .write(Measured::Snapshot, awaited.read_ns);
             awaited.state = State::Queued { end: outbox.end() };
-            outbox.push(Class::Delivery, &awaited.held, &mut self.pool);
+            outbox.push(Class::Delivery, &awaited.held, &mut self.context.pool);
             awaited.held = Vec::new();
             queued.extend(awaited.slot.take());
         }
         if queued.is_empty() {
             return;
         }
-        connection.mark_dirty(effects);
+        connection.mark_dirty(&mut self.context.effects);
         for slot in queued {
             self.set_waits(id, slot, false);
         }
     }
 
     /// Whoever waited for a join goes on, if it waits for no other.
-    fn settle_joins(&mut self, id: ConnectionId, effects: &mut Effects) {
-        self.release_directs(id, effects);
-        self.ask_again(id, effects);
-        self.release_parked(id, effects);
+    fn settle_joins(&mut self, id: ConnectionId) {
+        self.release_directs(id);
+        self.ask_again(id);
+        self.release_parked(id);
         if let Some(session) = self.connections.session_mut(id) {
             session.joining.take_if(|joining| joining.is_over());
         }
     }
 
-    fn release_directs(&mut self, id: ConnectionId, effects: &mut Effects) {
+    fn release_directs(&mut self, id: ConnectionId) {
         while let Some(session) = self.connections.session_mut(id)
             && let Some(joining) = &mut session.joining
             && let oldest = joining.oldest().unwrap_or(u64::MAX)
@@ -286,14 +272,14 @@ impl Shard {
                 joining.directs.pop_front_if(|(first, ..)| *first <= oldest)
         {
             joining.directs_bytes -= frame.len();
-            self.deliver_to(id, &frame, read_ns, effects);
+            self.deliver_to(id, &frame, read_ns);
         }
     }
 
     /// Asks for a snapshot for which there was no room, if there is now.
-    fn ask_again(&mut self, id: ConnectionId, effects: &mut Effects) {
-        let here = self.here(id);
-        let room = self.tuning.snapshot_bytes_max;
+    fn ask_again(&mut self, id: ConnectionId) {
+        let here = self.context.here(id);
+        let room = self.context.tuning.snapshot_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -334,15 +320,15 @@ impl Shard {
                 read_ns,
             },
         };
-        self.send_join(join, effects);
+        self.send_join(join);
     }
 
-    pub(in crate::shard) fn send_join(&mut self, join: Join, effects: &mut Effects) {
-        let owner = owner_shard(join.channel.hash, self.config.shard_count);
-        self.send(owner, MeshMessage::Join(Box::new(join)), effects);
+    pub(in crate::shard) fn send_join(&mut self, join: Join) {
+        let owner = owner_shard(join.channel.hash, self.context.config.shard_count);
+        self.context.send(owner, MeshMessage::Join(Box::new(join)));
     }
 
-    fn release_parked(&mut self, id: ConnectionId, effects: &mut Effects) {
+    fn release_parked(&mut self, id: ConnectionId) {
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
@@ -354,7 +340,7 @@ impl Shard {
             Some(join) if joining.must_park(&join.channel) => joining.parked = Some(join),
             Some(join) => {
                 joining.ask(join.channel.clone());
-                self.send_join(*join, effects);
+                self.send_join(*join);
                 self.release_input(id, Held::JOINS);
             }
             None => {}
@@ -362,17 +348,12 @@ impl Shard {
     }
 
     /// The connection is no member any more: nothing of the channel is to be sent to it.
-    pub(in crate::shard) fn forget_snapshot(
-        &mut self,
-        id: ConnectionId,
-        slot: ChannelSlot,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn forget_snapshot(&mut self, id: ConnectionId, slot: ChannelSlot) {
         if let Some(session) = self.connections.session_mut(id)
             && let Some(joining) = &mut session.joining
         {
             joining.snapshots.retain(|it| it.slot != Some(slot));
-            self.settle_joins(id, effects);
+            self.settle_joins(id);
         }
     }
 
@@ -382,9 +363,8 @@ impl Shard {
         id: ConnectionId,
         frame: &Frame,
         read_ns: u64,
-        effects: &mut Effects,
     ) -> bool {
-        let limit = self.config.limits.outbound_queue_bytes;
+        let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
@@ -394,7 +374,7 @@ impl Shard {
         };
         let joining = session.joining.as_mut();
         let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
-            return self.deliver_to(id, frame, read_ns, effects);
+            return self.deliver_to(id, frame, read_ns);
         };
         if waiting_bytes + frame.len() > limit {
             self.slow.push(id);

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use crate::domain::peer::SharedChannel;
 use crate::domain::peers::peer_hash;
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
@@ -14,22 +13,15 @@ use crate::shard::connections::{
     Awaited, Connection, Held, Http, Ping, Session, Stage, owner_shard,
 };
 use crate::shard::deadlines::{Blocked, NEVER_MS};
-use crate::shard::effect::Effects;
 use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
 use crate::shard::outbox::{Class, Finish, Outbox};
 use crate::shard::state::Shard;
 
 impl Shard {
-    pub(in crate::shard) fn accepted(
-        &mut self,
-        id: ConnectionId,
-        remote: IpAddr,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let now_ms = self.peer_ms(now);
-        let deadline_ms = now_ms + self.config.limits.head_timeout_ms;
+    pub(in crate::shard) fn accepted(&mut self, id: ConnectionId, remote: IpAddr) {
+        let now_ms = self.peer_ms();
+        let deadline_ms = now_ms + self.context.config.limits.head_timeout_ms;
         self.connections.insert(Connection {
             id,
             remote,
@@ -37,7 +29,11 @@ impl Shard {
             leaves_with: None,
             stream_ended: false,
             outbox: Outbox::default(),
-            stage: Stage::Http(Http::awaiting_request(deadline_ms, self.stamp_ns, false)),
+            stage: Stage::Http(Http::awaiting_request(
+                deadline_ms,
+                self.context.stamp_ns,
+                false,
+            )),
             received_ms: now_ms,
             awaited: Awaited::Since(now_ms),
             has_shown_credential: false,
@@ -52,8 +48,8 @@ impl Shard {
             lent_bytes: 0,
             ended_by: EndedBy::HTTP,
         });
-        self.metrics.counters.connections_opened += 1;
-        self.stranger_accepted(id, now, effects);
+        self.context.metrics.counters.connections_opened += 1;
+        self.stranger_accepted(id);
         self.arm(id);
     }
 
@@ -66,42 +62,31 @@ impl Shard {
 
     /// The peer has ended the stream, and all that came before it has been used: what is queued
     /// is written as far as it still reads.
-    pub(in crate::shard) fn peer_ended(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.end_session(id, effects);
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn peer_ended(&mut self, id: ConnectionId) {
+        self.end_session(id);
+        let now_ms = self.peer_ms();
         if let Some(connection) = self.connections.get_mut(id) {
             connection.input = InputBuffer::default();
             connection.stage = Stage::Lingering { until_ms: NEVER_MS };
             connection.outbox.finish(Finish::Close);
             connection.begin_to_end(now_ms);
-            connection.mark_dirty(effects);
+            connection.mark_dirty(&mut self.context.effects);
             self.arm(id);
         }
     }
 
     /// The socket is gone.
-    pub(in crate::shard) fn closed(&mut self, id: ConnectionId, effects: &mut Effects) {
-        self.end_session(id, effects);
+    pub(in crate::shard) fn closed(&mut self, id: ConnectionId) {
+        self.end_session(id);
         self.rest.unread.forget(id);
         if let Some(connection) = self.connections.remove(id) {
             self.forget_stranger(&connection);
-            let closed = &mut self.metrics.counters.connections_closed;
+            let closed = &mut self.context.metrics.counters.connections_closed;
             closed.add(connection.ended_by);
         }
     }
 
-    pub(in crate::shard) fn written(
-        &mut self,
-        id: ConnectionId,
-        count: usize,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn written(&mut self, id: ConnectionId, count: usize) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -111,11 +96,11 @@ impl Shard {
         if connection.outbox.is_empty() {
             self.borrowed_written(id, count);
             if is_watched {
-                self.note_written(id, count, now);
+                self.note_written(id, count);
             }
             return;
         }
-        connection.outbox.advance(count, &mut self.pool);
+        connection.outbox.advance(count, &mut self.context.pool);
         if !self.rest.unread.is_empty() {
             let bytes = connection.outbox.reply_bytes();
             self.rest.unread.lower(id, bytes);
@@ -124,14 +109,14 @@ impl Shard {
             self.release_input(id, Held::REPLIES);
         }
         if is_watched {
-            self.note_written(id, count, now);
+            self.note_written(id, count);
         }
-        self.joins_written(id, now.mono_ms, effects);
+        self.joins_written(id, self.context.now.mono_ms);
     }
 
     /// Ends the authenticated life of a connection, if it has begun: it is gone from its
     /// channels and from its peer. Its socket and outbox live on.
-    pub(in crate::shard) fn end_session(&mut self, id: ConnectionId, effects: &mut Effects) {
+    pub(in crate::shard) fn end_session(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -147,9 +132,9 @@ impl Shard {
         for membership in &session.memberships {
             if let Some(channel) = self.channels.get(membership.channel) {
                 let channel = channel.key.clone();
-                self.leave_ended(id, &session, channel, effects);
+                self.leave_ended(id, &session, channel);
             }
-            self.vacate(*membership, effects);
+            self.vacate(*membership);
         }
         if let Some(connection) = self.connections.get_mut(id) {
             // With its memberships every loan has ended; the socket could not be closed with one.
@@ -157,48 +142,41 @@ impl Shard {
             connection.borrows = None;
         }
         for asked in session.joining.iter().flat_map(|joining| &joining.asked) {
-            self.leave_ended(id, &session, asked.channel.clone(), effects);
+            self.leave_ended(id, &session, asked.channel.clone());
         }
         let register = Register {
             app: session.key.app.index,
             peer: session.peer.clone(),
-            connection: self.here(id),
+            connection: self.context.here(id),
             began_ns: 0,
         };
-        let hash = peer_hash(&self.config.hasher, register.app, register.peer.id.as_str());
-        let owner = owner_shard(hash, self.config.shard_count);
-        self.send(owner, MeshMessage::Unregister(Box::new(register)), effects);
+        let hash = peer_hash(
+            &self.context.config.hasher,
+            register.app,
+            register.peer.id.as_str(),
+        );
+        let owner = owner_shard(hash, self.context.config.shard_count);
+        self.context
+            .send(owner, MeshMessage::Unregister(Box::new(register)));
     }
 
-    fn leave_ended(
-        &mut self,
-        id: ConnectionId,
-        session: &Session,
-        channel: SharedChannel,
-        effects: &mut Effects,
-    ) {
-        let owner = owner_shard(channel.hash, self.config.shard_count);
+    fn leave_ended(&mut self, id: ConnectionId, session: &Session, channel: SharedChannel) {
+        let owner = owner_shard(channel.hash, self.context.config.shard_count);
         let leave = Leave {
             channel,
-            connection: self.here(id),
+            connection: self.context.here(id),
             peer: session.peer.clone(),
             cause: LeaveCause::Ended,
         };
-        self.send(owner, MeshMessage::Leave(Box::new(leave)), effects);
+        self.context
+            .send(owner, MeshMessage::Leave(Box::new(leave)));
     }
 
     /// Closes a WebSocket connection at the server's wish: the session ends now, the close
     /// frame leaves behind what is queued, the peer's answer is awaited.
-    pub(in crate::shard) fn close(
-        &mut self,
-        id: ConnectionId,
-        code: CloseCode,
-        reason: &str,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.end_session(id, effects);
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn close(&mut self, id: ConnectionId, code: CloseCode, reason: &str) {
+        self.end_session(id);
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -207,14 +185,16 @@ impl Shard {
         }
         let mut frame = Vec::with_capacity(64);
         append_close(&mut frame, &CloseFrame { code, reason });
-        connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+        connection
+            .outbox
+            .push(Class::Reply, &frame, &mut self.context.pool);
         connection.ended_by = EndedBy::server(code.get());
         connection.stage = Stage::Closing {
             decoder: Decoder::server(),
             until_ms: NEVER_MS,
         };
         connection.begin_to_end(now_ms);
-        connection.mark_dirty(effects);
+        connection.mark_dirty(&mut self.context.effects);
         self.release_input(id, Held::ALL);
         self.arm(id);
     }
@@ -226,16 +206,14 @@ impl Shard {
         id: ConnectionId,
         code: CloseCode,
         reason: &str,
-        now: Now,
-        effects: &mut Effects,
     ) {
-        self.close(id, code, reason, now, effects);
-        self.linger(id, now, effects);
+        self.close(id, code, reason);
+        self.linger(id);
     }
 
     /// Ends writing behind what is queued and waits for the peer to end the stream too.
-    pub(in crate::shard) fn linger(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn linger(&mut self, id: ConnectionId) {
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -243,45 +221,38 @@ impl Shard {
         connection.stage = Stage::Lingering { until_ms: NEVER_MS };
         connection.begin_to_end(now_ms);
         connection.outbox.finish(Finish::ShutdownWrite);
-        connection.mark_dirty(effects);
+        connection.mark_dirty(&mut self.context.effects);
         self.release_input(id, Held::ALL);
         self.arm(id);
     }
 
-    pub(in crate::shard) fn close_slow_consumer(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn close_slow_consumer(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && let Stage::Open(_) = connection.stage
         {
             tracing::debug!(remote = %connection.remote, "slow consumer closed");
-            self.metrics.counters.dropped.add(Dropped::SlowConsumer);
-            self.end_session(id, effects);
+            self.context
+                .metrics
+                .counters
+                .dropped
+                .add(Dropped::SlowConsumer);
+            self.end_session(id);
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.outbox.discard_unstarted(&mut self.pool);
+                connection.outbox.discard_unstarted(&mut self.context.pool);
             }
             let code = CloseCode::TRY_AGAIN_LATER;
-            self.close(id, code, code.reason(), now, effects);
+            self.close(id, code, code.reason());
         }
     }
 
     /// Answers the peer's close frame; the connection is closed behind the answer.
-    pub(in crate::shard) fn answer_close(
-        &mut self,
-        id: ConnectionId,
-        code: CloseCode,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn answer_close(&mut self, id: ConnectionId, code: CloseCode) {
         let answer_due = self
             .connections
             .get(id)
             .is_some_and(|it| matches!(it.stage, Stage::Open(_)));
-        self.end_session(id, effects);
-        let now_ms = self.peer_ms(now);
+        self.end_session(id);
+        let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -289,12 +260,14 @@ impl Shard {
             connection.ended_by = EndedBy::client(code.get());
             let mut frame = Vec::with_capacity(8);
             append_close(&mut frame, &CloseFrame { code, reason: "" });
-            connection.outbox.push(Class::Reply, &frame, &mut self.pool);
+            connection
+                .outbox
+                .push(Class::Reply, &frame, &mut self.context.pool);
         }
         connection.stage = Stage::Lingering { until_ms: NEVER_MS };
         connection.outbox.finish(Finish::Close);
         connection.begin_to_end(now_ms);
-        connection.mark_dirty(effects);
+        connection.mark_dirty(&mut self.context.effects);
         self.arm(id);
     }
 }

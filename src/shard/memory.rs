@@ -3,13 +3,11 @@
 //!
 //! Whoever reads what it is sent holds next to nothing, and is never closed for what others hold.
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
 use crate::shard::connections::Stage;
-use crate::shard::effect::Effects;
 use crate::shard::input::MemoryLevel;
 use crate::shard::state::Shard;
 
@@ -20,14 +18,8 @@ const HEALTHY_BYTES_MAX: usize = REPLY_BACKLOG_BYTES_MAX;
 impl Shard {
     /// The process's memory is so tight; `excess_bytes` are this shard's part of what is to be
     /// given back.
-    pub(in crate::shard) fn memory(
-        &mut self,
-        level: MemoryLevel,
-        excess_bytes: usize,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.memory_level = level;
+    pub(in crate::shard) fn memory(&mut self, level: MemoryLevel, excess_bytes: usize) {
+        self.context.memory_level = level;
         if level != MemoryLevel::AtCeiling {
             return;
         }
@@ -37,7 +29,7 @@ impl Shard {
                 return;
             }
             freed += bytes;
-            self.close_for_memory(id, now, effects);
+            self.close_for_memory(id);
         }
     }
 
@@ -52,23 +44,23 @@ impl Shard {
         worst
     }
 
-    fn close_for_memory(&mut self, id: ConnectionId, now: Now, effects: &mut Effects) {
+    fn close_for_memory(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         tracing::debug!(remote = %connection.remote, "closed: the process is out of memory");
-        self.metrics.counters.dropped.add(Dropped::Memory);
+        self.context.metrics.counters.dropped.add(Dropped::Memory);
         match connection.stage {
             Stage::Open(_) => {
-                self.end_session(id, effects);
+                self.end_session(id);
                 if let Some(connection) = self.connections.get_mut(id) {
-                    connection.outbox.discard_unstarted(&mut self.pool);
+                    connection.outbox.discard_unstarted(&mut self.context.pool);
                 }
                 let code = CloseCode::TRY_AGAIN_LATER;
-                self.close(id, code, code.reason(), now, effects);
+                self.close(id, code, code.reason());
             }
             // Nothing can be said behind an answer that is not read.
-            _ => effects.abort.push(id),
+            _ => self.context.effects.abort.push(id),
         }
     }
 }

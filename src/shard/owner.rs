@@ -15,7 +15,7 @@ use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId};
 use crate::metrics::Stage;
 use crate::shard::channels::ChannelSlot;
-use crate::shard::effect::{Effects, FanOut};
+use crate::shard::effect::FanOut;
 use crate::shard::encode;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
@@ -44,7 +44,7 @@ pub(in crate::shard) struct Publication<'a> {
 impl Shard {
     pub(in crate::shard) fn owner_join(&mut self, join: Join) {
         let slot = self.channels.find_or_insert(&join.channel);
-        let Some(owned) = self.channels.own(slot, &self.config.hasher) else {
+        let Some(owned) = self.channels.own(slot, &self.context.config.hasher) else {
             return;
         };
         owned.join(Joiner {
@@ -57,7 +57,7 @@ impl Shard {
         self.batch(slot);
     }
 
-    pub(in crate::shard) fn owner_leave(&mut self, leave: Leave, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_leave(&mut self, leave: Leave) {
         let Leave {
             channel,
             connection,
@@ -66,7 +66,7 @@ impl Shard {
         } = leave;
         let slot = self.channels.find_key(&channel);
         let Some((slot, owned)) = slot.and_then(|slot| Some((slot, self.owned(slot)?))) else {
-            self.answer_leave(channel, connection, cause, effects);
+            self.answer_leave(channel, connection, cause);
             return;
         };
         let cause = match cause {
@@ -79,7 +79,7 @@ impl Shard {
                 cause
             }
         };
-        self.answer_leave(channel, connection, cause, effects);
+        self.answer_leave(channel, connection, cause);
         self.batch(slot);
     }
 
@@ -89,7 +89,6 @@ impl Shard {
         channel: SharedChannel,
         connection: ConnectionRef,
         cause: LeaveCause,
-        effects: &mut Effects,
     ) {
         if !matches!(cause, LeaveCause::Ended) {
             let left = Left {
@@ -97,16 +96,17 @@ impl Shard {
                 connection: connection.connection,
                 cause,
             };
-            if connection.shard == self.id() {
-                self.home_left(left, effects);
+            if connection.shard == self.context.id() {
+                self.home_left(left);
             } else {
-                self.send(connection.shard, MeshMessage::Left(Box::new(left)), effects);
+                self.context
+                    .send(connection.shard, MeshMessage::Left(Box::new(left)));
             }
         }
     }
 
     /// A publication from another shard.
-    pub(in crate::shard) fn owner_publish(&mut self, publish: Publish, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_publish(&mut self, publish: Publish) {
         let from = publish.sender_info.as_ref();
         let publication = Publication {
             from: from.map(|peer| peer.id.as_str()),
@@ -117,11 +117,11 @@ impl Shard {
             read_ns: publish.read_ns,
         };
         let delivered = match self.channels.find_key(&publish.channel) {
-            Some(slot) => self.sequence(slot, publication, effects),
+            Some(slot) => self.sequence(slot, publication),
             None => 0,
         };
         if let Some(request) = publish.request {
-            self.rest_result(request, RestValue::Count(delivered), effects);
+            self.rest_result(request, RestValue::Count(delivered));
         }
         if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
             let published = Published {
@@ -131,11 +131,8 @@ impl Shard {
                     read_ns: publish.read_ns,
                 },
             };
-            self.send(
-                sender.shard,
-                MeshMessage::Published(Box::new(published)),
-                effects,
-            );
+            self.context
+                .send(sender.shard, MeshMessage::Published(Box::new(published)));
         }
     }
 
@@ -145,24 +142,23 @@ impl Shard {
         &mut self,
         slot: ChannelSlot,
         publication: Publication<'_>,
-        effects: &mut Effects,
     ) -> u64 {
-        let (now_ms, pace) = (self.now_ms, self.tuning.pace);
+        let (now_ms, pace) = (self.context.now.mono_ms, self.context.tuning.pace);
         if let Some(owned) = self.owned(slot)
             && (owned.due_ms(pace) <= now_ms
                 || publication.from.is_some_and(|it| owned.withholds(it)))
         {
-            self.announce(slot, effects);
+            self.announce(slot);
         }
         let times = FanOut {
             read_ns: publication.read_ns,
-            ordered_ns: self.stamp_ns,
+            ordered_ns: self.context.stamp_ns,
         };
         let waited_ns = times.ordered_ns.saturating_sub(times.read_ns);
         // Read and ordered in one input: nothing was waited for, and nothing says how long the
         // handling took.
         if waited_ns > 0 {
-            let latencies = &mut self.metrics.latencies;
+            let latencies = &mut self.context.metrics.latencies;
             latencies.record(Stage::CommandToOrder, waited_ns);
         }
         let Some(owned) = self.owned(slot) else {
@@ -170,7 +166,7 @@ impl Shard {
         };
         let homes: SmallVec<[Home; 4]> = owned.homes().iter().copied().collect();
         let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
-        let mut with_metadata = std::mem::take(&mut self.encoded_with_metadata);
+        let mut with_metadata = std::mem::take(&mut self.context.encoded_with_metadata);
         with_metadata.clear();
         if let Some(metadata) = publication.metadata
             && homes.iter().any(|home| home.metadata_count > 0)
@@ -182,11 +178,11 @@ impl Shard {
         for home in &homes {
             let variant = Some(&with_metadata[..])
                 .filter(|bytes| !bytes.is_empty() && home.metadata_count > 0);
-            if home.shard == self.id() {
+            if home.shard == self.context.id() {
                 let except = publication.except.map(|sender| sender.connection);
                 let except = except.filter(|_| publication.except_is_on(home.shard));
                 let frames = (publication.plain, variant);
-                self.deliver(slot, frames, except, times, effects);
+                self.deliver(slot, frames, except, times);
                 continue;
             }
             let Some(channel) = self.channels.get(slot) else {
@@ -208,9 +204,10 @@ impl Shard {
                     .map(|sender| sender.connection),
                 times,
             };
-            self.send(home.shard, MeshMessage::Deliver(Box::new(deliver)), effects);
+            self.context
+                .send(home.shard, MeshMessage::Deliver(Box::new(deliver)));
         }
-        self.encoded_with_metadata = with_metadata;
+        self.context.encoded_with_metadata = with_metadata;
         member_count
     }
 
@@ -225,12 +222,12 @@ impl Shard {
     }
 
     /// Ends the batches of this turn, but those that are due later.
-    pub(in crate::shard) fn announce_batches(&mut self, effects: &mut Effects) {
+    pub(in crate::shard) fn announce_batches(&mut self) {
         while let Some(slot) = self.batched.pop() {
             if let Some(channel) = self.channels.get_mut(slot) {
                 channel.batched = false;
             }
-            self.announce_or_defer(slot, effects);
+            self.announce_or_defer(slot);
         }
     }
 
@@ -240,22 +237,22 @@ impl Shard {
     }
 
     /// Ends the batches that are due by now.
-    pub(in crate::shard) fn announce_due(&mut self, effects: &mut Effects) {
+    pub(in crate::shard) fn announce_due(&mut self) {
         while let Some((due_ms, slot)) = self.announcements.first().copied()
-            && due_ms <= self.now_ms
+            && due_ms <= self.context.now.mono_ms
         {
             self.announcements.pop_first();
             // The slot may have another channel by now, or none.
             let channel = self.channels.get_mut(slot);
             let due = channel.and_then(|it| it.announce_ms.take_if(|at| *at == due_ms));
             if due.is_some() {
-                self.announce_or_defer(slot, effects);
+                self.announce_or_defer(slot);
             }
         }
     }
 
-    fn announce_or_defer(&mut self, slot: ChannelSlot, effects: &mut Effects) {
-        let (now_ms, pace) = (self.now_ms, self.tuning.pace);
+    fn announce_or_defer(&mut self, slot: ChannelSlot) {
+        let (now_ms, pace) = (self.context.now.mono_ms, self.context.tuning.pace);
         if let Some(channel) = self.channels.get_mut(slot)
             && let Some(owned) = &channel.owned
             && let due_ms = owned.due_ms(pace)
@@ -267,14 +264,14 @@ impl Shard {
             }
             return;
         }
-        self.announce(slot, effects);
+        self.announce(slot);
         self.channels.release(slot);
     }
 
     /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
     /// none of them.
-    fn announce(&mut self, slot: ChannelSlot, effects: &mut Effects) {
-        let now_ms = self.now_ms;
+    fn announce(&mut self, slot: ChannelSlot) {
+        let now_ms = self.context.now.mono_ms;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
         };
@@ -283,24 +280,18 @@ impl Shard {
         };
         if let Some(announcement) = owned.announce(now_ms) {
             let key = channel.key.clone();
-            self.tell(slot, &key, &announcement, effects);
+            self.tell(slot, &key, &announcement);
         }
-        self.complete_joins(slot, effects);
+        self.complete_joins(slot);
     }
 
-    fn tell(
-        &mut self,
-        slot: ChannelSlot,
-        channel: &SharedChannel,
-        announcement: &Announcement,
-        effects: &mut Effects,
-    ) {
+    fn tell(&mut self, slot: ChannelSlot, channel: &SharedChannel, announcement: &Announcement) {
         let Announcement { token, told, homes } = announcement;
         let frames = Frame::from(encode::presence_changes(channel, told));
         for home in homes {
-            if *home == self.id() {
+            if *home == self.context.id() {
                 // Local members have it in their outboxes at once; the barrier is passed.
-                self.deliver_presence(slot, &frames, effects);
+                self.deliver_presence(slot, &frames);
                 if let Some(owned) = self.owned(slot) {
                     owned.announced(*token);
                 }
@@ -310,28 +301,25 @@ impl Shard {
                     frames: frames.clone(),
                     token: *token,
                 };
-                self.send(*home, MeshMessage::Announce(Box::new(announce)), effects);
+                self.context
+                    .send(*home, MeshMessage::Announce(Box::new(announce)));
             }
         }
     }
 
-    pub(in crate::shard) fn owner_announced(
-        &mut self,
-        announced: &Announced,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn owner_announced(&mut self, announced: &Announced) {
         let Some(slot) = self.channels.find_key(&announced.channel) else {
             return;
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token);
-            self.complete_joins(slot, effects);
+            self.complete_joins(slot);
         }
         self.channels.release(slot);
     }
 
     /// Makes members of all joiners whose announcement has reached everybody, in order.
-    fn complete_joins(&mut self, slot: ChannelSlot, effects: &mut Effects) {
+    fn complete_joins(&mut self, slot: ChannelSlot) {
         loop {
             let Some(channel) = self.channels.get_mut(slot) else {
                 return;
@@ -351,21 +339,25 @@ impl Shard {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
                     Deferred::Join(interest, reply_to) => {
-                        self.loop_back(MeshMessage::Join(Box::new(Join {
-                            channel: key.clone(),
-                            connection: joiner.connection,
-                            peer: joiner.peer.clone(),
-                            interest,
-                            reply_to,
-                        })))
+                        self.context
+                            .loopback
+                            .push_back(MeshMessage::Join(Box::new(Join {
+                                channel: key.clone(),
+                                connection: joiner.connection,
+                                peer: joiner.peer.clone(),
+                                interest,
+                                reply_to,
+                            })))
                     }
                     Deferred::Leave(reply_to) => {
-                        self.loop_back(MeshMessage::Leave(Box::new(Leave {
-                            channel: key.clone(),
-                            connection: joiner.connection,
-                            peer: joiner.peer.clone(),
-                            cause: LeaveCause::Request(reply_to),
-                        })))
+                        self.context
+                            .loopback
+                            .push_back(MeshMessage::Leave(Box::new(Leave {
+                                channel: key.clone(),
+                                connection: joiner.connection,
+                                peer: joiner.peer.clone(),
+                                cause: LeaveCause::Request(reply_to),
+                            })))
                     }
                 }
             }
@@ -376,17 +368,18 @@ impl Shard {
                 reply_to: joiner.reply_to,
                 snapshot,
             };
-            self.joined(joiner.connection.shard, joined, effects);
+            self.joined(joiner.connection.shard, joined);
         }
     }
 
     /// A local member must be in place before the next thing is put into the order, which may
     /// happen before `loopback` is looked at.
-    fn joined(&mut self, home: ShardId, joined: Joined, effects: &mut Effects) {
-        if home == self.id() {
-            self.home_joined(joined, effects);
+    fn joined(&mut self, home: ShardId, joined: Joined) {
+        if home == self.context.id() {
+            self.home_joined(joined);
         } else {
-            self.send(home, MeshMessage::Joined(Box::new(joined)), effects);
+            self.context
+                .send(home, MeshMessage::Joined(Box::new(joined)));
         }
     }
 

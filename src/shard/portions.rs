@@ -10,11 +10,9 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::shard::connections::Stage;
 use crate::shard::drain::DrainWalk;
-use crate::shard::effect::Effects;
 use crate::shard::rest::kick::KickWalk;
 use crate::shard::rights_walk::RightsWalk;
 use crate::shard::state::Shard;
@@ -104,12 +102,12 @@ impl Shard {
     }
 
     /// Does what is left of this turn's portions; the next turn has new ones.
-    pub(in crate::shard) fn advance_portions(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn advance_portions(&mut self) {
         if self.portions.any() {
-            self.advance_rights(now, effects);
-            self.advance_kicks(now, effects);
-            self.advance_drain(now, effects);
-            self.advance_overdue(now, effects);
+            self.advance_rights();
+            self.advance_kicks();
+            self.advance_drain();
+            self.advance_overdue();
         }
         self.portions.renew();
     }

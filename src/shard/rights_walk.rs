@@ -7,11 +7,9 @@
 use std::sync::Arc;
 
 use crate::domain::rights::Rights;
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::connections::Stage;
-use crate::shard::effect::Effects;
 use crate::shard::portions::LOOK;
 use crate::shard::state::Shard;
 
@@ -52,19 +50,14 @@ impl RightsWalk {
 
 impl Shard {
     /// Rights hold from now on.
-    pub(in crate::shard) fn switch_rights(
-        &mut self,
-        rights: Arc<Rights>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        self.rights = rights;
+    pub(in crate::shard) fn switch_rights(&mut self, rights: Arc<Rights>) {
+        self.context.rights = rights;
         // Leases were taken under the limits that held until now.
-        self.usage.report(&mut effects.usage);
+        self.context.usage.report(&mut self.context.effects.usage);
         let list = &mut self.portions.rights.list;
         let from = list.as_ref().map_or(0, |walk| walk.next_slot);
         *list = Some(RightsWalk::from(from));
-        self.advance_rights(now, effects);
+        self.advance_rights();
     }
 
     /// Whether connections are left that have not been looked at since rights changed.
@@ -73,7 +66,7 @@ impl Shard {
         self.portions.rights.list.is_some()
     }
 
-    pub(in crate::shard) fn advance_rights(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn advance_rights(&mut self) {
         while self.portions.rights.left > 0 {
             let slots = self.connections.slot_count();
             let list = &mut self.portions.rights.list;
@@ -82,7 +75,7 @@ impl Shard {
                 return;
             };
             let cost = match self.connections.id_at(slot) {
-                Some(id) => self.follow_rights(id, now, effects),
+                Some(id) => self.follow_rights(id),
                 None => LOOK,
             };
             self.portions.rights.spend(cost);
@@ -90,12 +83,7 @@ impl Shard {
     }
 
     /// Lets a connection follow its key and app as they are now, or closes it. Returns the cost.
-    pub(in crate::shard) fn follow_rights(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) -> usize {
+    pub(in crate::shard) fn follow_rights(&mut self, id: ConnectionId) -> usize {
         let cost_of_end = self.cost_of_end(id);
         let Some(connection) = self.connections.get_mut(id) else {
             return LOOK;
@@ -103,7 +91,7 @@ impl Shard {
         let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage else {
             return LOOK;
         };
-        let code = match self.rights.key(&session.key.id) {
+        let code = match self.context.rights.key(&session.key.id) {
             Some(key) if key.app.index != session.key.app.index => CloseCode::INVALID_TOKEN,
             Some(key) if key.app.suspended => CloseCode::APP_SUSPENDED,
             Some(key) => {
@@ -112,7 +100,7 @@ impl Shard {
             }
             None => CloseCode::INVALID_TOKEN,
         };
-        self.close(id, code, code.reason(), now, effects);
+        self.close(id, code, code.reason());
         cost_of_end.unwrap_or(LOOK)
     }
 }

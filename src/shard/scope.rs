@@ -13,7 +13,6 @@ use smallvec::SmallVec;
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::shard::connections::owner_shard;
-use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
 use crate::shard::state::Shard;
 
@@ -32,10 +31,10 @@ type ByOwner = SmallVec<[(ShardId, Vec<SharedChannel>); 4]>;
 
 impl Shard {
     /// A `send` on the sender's home shard, in an app that asks for a common channel.
-    pub(in crate::shard) fn scoped_send(&mut self, send: Send, effects: &mut Effects) {
+    pub(in crate::shard) fn scoped_send(&mut self, send: Send) {
         let sender = send.sender;
         let (shared, owners) = self.look_for_common_channel(&send);
-        let question = self.operation();
+        let question = self.context.operation();
         let pending = PendingScope {
             question,
             // There are no more owners than shards.
@@ -50,11 +49,12 @@ impl Shard {
                 to: pending.send.to.clone(),
                 channels,
             };
-            self.send(owner, MeshMessage::Scope(Box::new(scope)), effects);
+            self.context
+                .send(owner, MeshMessage::Scope(Box::new(scope)));
         }
         let queue = self.scopes.entry(sender.connection).or_default();
         queue.push_back(pending);
-        self.release_scoped(sender.connection, effects);
+        self.release_scoped(sender.connection);
     }
 
     /// Whether the receiver is in one of the sender's channels that this shard owns; if not, the
@@ -64,8 +64,8 @@ impl Shard {
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let mut owners = ByOwner::new();
         for channel in memberships.filter_map(|it| self.channels.get(it.channel)) {
-            let owner = owner_shard(channel.key.hash, self.config.shard_count);
-            if owner == self.id() {
+            let owner = owner_shard(channel.key.hash, self.context.config.shard_count);
+            if owner == self.context.id() {
                 if self.has_joined(&channel.key, &send.to, send.sender) {
                     return (true, ByOwner::new());
                 }
@@ -79,7 +79,7 @@ impl Shard {
         (false, owners)
     }
 
-    pub(in crate::shard) fn owner_scope(&mut self, scope: &Scope, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_scope(&mut self, scope: &Scope) {
         let mut channels = scope.channels.iter();
         let shared = channels.any(|channel| self.has_joined(channel, &scope.to, scope.sender));
         let result = ScopeResult {
@@ -88,7 +88,7 @@ impl Shard {
             shared,
         };
         let home = scope.sender.shard;
-        self.send(home, MeshMessage::ScopeResult(result), effects);
+        self.context.send(home, MeshMessage::ScopeResult(result));
     }
 
     /// Whether a peer is in a channel that this shard owns, with another connection than that.
@@ -102,7 +102,7 @@ impl Shard {
             .is_some_and(|owned| owned.roster().has_joined(peer_id, except))
     }
 
-    pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult, effects: &mut Effects) {
+    pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult) {
         let Some(queue) = self.scopes.get_mut(&result.sender) else {
             return;
         };
@@ -111,12 +111,12 @@ impl Shard {
             queue[at].shared |= result.shared;
             queue[at].owners_missing -= 1;
         }
-        self.release_scoped(result.sender, effects);
+        self.release_scoped(result.sender);
     }
 
     /// Lets those of a sender's messages go whose scope is known, up to the first one of which
     /// it is not.
-    fn release_scoped(&mut self, sender: ConnectionId, effects: &mut Effects) {
+    fn release_scoped(&mut self, sender: ConnectionId) {
         let Some(queue) = self.scopes.get_mut(&sender) else {
             return;
         };
@@ -127,9 +127,9 @@ impl Shard {
         }
         for PendingScope { send, shared, .. } in known {
             if shared {
-                self.send_to_peer(send, effects);
+                self.send_to_peer(send);
             } else {
-                self.send_failed(&send, effects);
+                self.send_failed(&send);
             }
         }
     }

@@ -37,13 +37,13 @@ impl Shard {
             connect_rates,
             limits,
         } = settings.clone();
-        self.config.reject_with_close = reject_with_close;
-        self.config.accept_bare_key_id = accept_bare_key_id;
-        self.config.trusted_proxies = trusted_proxies;
-        self.config.request_rates = request_rates;
-        self.connect_rates = connect_rates;
-        let before = std::mem::replace(&mut self.config.limits, limits);
-        let now = &self.config.limits;
+        self.context.config.reject_with_close = reject_with_close;
+        self.context.config.accept_bare_key_id = accept_bare_key_id;
+        self.context.config.trusted_proxies = trusted_proxies;
+        self.context.config.request_rates = request_rates;
+        self.context.connect_rates = connect_rates;
+        let before = std::mem::replace(&mut self.context.config.limits, limits);
+        let now = &self.context.config.limits;
         // A timer that is too early finds nothing to do, one that is too late would be.
         if now.ping_after_ms < before.ping_after_ms || now.drop_after_ms < before.drop_after_ms {
             self.to_rearm = self.connections.slot_count();

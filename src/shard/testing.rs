@@ -58,7 +58,6 @@ pub(in crate::shard) struct Cluster {
     pub shards: Vec<Shard>,
     pub now: Now,
     pub usage: Vec<UsageDelta>,
-    effects: Vec<Effects>,
     received: HashMap<Client, Vec<u8>>,
     finished: HashMap<Client, Finish>,
     /// What clients have sent and shards have not read.
@@ -132,9 +131,6 @@ impl Cluster {
             shards: (0..shard_count).map(shard).collect(),
             now,
             usage: Vec::new(),
-            effects: (0..shard_count)
-                .map(|_| Effects::new(shard_count))
-                .collect(),
             received: HashMap::new(),
             finished: HashMap::new(),
             unread: HashMap::new(),
@@ -163,12 +159,12 @@ impl Cluster {
 
     /// What a shard has asked for.
     pub(in crate::shard) fn effects(&mut self, shard: usize) -> &mut Effects {
-        &mut self.effects[shard]
+        self.shards[shard].effects_mut()
     }
 
     /// Hands one input to one shard, without letting anything follow from it.
     pub(in crate::shard) fn input(&mut self, shard: usize, input: Input<'_>) {
-        self.shards[shard].handle(input, self.now, &mut self.effects[shard]);
+        self.shards[shard].handle(input, self.now);
     }
 
     /// Bytes from a client, and everything that follows from them.
@@ -217,7 +213,8 @@ impl Cluster {
     /// The client reads again, all that has come.
     pub(in crate::shard) fn hear(&mut self, client: Client) {
         self.deaf.remove(&client);
-        self.effects[client.shard]
+        self.shards[client.shard]
+            .effects_mut()
             .dirty
             .push(client.id, Urgency::Reply);
         self.run();
@@ -256,41 +253,41 @@ impl Cluster {
         let from = ShardId(at as u16);
         let mut quiet = true;
         for to in 0..self.shards.len() {
-            for message in std::mem::take(&mut self.effects[at].mesh[to]) {
+            for message in std::mem::take(&mut self.shards[at].effects_mut().mesh[to]) {
                 quiet = false;
                 self.input(to, Input::Mesh { from, message });
             }
         }
-        self.effects[at].readable.clear();
-        self.effects[at].ended.clear();
-        self.effects[at].fan_outs.clear();
-        self.effects[at].writes.clear();
-        self.usage.append(&mut self.effects[at].usage);
+        self.shards[at].effects_mut().readable.clear();
+        self.shards[at].effects_mut().ended.clear();
+        self.shards[at].effects_mut().fan_outs.clear();
+        self.shards[at].effects_mut().writes.clear();
+        self.usage.append(&mut self.shards[at].effects_mut().usage);
         quiet
-            && self.effects[at].dirty.is_empty()
+            && self.shards[at].effects().dirty.is_empty()
             && !self.shards[at].has_work()
             && !clients.iter().any(|it| self.is_readable(*it))
     }
 
     /// All that was queued before that turn of a shard has been offered.
     pub(in crate::shard) fn offered(&mut self, shard: usize, turn: u32) {
-        self.shards[shard].offered(turn, self.now, &mut self.effects[shard]);
+        self.shards[shard].offered(turn, self.now);
     }
 
     fn flush(&mut self, shard: usize) {
-        for id in std::mem::take(&mut self.effects[shard].dirty).drain() {
+        for id in std::mem::take(&mut self.shards[shard].effects_mut().dirty).drain() {
             let client = Client { shard, id };
             if self.deaf.contains(&client) {
                 continue;
             }
-            self.shards[shard].begin_flush(id, &mut self.effects[shard]);
+            self.shards[shard].begin_flush(id);
             if !self.write(client) {
                 continue;
             }
             let finish = self.shards[shard].flushed(id, self.now);
             self.finished.insert(client, finish);
         }
-        for id in std::mem::take(&mut self.effects[shard].abort) {
+        for id in std::mem::take(&mut self.shards[shard].effects_mut().abort) {
             self.input(shard, Input::Closed { connection: id });
             self.finished.insert(Client { shard, id }, Finish::Close);
         }
@@ -336,7 +333,8 @@ impl Cluster {
     /// A client that had stalled reads so many bytes; its socket is written in the next turn.
     pub(in crate::shard) fn make_room(&mut self, client: Client, count: usize) {
         *self.rooms.get_mut(&client).unwrap() += count;
-        self.effects[client.shard]
+        self.shards[client.shard]
+            .effects_mut()
             .dirty
             .push(client.id, Urgency::Reply);
     }
@@ -344,7 +342,7 @@ impl Cluster {
     /// The client takes what waits, and all that comes from then on.
     pub(in crate::shard) fn unstall(&mut self, client: Client) {
         self.rooms.remove(&client);
-        let dirty = &mut self.effects[client.shard].dirty;
+        let dirty = &mut self.shards[client.shard].effects_mut().dirty;
         dirty.push(client.id, Urgency::Reply);
         self.run();
     }

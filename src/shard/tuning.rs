@@ -26,6 +26,6 @@ impl Default for Tuning {
 impl Shard {
     /// Changes bounds, for a simulation: before the first input.
     pub fn tune(&mut self, tuning: Tuning) {
-        self.tuning = tuning;
+        self.context.tuning = tuning;
     }
 }

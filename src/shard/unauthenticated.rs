@@ -8,10 +8,8 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::shard::connections::{Awaited, Connection, Held, Stage};
-use crate::shard::effect::Effects;
 use crate::shard::state::Shard;
 
 /// How long a peer must have been awaited before its connection gives way: longer than a round
@@ -35,7 +33,7 @@ impl Shard {
     /// Whether the bound is kept. If not, nobody is to be accepted.
     #[must_use]
     pub fn accepts(&self) -> bool {
-        self.unauthenticated.count <= self.config.limits.unauthenticated_connections_max
+        self.unauthenticated.count <= self.context.config.limits.unauthenticated_connections_max
     }
 
     /// How many connections have not shown a good credential.
@@ -45,12 +43,7 @@ impl Shard {
     }
 
     /// A connection was accepted that has shown nothing yet.
-    pub(in crate::shard) fn stranger_accepted(
-        &mut self,
-        id: ConnectionId,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn stranger_accepted(&mut self, id: ConnectionId) {
         let strangers = &mut self.unauthenticated;
         strangers.count += 1;
         strangers.oldest.push_back(id);
@@ -60,7 +53,7 @@ impl Shard {
             strangers.oldest.retain(is_meant);
         }
         if !self.accepts() {
-            self.make_room(now, effects);
+            self.make_room();
         }
     }
 
@@ -81,8 +74,8 @@ impl Shard {
     }
 
     /// Closes the oldest idle connection without a credential, if there is one.
-    pub(in crate::shard) fn make_room(&mut self, now: Now, effects: &mut Effects) {
-        let now_ms = self.peer_ms(now);
+    pub(in crate::shard) fn make_room(&mut self) {
+        let now_ms = self.peer_ms();
         for _ in 0..LOOKS_MAX.min(self.unauthenticated.oldest.len()) {
             let Some(id) = self.unauthenticated.oldest.pop_front() else {
                 return;
@@ -92,10 +85,10 @@ impl Shard {
             };
             if is_idle(connection, now_ms) {
                 tracing::debug!(remote = %connection.remote, "idle without a credential: closed");
-                self.metrics.counters.unauthenticated_closed += 1;
+                self.context.metrics.counters.unauthenticated_closed += 1;
                 // It counts no longer, although its socket is only about to be closed.
                 self.show_credential(id);
-                effects.abort.push(id);
+                self.context.effects.abort.push(id);
                 return;
             }
             self.unauthenticated.oldest.push_back(id);

@@ -14,7 +14,6 @@ use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::ids::{ConnectionId, ShardId};
 use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::forwarded::TrustedProxies;
-use ringmesh::shard::effect::Effects;
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
 use ringmesh::shard::outbox::Finish;
@@ -62,7 +61,6 @@ pub struct Socket {
 
 struct Node {
     shard: Shard,
-    effects: Effects,
     to_flush: VecDeque<ConnectionId>,
     /// Sockets by slot, and how often each slot was used.
     slots: Vec<(Option<usize>, u32)>,
@@ -144,7 +142,6 @@ impl World {
             shard.tune(tuning);
             Node {
                 shard,
-                effects: Effects::new(shard_count),
                 to_flush: VecDeque::new(),
                 slots: Vec::new(),
             }
@@ -194,7 +191,7 @@ impl World {
 
     fn handle(&mut self, at: usize, input: Input<'_>) {
         let node = &mut self.nodes[at];
-        node.shard.handle(input, self.now, &mut node.effects);
+        node.shard.handle(input, self.now);
     }
 
     /// A client connects to a shard's listener.
@@ -357,7 +354,7 @@ impl World {
         let flushed = self.flush(at);
         let node = &mut self.nodes[at];
         let turn = node.shard.turn();
-        node.shard.offered(turn, self.now, &mut node.effects);
+        node.shard.offered(turn, self.now);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
     }
 
@@ -367,9 +364,15 @@ impl World {
         for socket in 0..self.sockets.len() {
             while self.sockets[socket].shard == at && self.read(socket, usize::MAX) {}
         }
-        let aborted_before = self.nodes[at].effects.abort.len();
+        let aborted_before = self.nodes[at].shard.effects_mut().abort.len();
         self.handle(at, Input::Time);
-        for id in self.nodes[at].effects.abort.iter().skip(aborted_before) {
+        for id in self.nodes[at]
+            .shard
+            .effects()
+            .abort
+            .iter()
+            .skip(aborted_before)
+        {
             let Some(socket) = self.socket_at(at, *id) else {
                 continue;
             };
@@ -385,23 +388,23 @@ impl World {
 
     fn flush(&mut self, at: usize) -> bool {
         let node = &mut self.nodes[at];
-        node.to_flush.extend(node.effects.dirty.drain());
+        node.to_flush.extend(node.shard.effects_mut().dirty.drain());
         // Nobody measures here.
-        node.effects.ended.clear();
-        node.effects.fan_outs.clear();
-        node.effects.writes.clear();
+        node.shard.effects_mut().ended.clear();
+        node.shard.effects_mut().fan_outs.clear();
+        node.shard.effects_mut().writes.clear();
         let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
         let mut any = !due.is_empty();
         for id in due {
             self.flush_one(at, id);
         }
-        for id in std::mem::take(&mut self.nodes[at].effects.readable) {
+        for id in std::mem::take(&mut self.nodes[at].shard.effects_mut().readable) {
             any = true;
             if let Some(socket) = self.socket_at(at, id) {
                 self.sockets[socket].to_read = true;
             }
         }
-        for id in std::mem::take(&mut self.nodes[at].effects.abort) {
+        for id in std::mem::take(&mut self.nodes[at].shard.effects_mut().abort) {
             any = true;
             self.close(at, id);
         }
@@ -422,7 +425,7 @@ impl World {
         }
         self.check_bounds(at, id);
         let node = &mut self.nodes[at];
-        node.shard.begin_flush(id, &mut node.effects);
+        node.shard.begin_flush(id);
         loop {
             let socket = &mut self.sockets[index];
             let pending = self.nodes[at].shard.pending(id);
@@ -512,7 +515,7 @@ impl World {
         let mut any = false;
         let count = self.nodes.len();
         for to in 0..count {
-            let produced = std::mem::take(&mut self.nodes[at].effects.mesh[to]);
+            let produced = std::mem::take(&mut self.nodes[at].shard.effects_mut().mesh[to]);
             let link = &mut self.links[at * count + to];
             any |= !produced.is_empty();
             link.backlog.extend(produced);

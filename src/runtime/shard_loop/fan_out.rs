@@ -24,7 +24,7 @@ impl ShardLoop {
                 Some(socket) if socket.transport.is_some() => self.flush_one(id, now)?,
                 // Who has become more urgent, or writable, meanwhile may be there twice.
                 Some(socket) if socket.takes_bytes() && !batch.contains(&id) => {
-                    self.shard.begin_flush(id, &mut self.effects);
+                    self.shard.begin_flush(id);
                     self.to_flush.charge(self.shard.flush_bytes(id));
                     batch.push(id);
                 }

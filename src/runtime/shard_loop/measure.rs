@@ -86,13 +86,15 @@ impl ShardLoop {
 
     /// Measures what the shard says has ended.
     pub(super) fn end_spans(&mut self) {
-        if self.effects.ended.is_empty() {
+        if self.shard.effects_mut().ended.is_empty() {
             return;
         }
         let now_ns = self.clock.mono_ns();
-        let latencies = &mut self.shard.metrics().latencies;
-        for span in self.effects.ended.drain(..) {
-            latencies.record(span.stage, now_ns.saturating_sub(span.began_ns));
+        let (effects, metrics) = self.shard.measured();
+        for span in effects.ended.drain(..) {
+            metrics
+                .latencies
+                .record(span.stage, now_ns.saturating_sub(span.began_ns));
         }
     }
 
@@ -100,10 +102,10 @@ impl ShardLoop {
     pub(super) fn begin_writes(&mut self) {
         let (writings, queue) = (&mut self.measuring.writings, &self.to_flush);
         writings.begin_turn();
-        for (fan_out, urgency) in self.effects.fan_outs.drain(..) {
+        for (fan_out, urgency) in self.shard.effects_mut().fan_outs.drain(..) {
             writings.add(Writing::Publication(fan_out), urgency, queue);
         }
-        for span in self.effects.writes.drain(..) {
+        for span in self.shard.effects_mut().writes.drain(..) {
             let urgency = match span.stage {
                 Stage::Direct => Urgency::Live,
                 _ => Urgency::Reply,
@@ -142,7 +144,12 @@ impl ShardLoop {
         let (connections, channels, peers) = self.shard.counts();
         let blocked = &self.measuring.blocked;
         // Who is in none of these has nothing to be written.
-        let queued = self.effects.dirty.iter().chain(self.to_flush.iter());
+        let queued = self
+            .shard
+            .effects_mut()
+            .dirty
+            .iter()
+            .chain(self.to_flush.iter());
         let waiting: AHashSet<ConnectionId> = queued.chain(blocked).copied().collect();
         let gauges = Gauges {
             connections,

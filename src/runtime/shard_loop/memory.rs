@@ -20,7 +20,7 @@ impl ShardLoop {
         self.memory_reading = reading;
         if is_news && (level != self.memory_level || level == MemoryLevel::AtCeiling) {
             self.memory_level = level;
-            let excess_bytes = excess_bytes as usize / self.effects.mesh.len();
+            let excess_bytes = excess_bytes as usize / self.shard.effects_mut().mesh.len();
             let memory = Input::Memory {
                 level,
                 excess_bytes,

@@ -19,7 +19,7 @@ impl ShardLoop {
             offered = Some(turn);
         }
         if let Some(turn) = offered {
-            self.shard.offered(turn, now, &mut self.effects);
+            self.shard.offered(turn, now);
         }
     }
 }

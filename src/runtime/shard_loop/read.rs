@@ -84,7 +84,7 @@ impl ShardLoop {
                     connection: id,
                     bytes,
                 };
-                self.shard.handle(input, now, &mut self.effects);
+                self.shard.handle(input, now);
                 self.end_spans();
                 self.count_received(count);
                 count
@@ -100,7 +100,7 @@ impl ShardLoop {
             }
             Transfer::Broken => {
                 socket.queued_to_read = false;
-                self.effects.abort.push(id);
+                self.shard.effects_mut().abort.push(id);
                 0
             }
         }

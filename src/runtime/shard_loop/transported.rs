@@ -159,7 +159,7 @@ impl ShardLoop {
                 0
             }
             Transfer::Broken => {
-                self.effects.abort.push(id);
+                self.shard.effects_mut().abort.push(id);
                 0
             }
         }
@@ -225,7 +225,7 @@ impl ShardLoop {
 
     /// Writes as much as there is room for: what is unsent, then the outbox, together.
     pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        self.shard.begin_flush(id, &mut self.effects);
+        self.shard.begin_flush(id);
         self.to_flush.charge(self.shard.flush_bytes(id));
         loop {
             let stage = match self.gather(id, now) {

@@ -99,8 +99,7 @@ impl Node {
     }
 
     fn flush(&mut self, id: ConnectionId, reads: bool) {
-        let effects = &mut crate::shard::effect::Effects::new(1);
-        self.cluster.shards[0].begin_flush(id, effects);
+        self.cluster.shards[0].begin_flush(id);
         loop {
             let pending = self.cluster.shards[0].pending(id).len();
             if pending == 0 {

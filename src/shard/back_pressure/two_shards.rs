@@ -89,8 +89,7 @@ impl Pair {
     }
 
     fn flush(&mut self, at: usize, connection: ConnectionId) {
-        let effects = &mut crate::shard::effect::Effects::new(2);
-        self.cluster.shards[at].begin_flush(connection, effects);
+        self.cluster.shards[at].begin_flush(connection);
         loop {
             let count = self.cluster.shards[at].pending(connection).len();
             if count == 0 {
@@ -125,7 +124,7 @@ impl Pair {
         let app = session.key.app.index;
         let mut names = (0..).map(|number| format!("room-{number}"));
         let is_owned = |name: &String| {
-            let hash = channel_hash(&shards[0].config.hasher, app, name);
+            let hash = channel_hash(&shards[0].context.config.hasher, app, name);
             owner_shard(hash, 2) == ShardId(shard)
         };
         names.find(is_owned).unwrap()

@@ -51,8 +51,7 @@ fn heard(cluster: &mut Cluster, client: Client) -> Vec<String> {
 
 /// What would be written to a client next.
 fn pending(cluster: &mut Cluster, client: Client) -> usize {
-    let mut effects = crate::shard::effect::Effects::new(1);
-    cluster.shards[0].begin_flush(client.id, &mut effects);
+    cluster.shards[0].begin_flush(client.id);
     cluster.shards[0].pending(client.id).len()
 }
 

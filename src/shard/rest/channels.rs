@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::rights::Key;
-use crate::domain::time::Now;
 use crate::proto::actions::Action;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::target::percent_decode;
@@ -13,7 +12,6 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
 use crate::shard::channels::{ChannelSlot, channel_hash};
 use crate::shard::connections::owner_shard;
-use crate::shard::effect::Effects;
 use crate::shard::encode;
 use crate::shard::mesh_message::{Frame, MeshMessage, Publish};
 use crate::shard::owner::Publication;
@@ -32,27 +30,29 @@ impl Shard {
         key: &Key,
         raw_name: &str,
         body: &[u8],
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<Served, Refusal> {
         let name = channel_name(raw_name)?;
         let publication = PublishBody::parse(body)?;
         permit(key, Action::Publish, &name)?;
-        let shard_count = self.config.shard_count;
-        if !self.usage.message(&key.app, shard_count, now) {
+        let shard_count = self.context.config.shard_count;
+        if !self
+            .context
+            .usage
+            .message(&key.app, shard_count, self.context.now)
+        {
             let message = ErrorCode::OverMessageQuota.message();
             return Err(Refusal::new(ApiError::OverMessageQuota, message));
         }
         let app = key.app.index;
-        let hash = channel_hash(&self.config.hasher, app, &name);
+        let hash = channel_hash(&self.context.config.hasher, app, &name);
         let owner = owner_shard(hash, shard_count);
-        let known = match owner == self.id() {
+        let known = match owner == self.context.id() {
             true => self.channels.find(hash, app, &name),
             false => None,
         };
         let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
-        if owner == self.id() && !is_put_off {
-            let delivered = known.map_or(0, |slot| self.publish_owned(slot, &publication, effects));
+        if owner == self.context.id() && !is_put_off {
+            let delivered = known.map_or(0, |slot| self.publish_owned(slot, &publication));
             let answer = PublishAnswer {
                 channel: &name,
                 delivered,
@@ -62,41 +62,36 @@ impl Shard {
         }
         let channel = self.channel_key(app, hash, &name);
         let from = sender(&publication);
-        self.encoded.clear();
+        self.context.encoded.clear();
         let data = publication.data;
-        encode::message(&mut self.encoded, channel.name.json(), &from, data);
+        encode::message(&mut self.context.encoded, channel.name.json(), &from, data);
         let request = self.rest_request();
         let publish = Publish {
             channel,
-            frame: Frame::from(&self.encoded[..]),
+            frame: Frame::from(&self.context.encoded[..]),
             sender_info: from.metadata.is_some().then_some(from),
             sender: None,
             request_id: None,
             request: Some(request),
-            read_ns: self.stamp_ns,
+            read_ns: self.context.stamp_ns,
         };
         let publish = MeshMessage::Publish(Box::new(publish));
         if is_put_off {
             self.put_off(publish);
         } else {
-            self.send(owner, publish, effects);
+            self.context.send(owner, publish);
         }
         append_begin(&mut self.rest.json, ("channel", &name), "delivered");
         Ok(Served::Later(request.number))
     }
 
     /// Publishes into a channel of this shard's; answers the number of its members.
-    fn publish_owned(
-        &mut self,
-        slot: ChannelSlot,
-        publication: &PublishBody<'_>,
-        effects: &mut Effects,
-    ) -> u64 {
+    fn publish_owned(&mut self, slot: ChannelSlot, publication: &PublishBody<'_>) -> u64 {
         let Some(channel) = self.channels.get(slot) else {
             return 0;
         };
         let from = sender(publication);
-        let mut plain = std::mem::take(&mut self.encoded);
+        let mut plain = std::mem::take(&mut self.context.encoded);
         plain.clear();
         encode::message(&mut plain, channel.key.name.json(), &from, publication.data);
         let publication = Publication {
@@ -105,10 +100,10 @@ impl Shard {
             shared: None,
             metadata: publication.peer_metadata,
             except: None,
-            read_ns: self.stamp_ns,
+            read_ns: self.context.stamp_ns,
         };
-        let delivered = self.sequence(slot, publication, effects);
-        self.encoded = plain;
+        let delivered = self.sequence(slot, publication);
+        self.context.encoded = plain;
         delivered
     }
 }

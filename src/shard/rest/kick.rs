@@ -10,13 +10,11 @@
 use smallvec::SmallVec;
 
 use crate::domain::rights::Key;
-use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::connections::{Stage, owner_shard};
-use crate::shard::effect::Effects;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
 use crate::shard::portions::LOOK;
 use crate::shard::rest::Served;
@@ -55,12 +53,7 @@ pub(in crate::shard) struct KickWalk {
 type Shards = SmallVec<[ShardId; 8]>;
 
 impl Shard {
-    pub(super) fn kick_peer(
-        &mut self,
-        key: &Key,
-        raw_id: &str,
-        effects: &mut Effects,
-    ) -> Result<Served, Refusal> {
+    pub(super) fn kick_peer(&mut self, key: &Key, raw_id: &str) -> Result<Served, Refusal> {
         let peer = percent_decode(raw_id)?;
         if validate_peer_id(&peer).is_err() {
             return Err(Refusal::invalid(
@@ -73,11 +66,11 @@ impl Shard {
         let request = self.rest_request();
         let peer = peer.into();
         let kick = Kick { app, peer, request };
-        self.send(owner, MeshMessage::Kick(Box::new(kick)), effects);
+        self.context.send(owner, MeshMessage::Kick(Box::new(kick)));
         Ok(Served::Later(request.number))
     }
 
-    pub(in crate::shard) fn owner_kick(&mut self, kick: &Kick, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_kick(&mut self, kick: &Kick) {
         let mut homes: SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]> = SmallVec::new();
         for connection in self.peers.connections(kick.app, &kick.peer) {
             let home = connection.shard;
@@ -87,9 +80,9 @@ impl Shard {
             }
         }
         if homes.is_empty() {
-            return self.rest_result(kick.request, RestValue::Count(0), effects);
+            return self.rest_result(kick.request, RestValue::Count(0));
         }
-        let number = self.operation();
+        let number = self.context.operation();
         let at_owner = KickAtOwner {
             request: kick.request,
             // There are no more homes than shards.
@@ -102,17 +95,12 @@ impl Shard {
                 kick: number,
                 connections,
             };
-            self.send(home, MeshMessage::KickHere(Box::new(here)), effects);
+            self.context
+                .send(home, MeshMessage::KickHere(Box::new(here)));
         }
     }
 
-    pub(in crate::shard) fn home_kick(
-        &mut self,
-        peer_owner: ShardId,
-        kick: KickHere,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn home_kick(&mut self, peer_owner: ShardId, kick: KickHere) {
         self.portions.kicks.list.push_back(KickWalk {
             peer_owner,
             kick,
@@ -120,14 +108,14 @@ impl Shard {
             closed: 0,
             owners: Shards::new(),
         });
-        self.advance_kicks(now, effects);
+        self.advance_kicks();
     }
 
     /// Closes kicked connections, as many as this turn may.
-    pub(in crate::shard) fn advance_kicks(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::shard) fn advance_kicks(&mut self) {
         while let Some(mut walk) = self.portions.kicks.list.pop_front() {
-            if self.advance_kick(&mut walk, now, effects) {
-                self.finish_kick(walk, effects);
+            if self.advance_kick(&mut walk) {
+                self.finish_kick(walk);
             } else {
                 self.portions.kicks.list.push_front(walk);
                 return;
@@ -136,7 +124,7 @@ impl Shard {
     }
 
     /// Returns whether all connections of the kick have been closed.
-    fn advance_kick(&mut self, walk: &mut KickWalk, now: Now, effects: &mut Effects) -> bool {
+    fn advance_kick(&mut self, walk: &mut KickWalk) -> bool {
         while let Some(id) = walk.kick.connections.get(walk.at).copied() {
             if self.portions.kicks.left == 0 {
                 return false;
@@ -147,13 +135,13 @@ impl Shard {
             if self.collect_channel_owners(id, &mut walk.owners) {
                 walk.closed += 1;
                 let code = CloseCode::KICKED;
-                self.close(id, code, code.reason(), now, effects);
+                self.close(id, code, code.reason());
             }
         }
         true
     }
 
-    fn finish_kick(&mut self, walk: KickWalk, effects: &mut Effects) {
+    fn finish_kick(&mut self, walk: KickWalk) {
         let KickWalk {
             peer_owner, owners, ..
         } = walk;
@@ -162,9 +150,9 @@ impl Shard {
             closed: walk.closed,
         };
         if owners.is_empty() {
-            return self.send(peer_owner, MeshMessage::Kicked(kicked), effects);
+            return self.context.send(peer_owner, MeshMessage::Kicked(kicked));
         }
-        let number = self.operation();
+        let number = self.context.operation();
         let at_home = KickAtHome {
             peer_owner,
             kicked,
@@ -172,7 +160,7 @@ impl Shard {
         };
         self.rest.kicked_here.insert(number, at_home);
         for owner in owners {
-            self.send(owner, MeshMessage::Reach(number), effects);
+            self.context.send(owner, MeshMessage::Reach(number));
         }
     }
 
@@ -196,7 +184,7 @@ impl Shard {
             .flat_map(|joining| &joining.asked)
             .map(|asked| asked.channel.hash);
         for hash in joined.chain(joining) {
-            let owner = owner_shard(hash, self.config.shard_count);
+            let owner = owner_shard(hash, self.context.config.shard_count);
             if !owners.contains(&owner) {
                 owners.push(owner);
             }
@@ -207,12 +195,12 @@ impl Shard {
     /// Everything that came before this on the link has been handled; what it changed for
     /// others is on its way to them, too, before the answer, but in large channels, where
     /// changes are told at intervals.
-    pub(in crate::shard) fn reach(&mut self, from: ShardId, number: u64, effects: &mut Effects) {
-        self.announce_batches(effects);
-        self.send(from, MeshMessage::Reached(number), effects);
+    pub(in crate::shard) fn reach(&mut self, from: ShardId, number: u64) {
+        self.announce_batches();
+        self.context.send(from, MeshMessage::Reached(number));
     }
 
-    pub(in crate::shard) fn home_reached(&mut self, number: u64, effects: &mut Effects) {
+    pub(in crate::shard) fn home_reached(&mut self, number: u64) {
         let Some(at_home) = self.rest.kicked_here.get_mut(&number) else {
             return;
         };
@@ -220,11 +208,12 @@ impl Shard {
         if at_home.owners_missing == 0
             && let Some(done) = self.rest.kicked_here.remove(&number)
         {
-            self.send(done.peer_owner, MeshMessage::Kicked(done.kicked), effects);
+            self.context
+                .send(done.peer_owner, MeshMessage::Kicked(done.kicked));
         }
     }
 
-    pub(in crate::shard) fn owner_kicked(&mut self, kicked: Kicked, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_kicked(&mut self, kicked: Kicked) {
         let Some(at_owner) = self.rest.kicks.get_mut(&kicked.kick) else {
             return;
         };
@@ -233,7 +222,7 @@ impl Shard {
         if at_owner.homes_missing == 0
             && let Some(done) = self.rest.kicks.remove(&kicked.kick)
         {
-            self.rest_result(done.request, RestValue::Count(done.closed), effects);
+            self.rest_result(done.request, RestValue::Count(done.closed));
         }
     }
 }

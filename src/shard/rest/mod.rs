@@ -28,7 +28,6 @@ use ahash::AHashMap;
 
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
-use crate::domain::time::Now;
 use crate::domain::usage::UsageReport;
 use crate::ids::ConnectionId;
 use crate::proto::http::body::BodyFraming;
@@ -37,7 +36,6 @@ use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
 use crate::shard::connections::Held;
-use crate::shard::effect::Effects;
 use crate::shard::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, MeshMessage, RestRequest, RestResult, RestValue};
 use crate::shard::rest::answer::append_json;
@@ -108,21 +106,23 @@ impl Shard {
         head: &RequestHead<'h>,
         target: &Target<'h>,
         framing: BodyFraming,
-        now: Now,
     ) -> Result<Admitted<'h>, Refusal> {
         let is_api = target.path.starts_with("/v1/");
         if is_api
-            && let Verdict::Limited { retry_after_ms } =
-                self.config.request_rates.of_address(remote, now.mono_ms)
+            && let Verdict::Limited { retry_after_ms } = self
+                .context
+                .config
+                .request_rates
+                .of_address(remote, self.context.now.mono_ms)
         {
             let message = "too many requests from this address";
             return Err(Refusal::rate_limited(message, retry_after_ms));
         }
-        let admitted = self.identify(head, target, now, |key| match key {
-            Some(key) => self.count_request(key, now),
-            None => self.count_stranger(remote, now),
+        let admitted = self.identify(head, target, |key| match key {
+            Some(key) => self.count_request(key),
+            None => self.count_stranger(remote),
         })?;
-        let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
+        let body_bytes_max = self.context.config.limits.rest_body_bytes_max as u64;
         if let BodyFraming::Length(length) = framing
             && length > body_bytes_max
         {
@@ -144,8 +144,13 @@ impl Shard {
         Ok(admitted)
     }
 
-    fn count_request(&self, key: &Key, now: Now) -> Result<(), Refusal> {
-        match self.config.request_rates.of_key(&key.id, now.mono_ms) {
+    fn count_request(&self, key: &Key) -> Result<(), Refusal> {
+        match self
+            .context
+            .config
+            .request_rates
+            .of_key(&key.id, self.context.now.mono_ms)
+        {
             Verdict::Allowed => Ok(()),
             Verdict::Limited { retry_after_ms } => Err(Refusal::rate_limited(
                 "too many requests with this key",
@@ -156,8 +161,13 @@ impl Shard {
 
     /// Counts a request that proves no key. Whoever sends too many is not kept: answering them
     /// on and on would be the very work that the limit is to save.
-    pub(in crate::shard) fn count_stranger(&self, remote: IpAddr, now: Now) -> Result<(), Refusal> {
-        match self.config.request_rates.of_stranger(remote, now.mono_ms) {
+    pub(in crate::shard) fn count_stranger(&self, remote: IpAddr) -> Result<(), Refusal> {
+        match self
+            .context
+            .config
+            .request_rates
+            .of_stranger(remote, self.context.now.mono_ms)
+        {
             Verdict::Allowed => Ok(()),
             Verdict::Limited { retry_after_ms } => Err(Refusal {
                 ends_connection: true,
@@ -174,9 +184,8 @@ impl Shard {
         &self,
         head: &RequestHead<'h>,
         target: &Target<'h>,
-        now: Now,
     ) -> Result<Admitted<'h>, Refusal> {
-        self.identify(head, target, now, |_| Ok(()))
+        self.identify(head, target, |_| Ok(()))
     }
 
     /// Nothing is told about what lies behind a guarded path before the credential is good.
@@ -185,7 +194,6 @@ impl Shard {
         &self,
         head: &RequestHead<'h>,
         target: &Target<'h>,
-        now: Now,
         count: impl FnOnce(Option<&Key>) -> Result<(), Refusal>,
     ) -> Result<Admitted<'h>, Refusal> {
         if !route::is_guarded(target.path) {
@@ -196,15 +204,20 @@ impl Shard {
                 Access::Key(_) => Err(Refusal::UNAUTHORIZED),
             };
         }
-        let accept_bare_key_id = self.config.accept_bare_key_id;
+        let accept_bare_key_id = self.context.config.accept_bare_key_id;
         let authorization = head.authorization();
-        let proven = credential::prove(&self.rights, authorization, accept_bare_key_id, now);
+        let proven = credential::prove(
+            &self.context.rights,
+            authorization,
+            accept_bare_key_id,
+            self.context.now,
+        );
         count(proven.as_deref().ok())?;
         let key = proven?;
         let (access, name) = route::find(head.method, target.path)?;
         match access {
             Access::Open(route) => Ok(Admitted::Open(route)),
-            Access::Key(_) if self.draining => Err(Refusal::new(
+            Access::Key(_) if self.context.draining => Err(Refusal::new(
                 ApiError::InternalError,
                 "the server is shutting down",
             )),
@@ -225,8 +238,6 @@ impl Shard {
         context: ResponseContext<'static>,
         admitted: Admitted<'_>,
         body: &[u8],
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         self.rest.json.clear();
         let (route, name, target, key) = match admitted {
@@ -237,7 +248,7 @@ impl Shard {
                 };
                 // Anybody may read these, so any page may.
                 let headers = &[ResponseHeader::AllowAnyOrigin];
-                self.answer_with(id, context, (headers, body), now, effects);
+                self.answer_with(id, context, (headers, body));
                 return Ok(());
             }
             Admitted::Key {
@@ -248,19 +259,19 @@ impl Shard {
             } => (route, name, target, key),
         };
         let served = match route {
-            KeyRoute::MintToken => self.mint_token(&key, body, now)?,
-            KeyRoute::ListPeers => self.list_peers(&key, name, &target, effects)?,
-            KeyRoute::Publish => self.publish_rest(&key, name, body, now, effects)?,
-            KeyRoute::KickPeer => self.kick_peer(&key, name, effects)?,
+            KeyRoute::MintToken => self.mint_token(&key, body)?,
+            KeyRoute::ListPeers => self.list_peers(&key, name, &target)?,
+            KeyRoute::Publish => self.publish_rest(&key, name, body)?,
+            KeyRoute::KickPeer => self.kick_peer(&key, name)?,
             KeyRoute::ReadUsage => {
                 append_json(&mut self.rest.json, &UsageReport::of(&key.app));
                 Served::Now
             }
         };
         match served {
-            Served::Now => self.answer_json(id, context, now, effects),
+            Served::Now => self.answer_json(id, context),
             Served::Shared(body) => {
-                return self.answer_shared(id, context, &key, &body, now, effects);
+                return self.answer_shared(id, context, &key, &body);
             }
             Served::Later(number) => self.wait(id, context, key, number),
         }
@@ -268,15 +279,9 @@ impl Shard {
     }
 
     /// Answers with what is in `Rest::json`.
-    fn answer_json(
-        &mut self,
-        id: ConnectionId,
-        context: ResponseContext<'static>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn answer_json(&mut self, id: ConnectionId, context: ResponseContext<'static>) {
         let json = std::mem::take(&mut self.rest.json);
-        self.answer_with(id, context, (&[], &json), now, effects);
+        self.answer_with(id, context, (&[], &json));
         self.rest.json = json;
     }
 
@@ -285,8 +290,6 @@ impl Shard {
         id: ConnectionId,
         context: ResponseContext<'static>,
         (headers, json): (&[ResponseHeader], &[u8]),
-        now: Now,
-        effects: &mut Effects,
     ) {
         let answer = Answer {
             context,
@@ -294,7 +297,7 @@ impl Shard {
             headers,
             body: Body::Bytes(json),
         };
-        self.answer(id, &answer, now, effects);
+        self.answer(id, &answer);
     }
 
     fn wait(
@@ -320,30 +323,20 @@ impl Shard {
     /// The name of a request that is about to wait.
     fn rest_request(&mut self) -> RestRequest {
         RestRequest {
-            home: self.id(),
-            number: self.operation(),
+            home: self.context.id(),
+            number: self.context.operation(),
         }
     }
 
     /// Tells the home of a request what it waits for.
-    pub(in crate::shard) fn rest_result(
-        &mut self,
-        request: RestRequest,
-        value: RestValue,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn rest_result(&mut self, request: RestRequest, value: RestValue) {
         let RestRequest { home, number } = request;
         let result = Box::new(RestResult { number, value });
-        self.send(home, MeshMessage::RestResult(result), effects);
+        self.context.send(home, MeshMessage::RestResult(result));
     }
 
     /// What a request waited for is there.
-    pub(in crate::shard) fn rest_answer(
-        &mut self,
-        result: RestResult,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub(in crate::shard) fn rest_answer(&mut self, result: RestResult) {
         let Some(waiting) = self.rest.waiting.remove(&result.number) else {
             return;
         };
@@ -359,13 +352,13 @@ impl Shard {
                 self.rest.json = json;
                 append_json(&mut self.rest.json, count);
                 self.rest.json.push(b'}');
-                self.answer_json(connection, context, now, effects);
+                self.answer_json(connection, context);
             }
             RestValue::Body(body) => {
-                let answered = self.answer_shared(connection, context, &key, body, now, effects);
+                let answered = self.answer_shared(connection, context, &key, body);
                 if let Err(refusal) = answered {
                     let answer = Answer::refusing(context, &refusal);
-                    self.answer(connection, &answer, now, effects);
+                    self.answer(connection, &answer);
                 }
             }
         }

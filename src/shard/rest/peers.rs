@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::rights::Key;
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::{
     PEERS_BYTES_MAX, PEERS_PER_PAGE_MAX, REST_UNREAD_BYTES_PER_KEY_MAX, REST_UNREAD_RETRY_MS,
@@ -19,7 +18,6 @@ use crate::proto::http::target::Target;
 use crate::proto::wire::name::validate_peer_id;
 use crate::shard::channels::channel_hash;
 use crate::shard::connections::owner_shard;
-use crate::shard::effect::Effects;
 use crate::shard::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
 use crate::shard::rest::Served;
@@ -42,7 +40,6 @@ impl Shard {
         key: &Key,
         raw_name: &str,
         target: &Target<'_>,
-        effects: &mut Effects,
     ) -> Result<Served, Refusal> {
         let name = channel_name(raw_name)?;
         let page = page_of(target)?;
@@ -53,10 +50,10 @@ impl Shard {
             return Err(too_much_unread());
         }
         let app = key.app.index;
-        let hash = channel_hash(&self.config.hasher, app, &name);
+        let hash = channel_hash(&self.context.config.hasher, app, &name);
         let channel = self.channel_key(app, hash, &name);
-        let owner = owner_shard(hash, self.config.shard_count);
-        if owner == self.id() {
+        let owner = owner_shard(hash, self.context.config.shard_count);
+        if owner == self.context.id() {
             return Ok(Served::Shared(self.peers_body(&channel, &page)));
         }
         let request = self.rest_request();
@@ -65,13 +62,14 @@ impl Shard {
             page,
             request,
         };
-        self.send(owner, MeshMessage::ListPeers(Box::new(list)), effects);
+        self.context
+            .send(owner, MeshMessage::ListPeers(Box::new(list)));
         Ok(Served::Later(request.number))
     }
 
-    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers, effects: &mut Effects) {
+    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers) {
         let body = RestValue::Body(self.peers_body(&list.channel, &list.page));
-        self.rest_result(list.request, body, effects);
+        self.rest_result(list.request, body);
     }
 
     /// A page of the peers of a channel that this shard owns.
@@ -93,8 +91,6 @@ impl Shard {
         context: ResponseContext<'static>,
         key: &Arc<Key>,
         body: &Frame,
-        now: Now,
-        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let unread = self.rest.unread.of_key(key);
         if unread > 0 && unread + body.len() > REST_UNREAD_BYTES_PER_KEY_MAX {
@@ -106,7 +102,7 @@ impl Shard {
             headers: &[],
             body: Body::Shared(body),
         };
-        self.answer(id, &answer, now, effects);
+        self.answer(id, &answer);
         if let Some(connection) = self.connections.get(id) {
             let bytes = connection.outbox.reply_bytes();
             self.rest.unread.set(id, key, bytes);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use crate::domain::rights::{Key, KeyKind, SigningMaterial};
-use crate::domain::time::Now;
 use crate::limits::token_bytes_max;
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, mint};
@@ -16,12 +15,7 @@ use crate::shard::rest::refusal::Refusal;
 use crate::shard::state::Shard;
 
 impl Shard {
-    pub(super) fn mint_token(
-        &mut self,
-        key: &Key,
-        body: &[u8],
-        now: Now,
-    ) -> Result<Served, Refusal> {
+    pub(super) fn mint_token(&mut self, key: &Key, body: &[u8]) -> Result<Served, Refusal> {
         let request = MintBody::parse(body)?;
         let granted = |channels: &Vec<_>| all_contained(channels, &key.patterns);
         if !request.channels.as_ref().is_none_or(granted) {
@@ -45,12 +39,12 @@ impl Shard {
                 "the key's signing secret cannot be read at the moment",
             ));
         };
-        let expires_at = now.unix_sec() + request.expires_in_sec;
+        let expires_at = self.context.now.unix_sec() + request.expires_in_sec;
         let token = mint(
             &MintRequest {
                 key_id: &key.id,
                 sub: &request.peer_id,
-                issued_at_unix: now.unix_sec(),
+                issued_at_unix: self.context.now.unix_sec(),
                 expires_at_unix: expires_at,
                 channels: request.channels.as_deref(),
                 permissions,
@@ -60,7 +54,7 @@ impl Shard {
             current,
         )
         .map_err(|_| Refusal::invalid("the token would not be valid"))?;
-        let bytes_max = token_bytes_max(self.config.limits.head_bytes_max);
+        let bytes_max = token_bytes_max(self.context.config.limits.head_bytes_max);
         if token.len() > bytes_max {
             return Err(Refusal {
                 message: Cow::Owned(format!(

@@ -123,7 +123,7 @@ fn messages_of_one_sender_keep_their_order() {
             let shard = &cluster.shards[owner];
             let name = format!("room-{channel}");
             let hash = super::super::channels::channel_hash(
-                &shard.config.hasher,
+                &shard.context.config.hasher,
                 crate::ids::AppIndex(0),
                 &name,
             );

@@ -3,7 +3,7 @@
 use super::*;
 use crate::metrics::label::{Dropped, EndedBy, Refusal, RestOutcome, Route};
 use crate::metrics::{Counters, Stage};
-use crate::shard::effect::{Effects, FanOut, Span, Urgency};
+use crate::shard::effect::{FanOut, Span, Urgency};
 
 /// The counts of all shards together.
 fn sum(cluster: &mut Cluster, count: impl Fn(&Counters) -> u64) -> u64 {
@@ -229,26 +229,25 @@ fn publish_at(times: [u64; 2]) -> (Measured, Measured) {
     // Twice: each is a member too, and gets the other's.
     let mut all = Vec::new();
     for (client, other) in [(ann, 1), (ben, 0)] {
-        let mut effects = [Effects::new(2), Effects::new(2)];
         let mut bytes = frames(&[r#"{"type":"publish","channel":"hall","data":1}"#]);
         let received = Input::Received {
             connection: client.id,
             bytes: &mut bytes,
         };
         cluster.shards[client.shard].stamp(times[0]);
-        cluster.shards[client.shard].handle(received, cluster.now, &mut effects[client.shard]);
+        cluster.shards[client.shard].handle(received, cluster.now);
         for _ in 0..2 {
             for (from, to) in [(client.shard, other), (other, client.shard)] {
                 cluster.shards[to].stamp(times[1]);
-                for message in std::mem::take(&mut effects[from].mesh[to]) {
+                for message in std::mem::take(&mut cluster.effects(from).mesh[to]) {
                     let from = crate::ids::ShardId(from as u16);
                     let input = Input::Mesh { from, message };
-                    cluster.shards[to].handle(input, cluster.now, &mut effects[to]);
+                    cluster.shards[to].handle(input, cluster.now);
                 }
             }
         }
-        all.push(effects[other].fan_outs.clone());
-        assert!(effects[client.shard].fan_outs.is_empty());
+        all.push(std::mem::take(&mut cluster.effects(other).fan_outs));
+        assert!(cluster.effects(client.shard).fan_outs.is_empty());
     }
     let from_ben = all.remove(1);
     (all.remove(0), from_ben)
@@ -272,17 +271,16 @@ fn a_publication_brings_its_times_along() {
 #[test]
 fn handshakes_and_requests_are_measured_from_their_beginning() {
     let mut cluster = cluster(1);
-    let mut effects = Effects::new(1);
     let client = cluster.accept(0);
-    let mut feed = |cluster: &mut Cluster, at_ns: u64, bytes: &str| {
+    let feed = |cluster: &mut Cluster, at_ns: u64, bytes: &str| {
         let mut bytes = bytes.as_bytes().to_vec();
         let received = Input::Received {
             connection: client.id,
             bytes: &mut bytes,
         };
         cluster.shards[0].stamp(at_ns);
-        cluster.shards[0].handle(received, cluster.now, &mut effects);
-        std::mem::take(&mut effects.ended)
+        cluster.shards[0].handle(received, cluster.now);
+        std::mem::take(&mut cluster.effects(0).ended)
     };
     assert_eq!(feed(&mut cluster, 100, "GET /healthz HTTP/1.1\r\n"), []);
     let rest = Span {
@@ -307,28 +305,30 @@ fn handshakes_and_requests_are_measured_from_their_beginning() {
 /// What the shards of a cluster of two say is written, when all that one client sends is read at
 /// 1,000, and what the other shard hears, and sends back, is handled at 5,000.
 fn writes_of(cluster: &mut Cluster, client: Client, text: &str) -> Vec<Span> {
-    let mut effects = [Effects::new(2), Effects::new(2)];
     let mut bytes = frames(&[text]);
     let received = Input::Received {
         connection: client.id,
         bytes: &mut bytes,
     };
     cluster.shards[client.shard].stamp(1_000);
-    cluster.shards[client.shard].handle(received, cluster.now, &mut effects[client.shard]);
+    cluster.shards[client.shard].handle(received, cluster.now);
     for _ in 0..4 {
         for (from, to) in [(0, 1), (1, 0)] {
             cluster.shards[to].stamp(5_000);
-            for message in std::mem::take(&mut effects[from].mesh[to]) {
+            for message in std::mem::take(&mut cluster.effects(from).mesh[to]) {
                 let from = crate::ids::ShardId(from as u16);
                 let input = Input::Mesh { from, message };
-                cluster.shards[to].handle(input, cluster.now, &mut effects[to]);
+                cluster.shards[to].handle(input, cluster.now);
             }
         }
-        for (shard, effects) in cluster.shards.iter_mut().zip(&mut effects) {
-            shard.handle(Input::EndOfTurn, cluster.now, effects);
+        for shard in &mut cluster.shards {
+            shard.handle(Input::EndOfTurn, cluster.now);
         }
     }
-    effects.into_iter().flat_map(|it| it.writes).collect()
+    let shards = cluster.shards.iter_mut();
+    shards
+        .flat_map(|it| std::mem::take(&mut it.effects_mut().writes))
+        .collect()
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn equal_lists_are_one_piece_of_memory() {
         join(&mut cluster, 0, &format!("peer-{at:04}"), 3_900);
     }
     let key = channel_hash(
-        &cluster.shards[0].config.hasher,
+        &cluster.shards[0].context.config.hasher,
         crate::ids::AppIndex(0),
         "room",
     );
