@@ -16,8 +16,8 @@ use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
-use crate::shard::channels::{ChannelSlot, channel_hash};
-use crate::shard::connections::{Connection, Held, Stage, owner_shard};
+use crate::shard::channels::ChannelSlot;
+use crate::shard::connections::{Connection, Held, Stage};
 use crate::shard::mesh_message::{MeshMessage, Send};
 use crate::shard::state::Shard;
 
@@ -206,8 +206,8 @@ impl Shard {
             return false;
         };
         let app = session.key.app.index;
-        let hash = channel_hash(&self.context.config.hasher, app, &channel);
-        if owner_shard(hash, self.context.config.shard_count) != self.context.id() {
+        let hash = self.context.placement.channel_hash(app, &channel);
+        if self.context.placement.owner(hash) != self.context.id() {
             return false;
         }
         let channel = self.channels.find(hash, app, &channel);

@@ -60,12 +60,6 @@ pub struct Channels {
     owned_count: usize,
 }
 
-/// The hash that chooses a channel's owner and its place in tables.
-#[must_use]
-pub fn channel_hash(hasher: &RandomState, app: AppIndex, name: &str) -> u64 {
-    hasher.hash_one((app, name))
-}
-
 impl Default for Channels {
     fn default() -> Self {
         Self {

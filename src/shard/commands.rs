@@ -17,8 +17,7 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
-use crate::shard::channels::channel_hash;
-use crate::shard::connections::{Held, Session, Stage, owner_shard};
+use crate::shard::connections::{Held, Session, Stage};
 use crate::shard::encode;
 use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
 use crate::shard::owner::Publication;
@@ -87,7 +86,7 @@ impl Shard {
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Publish, Some(channel))?;
-        let shard_count = self.context.config.shard_count;
+        let shard_count = self.context.placement.shard_count();
         if !self
             .context
             .usage
@@ -96,8 +95,8 @@ impl Shard {
             return Err(ErrorCode::OverMessageQuota);
         }
         let (app, peer) = (session.key.app.index, session.peer.clone());
-        let hash = channel_hash(&self.context.config.hasher, app, channel);
-        let owner = owner_shard(hash, self.context.config.shard_count);
+        let hash = self.context.placement.channel_hash(app, channel);
+        let owner = self.context.placement.owner(hash);
         let known = match owner == self.context.id() {
             true => self.channels.find(hash, app, channel),
             false => None,
@@ -159,7 +158,7 @@ impl Shard {
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
         permit(session, Action::Send, None)?;
-        let shard_count = self.context.config.shard_count;
+        let shard_count = self.context.placement.shard_count();
         if !self
             .context
             .usage
@@ -204,7 +203,7 @@ impl Shard {
         permit(session, Action::Subscribe, Some(channel))?;
         let (app, peer) = (session.key.app.index, session.peer.clone());
         let presence = session.may(Action::Presence);
-        let hash = channel_hash(&self.context.config.hasher, app, channel);
+        let hash = self.context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
         let channels_max = self.context.config.limits.channels_per_connection;
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
@@ -265,7 +264,7 @@ impl Shard {
             return;
         };
         let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
-        let hash = channel_hash(&self.context.config.hasher, app, channel);
+        let hash = self.context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
         if !self.counts_already(session, &key) {
             self.ack_raw(id, (request_id, self.context.stamp_ns));
@@ -281,7 +280,7 @@ impl Shard {
             cause: LeaveCause::Request(self.reply_to(request_id)),
         };
         self.await_reply(id, Asked::Membership, request_id);
-        let owner = owner_shard(hash, self.context.config.shard_count);
+        let owner = self.context.placement.owner(hash);
         self.context
             .send(owner, MeshMessage::Leave(Box::new(leave)));
     }

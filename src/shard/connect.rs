@@ -339,7 +339,10 @@ impl Shard {
         connection.stage = Stage::Registering(session);
         connection.ended_by = EndedBy::ABNORMAL;
         connection.held.add(Held::REQUEST);
-        let owner = self.peer_owner(app.index, peer.id.as_str());
+        let owner = self
+            .context
+            .placement
+            .peer_owner(app.index, peer.id.as_str());
         let register = Register {
             app: app.index,
             peer,
@@ -422,7 +425,7 @@ impl Shard {
         for candidate in candidates {
             let uuid = uuid::Builder::from_random_bytes(*candidate).into_uuid();
             id = uuid.hyphenated().encode_lower(&mut buffer);
-            if self.peer_owner(key.app.index, id) == self.context.id() {
+            if self.context.placement.peer_owner(key.app.index, id) == self.context.id() {
                 break;
             }
         }

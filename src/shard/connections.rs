@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::domain::peer::SharedPeer;
 use crate::domain::rights::Key;
 use crate::domain::token_bucket::{BucketLimits, TokenBucket};
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::ConnectionId;
 use crate::metrics::label::{EndedBy, Route};
 use crate::proto::actions::{Action, Actions};
 use crate::proto::http::body::BodyDecoder;
@@ -426,12 +426,4 @@ impl Connections {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
-}
-
-/// The shard that a hash chooses: its high bits, scaled, so that tables keyed by the low bits
-/// stay evenly filled.
-#[inline]
-#[must_use]
-pub fn owner_shard(hash: u64, shard_count: u16) -> ShardId {
-    ShardId(((u128::from(hash) * u128::from(shard_count)) >> 64) as u16)
 }

@@ -16,6 +16,7 @@ use crate::shard::input::MemoryLevel;
 use crate::shard::links::Links;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbox::BufferPool;
+use crate::shard::placement::Placement;
 use crate::shard::state::{Entropy, ShardConfig};
 use crate::shard::tuning::Tuning;
 use crate::shard::usage::Usage;
@@ -23,6 +24,7 @@ use crate::shard::usage::Usage;
 /// See the top of this file.
 pub(in crate::shard) struct Context {
     pub(in crate::shard) config: ShardConfig,
+    pub(in crate::shard) placement: Placement,
     pub(in crate::shard) tuning: Tuning,
     pub(in crate::shard) rights: Arc<Rights>,
     pub(in crate::shard) connect_rates: Arc<ConnectRates>,
@@ -53,7 +55,7 @@ pub(in crate::shard) struct Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("shard", &self.config.shard)
+            .field("shard", &self.id())
             .field("now", &self.now)
             .finish_non_exhaustive()
     }
@@ -71,6 +73,7 @@ impl Context {
         Self {
             effects: Effects::new(config.shard_count),
             links: Links::new(config.shard_count),
+            placement: Placement::new(config.shard, config.shard_count, config.hasher.clone()),
             config,
             tuning: Tuning::default(),
             rights,
@@ -95,13 +98,13 @@ impl Context {
     /// Which shard this is.
     #[inline]
     pub(in crate::shard) fn id(&self) -> ShardId {
-        self.config.shard
+        self.placement.here()
     }
 
     /// A connection of this shard, as other shards name it.
     pub(in crate::shard) fn here(&self, connection: ConnectionId) -> ConnectionRef {
         ConnectionRef {
-            shard: self.config.shard,
+            shard: self.id(),
             connection,
         }
     }
@@ -114,7 +117,7 @@ impl Context {
 
     /// Sends a message to a shard, this one included.
     pub(in crate::shard) fn send(&mut self, to: ShardId, message: MeshMessage) {
-        if to == self.config.shard {
+        if to == self.id() {
             self.loopback.push_back(message);
         } else {
             self.links.feed(to);
@@ -124,10 +127,8 @@ impl Context {
 
     /// Sends a message to every other shard.
     pub(in crate::shard) fn send_to_others(&mut self, message: impl Fn() -> MeshMessage) {
-        for shard in (0..self.config.shard_count).map(ShardId) {
-            if shard != self.config.shard {
-                self.effects.send(shard, message());
-            }
+        for shard in self.placement.others() {
+            self.effects.send(shard, message());
         }
     }
 }

@@ -8,11 +8,9 @@
 use smallvec::SmallVec;
 
 use crate::domain::channel::ReplyTo;
-use crate::domain::peers::peer_hash;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::bounds::Asked;
-use crate::shard::connections::owner_shard;
 use crate::shard::mesh_message::{Direct, DirectResult, MeshMessage, Register, Send};
 use crate::shard::state::Shard;
 
@@ -28,14 +26,6 @@ pub(in crate::shard) struct PendingSend {
 type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
 
 impl Shard {
-    /// The shard that owns a peer.
-    pub(in crate::shard) fn peer_owner(&self, app: AppIndex, peer_id: &str) -> ShardId {
-        owner_shard(
-            peer_hash(&self.context.config.hasher, app, peer_id),
-            self.context.config.shard_count,
-        )
-    }
-
     pub(in crate::shard) fn peer_register(&mut self, register: &Register) {
         self.peers
             .register(register.app, &register.peer, register.connection);
@@ -59,7 +49,7 @@ impl Shard {
 
     /// Hands a `send` to the receiving peer's owner.
     pub(in crate::shard) fn send_to_peer(&mut self, send: Send) {
-        let owner = self.peer_owner(send.app, &send.to);
+        let owner = self.context.placement.peer_owner(send.app, &send.to);
         self.context.send(owner, MeshMessage::Send(Box::new(send)));
     }
 

@@ -59,7 +59,7 @@ impl Shard {
     /// Returns the cost.
     fn drain_one(&mut self, id: ConnectionId, walk: &mut DrainWalk) -> usize {
         let close_ms =
-            walk.next_close_ms(self.context.config.shard.0, self.context.config.shard_count);
+            walk.next_close_ms(self.context.id().0, self.context.placement.shard_count());
         let Some(connection) = self.connections.get_mut(id) else {
             return LOOK;
         };

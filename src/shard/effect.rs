@@ -118,7 +118,7 @@ impl Effects {
 
     /// Appends a message for another shard.
     pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) {
-        // `to` comes from `owner_shard` or from a `ConnectionRef` of this process.
+        // `to` comes from `Placement` or from a `ConnectionRef` of this process.
         self.mesh[to.index()].push(message);
     }
 }

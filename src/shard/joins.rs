@@ -31,7 +31,7 @@ use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::Header;
 use crate::shard::bounds::Asked;
 use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Held, Membership, Session, Stage, owner_shard};
+use crate::shard::connections::{Held, Membership, Session, Stage};
 use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
 use crate::shard::outbox::Class;
 use crate::shard::snapshot::Snapshot;
@@ -63,7 +63,7 @@ impl Shard {
                 peer: session.peer.clone(),
                 cause: LeaveCause::Ended,
             };
-            let owner = owner_shard(leave.channel.hash, self.context.config.shard_count);
+            let owner = self.context.placement.owner(leave.channel.hash);
             self.context
                 .send(owner, MeshMessage::Leave(Box::new(leave)));
             return self.settle_joins(id);
@@ -324,7 +324,7 @@ impl Shard {
     }
 
     pub(in crate::shard) fn send_join(&mut self, join: Join) {
-        let owner = owner_shard(join.channel.hash, self.context.config.shard_count);
+        let owner = self.context.placement.owner(join.channel.hash);
         self.context.send(owner, MeshMessage::Join(Box::new(join)));
     }
 

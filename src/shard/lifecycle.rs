@@ -3,15 +3,12 @@
 use std::net::IpAddr;
 
 use crate::domain::peer::SharedChannel;
-use crate::domain::peers::peer_hash;
 use crate::ids::ConnectionId;
 use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connections::{
-    Awaited, Connection, Held, Http, Ping, Session, Stage, owner_shard,
-};
+use crate::shard::connections::{Awaited, Connection, Held, Http, Ping, Session, Stage};
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
@@ -150,18 +147,14 @@ impl Shard {
             connection: self.context.here(id),
             began_ns: 0,
         };
-        let hash = peer_hash(
-            &self.context.config.hasher,
-            register.app,
-            register.peer.id.as_str(),
-        );
-        let owner = owner_shard(hash, self.context.config.shard_count);
+        let placement = &self.context.placement;
+        let owner = placement.peer_owner(register.app, register.peer.id.as_str());
         self.context
             .send(owner, MeshMessage::Unregister(Box::new(register)));
     }
 
     fn leave_ended(&mut self, id: ConnectionId, session: &Session, channel: SharedChannel) {
-        let owner = owner_shard(channel.hash, self.context.config.shard_count);
+        let owner = self.context.placement.owner(channel.hash);
         let leave = Leave {
             channel,
             connection: self.context.here(id),

@@ -29,6 +29,7 @@ mod memory;
 pub mod mesh_message;
 pub mod outbox;
 mod owner;
+pub mod placement;
 mod portions;
 mod proxies;
 mod receive;

@@ -44,7 +44,7 @@ pub(in crate::shard) struct Publication<'a> {
 impl Shard {
     pub(in crate::shard) fn owner_join(&mut self, join: Join) {
         let slot = self.channels.find_or_insert(&join.channel);
-        let Some(owned) = self.channels.own(slot, &self.context.config.hasher) else {
+        let Some(owned) = self.channels.own(slot, self.context.placement.hasher()) else {
             return;
         };
         owned.join(Joiner {

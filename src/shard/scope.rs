@@ -12,7 +12,6 @@ use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
-use crate::shard::connections::owner_shard;
 use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
 use crate::shard::state::Shard;
 
@@ -64,7 +63,7 @@ impl Shard {
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let mut owners = ByOwner::new();
         for channel in memberships.filter_map(|it| self.channels.get(it.channel)) {
-            let owner = owner_shard(channel.key.hash, self.context.config.shard_count);
+            let owner = self.context.placement.owner(channel.key.hash);
             if owner == self.context.id() {
                 if self.has_joined(&channel.key, &send.to, send.sender) {
                     return (true, ByOwner::new());

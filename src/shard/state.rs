@@ -346,7 +346,7 @@ impl Shard {
     /// Which shard this is.
     #[must_use]
     pub fn number(&self) -> u16 {
-        self.context.config.shard.0
+        self.context.id().0
     }
 
     /// Version of the rights that hold.

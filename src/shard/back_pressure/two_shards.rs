@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
-use crate::shard::channels::channel_hash;
-use crate::shard::connections::owner_shard;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::testing::{Client, Cluster, app, peer, rights};
@@ -124,8 +122,8 @@ impl Pair {
         let app = session.key.app.index;
         let mut names = (0..).map(|number| format!("room-{number}"));
         let is_owned = |name: &String| {
-            let hash = channel_hash(&shards[0].context.config.hasher, app, name);
-            owner_shard(hash, 2) == ShardId(shard)
+            let hash = shards[0].context.placement.channel_hash(app, name);
+            shards[0].context.placement.owner(hash) == ShardId(shard)
         };
         names.find(is_owned).unwrap()
     }

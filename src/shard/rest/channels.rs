@@ -10,8 +10,7 @@ use crate::proto::http::error::ApiError;
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
-use crate::shard::channels::{ChannelSlot, channel_hash};
-use crate::shard::connections::owner_shard;
+use crate::shard::channels::ChannelSlot;
 use crate::shard::encode;
 use crate::shard::mesh_message::{Frame, MeshMessage, Publish};
 use crate::shard::owner::Publication;
@@ -34,7 +33,7 @@ impl Shard {
         let name = channel_name(raw_name)?;
         let publication = PublishBody::parse(body)?;
         permit(key, Action::Publish, &name)?;
-        let shard_count = self.context.config.shard_count;
+        let shard_count = self.context.placement.shard_count();
         if !self
             .context
             .usage
@@ -44,8 +43,8 @@ impl Shard {
             return Err(Refusal::new(ApiError::OverMessageQuota, message));
         }
         let app = key.app.index;
-        let hash = channel_hash(&self.context.config.hasher, app, &name);
-        let owner = owner_shard(hash, shard_count);
+        let hash = self.context.placement.channel_hash(app, &name);
+        let owner = self.context.placement.owner(hash);
         let known = match owner == self.context.id() {
             true => self.channels.find(hash, app, &name),
             false => None,

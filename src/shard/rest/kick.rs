@@ -14,7 +14,7 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connections::{Stage, owner_shard};
+use crate::shard::connections::Stage;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
 use crate::shard::portions::LOOK;
 use crate::shard::rest::Served;
@@ -62,7 +62,7 @@ impl Shard {
         }
         append_begin(&mut self.rest.json, ("peerId", &peer), "closed");
         let app = key.app.index;
-        let owner = self.peer_owner(app, &peer);
+        let owner = self.context.placement.peer_owner(app, &peer);
         let request = self.rest_request();
         let peer = peer.into();
         let kick = Kick { app, peer, request };
@@ -184,7 +184,7 @@ impl Shard {
             .flat_map(|joining| &joining.asked)
             .map(|asked| asked.channel.hash);
         for hash in joined.chain(joining) {
-            let owner = owner_shard(hash, self.context.config.shard_count);
+            let owner = self.context.placement.owner(hash);
             if !owners.contains(&owner) {
                 owners.push(owner);
             }

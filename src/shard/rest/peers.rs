@@ -16,8 +16,6 @@ use crate::proto::actions::Action;
 use crate::proto::http::response::{ResponseContext, Status};
 use crate::proto::http::target::Target;
 use crate::proto::wire::name::validate_peer_id;
-use crate::shard::channels::channel_hash;
-use crate::shard::connections::owner_shard;
 use crate::shard::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
 use crate::shard::rest::Served;
@@ -50,9 +48,9 @@ impl Shard {
             return Err(too_much_unread());
         }
         let app = key.app.index;
-        let hash = channel_hash(&self.context.config.hasher, app, &name);
+        let hash = self.context.placement.channel_hash(app, &name);
         let channel = self.channel_key(app, hash, &name);
-        let owner = owner_shard(hash, self.context.config.shard_count);
+        let owner = self.context.placement.owner(hash);
         if owner == self.context.id() {
             return Ok(Served::Shared(self.peers_body(&channel, &page)));
         }

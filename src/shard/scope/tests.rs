@@ -122,12 +122,11 @@ fn messages_of_one_sender_keep_their_order() {
         (0..).find(|channel| {
             let shard = &cluster.shards[owner];
             let name = format!("room-{channel}");
-            let hash = super::super::channels::channel_hash(
-                &shard.context.config.hasher,
-                crate::ids::AppIndex(0),
-                &name,
-            );
-            super::owner_shard(hash, 2).index() == owner
+            let hash = shard
+                .context
+                .placement
+                .channel_hash(crate::ids::AppIndex(0), &name);
+            shard.context.placement.owner(hash).index() == owner
         })
     };
     let (here, there) = (

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::{cluster, outcome, request, with_key};
 use crate::limits::{PEERS_BYTES_MAX, REST_UNREAD_BYTES_PER_KEY_MAX};
-use crate::shard::channels::channel_hash;
 use crate::shard::testing::{Client, Cluster};
 
 const PATH: &str = "/v1/channels/room/peers";
@@ -216,11 +215,10 @@ fn equal_lists_are_one_piece_of_memory() {
     for at in 0..30 {
         join(&mut cluster, 0, &format!("peer-{at:04}"), 3_900);
     }
-    let key = channel_hash(
-        &cluster.shards[0].context.config.hasher,
-        crate::ids::AppIndex(0),
-        "room",
-    );
+    let key = cluster.shards[0]
+        .context
+        .placement
+        .channel_hash(crate::ids::AppIndex(0), "room");
     let channel = cluster.shards[0].channel_key(crate::ids::AppIndex(0), key, "room");
     let page = || crate::shard::mesh_message::PeersPage {
         limit: usize::MAX,
