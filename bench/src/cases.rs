@@ -13,8 +13,8 @@ use ringmesh::proto::wire::command::Request;
 use ringmesh::proto::wire::event::Event;
 use ringmesh::proto::wire::string::JsonStr;
 use ringmesh::proto::ws::message::{Decoder, MessageLimits};
-use ringmesh::shard::channels::Channels;
-use ringmesh::shard::outbox::{BufferPool, Class, Outbox};
+use ringmesh::shard::channel::channels::Channels;
+use ringmesh::shard::outbound::outbox::{BufferPool, Class, Outbox};
 use ringmesh::shard::placement::channel_hash;
 
 use crate::fixture::{Fixture, PUBLISHABLE_KEY, publish_json, text_frame, token, upgrade_request};

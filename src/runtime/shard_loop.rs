@@ -39,7 +39,7 @@ use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::effect::Urgency;
 use crate::shard::input::{Input, MemoryLevel};
-use crate::shard::outbox::Finish;
+use crate::shard::outbound::outbox::Finish;
 use crate::shard::state::Shard;
 
 use measure::Measuring;

@@ -8,7 +8,7 @@
 use crate::ids::ConnectionId;
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
-use crate::shard::connections::{Connection, Held, Stage};
+use crate::shard::connection::connections::{Connection, Held, Stage};
 use crate::shard::state::Shard;
 
 /// Answers that wait to be read, or to be given by other shards, before a connection's input is

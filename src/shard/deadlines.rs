@@ -16,8 +16,8 @@ use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::connections::{Connection, Held, Ping, Stage};
-use crate::shard::outbox::Finish;
+use crate::shard::connection::connections::{Connection, Held, Ping, Stage};
+use crate::shard::outbound::outbox::Finish;
 use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
 

@@ -1,9 +1,9 @@
 //! The drain: goodbye to everybody, and the closes spread evenly over a window.
 
 use crate::ids::ConnectionId;
-use crate::shard::connections::Stage;
-use crate::shard::encode;
-use crate::shard::outbox::Class;
+use crate::shard::connection::connections::Stage;
+use crate::shard::outbound::encode;
+use crate::shard::outbound::outbox::Class;
 use crate::shard::portions::{LOOK, WRITE};
 use crate::shard::state::Shard;
 

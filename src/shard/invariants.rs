@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::ids::{ConnectionId, ConnectionRef};
-use crate::shard::channels::LocalChannel;
-use crate::shard::connections::{Connection, Session, Stage};
-use crate::shard::outbox::Outbox;
+use crate::shard::channel::channels::LocalChannel;
+use crate::shard::connection::connections::{Connection, Session, Stage};
+use crate::shard::outbound::outbox::Outbox;
 use crate::shard::state::Shard;
 
 impl Shard {

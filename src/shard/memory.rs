@@ -7,7 +7,7 @@ use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
-use crate::shard::connections::Stage;
+use crate::shard::connection::connections::Stage;
 use crate::shard::input::MemoryLevel;
 use crate::shard::state::Shard;
 

@@ -13,8 +13,8 @@ use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::FanOut;
-use crate::shard::snapshot::Snapshot;
 
 /// A whole WebSocket frame, encoded once for all who get it.
 pub type Frame = Arc<[u8]>;

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connections::Stage;
+use crate::shard::connection::connections::Stage;
 use crate::shard::drain::DrainWalk;
 use crate::shard::rest::kick::KickWalk;
 use crate::shard::rights_walk::RightsWalk;

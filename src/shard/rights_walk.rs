@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::rights::Rights;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connections::Stage;
+use crate::shard::connection::connections::Stage;
 use crate::shard::portions::LOOK;
 use crate::shard::state::Shard;
 

@@ -23,21 +23,21 @@ use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
-use crate::shard::back_pressure::BackPressure;
 use crate::shard::bounds::Asked;
-use crate::shard::channels::{ChannelSlot, Channels};
-use crate::shard::connections::{Connection, Connections, Held, Stage};
+use crate::shard::channel::back_pressure::BackPressure;
+use crate::shard::channel::channels::{ChannelSlot, Channels};
+use crate::shard::channel::scope::PendingScope;
+use crate::shard::connection::connections::{Connection, Connections, Held, Stage};
+use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::context::Context;
 use crate::shard::deadlines::Stalled;
-use crate::shard::direct::PendingSend;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
-use crate::shard::outbox::{Finish, Slices};
+use crate::shard::outbound::outbox::{Finish, Slices};
+use crate::shard::peer::direct::PendingSend;
 use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
-use crate::shard::scope::PendingScope;
-use crate::shard::unauthenticated::Unauthenticated;
 
 /// Randomness for peer ids, given to the shard from outside.
 pub trait Entropy {

@@ -23,7 +23,7 @@ use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
 use crate::shard::effect::{Effects, Urgency};
 use crate::shard::input::Input;
-use crate::shard::outbox::Finish;
+use crate::shard::outbound::outbox::Finish;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 
 pub(in crate::shard) const UNLIMITED: BucketLimits = BucketLimits {

@@ -16,7 +16,7 @@ use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
-use ringmesh::shard::outbox::Finish;
+use ringmesh::shard::outbound::outbox::Finish;
 use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
 use ringmesh::shard::tuning::Tuning;
 

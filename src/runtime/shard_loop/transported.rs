@@ -12,7 +12,7 @@ use crate::runtime::sockets::{Socket, Transfer};
 use crate::runtime::transport::{Next, Received, Refusal, Stage, Transport};
 use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
-use crate::shard::outbox::Finish;
+use crate::shard::outbound::outbox::Finish;
 use crate::tls::TlsFault;
 
 /// Connections of trusted proxies that did not begin with a header.

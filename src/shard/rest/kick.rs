@@ -14,7 +14,7 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connections::Stage;
+use crate::shard::connection::connections::Stage;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
 use crate::shard::portions::LOOK;
 use crate::shard::rest::Served;

@@ -1,6 +1,6 @@
 //! The REST control plane, on any shard.
 //!
-//! Stands between a request that `shard/http.rs` has read and the owners of channels and peers.
+//! Stands between a request that `shard/connection/http.rs` has read and the owners of channels and peers.
 //! `Shard::admit_request` decides, in the order of the error table and from the head alone,
 //! whether a request is served at all; `Shard::serve` does what it asks for. A request that
 //! other shards must be asked for holds its connection's input until the answer is there, so
@@ -35,8 +35,8 @@ use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
-use crate::shard::connections::Held;
-use crate::shard::http::{Answer, Body};
+use crate::shard::connection::connections::Held;
+use crate::shard::connection::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, MeshMessage, RestRequest, RestResult, RestValue};
 use crate::shard::rest::answer::append_json;
 use crate::shard::rest::kick::{KickAtHome, KickAtOwner};

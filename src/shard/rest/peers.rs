@@ -16,7 +16,7 @@ use crate::proto::actions::Action;
 use crate::proto::http::response::{ResponseContext, Status};
 use crate::proto::http::target::Target;
 use crate::proto::wire::name::validate_peer_id;
-use crate::shard::http::{Answer, Body};
+use crate::shard::connection::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
 use crate::shard::rest::Served;
 use crate::shard::rest::channels::{channel_name, permit};

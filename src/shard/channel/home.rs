@@ -4,13 +4,13 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::count_frames;
 use crate::shard::bounds::Asked;
-use crate::shard::channels::{ChannelSlot, LocalChannel};
-use crate::shard::connections::{Connection, Membership, Stage};
+use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
+use crate::shard::connection::connections::{Connection, Membership, Stage};
 use crate::shard::effect::{Effects, FanOut, Urgency};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, LeaveCause, Left, MeshMessage,
 };
-use crate::shard::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
+use crate::shard::outbound::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
 use crate::shard::state::Shard;
 
 impl Shard {

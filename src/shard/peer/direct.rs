@@ -3,7 +3,7 @@
 //! A `send` goes from the sender's home to the owner of the receiving peer, from there to every
 //! home where that peer has connections, and from each of those a result goes back to the
 //! sender's home, which acks when the first part was delivered and answers `peer_not_found`
-//! when none was. Where the app asks for a common channel, `shard/scope.rs` comes first.
+//! when none was. Where the app asks for a common channel, `shard/channel/scope.rs` comes first.
 
 use smallvec::SmallVec;
 

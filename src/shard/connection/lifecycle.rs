@@ -8,11 +8,13 @@ use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connections::{Awaited, Connection, Held, Http, Ping, Session, Stage};
+use crate::shard::connection::connections::{
+    Awaited, Connection, Held, Http, Ping, Session, Stage,
+};
+use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
-use crate::shard::input_buffer::InputBuffer;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
-use crate::shard::outbox::{Class, Finish, Outbox};
+use crate::shard::outbound::outbox::{Class, Finish, Outbox};
 use crate::shard::state::Shard;
 
 impl Shard {

@@ -11,8 +11,8 @@ use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::{Decoded, Item, MessageLimits};
-use crate::shard::back_pressure::unread;
-use crate::shard::connections::{Held, Ping, Stage};
+use crate::shard::channel::back_pressure::unread;
+use crate::shard::connection::connections::{Held, Ping, Stage};
 use crate::shard::state::Shard;
 
 /// What a control frame or a fragment costs of a message's token: an eighth.

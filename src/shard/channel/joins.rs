@@ -30,11 +30,11 @@ use crate::ids::{ConnectionId, ConnectionRef};
 use crate::metrics::Stage as Measured;
 use crate::proto::ws::frame::Header;
 use crate::shard::bounds::Asked;
-use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Held, Membership, Session, Stage};
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::snapshot::Snapshot;
+use crate::shard::connection::connections::{Held, Membership, Session, Stage};
 use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
-use crate::shard::outbox::Class;
-use crate::shard::snapshot::Snapshot;
+use crate::shard::outbound::outbox::Class;
 use crate::shard::state::Shard;
 
 /// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client

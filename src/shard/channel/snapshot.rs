@@ -1,8 +1,8 @@
 //! The frames that tell one connection who is in a channel: ranges of what all who join share.
 
 use crate::proto::wire::snapshot::{Payload, Rendering};
-use crate::shard::encode;
-use crate::shard::outbox::{BufferPool, Class, Outbox, Piece};
+use crate::shard::outbound::encode;
+use crate::shard::outbound::outbox::{BufferPool, Class, Outbox, Piece};
 
 /// See the top of this file.
 #[derive(Clone, Debug)]

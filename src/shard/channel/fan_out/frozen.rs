@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::shard::mesh_message::Frame;
-use crate::shard::outbox::{Piece, SHARED_BYTES_MIN};
+use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 
 /// The first bytes of a buffer as frames that queues can share.
 #[derive(Debug, Default)]

@@ -18,12 +18,12 @@ use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoder, Server};
-use crate::shard::channels::ChannelSlot;
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::joins::Joining;
+use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Urgency;
-use crate::shard::input_buffer::InputBuffer;
-use crate::shard::joins::Joining;
-use crate::shard::outbox::{Finish, Outbox};
+use crate::shard::outbound::outbox::{Finish, Outbox};
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::state::ShardLimits;
 

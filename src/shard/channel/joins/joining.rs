@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::domain::peer::{ChannelKey, SharedChannel};
-use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Connection, Held, Stage};
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::snapshot::Snapshot;
+use crate::shard::connection::connections::{Connection, Held, Stage};
 use crate::shard::mesh_message::{Frame, Join};
-use crate::shard::outbox::{Outbox, Piece};
-use crate::shard::snapshot::Snapshot;
+use crate::shard::outbound::outbox::{Outbox, Piece};
 
 /// Joins on their way, and what must not overtake them.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 //! are few; it goes on where it stood when a peer that dribbles has brought nothing to an end.
 
 use crate::ids::ConnectionId;
-use crate::shard::connections::{Awaited, Stage};
+use crate::shard::connection::connections::{Awaited, Stage};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::input::HandshakeStep;
 use crate::shard::state::Shard;

@@ -14,14 +14,14 @@ use crate::domain::channel::{
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId};
 use crate::metrics::Stage;
-use crate::shard::channels::ChannelSlot;
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::FanOut;
-use crate::shard::encode;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
     Publish, Published, RestValue,
 };
-use crate::shard::snapshot::Snapshot;
+use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
 
 /// A publication whose `message` frame is encoded.

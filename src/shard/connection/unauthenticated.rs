@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connections::{Awaited, Connection, Held, Stage};
+use crate::shard::connection::connections::{Awaited, Connection, Held, Stage};
 use crate::shard::state::Shard;
 
 /// How long a peer must have been awaited before its connection gives way: longer than a round

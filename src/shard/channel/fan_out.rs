@@ -20,10 +20,10 @@ mod frozen;
 use std::mem;
 
 use crate::ids::ConnectionId;
-use crate::shard::channels::{ChannelSlot, LocalChannel, Member};
-use crate::shard::connections::{Connection, Stage};
+use crate::shard::channel::channels::{ChannelSlot, LocalChannel, Member};
+use crate::shard::connection::connections::{Connection, Stage};
 use crate::shard::effect::Urgency;
-use crate::shard::outbox::BufferPool;
+use crate::shard::outbound::outbox::BufferPool;
 use crate::shard::state::Shard;
 
 use self::frozen::{Frozen, Pieces};

@@ -28,16 +28,16 @@ use crate::proto::wire::event::{Event, Welcome};
 use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connections::{Grant, Held, Session, Stage};
+use crate::shard::connection::connections::{Grant, Held, Session, Stage};
+use crate::shard::connection::http::{Answer, Body};
+use crate::shard::connection::proxies::warn_of_forwarded;
+use crate::shard::connection::turn;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
-use crate::shard::encode;
-use crate::shard::http::{Answer, Body};
 use crate::shard::input::MemoryLevel;
 use crate::shard::mesh_message::{MeshMessage, Register};
-use crate::shard::proxies::warn_of_forwarded;
+use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
-use crate::shard::turn;
 
 /// Candidates drawn for a random peer id, so that its owner is this shard and its direct
 /// messages need no detour. With more shards than this the last one is taken as it is.

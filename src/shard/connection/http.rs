@@ -3,7 +3,7 @@
 //! A request is decided by its head, served when its body is there, and answered before the next
 //! one is looked at. What is refused for its head alone is read to its end all the same, so that
 //! the connection can go on, unless that end cannot be trusted or is too far. What a request
-//! asks for is the business of `shard/rest`, and of `shard/connect.rs` for handshakes.
+//! asks for is the business of `shard/rest`, and of `shard/connection/connect.rs` for handshakes.
 
 use crate::ids::ConnectionId;
 use crate::metrics::Stage as Measured;
@@ -16,12 +16,12 @@ use crate::proto::http::response::{
     append_request_error, append_response,
 };
 use crate::proto::http::target::Target;
-use crate::shard::connections::{Http, PartialRequest, Stage};
+use crate::shard::connection::connections::{Http, PartialRequest, Stage};
+use crate::shard::connection::proxies::warn_of_header;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
 use crate::shard::mesh_message::Frame;
-use crate::shard::outbox::Finish;
-use crate::shard::proxies::warn_of_header;
+use crate::shard::outbound::outbox::Finish;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::{Admitted, route};
 use crate::shard::state::Shard;

@@ -11,8 +11,8 @@ use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
 use crate::ids::AppIndex;
-use crate::shard::back_pressure::Unoffered;
-use crate::shard::fan_out::FanOutBuffer;
+use crate::shard::channel::back_pressure::Unoffered;
+use crate::shard::channel::fan_out::FanOutBuffer;
 
 /// Index of a channel on this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

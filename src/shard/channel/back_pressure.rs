@@ -16,8 +16,8 @@ use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
-use crate::shard::channels::ChannelSlot;
-use crate::shard::connections::{Connection, Held, Stage};
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::connection::connections::{Connection, Held, Stage};
 use crate::shard::mesh_message::{MeshMessage, Send};
 use crate::shard::state::Shard;
 

@@ -17,10 +17,10 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
-use crate::shard::connections::{Held, Session, Stage};
-use crate::shard::encode;
+use crate::shard::channel::owner::Publication;
+use crate::shard::connection::connections::{Held, Session, Stage};
 use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
-use crate::shard::owner::Publication;
+use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
 
 impl Shard {

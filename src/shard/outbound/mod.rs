@@ -1,0 +1,4 @@
+//! What waits to be written to connections.
+
+pub(in crate::shard) mod encode;
+pub mod outbox;

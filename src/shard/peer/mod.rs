@@ -1,0 +1,3 @@
+//! Peers: direct messages to them.
+
+pub(in crate::shard) mod direct;
