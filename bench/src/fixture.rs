@@ -284,7 +284,7 @@ impl Fixture {
         self.shard.offered(turn, self.now);
         self.shard.effects_mut().readable.clear();
         self.shard.effects_mut().ended.clear();
-        self.shard.effects_mut().fan_outs.clear();
+        self.shard.effects_mut().published.clear();
         self.shard.effects_mut().writes.clear();
     }
 

@@ -143,7 +143,7 @@ struct Proxy {
 
 /// What a transport lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Gate {
     /// Only its own words: the peer has not said yet what it has to.
     Opening,
     /// The shard's bytes too.
@@ -195,21 +195,21 @@ impl fmt::Display for Refusal {
 impl Transport {
     /// What it lets through.
     #[must_use]
-    pub fn stage(&self) -> Stage {
+    pub fn gate(&self) -> Gate {
         let is_handshaking = |tls: &TlsSession| tls.progress() == Progress::Handshaking;
         if self.refused {
-            Stage::Refused
+            Gate::Refused
         } else if self.proxy.is_some() || self.tls.as_ref().is_some_and(is_handshaking) {
-            Stage::Opening
+            Gate::Opening
         } else {
-            Stage::Open
+            Gate::Open
         }
     }
 
     /// Whether the server has made its first step of a TLS handshake, and waits for the peer's.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.has_begun && self.stage() == Stage::Opening
+        self.has_begun && self.gate() == Gate::Opening
     }
 
     /// Whether the peer has to say something before the server's first step of a TLS handshake.

@@ -8,7 +8,7 @@
 use crate::ids::ConnectionId;
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
-use crate::shard::connection::connections::{Connection, Held, Stage};
+use crate::shard::connection::connections::{Connection, Held, Phase};
 use crate::shard::state::Shard;
 
 /// Answers that wait to be read, or to be given by other shards, before a connection's input is
@@ -58,16 +58,16 @@ impl Connection {
             deliveries: self.outbox.delivery_bytes(),
             directs: 0,
         };
-        match &self.stage {
-            Stage::Http(http) => {
+        match &self.phase {
+            Phase::Http(http) => {
                 held.input += http.body.as_ref().map_or(0, |body| body.bytes.len());
             }
-            Stage::Open(session) | Stage::Registering(session) => {
+            Phase::Open(session) | Phase::Registering(session) => {
                 held.input += session.decoder.bytes_held();
                 held.directs = session.joining.as_ref().map_or(0, |it| it.held_bytes());
             }
-            Stage::Closing { decoder, .. } => held.input += decoder.bytes_held(),
-            Stage::Lingering { .. } => {}
+            Phase::Closing { decoder, .. } => held.input += decoder.bytes_held(),
+            Phase::Lingering { .. } => {}
         }
         held
     }
@@ -83,7 +83,7 @@ impl Shard {
     /// Holds input back while the peer does not read its answers.
     pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(_) | Stage::Open(_) = connection.stage
+            && let Phase::Http(_) | Phase::Open(_) = connection.phase
             && connection.is_behind()
         {
             connection.held.add(Held::REPLIES);
@@ -167,7 +167,7 @@ impl Shard {
         assert!(held.control <= control_max, "control frames are: {held:?}");
         let directs_max = limits.outbound_queue_bytes;
         assert!(held.directs <= directs_max, "held directs are: {held:?}");
-        if let Stage::Http(_) | Stage::Open(_) = connection.stage {
+        if let Phase::Http(_) | Phase::Open(_) = connection.phase {
             let waits = !connection.is_behind() || connection.held.has(Held::REPLIES);
             assert!(waits, "input goes on while answers wait: {held:?}");
         }

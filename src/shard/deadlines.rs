@@ -16,7 +16,7 @@ use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::connection::connections::{Connection, Held, Ping, Stage};
+use crate::shard::connection::connections::{Connection, Held, Phase, Ping};
 use crate::shard::outbound::outbox::Finish;
 use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
@@ -159,10 +159,10 @@ impl Shard {
         };
         connection.blocked = Blocked::default();
         let finish = connection.finish();
-        match &mut connection.stage {
-            Stage::Open(_) | Stage::Registering(_) => {}
-            Stage::Http(_) => self.await_request(id),
-            Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => {
+        match &mut connection.phase {
+            Phase::Open(_) | Phase::Registering(_) => {}
+            Phase::Http(_) => self.await_request(id),
+            Phase::Closing { until_ms, .. } | Phase::Lingering { until_ms } => {
                 let is_out = connection.outbox.is_empty() && finish != Finish::Close;
                 if is_out && *until_ms == NEVER_MS {
                     *until_ms = closes_ms;
@@ -177,7 +177,7 @@ impl Shard {
     fn await_request(&mut self, id: ConnectionId) {
         let idle_until_ms = self.peer_ms() + self.context.config.limits.keep_alive_ms;
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(http) = &mut connection.stage
+            && let Phase::Http(http) = &mut connection.phase
             && http.is_idle()
             && http.deadline_ms == NEVER_MS
             && !connection.held.any()
@@ -199,17 +199,17 @@ impl Shard {
             return;
         }
         connection.received_ms = now_ms;
-        match &mut connection.stage {
-            Stage::Open(_) => {
+        match &mut connection.phase {
+            Phase::Open(_) => {
                 if let Ping::Written { at_ms } = &mut connection.ping {
                     *at_ms = now_ms;
                 }
             }
-            Stage::Http(http) if !http.is_idle() => {
+            Phase::Http(http) if !http.is_idle() => {
                 http.deadline_ms = http.deadline_ms.max(request_until_ms);
             }
-            Stage::Http(_) => self.await_request(id),
-            Stage::Registering(_) | Stage::Closing { .. } | Stage::Lingering { .. } => {}
+            Phase::Http(_) => self.await_request(id),
+            Phase::Registering(_) | Phase::Closing { .. } | Phase::Lingering { .. } => {}
         }
         self.arm(id);
     }
@@ -220,7 +220,7 @@ impl Shard {
             .input_deadline(connection)
             .min(self.output_deadline(connection))
             .saturating_add(self.forgiven_ms);
-        let Stage::Open(session) = &connection.stage else {
+        let Phase::Open(session) = &connection.phase else {
             return peers;
         };
         let expiry_ms = session
@@ -234,12 +234,12 @@ impl Shard {
     /// By when something must come from the peer, or must be asked of it.
     fn input_deadline(&self, connection: &Connection) -> u64 {
         let limits = &self.context.config.limits;
-        match &connection.stage {
-            Stage::Closing { until_ms, .. } | Stage::Lingering { until_ms } => *until_ms,
+        match &connection.phase {
+            Phase::Closing { until_ms, .. } | Phase::Lingering { until_ms } => *until_ms,
             _ if connection.held.any() => NEVER_MS,
-            Stage::Http(http) => http.deadline_ms,
-            Stage::Registering(..) => NEVER_MS,
-            Stage::Open(_) => match connection.ping {
+            Phase::Http(http) => http.deadline_ms,
+            Phase::Registering(..) => NEVER_MS,
+            Phase::Open(_) => match connection.ping {
                 Ping::None => connection.received_ms + limits.ping_after_ms,
                 Ping::Queued => NEVER_MS,
                 Ping::Written { at_ms } => {
@@ -253,8 +253,8 @@ impl Shard {
     /// of their own: only what the connection itself asked for, and pings, are waited for here.
     fn output_deadline(&self, connection: &Connection) -> u64 {
         let blocked = connection.blocked;
-        match &connection.stage {
-            Stage::Open(_) | Stage::Registering(_) => {
+        match &connection.phase {
+            Phase::Open(_) | Phase::Registering(_) => {
                 let is_waiting =
                     connection.held.has(Held::REPLIES) || matches!(connection.ping, Ping::Queued);
                 match is_waiting {
@@ -352,14 +352,14 @@ impl Shard {
             return true;
         }
         let is_heard = self.input_deadline(connection) <= heard_ms;
-        match &connection.stage {
-            Stage::Http(_) | Stage::Closing { .. } | Stage::Lingering { .. } if !is_heard => {
+        match &connection.phase {
+            Phase::Http(_) | Phase::Closing { .. } | Phase::Lingering { .. } if !is_heard => {
                 return false;
             }
-            Stage::Http(_) => self.http_deadline(id),
-            Stage::Registering(..) => {}
-            Stage::Closing { .. } | Stage::Lingering { .. } => self.context.effects.abort.push(id),
-            Stage::Open(session) => {
+            Phase::Http(_) => self.http_deadline(id),
+            Phase::Registering(..) => {}
+            Phase::Closing { .. } | Phase::Lingering { .. } => self.context.effects.abort.push(id),
+            Phase::Open(session) => {
                 let expires_ms = session.grant.as_ref().map(|grant| grant.closes_ms);
                 if session
                     .drain_ms

@@ -1,7 +1,7 @@
 //! The drain: goodbye to everybody, and the closes spread evenly over a window.
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Stage;
+use crate::shard::connection::connections::Phase;
 use crate::shard::outbound::encode;
 use crate::shard::outbound::outbox::Class;
 use crate::shard::portions::{LOOK, WRITE};
@@ -63,8 +63,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return LOOK;
         };
-        match &mut connection.stage {
-            Stage::Open(session) => {
+        match &mut connection.phase {
+            Phase::Open(session) => {
                 session.drain_ms = Some(close_ms);
                 connection
                     .outbox
@@ -74,10 +74,10 @@ impl Shard {
                 self.hold_if_unread(id);
                 self.arm(id);
             }
-            Stage::Http(_) => self.drain_http(id),
+            Phase::Http(_) => self.drain_http(id),
             // Hears of it behind its `welcome`.
-            Stage::Registering(session) => session.drain_ms = Some(close_ms),
-            Stage::Closing { .. } | Stage::Lingering { .. } => return LOOK,
+            Phase::Registering(session) => session.drain_ms = Some(close_ms),
+            Phase::Closing { .. } | Phase::Lingering { .. } => return LOOK,
         }
         WRITE
     }

@@ -70,7 +70,7 @@ pub struct Effects {
     /// What has come to its end and is to be measured.
     pub ended: Vec<Span>,
     /// Publications whose last write is to be measured, and how soon it is due.
-    pub fan_outs: Vec<(FanOut, Urgency)>,
+    pub published: Vec<(PublishedAt, Urgency)>,
     /// Messages to one connection whose write is to be measured.
     pub writes: Vec<Span>,
 }
@@ -87,7 +87,7 @@ pub struct Span {
 /// A publication on its way to members of this shard. Times in nanoseconds on the monotonic
 /// clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FanOut {
+pub struct PublishedAt {
     /// When it was read from its publisher.
     pub read_ns: u64,
     /// When it got its place in the channel's order.
@@ -105,7 +105,7 @@ impl Effects {
             mesh: (0..shard_count).map(|_| Vec::new()).collect(),
             usage: Vec::new(),
             ended: Vec::new(),
-            fan_outs: Vec::new(),
+            published: Vec::new(),
             writes: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::{ConnectionId, ConnectionRef};
 use crate::shard::channel::channels::LocalChannel;
-use crate::shard::connection::connections::{Connection, Session, Stage};
+use crate::shard::connection::connections::{Connection, Phase, Session};
 use crate::shard::outbound::outbox::Outbox;
 use crate::shard::state::Shard;
 
@@ -31,11 +31,11 @@ impl Shard {
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let shared = memberships.filter_map(|membership| {
             let channel = self.channels.get(membership.channel)?;
-            let member = channel.members.get(membership.position as usize)?;
+            let member = channel.members.get(membership.index as usize)?;
             if member.waits {
                 return None;
             }
-            Some(channel.unsent(membership.position as usize).len())
+            Some(channel.unsent(membership.index as usize).len())
         });
         outbox.delivery_bytes() + outbox.reply_bytes() + shared.sum::<usize>()
     }
@@ -43,11 +43,11 @@ impl Shard {
     /// Panics unless members and memberships name each other, between any two inputs.
     pub fn check_invariants(&self) {
         for (slot, channel) in self.channels.iter() {
-            for (position, member) in channel.members.iter().enumerate() {
+            for (index, member) in channel.members.iter().enumerate() {
                 let found = self.sessions().any(|(connection, session)| {
                     connection.id.slot == member.connection_slot
                         && session.memberships.iter().any(|membership| {
-                            membership.channel == slot && membership.position as usize == position
+                            membership.channel == slot && membership.index as usize == index
                         })
                 });
                 assert!(
@@ -70,7 +70,7 @@ impl Shard {
             connection.check_joins(self.context.tuning.snapshot_bytes_max);
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);
-                let member = channel.and_then(|it| it.members.get(membership.position as usize));
+                let member = channel.and_then(|it| it.members.get(membership.index as usize));
                 let waits = member.is_some_and(|member| member.waits);
                 assert_eq!(
                     waits,
@@ -140,7 +140,7 @@ impl Shard {
 
     fn sessions(&self) -> impl Iterator<Item = (&Connection, &Session)> {
         self.connections.iter().filter_map(|connection| {
-            let (Stage::Open(session) | Stage::Registering(session)) = &connection.stage else {
+            let (Phase::Open(session) | Phase::Registering(session)) = &connection.phase else {
                 return None;
             };
             Some((connection, &**session))

@@ -7,7 +7,7 @@ use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
-use crate::shard::connection::connections::Stage;
+use crate::shard::connection::connections::Phase;
 use crate::shard::input::MemoryLevel;
 use crate::shard::state::Shard;
 
@@ -50,8 +50,8 @@ impl Shard {
         };
         tracing::debug!(remote = %connection.remote, "closed: the process is out of memory");
         self.context.metrics.counters.dropped.add(Dropped::Memory);
-        match connection.stage {
-            Stage::Open(_) => {
+        match connection.phase {
+            Phase::Open(_) => {
                 self.end_session(id);
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.outbox.discard_unstarted(&mut self.context.pool);

@@ -14,7 +14,7 @@ use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::effect::FanOut;
+use crate::shard::effect::PublishedAt;
 
 /// A whole WebSocket frame, encoded once for all who get it.
 pub type Frame = Arc<[u8]>;
@@ -209,7 +209,7 @@ pub struct Deliver {
     /// A connection of the receiving shard that gets no copy.
     pub except: Option<ConnectionId>,
     /// When it was read, and when it got its place.
-    pub times: FanOut,
+    pub times: PublishedAt,
 }
 
 /// Presence changes for the members of one home shard.

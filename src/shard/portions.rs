@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Stage;
+use crate::shard::connection::connections::Phase;
 use crate::shard::drain::DrainWalk;
 use crate::shard::rest::kick::KickWalk;
 use crate::shard::rights_walk::RightsWalk;
@@ -114,8 +114,8 @@ impl Shard {
 
     /// What it would cost to end a connection's session; `None` if it has none.
     pub(in crate::shard) fn cost_of_end(&self, id: ConnectionId) -> Option<usize> {
-        match &self.connections.get(id)?.stage {
-            Stage::Open(session) | Stage::Registering(session) => {
+        match &self.connections.get(id)?.phase {
+            Phase::Open(session) | Phase::Registering(session) => {
                 let joining = session.joining.as_ref();
                 let joining = joining.map_or(0, |joining| joining.asked.len());
                 Some(END + session.memberships.len() + joining)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::rights::Rights;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connection::connections::Stage;
+use crate::shard::connection::connections::Phase;
 use crate::shard::portions::LOOK;
 use crate::shard::state::Shard;
 
@@ -88,7 +88,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return LOOK;
         };
-        let (Stage::Open(session) | Stage::Registering(session)) = &mut connection.stage else {
+        let (Phase::Open(session) | Phase::Registering(session)) = &mut connection.phase else {
             return LOOK;
         };
         let code = match self.context.rights.key(&session.key.id) {

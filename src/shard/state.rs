@@ -27,7 +27,7 @@ use crate::shard::bounds::Asked;
 use crate::shard::channel::back_pressure::BackPressure;
 use crate::shard::channel::channels::{ChannelSlot, Channels};
 use crate::shard::channel::scope::PendingScope;
-use crate::shard::connection::connections::{Connection, Connections, Held, Stage};
+use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
 use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::context::Context;
 use crate::shard::deadlines::Stalled;
@@ -284,7 +284,7 @@ impl Shard {
             connection.outbox.check();
         }
         if connection.borrows.is_some() && !connection.outbox.is_empty() {
-            self.settle_borrowed(id);
+            self.copy_out_borrowed(id);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.dirty = None;
                 connection.outbox.note_offer();
@@ -355,7 +355,7 @@ impl Shard {
         self.context.rights.version
     }
 
-    /// How many connections there are in whatever stage, how many channels and peers are owned.
+    /// How many connections there are in whatever phase, how many channels and peers are owned.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
         (
@@ -398,7 +398,7 @@ impl Shard {
         self.hold_if_pressed(id);
         if self.context.links.has_fed_blocked()
             && let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
+            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
         {
             connection.held.add(Held::LINK);
             self.context.links.hold(id);

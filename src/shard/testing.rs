@@ -260,7 +260,7 @@ impl Cluster {
         }
         self.shards[at].effects_mut().readable.clear();
         self.shards[at].effects_mut().ended.clear();
-        self.shards[at].effects_mut().fan_outs.clear();
+        self.shards[at].effects_mut().published.clear();
         self.shards[at].effects_mut().writes.clear();
         self.usage.append(&mut self.shards[at].effects_mut().usage);
         quiet

@@ -391,7 +391,7 @@ impl World {
         node.to_flush.extend(node.shard.effects_mut().dirty.drain());
         // Nobody measures here.
         node.shard.effects_mut().ended.clear();
-        node.shard.effects_mut().fan_outs.clear();
+        node.shard.effects_mut().published.clear();
         node.shard.effects_mut().writes.clear();
         let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
         let mut any = !due.is_empty();

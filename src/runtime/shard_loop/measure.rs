@@ -12,7 +12,7 @@ use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot, Stage};
 use crate::runtime::process::thread_cpu_ns;
-use crate::shard::effect::{FanOut, Span, Urgency};
+use crate::shard::effect::{PublishedAt, Span, Urgency};
 
 /// See the top of this file.
 #[derive(Default)]
@@ -102,7 +102,7 @@ impl ShardLoop {
     pub(super) fn begin_writes(&mut self) {
         let (writings, queue) = (&mut self.measuring.writings, &self.to_flush);
         writings.begin_turn();
-        for (fan_out, urgency) in self.shard.effects_mut().fan_outs.drain(..) {
+        for (fan_out, urgency) in self.shard.effects_mut().published.drain(..) {
             writings.add(Writing::Publication(fan_out), urgency, queue);
         }
         for span in self.shard.effects_mut().writes.drain(..) {
@@ -125,7 +125,7 @@ impl ShardLoop {
         let latencies = &mut self.shard.metrics().latencies;
         for (what, count) in written.drain(..) {
             match what {
-                Writing::Publication(FanOut {
+                Writing::Publication(PublishedAt {
                     read_ns,
                     ordered_ns,
                 }) => {

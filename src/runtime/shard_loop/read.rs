@@ -6,7 +6,7 @@ use crate::ids::ConnectionId;
 use crate::runtime::heard::Look;
 use crate::runtime::ring::Reaped;
 use crate::runtime::sockets::Transfer;
-use crate::runtime::transport::Stage;
+use crate::runtime::transport::Gate;
 use crate::shard::input::{HandshakeStep, Input};
 
 impl ShardLoop {
@@ -32,7 +32,7 @@ impl ShardLoop {
         if !std::mem::replace(&mut socket.queued_to_read, true) {
             socket.ready_ns = self.measuring.turn_began_ns();
             match &socket.transport {
-                Some(transport) if transport.stage() == Stage::Opening => {
+                Some(transport) if transport.gate() == Gate::Opening => {
                     self.to_handshake.push(id, transport.has_begun());
                     let step = HandshakeStep::Due;
                     let due = Input::Handshake {

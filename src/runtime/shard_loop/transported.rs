@@ -9,7 +9,7 @@ use crate::ids::ConnectionId;
 use crate::metrics::label;
 use crate::runtime::read_queue::READS_PER_TURN_MAX;
 use crate::runtime::sockets::{Socket, Transfer};
-use crate::runtime::transport::{Next, Received, Refusal, Stage, Transport};
+use crate::runtime::transport::{Gate, Next, Received, Refusal, Transport};
 use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
 use crate::shard::outbound::outbox::Finish;
@@ -99,7 +99,7 @@ impl ShardLoop {
         };
         let has_begun = socket.is_shaking_hands();
         let transport = socket.transport.as_ref();
-        let is_open = transport.is_none_or(|it| it.stage() == Stage::Open);
+        let is_open = transport.is_none_or(|it| it.gate() == Gate::Open);
         let has_spoken = transport.is_some_and(|it| it.unsent.len() > before.unsent);
         match (before.has_begun, has_begun) {
             (false, true) => self.to_handshake.begin(id, now.mono_ms),
@@ -121,7 +121,7 @@ impl ShardLoop {
         let Some(transport) = &socket.transport else {
             return 0;
         };
-        let is_open = transport.stage() == Stage::Open;
+        let is_open = transport.gate() == Gate::Open;
         if socket.closing || is_open && !self.shard.wants_input(id) {
             return 0;
         }
@@ -173,7 +173,7 @@ impl ShardLoop {
         let Some(transport) = &mut socket.transport else {
             return;
         };
-        let was_open = transport.stage() == Stage::Open;
+        let was_open = transport.gate() == Gate::Open;
         let before = Before::of(transport);
         let mut plaintext = std::mem::take(&mut self.transports.plaintext);
         let Received { client, next } =
@@ -244,15 +244,15 @@ impl ShardLoop {
             let is_empty = self.shard.pending(id).is_empty();
             let finish = self.shard.finish(id);
             match stage {
-                Stage::Open if is_empty => {
+                Gate::Open if is_empty => {
                     let finish = self.shard.flushed(id, now);
                     return self.finish(id, finish, now);
                 }
-                Stage::Open => {}
+                Gate::Open => {}
                 // The shard has lost patience, and its words cannot be carried.
                 _ if !is_empty || finish != Finish::Open => return self.close(id, now),
-                Stage::Opening => return Ok(()),
-                Stage::Refused => {
+                Gate::Opening => return Ok(()),
+                Gate::Refused => {
                     // Closed when the peer ends too, or in the time that a request may take:
                     // bytes that are not read would make the kernel discard the answer.
                     if let Some(socket) = self.sockets.get(id) {
@@ -265,14 +265,14 @@ impl ShardLoop {
     }
 
     /// Puts together what is to be sent on a connection next. `None` when it has no transport.
-    fn gather(&mut self, id: ConnectionId, now: Now) -> Result<Option<Stage>, TlsFault> {
+    fn gather(&mut self, id: ConnectionId, now: Now) -> Result<Option<Gate>, TlsFault> {
         let Some(transport) = self.sockets.transport_mut(id) else {
             return Ok(None);
         };
         self.transports.gather_unsent(transport);
         while let Some(transport) = self.sockets.transport_mut(id) {
-            if transport.stage() != Stage::Open {
-                return Ok(Some(transport.stage()));
+            if transport.gate() != Gate::Open {
+                return Ok(Some(transport.gate()));
             }
             let pending = self.shard.pending(id);
             let count = self.transports.gather(transport, pending)?;
@@ -280,7 +280,7 @@ impl ShardLoop {
                 if pending.is_empty() && self.shard.finish(id) != Finish::Open {
                     self.transports.gather_end(transport);
                 }
-                return Ok(Some(Stage::Open));
+                return Ok(Some(Gate::Open));
             }
             let connection = id;
             self.handle(Input::Written { connection, count }, now);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::metrics::Stage;
 use crate::runtime::flush_queue::{FlushQueue, LineMark};
-use crate::shard::effect::{FanOut, Span, Urgency};
+use crate::shard::effect::{PublishedAt, Span, Urgency};
 
 /// How many of a kind are measured each by itself in one turn. Those beyond are measured as if
 /// they had come with the last of these.
@@ -17,7 +17,7 @@ const PER_TURN_MAX: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writing {
     /// A publication, to members of this shard.
-    Publication(FanOut),
+    Publication(PublishedAt),
     /// A message to one connection.
     Message(Span),
 }
@@ -112,7 +112,7 @@ mod tests {
         push(&mut queue, Urgency::Live, 1);
         push(&mut queue, Urgency::Reply, 100);
         push(&mut queue, Urgency::Wide, 1_000);
-        let publication = Writing::Publication(FanOut::default());
+        let publication = Writing::Publication(PublishedAt::default());
         let (direct, reply) = (message(Stage::Direct, 1), message(Stage::Reply, 2));
         writings.add(publication, Urgency::Wide, &queue);
         writings.add(direct, Urgency::Live, &queue);

@@ -17,7 +17,7 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
 use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::connection::connections::{Connection, Held, Stage};
+use crate::shard::connection::connections::{Connection, Held, Phase};
 use crate::shard::mesh_message::{MeshMessage, Send};
 use crate::shard::state::Shard;
 
@@ -230,7 +230,7 @@ impl Shard {
     /// Holds a connection's input back until all that is queued now has been offered.
     fn wait_for_offer(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(_) | Stage::Registering(_) | Stage::Open(_) = connection.stage
+            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
             && !connection.held.has(Held::FAN_OUT)
         {
             connection.held.add(Held::FAN_OUT);
@@ -277,7 +277,7 @@ impl Shard {
     pub(in crate::shard) fn put_off(&mut self, message: MeshMessage) {
         if let Some(id) = sender_of(&message, self.context.id())
             && let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Open(_) = connection.stage
+            && let Phase::Open(_) = connection.phase
         {
             connection.held.add(Held::FAN_OUT);
         }

@@ -1,7 +1,7 @@
 //! The channels that concern one shard: those with members here, and those that it owns.
 //!
 //! One look-up by hash finds both sides. Members are connections of this shard, in a plain
-//! array that fan-out walks; each session remembers its position, so that leaving needs no
+//! array that fan-out walks; each session remembers its index, so that leaving needs no
 //! search. An entry exists while the channel has members here or is owned and not empty.
 
 use ahash::RandomState;
@@ -26,7 +26,7 @@ pub struct Member {
     /// What it wants.
     pub interest: Interest,
     /// How far it has been sent what is in the channel's fan-out buffer.
-    pub position: u32,
+    pub sent_to: u32,
     /// Whether it is sent nothing until its snapshot has left.
     pub waits: bool,
 }
@@ -136,7 +136,7 @@ impl Channels {
         self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
-    /// Adds a member, who gets what is published from now on, and answers its position.
+    /// Adds a member, who gets what is published from now on, and returns its index.
     pub fn add_member(
         &mut self,
         slot: ChannelSlot,
@@ -149,27 +149,27 @@ impl Channels {
         channel.members.push(Member {
             connection_slot,
             interest,
-            position: channel.fan_out.end(),
+            sent_to: channel.fan_out.end(),
             waits: false,
         });
         (channel.members.len() - 1) as u32
     }
 
-    /// Removes the member at a position. Answers the connection that now stands there, whose
-    /// session must note its new position.
-    pub fn remove_member(&mut self, slot: ChannelSlot, position: u32) -> Option<u32> {
+    /// Removes the member at an index. Returns the connection that now stands there, whose
+    /// session must note its new index.
+    pub fn remove_member(&mut self, slot: ChannelSlot, index: u32) -> Option<u32> {
         let channel = self.get_mut(slot)?;
-        let position = position as usize;
-        if position >= channel.members.len() {
+        let index = index as usize;
+        if index >= channel.members.len() {
             return None;
         }
-        channel.members.swap_remove(position);
+        channel.members.swap_remove(index);
         if channel.members.len() * 4 < channel.members.capacity() {
             channel.members.shrink_to(channel.members.len() * 2);
         }
         channel
             .members
-            .get(position)
+            .get(index)
             .map(|member| member.connection_slot)
     }
 

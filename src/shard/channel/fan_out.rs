@@ -21,7 +21,7 @@ use std::mem;
 
 use crate::ids::ConnectionId;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel, Member};
-use crate::shard::connection::connections::{Connection, Stage};
+use crate::shard::connection::connections::{Connection, Phase};
 use crate::shard::effect::Urgency;
 use crate::shard::outbound::outbox::BufferPool;
 use crate::shard::state::Shard;
@@ -102,7 +102,7 @@ impl LocalChannel {
     #[inline]
     pub(in crate::shard) fn unsent(&self, place: usize) -> &[u8] {
         let member = self.members.get(place);
-        member.map_or(&[], |member| self.fan_out.from(member.position))
+        member.map_or(&[], |member| self.fan_out.from(member.sent_to))
     }
 
     pub(in crate::shard) fn is_wide(&self) -> bool {
@@ -127,7 +127,7 @@ impl LocalChannel {
         assert_eq!(buffer.behind == 0, buffer.bytes.is_empty());
         assert!(buffer.behind > 0 || buffer.bytes.capacity() == 0);
         for member in &self.members {
-            let at = member.position.wrapping_sub(buffer.start) as usize;
+            let at = member.sent_to.wrapping_sub(buffer.start) as usize;
             assert!(at <= buffer.bytes.len(), "a position outside the buffer");
         }
     }
@@ -136,7 +136,7 @@ impl LocalChannel {
     fn catch_up(&mut self, place: usize, pool: &mut BufferPool) {
         let end = self.fan_out.end();
         if let Some(member) = self.members.get_mut(place)
-            && mem::replace(&mut member.position, end) != end
+            && mem::replace(&mut member.sent_to, end) != end
         {
             self.fan_out.caught_up(pool);
         }
@@ -146,12 +146,12 @@ impl LocalChannel {
 impl Connection {
     /// Where it stands among the members of a channel.
     pub(in crate::shard) fn place_in(&self, channel: ChannelSlot) -> Option<usize> {
-        let Stage::Open(session) = &self.stage else {
+        let Phase::Open(session) = &self.phase else {
             return None;
         };
         let mut memberships = session.memberships.iter();
         let membership = memberships.find(|membership| membership.channel == channel)?;
-        Some(membership.position as usize)
+        Some(membership.index as usize)
     }
 }
 
@@ -182,7 +182,7 @@ impl Shard {
     ) -> usize {
         let except = except
             .and_then(|id| self.connections.get(id)?.place_in(slot))
-            .inspect(|place| self.settle_member(slot, *place));
+            .inspect(|place| self.copy_out_member(slot, *place));
         let Some(channel) = self.channels.get(slot) else {
             return 0;
         };
@@ -192,7 +192,7 @@ impl Shard {
             return 0;
         }
         if buffered > 0 && buffered + frame.len() > BUFFER_BYTES_MAX {
-            self.settle_channel(slot);
+            self.copy_out_channel(slot);
         }
         let Some(channel) = self.channels.get_mut(slot) else {
             return 0;
@@ -208,7 +208,7 @@ impl Shard {
         }
         let end = buffer.end();
         if let Some(member) = except.and_then(|place| channel.members.get_mut(place)) {
-            member.position = end;
+            member.sent_to = end;
         }
         members
     }
@@ -242,13 +242,13 @@ impl Shard {
         let end = channel.fan_out.end();
         let (mut copied, mut longest) = (0, 0);
         for member in &mut channel.members {
-            if member.position == end {
+            if member.sent_to == end {
                 continue;
             }
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
             };
-            let unsent = end.wrapping_sub(member.position);
+            let unsent = end.wrapping_sub(member.sent_to);
             if !member.waits
                 && connection.borrows.is_none_or(|other| other == slot)
                 && connection.outbox.is_empty()
@@ -261,7 +261,7 @@ impl Shard {
             }
             // What it was lent before goes along with the copy.
             connection.borrows.take_if(|borrowed| *borrowed == slot);
-            let pieces = channel.fan_out.pieces(member.position);
+            let pieces = channel.fan_out.pieces(member.sent_to);
             let (waits, to) = (member.waits.then_some(slot), (limit, urgency));
             if !connection.deliver_or_hold(
                 waits,
@@ -273,7 +273,7 @@ impl Shard {
                 self.slow.push(connection.id);
             }
             longest = longest.max(connection.unoffered_bytes());
-            member.position = end;
+            member.sent_to = end;
             copied += 1;
         }
         for _ in 0..copied {
@@ -309,7 +309,7 @@ impl Shard {
         if count < channel.unsent(place).len()
             && let Some(connection) = self.connections.get_mut(id)
         {
-            let pieces = channel.fan_out.pieces(channel.members[place].position);
+            let pieces = channel.fan_out.pieces(channel.members[place].sent_to);
             let outbox = &mut connection.outbox;
             outbox.push_partly_written(&pieces, count, &mut self.context.pool);
         }
@@ -318,31 +318,31 @@ impl Shard {
 
     /// Copies what a connection is lent behind what is in its own outbox, so that both leave in
     /// one write.
-    pub(in crate::shard) fn settle_borrowed(&mut self, id: ConnectionId) {
+    pub(in crate::shard) fn copy_out_borrowed(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && let Some(slot) = connection.borrows
             && let Some(place) = connection.place_in(slot)
         {
-            self.settle_member(slot, place);
+            self.copy_out_member(slot, place);
         }
     }
 
     /// Puts all publications that a connection has not been sent into its outbox.
-    pub(in crate::shard) fn settle_connection(&mut self, id: ConnectionId) {
+    pub(in crate::shard) fn copy_out_connection(&mut self, id: ConnectionId) {
         let Some(session) = self.connections.session(id) else {
             return;
         };
         if self.grown.is_empty() {
-            return self.settle_borrowed(id);
+            return self.copy_out_borrowed(id);
         }
         // Copied: settling changes connections, though not their memberships.
         for membership in session.memberships.clone() {
-            self.settle_member(membership.channel, membership.position as usize);
+            self.copy_out_member(membership.channel, membership.index as usize);
         }
     }
 
     /// Puts what one member has not been sent into its outbox.
-    pub(in crate::shard) fn settle_member(&mut self, slot: ChannelSlot, place: usize) {
+    pub(in crate::shard) fn copy_out_member(&mut self, slot: ChannelSlot, place: usize) {
         let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
@@ -353,13 +353,13 @@ impl Shard {
         let urgency = channel.urgency();
         let Member {
             connection_slot,
-            position,
+            sent_to,
             waits,
             ..
         } = channel.members[place];
         if let Some(connection) = self.connections.at_slot_mut(connection_slot) {
             connection.borrows.take_if(|borrowed| *borrowed == slot);
-            let pieces = channel.fan_out.pieces(position);
+            let pieces = channel.fan_out.pieces(sent_to);
             let (waits, to) = (waits.then_some(slot), (limit, urgency));
             if !connection.deliver_or_hold(
                 waits,
@@ -375,13 +375,13 @@ impl Shard {
     }
 
     /// Puts what the members of a channel have not been sent into their outboxes.
-    pub(in crate::shard) fn settle_channel(&mut self, slot: ChannelSlot) {
+    pub(in crate::shard) fn copy_out_channel(&mut self, slot: ChannelSlot) {
         let places = match self.channels.get(slot) {
             Some(channel) if channel.fan_out.behind > 0 => channel.members.len(),
             _ => return,
         };
         for place in 0..places {
-            self.settle_member(slot, place);
+            self.copy_out_member(slot, place);
         }
     }
 }

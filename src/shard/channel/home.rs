@@ -1,12 +1,12 @@
 //! The shard as the home of connections: local members, fan-out into their outboxes.
 
 use crate::ids::{ConnectionId, ShardId};
-use crate::metrics::Stage as Measured;
+use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
 use crate::shard::bounds::Asked;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
-use crate::shard::connection::connections::{Connection, Membership, Stage};
-use crate::shard::effect::{Effects, FanOut, Urgency};
+use crate::shard::connection::connections::{Connection, Membership, Phase};
+use crate::shard::effect::{Effects, PublishedAt, Urgency};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, LeaveCause, Left, MeshMessage,
 };
@@ -35,12 +35,12 @@ impl Shard {
     /// Takes the place of a membership that its session has given up; what it was to get until
     /// now is in its outbox.
     pub(in crate::shard) fn vacate(&mut self, membership: Membership) {
-        let Membership { channel, position } = membership;
-        self.settle_member(channel, position as usize);
-        if let Some(moved) = self.channels.remove_member(channel, position)
+        let Membership { channel, index } = membership;
+        self.copy_out_member(channel, index as usize);
+        if let Some(moved) = self.channels.remove_member(channel, index)
             && let Some(connection) = self.connections.at_slot_mut(moved)
         {
-            connection.move_membership(channel, position);
+            connection.move_membership(channel, index);
         }
         self.channels.release(channel);
     }
@@ -85,7 +85,7 @@ impl Shard {
         slot: ChannelSlot,
         (plain, with_metadata): (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
-        times: FanOut,
+        times: PublishedAt,
     ) {
         let count = with_metadata.map_or(plain.len(), <[u8]>::len);
         self.note_publication(slot, count);
@@ -97,7 +97,7 @@ impl Shard {
             self.context.metrics.counters.deliveries += reached as u64;
             let channel = self.channels.get(slot);
             let urgency = channel.map_or(Urgency::Wide, LocalChannel::urgency);
-            self.context.effects.fan_outs.push((times, urgency));
+            self.context.effects.published.push((times, urgency));
         }
     }
 
@@ -109,7 +109,7 @@ impl Shard {
         (plain, with_metadata): (&[u8], &[u8]),
         except: Option<ConnectionId>,
     ) -> usize {
-        self.settle_channel(slot);
+        self.copy_out_channel(slot);
         let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return 0;
@@ -163,7 +163,7 @@ impl Shard {
             self.context.metrics.counters.presence_sent += frame_count * reached;
             return;
         }
-        self.settle_channel(slot);
+        self.copy_out_channel(slot);
         let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get(slot) else {
             return;
@@ -200,7 +200,7 @@ impl Shard {
         frame: &Frame,
         read_ns: u64,
     ) -> bool {
-        self.settle_connection(id);
+        self.copy_out_connection(id);
         let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
@@ -216,7 +216,7 @@ impl Shard {
         match delivered {
             true => {
                 self.context.metrics.counters.deliveries += 1;
-                self.context.effects.write(Measured::Direct, read_ns);
+                self.context.effects.write(Stage::Direct, read_ns);
             }
             false => self.slow.push(id),
         }
@@ -227,7 +227,7 @@ impl Shard {
     /// A frame that answers what the connection sent, which was read at `read_ns`.
     pub(in crate::shard) fn reply(&mut self, id: ConnectionId, frame: &[u8], read_ns: u64) {
         if self.queue_reply(id, frame) {
-            self.context.effects.write(Measured::Reply, read_ns);
+            self.context.effects.write(Stage::Reply, read_ns);
         }
     }
 
@@ -235,7 +235,7 @@ impl Shard {
     pub(in crate::shard) fn queue_reply(&mut self, id: ConnectionId, frame: &[u8]) -> bool {
         // Nothing follows a close frame.
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Open(_) = connection.stage
+            && let Phase::Open(_) = connection.phase
         {
             connection
                 .outbox

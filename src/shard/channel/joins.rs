@@ -27,12 +27,12 @@ use self::joining::{Awaited, State, is_written};
 use crate::domain::channel::ReplyTo;
 use crate::domain::roster::Interest;
 use crate::ids::{ConnectionId, ConnectionRef};
-use crate::metrics::Stage as Measured;
+use crate::metrics::Stage;
 use crate::proto::ws::frame::Header;
 use crate::shard::bounds::Asked;
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::connection::connections::{Held, Membership, Session, Stage};
+use crate::shard::connection::connections::{Held, Membership, Phase, Session};
 use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
 use crate::shard::outbound::outbox::Class;
 use crate::shard::state::Shard;
@@ -66,7 +66,7 @@ impl Shard {
             let owner = self.context.placement.owner(leave.channel.hash);
             self.context
                 .send(owner, MeshMessage::Leave(Box::new(leave)));
-            return self.settle_joins(id);
+            return self.advance_joins(id);
         };
         let slot = self.add_member(id, &joined);
         if !is_again {
@@ -87,7 +87,7 @@ impl Shard {
             };
             self.await_snapshot(id, awaited, is_acked);
         }
-        self.settle_joins(id);
+        self.advance_joins(id);
         self.hold_if_unread(id);
     }
 
@@ -98,8 +98,8 @@ impl Shard {
         };
         let mut memberships = session.memberships.iter();
         if let Some(known) = memberships.find(|membership| membership.channel == slot) {
-            let place = known.position as usize;
-            self.settle_member(slot, place);
+            let place = known.index as usize;
+            self.copy_out_member(slot, place);
             if let Some(channel) = self.channels.get_mut(slot)
                 && let Some(member) = channel.members.get_mut(place)
             {
@@ -107,10 +107,10 @@ impl Shard {
             }
             return slot;
         }
-        let position = self.channels.add_member(slot, id.slot, joined.interest);
+        let index = self.channels.add_member(slot, id.slot, joined.interest);
         session.memberships.push(Membership {
             channel: slot,
-            position,
+            index,
         });
         slot
     }
@@ -123,7 +123,7 @@ impl Shard {
         };
         let replies = connection.outbox.reply_bytes();
         let end = connection.outbox.end();
-        let Stage::Open(session) = &mut connection.stage else {
+        let Phase::Open(session) = &mut connection.phase else {
             return;
         };
         let joining = session.joining.get_or_insert_default();
@@ -182,7 +182,7 @@ impl Shard {
             return;
         };
         let outbox = &connection.outbox;
-        let Stage::Open(session) = &mut connection.stage else {
+        let Phase::Open(session) = &mut connection.phase else {
             return;
         };
         let Some(joining) = &mut session.joining else {
@@ -203,7 +203,7 @@ impl Shard {
             // The pause has one length, so that they end in the order in which they begin.
             self.pauses.push_back((from_ms, id));
         }
-        self.settle_joins(id);
+        self.advance_joins(id);
     }
 
     /// When the next snapshot may leave.
@@ -215,7 +215,7 @@ impl Shard {
     pub(in crate::shard) fn end_pauses(&mut self, now_ms: u64) {
         while let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) {
             self.queue_snapshots(id, now_ms);
-            self.settle_joins(id);
+            self.advance_joins(id);
             self.hold_if_unread(id);
         }
     }
@@ -226,7 +226,7 @@ impl Shard {
             return;
         };
         let outbox = &mut connection.outbox;
-        let Stage::Open(session) = &mut connection.stage else {
+        let Phase::Open(session) = &mut connection.phase else {
             return;
         };
         let mut queued: SmallVec<[ChannelSlot; 4]> = SmallVec::new();
@@ -237,9 +237,7 @@ impl Shard {
             };
             let frames = snapshot.push(outbox, &mut self.context.pool);
             self.context.metrics.counters.presence_sent += frames as u64;
-            self.context
-                .effects
-                .write(Measured::Snapshot, awaited.read_ns);
+            self.context.effects.write(Stage::Snapshot, awaited.read_ns);
             awaited.state = State::Queued { end: outbox.end() };
             outbox.push(Class::Delivery, &awaited.held, &mut self.context.pool);
             awaited.held = Vec::new();
@@ -255,7 +253,7 @@ impl Shard {
     }
 
     /// Whoever waited for a join goes on, if it waits for no other.
-    fn settle_joins(&mut self, id: ConnectionId) {
+    fn advance_joins(&mut self, id: ConnectionId) {
         self.release_directs(id);
         self.ask_again(id);
         self.release_parked(id);
@@ -284,7 +282,7 @@ impl Shard {
             return;
         };
         let replies = connection.outbox.reply_bytes();
-        let Stage::Open(session) = &mut connection.stage else {
+        let Phase::Open(session) = &mut connection.phase else {
             return;
         };
         let Session { joining, peer, .. } = &mut **session;
@@ -353,7 +351,7 @@ impl Shard {
             && let Some(joining) = &mut session.joining
         {
             joining.snapshots.retain(|it| it.slot != Some(slot));
-            self.settle_joins(id);
+            self.advance_joins(id);
         }
     }
 
@@ -369,7 +367,7 @@ impl Shard {
             return false;
         };
         let waiting_bytes = connection.queued_bytes() + connection.held_bytes();
-        let Stage::Open(session) = &mut connection.stage else {
+        let Phase::Open(session) = &mut connection.phase else {
             return false;
         };
         let joining = session.joining.as_mut();

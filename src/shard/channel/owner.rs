@@ -16,7 +16,7 @@ use crate::ids::{ConnectionRef, ShardId};
 use crate::metrics::Stage;
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::effect::FanOut;
+use crate::shard::effect::PublishedAt;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
     Publish, Published, RestValue,
@@ -150,7 +150,7 @@ impl Shard {
         {
             self.announce(slot);
         }
-        let times = FanOut {
+        let times = PublishedAt {
             read_ns: publication.read_ns,
             ordered_ns: self.context.stamp_ns,
         };

@@ -18,7 +18,7 @@ use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
 use crate::shard::channel::owner::Publication;
-use crate::shard::connection::connections::{Held, Session, Stage};
+use crate::shard::connection::connections::{Held, Phase, Session};
 use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
 use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
@@ -224,7 +224,7 @@ impl Shard {
             .connections
             .get_mut(id)
             .ok_or(ErrorCode::InternalError)?;
-        if let Stage::Open(session) = &mut connection.stage {
+        if let Phase::Open(session) = &mut connection.phase {
             let joining = session.joining.get_or_insert_default();
             if joining.must_park(&join.channel) {
                 joining.park(join);

@@ -14,7 +14,7 @@ use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::ConnectionId;
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
-use crate::metrics::Stage as Measured;
+use crate::metrics::Stage;
 use crate::metrics::label::{self, EndedBy};
 use crate::proto::claims::{Claims, TokenError, UnverifiedToken};
 use crate::proto::forwarded::X_FORWARDED_FOR;
@@ -28,10 +28,10 @@ use crate::proto::wire::event::{Event, Welcome};
 use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connection::connections::{Grant, Held, Session, Stage};
+use crate::shard::connection::connections::{Grant, Held, Phase, Session};
 use crate::shard::connection::http::{Answer, Body};
+use crate::shard::connection::ice_servers;
 use crate::shard::connection::proxies::warn_of_forwarded;
-use crate::shard::connection::turn;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
 use crate::shard::input::MemoryLevel;
@@ -332,11 +332,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let began_ns = match &connection.stage {
-            Stage::Http(http) => http.began_ns,
+        let began_ns = match &connection.phase {
+            Phase::Http(http) => http.began_ns,
             _ => self.context.stamp_ns,
         };
-        connection.stage = Stage::Registering(session);
+        connection.phase = Phase::Registering(session);
         connection.ended_by = EndedBy::ABNORMAL;
         connection.held.add(Held::REQUEST);
         let owner = self
@@ -368,11 +368,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let ended = Stage::Lingering { until_ms: NEVER_MS };
-        let mut session = match std::mem::replace(&mut connection.stage, ended) {
-            Stage::Registering(session) => session,
+        let ended = Phase::Lingering { until_ms: NEVER_MS };
+        let mut session = match std::mem::replace(&mut connection.phase, ended) {
+            Phase::Registering(session) => session,
             other => {
-                connection.stage = other;
+                connection.phase = other;
                 return;
             }
         };
@@ -384,9 +384,13 @@ impl Shard {
         let peer = session.peer.clone();
         // Whom the drain has not come to yet, it tells itself.
         let is_drained = session.drain_ms.is_some();
-        let metadata =
-            turn::welcome_metadata(&session.key, peer.id.as_str(), metadata, self.context.now);
-        connection.stage = Stage::Open(session);
+        let metadata = ice_servers::welcome_metadata(
+            &session.key,
+            peer.id.as_str(),
+            metadata,
+            self.context.now,
+        );
+        connection.phase = Phase::Open(session);
         let mut frame = std::mem::take(&mut self.context.encoded);
         frame.clear();
         encode::event(
@@ -407,7 +411,7 @@ impl Shard {
         self.context.encoded = frame;
         self.context.metrics.counters.handshakes += 1;
         self.context.effects.ended.push(Span {
-            stage: Measured::Handshake,
+            stage: Stage::Handshake,
             began_ns,
         });
         self.hold_if_unread(id);

@@ -46,7 +46,7 @@ pub struct Connection {
     /// What waits to be written.
     pub outbox: Outbox,
     /// Where in its life it is.
-    pub stage: Stage,
+    pub phase: Phase,
     /// When bytes last came, or were waited for again: as the peer's deadlines count, see
     /// `shard/deadlines.rs`.
     pub received_ms: u64,
@@ -103,7 +103,7 @@ pub enum Awaited {
 
 /// Where in its life a connection is.
 #[derive(Debug)]
-pub enum Stage {
+pub enum Phase {
     /// HTTP: a request is awaited, being read, or being answered.
     Http(Http),
     /// Upgraded; the peer's owner is being told, `welcome` follows when it knows.
@@ -269,7 +269,7 @@ pub struct Membership {
     /// The channel.
     pub channel: ChannelSlot,
     /// Its place among the channel's members on this shard.
-    pub position: u32,
+    pub index: u32,
 }
 
 impl Connection {
@@ -284,20 +284,20 @@ impl Connection {
 
     /// The present request waits for other shards: no deadline counts until it is answered.
     pub(in crate::shard) fn await_answer(&mut self) {
-        if let Stage::Http(http) = &mut self.stage {
+        if let Phase::Http(http) = &mut self.phase {
             http.deadline_ms = NEVER_MS;
         }
     }
 
     /// A member took another's place in a channel's array.
-    pub(in crate::shard) fn move_membership(&mut self, channel: ChannelSlot, position: u32) {
-        if let Stage::Open(session) = &mut self.stage
+    pub(in crate::shard) fn move_membership(&mut self, channel: ChannelSlot, index: u32) {
+        if let Phase::Open(session) = &mut self.phase
             && let Some(membership) = session
                 .memberships
                 .iter_mut()
                 .find(|membership| membership.channel == channel)
         {
-            membership.position = position;
+            membership.index = index;
         }
     }
 }
@@ -382,8 +382,8 @@ impl Connections {
     #[inline]
     #[must_use]
     pub fn session(&self, id: ConnectionId) -> Option<&Session> {
-        match &self.get(id)?.stage {
-            Stage::Open(session) => Some(session),
+        match &self.get(id)?.phase {
+            Phase::Open(session) => Some(session),
             _ => None,
         }
     }
@@ -391,8 +391,8 @@ impl Connections {
     /// The session of a connection, if it is open.
     #[inline]
     pub fn session_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
-        match &mut self.get_mut(id)?.stage {
-            Stage::Open(session) => Some(session),
+        match &mut self.get_mut(id)?.phase {
+            Phase::Open(session) => Some(session),
             _ => None,
         }
     }

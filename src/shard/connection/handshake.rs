@@ -6,7 +6,7 @@
 //! are few; it goes on where it stood when a peer that dribbles has brought nothing to an end.
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::{Awaited, Stage};
+use crate::shard::connection::connections::{Awaited, Phase};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::input::HandshakeStep;
 use crate::shard::state::Shard;
@@ -18,7 +18,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let Stage::Http(http) = &mut connection.stage else {
+        let Phase::Http(http) = &mut connection.phase else {
             return;
         };
         match (step, connection.awaited) {

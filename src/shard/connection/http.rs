@@ -6,7 +6,7 @@
 //! asks for is the business of `shard/rest`, and of `shard/connection/connect.rs` for handshakes.
 
 use crate::ids::ConnectionId;
-use crate::metrics::Stage as Measured;
+use crate::metrics::Stage;
 use crate::metrics::label::{RestOutcome, Route};
 use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};
 use crate::proto::http::error::{ApiError, RequestError};
@@ -16,7 +16,7 @@ use crate::proto::http::response::{
     append_request_error, append_response,
 };
 use crate::proto::http::target::Target;
-use crate::shard::connection::connections::{Http, PartialRequest, Stage};
+use crate::shard::connection::connections::{Http, PartialRequest, Phase};
 use crate::shard::connection::proxies::warn_of_header;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
@@ -70,7 +70,7 @@ impl Shard {
     ) -> Option<usize> {
         self.watch_links();
         let connection = self.connections.get_mut(id)?;
-        let Stage::Http(http) = &mut connection.stage else {
+        let Phase::Http(http) = &mut connection.phase else {
             return None;
         };
         let used = match http.body.take() {
@@ -89,7 +89,7 @@ impl Shard {
         let head_timeout_ms = self.context.config.limits.head_timeout_ms;
         let now_ms = self.peer_ms();
         let connection = self.connections.get_mut(id)?;
-        let Stage::Http(http) = &mut connection.stage else {
+        let Phase::Http(http) = &mut connection.phase else {
             return None;
         };
         if http.reused && http.scanned == 0 {
@@ -185,7 +185,7 @@ impl Shard {
         };
         let deadline_ms = self.peer_ms() + self.context.config.limits.head_timeout_ms;
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(http) = &mut connection.stage
+            && let Phase::Http(http) = &mut connection.phase
         {
             http.body = Some(Box::new(partial));
             http.deadline_ms = deadline_ms;
@@ -197,7 +197,7 @@ impl Shard {
     /// A request that is no upgrade has a complete head.
     fn begin_rest(&mut self, id: ConnectionId, path: &str) {
         if let Some(connection) = self.connections.get_mut(id)
-            && let Stage::Http(http) = &mut connection.stage
+            && let Phase::Http(http) = &mut connection.phase
         {
             http.began_ns = self.context.stamp_ns;
             http.route = Some(route::label(path));
@@ -208,7 +208,7 @@ impl Shard {
     /// that took is measured from the end of its head, if that has come.
     fn end_rest(&mut self, id: ConnectionId, status: Status) {
         let connection = self.connections.get(id);
-        let Some(Stage::Http(http)) = connection.map(|connection| &connection.stage) else {
+        let Some(Phase::Http(http)) = connection.map(|connection| &connection.phase) else {
             return;
         };
         let outcome = RestOutcome {
@@ -218,7 +218,7 @@ impl Shard {
         self.context.metrics.counters.rest_requests.add(outcome);
         if http.route.is_some() {
             self.context.effects.ended.push(Span {
-                stage: Measured::Rest,
+                stage: Stage::Rest,
                 began_ns: http.began_ns,
             });
         }
@@ -241,7 +241,7 @@ impl Shard {
             && !progress.done
         {
             if let Some(connection) = self.connections.get_mut(id)
-                && let Stage::Http(http) = &mut connection.stage
+                && let Phase::Http(http) = &mut connection.phase
             {
                 http.body = Some(partial);
             }
@@ -323,7 +323,7 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let Stage::Http(Http { route, .. }) = connection.stage else {
+        let Phase::Http(Http { route, .. }) = connection.phase else {
             return;
         };
         if route.is_some() {
@@ -362,7 +362,7 @@ impl Shard {
         if context.keep_alive {
             if let Some(connection) = self.connections.get_mut(id) {
                 let http = Http::awaiting_request(NEVER_MS, self.context.stamp_ns, true);
-                connection.stage = Stage::Http(http);
+                connection.phase = Phase::Http(http);
             }
         } else {
             self.linger(id);
@@ -404,13 +404,13 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let Stage::Http(http) = &connection.stage else {
+        let Phase::Http(http) = &connection.phase else {
             return;
         };
         if http.reused && http.is_idle() {
             // Idle between requests: nothing was asked, nothing is answered.
             connection.outbox.finish(Finish::Close);
-            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+            connection.phase = Phase::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
             connection.mark_dirty(&mut self.context.effects);
             return;
@@ -436,13 +436,13 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if let Stage::Http(http) = &connection.stage
+        if let Phase::Http(http) = &connection.phase
             && http.is_idle()
             && connection.input.is_empty()
             && !connection.held.any()
         {
             connection.outbox.finish(Finish::Close);
-            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+            connection.phase = Phase::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
             connection.mark_dirty(&mut self.context.effects);
             self.arm(id);

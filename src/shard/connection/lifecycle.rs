@@ -9,7 +9,7 @@ use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
 use crate::shard::connection::connections::{
-    Awaited, Connection, Held, Http, Ping, Session, Stage,
+    Awaited, Connection, Held, Http, Phase, Ping, Session,
 };
 use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
@@ -28,7 +28,7 @@ impl Shard {
             leaves_with: None,
             stream_ended: false,
             outbox: Outbox::default(),
-            stage: Stage::Http(Http::awaiting_request(
+            phase: Phase::Http(Http::awaiting_request(
                 deadline_ms,
                 self.context.stamp_ns,
                 false,
@@ -66,7 +66,7 @@ impl Shard {
         let now_ms = self.peer_ms();
         if let Some(connection) = self.connections.get_mut(id) {
             connection.input = InputBuffer::default();
-            connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+            connection.phase = Phase::Lingering { until_ms: NEVER_MS };
             connection.outbox.finish(Finish::Close);
             connection.begin_to_end(now_ms);
             connection.mark_dirty(&mut self.context.effects);
@@ -119,11 +119,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let ended = Stage::Lingering { until_ms: NEVER_MS };
-        let session = match std::mem::replace(&mut connection.stage, ended) {
-            Stage::Open(session) | Stage::Registering(session) => session,
+        let ended = Phase::Lingering { until_ms: NEVER_MS };
+        let session = match std::mem::replace(&mut connection.phase, ended) {
+            Phase::Open(session) | Phase::Registering(session) => session,
             other => {
-                connection.stage = other;
+                connection.phase = other;
                 return;
             }
         };
@@ -175,7 +175,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if let Stage::Closing { .. } = connection.stage {
+        if let Phase::Closing { .. } = connection.phase {
             return;
         }
         let mut frame = Vec::with_capacity(64);
@@ -184,7 +184,7 @@ impl Shard {
             .outbox
             .push(Class::Reply, &frame, &mut self.context.pool);
         connection.ended_by = EndedBy::server(code.get());
-        connection.stage = Stage::Closing {
+        connection.phase = Phase::Closing {
             decoder: Decoder::server(),
             until_ms: NEVER_MS,
         };
@@ -213,7 +213,7 @@ impl Shard {
             return;
         };
         connection.input = InputBuffer::default();
-        connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+        connection.phase = Phase::Lingering { until_ms: NEVER_MS };
         connection.begin_to_end(now_ms);
         connection.outbox.finish(Finish::ShutdownWrite);
         connection.mark_dirty(&mut self.context.effects);
@@ -223,7 +223,7 @@ impl Shard {
 
     pub(in crate::shard) fn close_slow_consumer(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
-            && let Stage::Open(_) = connection.stage
+            && let Phase::Open(_) = connection.phase
         {
             tracing::debug!(remote = %connection.remote, "slow consumer closed");
             self.context
@@ -245,7 +245,7 @@ impl Shard {
         let answer_due = self
             .connections
             .get(id)
-            .is_some_and(|it| matches!(it.stage, Stage::Open(_)));
+            .is_some_and(|it| matches!(it.phase, Phase::Open(_)));
         self.end_session(id);
         let now_ms = self.peer_ms();
         let Some(connection) = self.connections.get_mut(id) else {
@@ -259,7 +259,7 @@ impl Shard {
                 .outbox
                 .push(Class::Reply, &frame, &mut self.context.pool);
         }
-        connection.stage = Stage::Lingering { until_ms: NEVER_MS };
+        connection.phase = Phase::Lingering { until_ms: NEVER_MS };
         connection.outbox.finish(Finish::Close);
         connection.begin_to_end(now_ms);
         connection.mark_dirty(&mut self.context.effects);

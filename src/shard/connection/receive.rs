@@ -12,7 +12,7 @@ use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::{Decoded, Item, MessageLimits};
 use crate::shard::channel::back_pressure::unread;
-use crate::shard::connection::connections::{Held, Ping, Stage};
+use crate::shard::connection::connections::{Held, Phase, Ping};
 use crate::shard::state::Shard;
 
 /// What a control frame or a fragment costs of a message's token: an eighth.
@@ -48,7 +48,7 @@ impl Shard {
     pub(in crate::shard) fn resume_input(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.held.remove(Held::RESUMING);
-            if let Stage::Open(session) = &mut connection.stage {
+            if let Phase::Open(session) = &mut connection.phase {
                 // What came while nobody read comes at once now.
                 let rate = session.message_rate(&self.context.config.limits);
                 session
@@ -86,8 +86,8 @@ impl Shard {
         if !connection.stream_ended || connection.held.any() {
             return;
         }
-        match &connection.stage {
-            Stage::Open(_) if connection.awaited_messages > 0 => connection.held.add(Held::ANSWERS),
+        match &connection.phase {
+            Phase::Open(_) if connection.awaited_messages > 0 => connection.held.add(Held::ANSWERS),
             _ => self.peer_ended(id),
         }
     }
@@ -118,12 +118,12 @@ impl Shard {
             if connection.held.any() {
                 break;
             }
-            let step = match connection.stage {
-                Stage::Http(_) => self.http_step(id, rest),
-                Stage::Open(_) => self.message_step(id, rest),
-                Stage::Closing { .. } => self.closing_step(id, rest),
-                Stage::Registering(_) => None,
-                Stage::Lingering { .. } => Some(rest.len()),
+            let step = match connection.phase {
+                Phase::Http(_) => self.http_step(id, rest),
+                Phase::Open(_) => self.message_step(id, rest),
+                Phase::Closing { .. } => self.closing_step(id, rest),
+                Phase::Registering(_) => None,
+                Phase::Lingering { .. } => Some(rest.len()),
             };
             match step {
                 Some(count) => used += count,
@@ -236,7 +236,7 @@ impl Shard {
     fn closing_step(&mut self, id: ConnectionId, bytes: &mut [u8]) -> Option<usize> {
         let limits = self.message_limits();
         let whole = bytes.len();
-        let Stage::Closing { decoder, .. } = &mut self.connections.get_mut(id)?.stage else {
+        let Phase::Closing { decoder, .. } = &mut self.connections.get_mut(id)?.phase else {
             return None;
         };
         match decoder.decode(bytes, &limits) {

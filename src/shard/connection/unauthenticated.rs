@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::{Awaited, Connection, Held, Stage};
+use crate::shard::connection::connections::{Awaited, Connection, Held, Phase};
 use crate::shard::state::Shard;
 
 /// How long a peer must have been awaited before its connection gives way: longer than a round
@@ -104,10 +104,10 @@ fn is_idle(connection: &Connection, now_ms: u64) -> bool {
     let Awaited::Since(since_ms) = connection.awaited else {
         return false;
     };
-    let is_being_answered = match connection.stage {
-        Stage::Http(_) => connection.held.has(Held::REQUEST),
-        Stage::Registering(_) => true,
-        Stage::Open(_) | Stage::Closing { .. } | Stage::Lingering { .. } => false,
+    let is_being_answered = match connection.phase {
+        Phase::Http(_) => connection.held.has(Held::REQUEST),
+        Phase::Registering(_) => true,
+        Phase::Open(_) | Phase::Closing { .. } | Phase::Lingering { .. } => false,
     };
     !is_being_answered && since_ms + IDLE_MS <= now_ms
 }

@@ -399,7 +399,7 @@ impl Outbox {
 
     fn advance_data(&mut self, count: usize, pool: &mut BufferPool) {
         let count = (count as u32).min(self.queued());
-        self.settle_runs(count);
+        self.account_runs(count);
         self.position = self.position.wrapping_add(count);
         if self.queued() == 0 {
             self.segments.clear(pool);
@@ -428,7 +428,7 @@ impl Outbox {
         }
     }
 
-    fn settle_runs(&mut self, mut count: u32) {
+    fn account_runs(&mut self, mut count: u32) {
         let mut done = 0;
         for run in &mut self.runs {
             let (mark, len) = (*run & REPLY_RUN, *run & !REPLY_RUN);

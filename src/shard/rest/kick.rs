@@ -14,7 +14,7 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connection::connections::Stage;
+use crate::shard::connection::connections::Phase;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
 use crate::shard::portions::LOOK;
 use crate::shard::rest::Served;
@@ -166,8 +166,8 @@ impl Shard {
 
     /// Adds the owners of a connection's channels. `false` if its session has ended.
     fn collect_channel_owners(&self, id: ConnectionId, owners: &mut Shards) -> bool {
-        let session = self.connections.get(id).and_then(|it| match &it.stage {
-            Stage::Open(session) | Stage::Registering(session) => Some(session),
+        let session = self.connections.get(id).and_then(|it| match &it.phase {
+            Phase::Open(session) | Phase::Registering(session) => Some(session),
             _ => None,
         });
         let Some(session) = session else {

@@ -1,6 +1,7 @@
 //! The REST control plane, on any shard.
 //!
-//! Stands between a request that `shard/connection/http.rs` has read and the owners of channels and peers.
+//! Stands between a request that `shard/connection/http.rs` has read and the owners of channels
+//! and peers.
 //! `Shard::admit_request` decides, in the order of the error table and from the head alone,
 //! whether a request is served at all; `Shard::serve` does what it asks for. A request that
 //! other shards must be asked for holds its connection's input until the answer is there, so

@@ -3,7 +3,7 @@
 use super::*;
 use crate::metrics::label::{Dropped, EndedBy, Refusal, RestOutcome, Route};
 use crate::metrics::{Counters, Stage};
-use crate::shard::effect::{FanOut, Span, Urgency};
+use crate::shard::effect::{PublishedAt, Span, Urgency};
 
 /// The counts of all shards together.
 fn sum(cluster: &mut Cluster, count: impl Fn(&Counters) -> u64) -> u64 {
@@ -216,7 +216,7 @@ fn a_slow_consumer_is_counted_once() {
 }
 
 /// Publications that a shard wants measured, and the line that each is written in.
-type Measured = Vec<(FanOut, Urgency)>;
+type Measured = Vec<(PublishedAt, Urgency)>;
 
 /// What a shard of two says is to be measured, having been told these moments.
 fn publish_at(times: [u64; 2]) -> (Measured, Measured) {
@@ -246,8 +246,8 @@ fn publish_at(times: [u64; 2]) -> (Measured, Measured) {
                 }
             }
         }
-        all.push(std::mem::take(&mut cluster.effects(other).fan_outs));
-        assert!(cluster.effects(client.shard).fan_outs.is_empty());
+        all.push(std::mem::take(&mut cluster.effects(other).published));
+        assert!(cluster.effects(client.shard).published.is_empty());
     }
     let from_ben = all.remove(1);
     (all.remove(0), from_ben)
@@ -258,9 +258,9 @@ fn a_publication_brings_its_times_along() {
     let (from_ann, from_ben) = publish_at([1_000, 5_000]);
     // One of the two publishers lives where the channel does not.
     let mut ordered = Vec::new();
-    for fan_outs in [from_ann, from_ben] {
-        assert_eq!(fan_outs.len(), 1);
-        let (times, urgency) = fan_outs[0];
+    for published in [from_ann, from_ben] {
+        assert_eq!(published.len(), 1);
+        let (times, urgency) = published[0];
         assert_eq!((times.read_ns, urgency), (1_000, Urgency::Live));
         ordered.push(times.ordered_ns);
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::domain::peer::{ChannelKey, SharedChannel};
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::connection::connections::{Connection, Held, Stage};
+use crate::shard::connection::connections::{Connection, Held, Phase};
 use crate::shard::mesh_message::{Frame, Join};
 use crate::shard::outbound::outbox::{Outbox, Piece};
 
@@ -146,8 +146,8 @@ impl Joining {
 
 impl Connection {
     pub(super) fn joining_mut(&mut self) -> Option<&mut Joining> {
-        match &mut self.stage {
-            Stage::Open(session) => session.joining.as_deref_mut(),
+        match &mut self.phase {
+            Phase::Open(session) => session.joining.as_deref_mut(),
             _ => None,
         }
     }
@@ -155,15 +155,15 @@ impl Connection {
     /// Bytes of deliveries that wait for snapshots, outside the outbox.
     #[must_use]
     pub(in crate::shard) fn held_bytes(&self) -> usize {
-        match &self.stage {
-            Stage::Open(session) => session.joining.as_ref().map_or(0, |it| it.held_bytes()),
+        match &self.phase {
+            Phase::Open(session) => session.joining.as_ref().map_or(0, |it| it.held_bytes()),
             _ => 0,
         }
     }
 
     /// Whether it is sent nothing of that channel before its snapshot.
     pub(in crate::shard) fn awaits(&self, slot: ChannelSlot) -> bool {
-        let Stage::Open(session) = &self.stage else {
+        let Phase::Open(session) = &self.phase else {
             return false;
         };
         let mut snapshots = session.joining.iter().flat_map(|it| &it.snapshots);
@@ -172,7 +172,7 @@ impl Connection {
 
     /// Panics unless what is said of joins at the top of this file is true.
     pub(in crate::shard) fn check_joins(&self, snapshot_bytes_max: usize) {
-        let Stage::Open(session) = &self.stage else {
+        let Phase::Open(session) = &self.phase else {
             return;
         };
         let Some(joining) = &session.joining else {
