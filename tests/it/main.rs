@@ -28,6 +28,7 @@ mod liveness;
 mod logs;
 mod metrics;
 mod presence;
+mod protocol_document;
 mod proxies;
 mod publish;
 mod reload;

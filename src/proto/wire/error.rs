@@ -125,4 +125,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_code_is_explained_to_those_who_write_clients() {
+        let document = include_str!("../../docs/protocol.md");
+        for code in ErrorCode::ALL {
+            let row = format!("\n| `{}` |", code.as_str());
+            assert!(document.contains(&row), "{code:?}");
+        }
+    }
 }

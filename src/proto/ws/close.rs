@@ -354,6 +354,15 @@ mod tests {
     }
 
     #[test]
+    fn every_own_code_is_explained_to_those_who_write_clients() {
+        let document = include_str!("../../docs/protocol.md");
+        let all = (1_000..5_000).filter_map(CloseCode::from_wire);
+        for code in all.filter(|code| code.reason() != "closed") {
+            assert!(document.contains(&format!("\n| {code} |")), "{code}");
+        }
+    }
+
+    #[test]
     fn every_fault_has_its_code_and_a_short_ascii_reason() {
         let table = [
             (Fault::ReservedBits, 1002),
