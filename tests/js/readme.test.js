@@ -1,4 +1,4 @@
-// The JavaScript programs of the README, run as they stand there; only the address is changed.
+// The JavaScript programs of the documents, run as they stand there; only the address is changed.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -14,11 +14,12 @@ import { REPOSITORY, Server } from "./harness/server.js";
 import { next, within } from "./harness/wait.js";
 
 /** The program whose first line is a comment with its file name. */
-async function readmeProgram(name) {
-  const readme = await readFile(join(REPOSITORY, "README.md"), "utf8");
-  const blocks = [...readme.matchAll(/^```js\n(\/\/ (\S+)\n.*?)^```$/gms)];
+async function documentedProgram(name) {
+  const pages = ["README.md", "src/docs/clients.md"];
+  const texts = await Promise.all(pages.map((page) => readFile(join(REPOSITORY, page), "utf8")));
+  const blocks = [...texts.join("\n").matchAll(/^```js\n(\/\/ (\S+)\n.*?)^```$/gms)];
   const found = blocks.filter(([, , title]) => title === name);
-  assert.equal(found.length, 1, `${name} in README.md`);
+  assert.equal(found.length, 1, `${name} in ${pages}`);
   return found[0][1];
 }
 
@@ -76,7 +77,7 @@ describe("README", () => {
 
   /** Writes the program to where its packages are found; answers the file. */
   async function written(name) {
-    const text = await readmeProgram(name);
+    const text = await documentedProgram(name);
     assert.ok(text.includes("127.0.0.1:8080"), `${name} names the default address`);
     const file = join(directory, name);
     await writeFile(file, text.replaceAll("127.0.0.1:8080", server.address));

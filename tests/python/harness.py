@@ -105,9 +105,10 @@ class Server:
             return response.status, json.load(response)
 
 
-def readme_program(name):
-    """The program of the README whose first line is a comment with its file name."""
-    readme = (REPOSITORY / "README.md").read_text()
-    blocks = re.findall(r"^```\w+\n((?:#|//) (\S+)\n.*?)^```$", readme, re.M | re.S)
+def documented_program(name):
+    """The program of the README or of `src/docs` whose first line is a comment with its name."""
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "src/docs").glob("*.md"))]
+    text = "\n".join(page.read_text() for page in pages)
+    blocks = re.findall(r"^```\w+\n((?:#|//) (\S+)\n.*?)^```$", text, re.M | re.S)
     [program] = [text for text, title in blocks if title == name]
     return program

@@ -1,4 +1,4 @@
-"""The Python programs of the README, run as they stand there; only the address is changed."""
+"""The Python programs of the documents, run as they stand there; only the address is changed."""
 
 import json
 import re
@@ -9,14 +9,14 @@ import unittest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from harness import DEADLINE_SEC, Lines, Server, readme_program
+from harness import DEADLINE_SEC, Lines, Server, documented_program
 
 
 class Program:
-    """A program of the README in a process of its own."""
+    """A program of a document in a process of its own."""
 
     def __init__(self, name, server, *arguments):
-        text = readme_program(name)
+        text = documented_program(name)
         assert "127.0.0.1:8080" in text
         self._process = subprocess.Popen(
             [sys.executable, "-c", text.replace("127.0.0.1:8080", server.address), *arguments],
