@@ -1,5 +1,5 @@
 //! The rules that no compiler checks: which module may name which, how a file begins, how long
-//! it and its lines may be, what is left out of the repository.
+//! it and its lines may be, what is left out of the repository, what documents may say.
 //!
 //! Text is looked at, not syntax: a comment or a string never counts, and a macro could hide an
 //! import. That is enough, because the rules are for those who want to keep them.
@@ -8,6 +8,9 @@
     clippy::unwrap_used,
     reason = "a file that cannot be read fails the test"
 )]
+
+#[path = "tidy/markdown.rs"]
+mod markdown;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,12 +47,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "dev",
         &["config", "control", "demo", "proto", "ids", "limits"],
-    ),
-    (
-        "doctor",
-        &[
-            "config", "control", "runtime", "tls", "proto", "ids", "limits",
-        ],
     ),
     (
         "runtime",
@@ -155,36 +152,51 @@ fn root() -> &'static Path {
 fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
     for directory in ["src", "tests", "bench", "loadtest"] {
-        collect(&root().join(directory), &mut paths);
+        paths.extend(paths_below(directory));
     }
+    paths.retain(|path| {
+        let end = path.extension().and_then(|end| end.to_str());
+        matches!(end, Some("rs" | "js" | "mjs" | "py"))
+    });
     paths.push(root().join(".ci/run"));
     paths.sort();
-    let relative = |path: &Path| {
-        let inside = path.strip_prefix(root()).unwrap();
-        inside.to_str().unwrap().to_owned()
-    };
-    let sources: Vec<_> = paths
-        .iter()
-        .map(|path| Source {
-            path: relative(path),
-            text: fs::read_to_string(path).unwrap(),
-        })
-        .collect();
+    let sources: Vec<_> = paths.iter().map(|path| read(path)).collect();
     assert!(sources.len() > 100, "looked in the wrong place");
     sources
 }
 
+fn read(path: &Path) -> Source {
+    let inside = path.strip_prefix(root()).unwrap();
+    Source {
+        path: inside.to_str().unwrap().to_owned(),
+        text: fs::read_to_string(path).unwrap(),
+    }
+}
+
+/// The files below a directory of the repository that nobody else and no tool has made.
+fn paths_below(directory: &str) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    collect(&root().join(directory), &mut paths);
+    paths
+}
+
 fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
+    const NOT_OURS: [&str; 5] = [
+        "node_modules",
+        "target",
+        "__pycache__",
+        ".git",
+        "ringmesh-data",
+    ];
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let of_others = matches!(name, "node_modules" | "target" | "__pycache__");
-        if path.is_dir() && !of_others {
+        if NOT_OURS.contains(&name) {
+            continue;
+        }
+        if path.is_dir() {
             collect(&path, into);
-        } else if [".rs", ".js", ".mjs", ".py"]
-            .iter()
-            .any(|end| name.ends_with(end))
-        {
+        } else {
             into.push(path);
         }
     }

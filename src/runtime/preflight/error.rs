@@ -125,8 +125,7 @@ impl fmt::Display for PreflightError {
             ),
             Self::IoUringFails { cause } => write!(
                 f,
-                "io_uring does not work here: {cause}; run `ringmesh doctor`, and use \
-                 {KERNEL_MIN} or later"
+                "io_uring does not work here: {cause}; use {KERNEL_MIN} or later"
             ),
             Self::MemlockTooLow {
                 limit_bytes,
@@ -266,7 +265,7 @@ mod tests {
         check(Errno::NOMEM, Some(0), &["locked memory", "LimitMEMLOCK"]);
         check(Errno::MFILE, Some(0), &["file descriptor", "LimitNOFILE"]);
         check(Errno::NFILE, Some(0), &["file descriptor"]);
-        check(Errno::IO, Some(0), &["does not work here: ", "doctor"]);
+        check(Errno::IO, Some(0), &["does not work here: ", "or later"]);
     }
 
     #[test]
