@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::control::{ControlError, ControlHandle, Object, Operation, Outcome};
+use crate::control::{Change, ControlError, ControlHandle, Object, Outcome};
 use crate::demo;
 
 /// The app that `dev` makes.
@@ -97,7 +97,7 @@ fn is_good(keys: &DevKeys, control: &ControlHandle) -> bool {
         .all(|key_id| {
             let (key_id, patch) = (key_id.clone(), Object::new());
             control
-                .change(Operation::PatchKey { key_id, patch })
+                .change(Change::PatchKey { key_id, patch })
                 .wait()
                 .is_ok()
         })
@@ -105,7 +105,7 @@ fn is_good(keys: &DevKeys, control: &ControlHandle) -> bool {
 
 fn make_keys(control: &ControlHandle) -> Result<DevKeys, DevError> {
     let app = object(json!({ "appId": APP_ID, "name": "Development" }));
-    match control.change(Operation::CreateApp(app)).wait() {
+    match control.change(Change::CreateApp(app)).wait() {
         // It is there already when an earlier start ended between making and remembering.
         Ok(_) | Err(ControlError::Conflict(_)) => {}
         Err(error) => return Err(DevError::Control(error)),
@@ -128,14 +128,11 @@ fn make_key(control: &ControlHandle, key_type: &str) -> Result<Value, DevError> 
         "channelPatterns": ["**"],
         "actions": ["publish", "subscribe", "presence", "send"],
     }));
-    let operation = Operation::CreateKey {
+    let change = Change::CreateKey {
         app_id: APP_ID.into(),
         body,
     };
-    let outcome: Outcome = control
-        .change(operation)
-        .wait()
-        .map_err(DevError::Control)?;
+    let outcome: Outcome = control.change(change).wait().map_err(DevError::Control)?;
     // An answer of the admin API is JSON by its type.
     Ok(serde_json::to_value(&outcome).unwrap_or_default())
 }

@@ -11,13 +11,13 @@ use std::ops::RangeInclusive;
 use super::error::ConfigError;
 use super::given::Given;
 use super::overrides::Environment;
+use super::ranges::message_bucket;
 use super::secret::{SecretBytes, SecretKind, secret};
 use super::section::Section;
-use super::settings::message_bucket;
-use crate::control::record::{
+use crate::domain::declared::{DeclaredApp, DeclaredKey};
+use crate::domain::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
 };
-use crate::control::{DeclaredApp, DeclaredKey};
 use crate::limits::{PLAN_COUNT_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::origin::OriginPattern;

@@ -12,7 +12,6 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, Fault, Place};
 use super::overrides::{Override, Overrides, variable_of};
-use super::section::Section;
 
 /// Similarity from which an unknown key counts as a misspelling of a known one, 0 to 1.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -58,9 +57,9 @@ impl<'d> Document<'d> {
         })
     }
 
-    /// The document itself as a section, whose keys are the sections.
-    pub(super) fn root(&self) -> Section<'_> {
-        Section::new(self, String::new(), Some(&self.root), 0)
+    /// The table of the sections.
+    pub(super) fn table(&self) -> &DeTable<'_> {
+        &self.root
     }
 
     /// Refuses what nobody asked for. Call when every section has been finished.

@@ -2,10 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::LimitsConfig;
 use super::error::ConfigError;
+use super::model::LimitsConfig;
+use super::ranges::{RATES, TIMEOUTS_MS, message_bucket};
 use super::section::Section;
-use super::settings::{RATES, TIMEOUTS_MS, message_bucket};
 use crate::limits::{
     CHANNEL_NAME_BYTES_MAX, ENVELOPE_BYTES_MAX, HEAD_BYTES_DEFAULT, PEER_ID_BYTES_MAX,
     PEER_METADATA_BYTES_MAX, SERVER_FRAME_BYTES_MAX,

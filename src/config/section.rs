@@ -29,8 +29,13 @@ pub(super) struct Section<'d> {
 }
 
 impl<'d> Section<'d> {
+    /// The document itself as a section, whose keys are the sections.
+    pub(super) fn root(document: &'d Document<'d>) -> Self {
+        Self::new(document, String::new(), Some(document.table()), 0)
+    }
+
     /// A table of that dotted name, at that offset.
-    pub(super) fn new(
+    fn new(
         document: &'d Document<'d>,
         name: String,
         table: Option<&'d DeTable<'d>>,

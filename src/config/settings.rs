@@ -10,13 +10,16 @@ use super::addresses::overlap;
 use super::document::Document;
 use super::error::ConfigError;
 use super::given::Given;
-use super::overrides::Environment;
-use super::section::Section;
-use super::{
-    AdminConfig, AuthConfig, Cidr, Config, LogConfig, LogFormat, RejectWith, RestConfig,
-    ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, apps, limits,
+use super::model::{
+    AdminConfig, AuthConfig, Config, LogConfig, LogFormat, RejectWith, RestConfig, ServerConfig,
+    ShutdownConfig, StoreConfig, TlsConfig,
 };
-use crate::limits::{CLOSE_HANDSHAKE_MS, RATE_MAX};
+use super::overrides::Environment;
+use super::ranges::{TIMEOUTS_MS, bucket};
+use super::section::Section;
+use super::{apps, limits};
+use crate::limits::CLOSE_HANDSHAKE_MS;
+use crate::proto::cidr::Cidr;
 
 /// Where the server, its TLS and its admin API listen.
 const LISTEN: &str = "listen";
@@ -24,15 +27,11 @@ const LISTEN: &str = "listen";
 const ADMIN_PORT: u16 = 7464;
 /// More listeners than anybody has.
 const LISTENERS_MAX: usize = 64;
-/// Messages or requests per second, at once, or per window.
-pub(super) const RATES: RangeInclusive<u32> = 0..=RATE_MAX;
 /// Characters of a host name (RFC 1035, section 2.3.4).
 const HOST_CHARS: RangeInclusive<usize> = 1..=253;
 const SHARDS: RangeInclusive<u16> = 1..=1_024;
 /// Leaves a number of shards or cores to the server.
 const AUTO: &str = "auto";
-/// Timeouts, in milliseconds: from the shortest that a timer wheel of 100 ms can keep to a day.
-pub(super) const TIMEOUTS_MS: RangeInclusive<u64> = 100..=86_400_000;
 /// Pauses, in milliseconds: from none to an hour.
 const PAUSES_MS: RangeInclusive<u64> = 0..=3_600_000;
 /// How long past the drain window and the last close handshake a connection may take to end.
@@ -91,7 +90,7 @@ pub(super) fn resolve(
     defaults: &Defaults,
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
-    let mut root = document.root();
+    let mut root = Section::root(document);
     let server = server(root.section("server")?, defaults)?;
     let tls = tls(root.section("tls")?, &server)?;
     let store = store(root.section("store")?, defaults)?;
@@ -361,23 +360,6 @@ fn log(mut section: Section<'_>) -> Result<LogConfig, ConfigError> {
     };
     section.finish();
     Ok(config)
-}
-
-/// The message rate of one connection, for the server or for an app.
-pub(super) fn message_bucket(section: &mut Section<'_>) -> Result<(u32, u32), ConfigError> {
-    bucket(section, ["message_rate", "message_burst"], [100, 200])
-}
-
-/// Rate and burst of a token bucket. A burst of 0 would let nothing pass, so it stands for as
-/// many as the rate.
-fn bucket(
-    section: &mut Section<'_>,
-    [rate_key, burst_key]: [&'static str; 2],
-    [rate, burst]: [u32; 2],
-) -> Result<(u32, u32), ConfigError> {
-    let rate = section.integer(rate_key, rate, RATES)?;
-    let burst = section.integer(burst_key, burst, RATES)?;
-    Ok((rate, if burst == 0 { rate } else { burst }))
 }
 
 /// The first item that stands in the list before.

@@ -1,6 +1,6 @@
 //! The configuration from its outside: text and variables in, a `Config` or one line out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 
@@ -346,10 +346,10 @@ fn a_file_that_is_no_text_is_told_with_the_byte() {
 #[test]
 fn a_change_of_any_key_is_noticed() {
     let before = parse("", &[]).unwrap();
-    assert_eq!(changes(&before, &before), []);
+    assert_eq!(differences(&before, &before), []);
     for (key, toml, _, _) in SAMPLES {
         let after = parse(&format!("{key} = {toml}"), companion(key)).unwrap();
-        let found = changes(&before, &after);
+        let found = differences(&before, &after);
         let expected = if key.starts_with("tls.") { "tls" } else { key };
         assert!(
             found.iter().any(|it| it.key == expected),
@@ -362,7 +362,7 @@ fn a_change_of_any_key_is_noticed() {
             "admin.token_file",
             "rest.burst_per_address",
         ];
-        let is_expected = |it: &Change| it.key == expected || others.contains(&it.key);
+        let is_expected = |it: &Difference| it.key == expected || others.contains(&it.key);
         assert!(found.iter().all(is_expected), "{key}: {found:?}");
     }
     let tls = |more: &str| parse(&format!("[tls]\n{more}"), &[]).unwrap();
@@ -371,8 +371,8 @@ fn a_change_of_any_key_is_noticed() {
         ("key = \"k\"", "tls.key", false),
         ("listen = [\"[::1]:1\"]", "tls.listen", true),
     ] {
-        let change = Change { key, needs_restart };
-        assert_eq!(changes(&tls(""), &tls(more)), [change]);
+        let difference = Difference { key, needs_restart };
+        assert_eq!(differences(&tls(""), &tls(more)), [difference]);
     }
 }
 

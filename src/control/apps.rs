@@ -1,15 +1,15 @@
 //! Changes of apps.
 
-use super::ControlError;
+use super::error::ControlError;
 use super::input::{AppInput, check_app_id};
 use super::merge::Object;
-use super::operation::{Change, Outcome};
-use super::record::{AppRecord, TurnRecord};
+use super::outcome::{Decision, Outcome};
 use super::registry::Registry;
 use super::secret::new_id;
 use super::store::Edit;
 use super::store::row::AppRow;
 use super::store::seal::Sealed;
+use crate::domain::record::{AppRecord, TurnRecord};
 
 /// Apps in the store. Each change copies the registry, and each is listed in one answer.
 pub const APPS_MAX: usize = 10_000;
@@ -18,7 +18,7 @@ pub(super) fn create(
     registry: &Registry,
     mut body: Object,
     now_unix_ms: u64,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     let app_id = match body.remove("appId") {
         None | Some(serde_json::Value::Null) => new_id("app_")?,
         Some(serde_json::Value::String(app_id)) => app_id,
@@ -42,7 +42,7 @@ pub(super) fn patch(
     registry: &Registry,
     app_id: &str,
     patch: Object,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     let row = &registry.stored_app(app_id)?.row;
     let input = AppInput::patched(&row.record, patch)?;
     put(
@@ -54,14 +54,14 @@ pub(super) fn patch(
     )
 }
 
-pub(super) fn delete(registry: &Registry, app_id: &str) -> Result<Change, ControlError> {
+pub(super) fn delete(registry: &Registry, app_id: &str) -> Result<Decision, ControlError> {
     let record = registry.stored_app(app_id)?.row.record.clone();
     let keys = registry.keys_of(app_id).into_iter();
     let mut edits: Vec<_> = keys
         .map(|entry| Edit::DeleteKey(entry.row.record.key_id.clone()))
         .collect();
     edits.push(Edit::DeleteApp(app_id.to_owned()));
-    Ok(Change {
+    Ok(Decision {
         edits,
         outcome: Outcome::App(record),
     })
@@ -73,7 +73,7 @@ fn put(
     app_id: &str,
     created_at: u64,
     old_turn_secret: Option<Sealed>,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     let (turn, turn_secret) = match input.turn {
         None => (None, None),
         Some(turn) => {
@@ -107,7 +107,7 @@ fn put(
         record: record.clone(),
         turn_secret,
     })];
-    Ok(Change {
+    Ok(Decision {
         edits,
         outcome: Outcome::App(record),
     })

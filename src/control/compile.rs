@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use super::ControlError;
-use super::declared::{DeclaredApp, DeclaredKey};
-use super::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType};
+use super::error::ControlError;
 use super::store::row::{AppRow, KeyRow, SecretPair, SecretsRow};
 use super::store::seal::{Sealed, Sealer};
+use crate::domain::declared::{DeclaredApp, DeclaredKey};
 use crate::domain::quota::QuotaGate;
+use crate::domain::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType};
 use crate::domain::rights::{App, AppGauges, Key, KeyKind, SigningMaterial, Turn};
 use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::PlanView;

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::ControlError;
-use super::declared::Declared;
-use super::operation::{Operation, Outcome, plan};
-use super::plane::Clock;
+use super::change::{Change, decide};
+use super::error::ControlError;
+use super::outcome::Outcome;
 use super::registry::Registry;
 use super::shards::Shards;
 use super::store::Edit;
 use super::usage::Ledger;
-use super::wall_clock::WallClock;
+use super::wall_clock::{Clocks, WallClock};
 use super::writer::{StoreWriter, WriterState};
+use crate::domain::declared::Declared;
 use crate::domain::usage::UsageDelta;
 
 /// A store that has been writing for so long makes the node unready: changes wait for it.
@@ -38,7 +38,7 @@ pub struct Engine {
     change: tokio::sync::Mutex<()>,
     waiting: Semaphore,
     shards: Arc<dyn Shards>,
-    clock: Clock,
+    clock: Clocks,
 }
 
 /// What has been used, and the time by which it is counted.
@@ -54,7 +54,7 @@ impl Engine {
         store: StoreWriter,
         ledger: Ledger,
         shards: Arc<dyn Shards>,
-        clock: Clock,
+        clock: Clocks,
     ) -> Self {
         let wall_clock = WallClock::default();
         Self {
@@ -105,20 +105,20 @@ impl Engine {
     /// without a snapshot that the store has.
     ///
     /// # Errors
-    /// Those of [`plan`]; `Unavailable` when the store fails or too many changes wait, and
+    /// Those of [`decide`]; `Unavailable` when the store fails or too many changes wait, and
     /// nothing has changed then.
-    pub async fn change(&self, operation: Operation) -> Result<Outcome, ControlError> {
+    pub async fn change(&self, change: Change) -> Result<Outcome, ControlError> {
         let Ok(_waiting) = self.waiting.try_acquire() else {
             let text = format!("{WAITING_MAX} changes wait already; is the disk slow?");
             return Err(ControlError::Unavailable(text));
         };
         let _turn = self.change.lock().await;
         let registry = self.registry();
-        let change = plan(&registry, operation, (self.clock)().unix_ms)?;
-        let next = Arc::new(registry.edited(&change.edits)?);
-        self.store.write(change.edits.clone(), registry).await?;
-        self.put_in_force(next, &change.edits).await;
-        Ok(change.outcome)
+        let decision = decide(&registry, change, (self.clock)().unix_ms)?;
+        let next = Arc::new(registry.edited(&decision.edits)?);
+        self.store.write(decision.edits.clone(), registry).await?;
+        self.put_in_force(next, &decision.edits).await;
+        Ok(decision.outcome)
     }
 
     /// Replaces the declared apps. Answers when the last shard has switched.
@@ -212,7 +212,7 @@ impl Engine {
 
 impl Books {
     /// The believed Unix time in milliseconds.
-    fn now_ms(&mut self, clock: &Clock) -> u64 {
+    fn now_ms(&mut self, clock: &Clocks) -> u64 {
         self.wall_clock.believed_ms(clock())
     }
 }

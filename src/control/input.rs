@@ -4,12 +4,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ControlError;
+use super::error::ControlError;
 use super::merge::Null::{Refused, Removes};
 use super::merge::{
     Field, Object, check_nulls, check_nulls_of_new, merge, object_of, read, split_fixed,
 };
-use super::record::{
+use crate::domain::record::{
     AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
 };
 use crate::limits::{PLAN_COUNT_MAX, RATE_MAX};

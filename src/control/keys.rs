@@ -1,14 +1,14 @@
 //! Changes of keys.
 
-use super::ControlError;
+use super::error::ControlError;
 use super::input::{KeyInput, grace_seconds};
 use super::merge::Object;
-use super::operation::{Change, KeyAnswer, NewSecrets, Outcome, Rotation};
-use super::record::{KeyRecord, KeyType};
+use super::outcome::{Decision, KeyAnswer, NewSecrets, Outcome, Rotation};
 use super::registry::Registry;
 use super::secret::{new_id, new_secret, sha256};
 use super::store::Edit;
 use super::store::row::{KeyRow, SecretPair, SecretsRow};
+use crate::domain::record::{KeyRecord, KeyType};
 
 /// Keys of one app.
 pub const KEYS_PER_APP_MAX: usize = 50;
@@ -18,7 +18,7 @@ pub(super) fn create(
     app_id: &str,
     body: Object,
     now_unix_ms: u64,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     registry.stored_app(app_id)?;
     let (key_type, input) = KeyInput::new(body)?;
     if registry.keys_of(app_id).len() >= KEYS_PER_APP_MAX {
@@ -53,7 +53,7 @@ pub(super) fn create(
             )
         }
     };
-    Ok(Change {
+    Ok(Decision {
         edits: vec![Edit::PutKey(KeyRow {
             record: record.clone(),
             secrets: stored,
@@ -70,7 +70,7 @@ pub(super) fn patch(
     registry: &Registry,
     key_id: &str,
     patch: Object,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     let row = &registry.stored_key(key_id)?.row;
     let input = KeyInput::patched(&row.record, patch)?;
     let record = KeyRecord {
@@ -82,7 +82,7 @@ pub(super) fn patch(
         ..row.record.clone()
     };
     let secrets = row.secrets.clone();
-    Ok(Change {
+    Ok(Decision {
         edits: vec![Edit::PutKey(KeyRow {
             record: record.clone(),
             secrets,
@@ -91,9 +91,9 @@ pub(super) fn patch(
     })
 }
 
-pub(super) fn revoke(registry: &Registry, key_id: &str) -> Result<Change, ControlError> {
+pub(super) fn revoke(registry: &Registry, key_id: &str) -> Result<Decision, ControlError> {
     let record = registry.stored_key(key_id)?.row.record.clone();
-    Ok(Change {
+    Ok(Decision {
         edits: vec![Edit::DeleteKey(key_id.to_owned())],
         outcome: Outcome::key(record),
     })
@@ -104,7 +104,7 @@ pub(super) fn rotate(
     key_id: &str,
     body: Object,
     now_unix_ms: u64,
-) -> Result<Change, ControlError> {
+) -> Result<Decision, ControlError> {
     let row = &registry.stored_key(key_id)?.row;
     let grace_sec = grace_seconds(body)?;
     let Some(old) = &row.secrets else {
@@ -125,7 +125,7 @@ pub(super) fn rotate(
         dropped_previous: old.previous_at(now_unix_ms).is_some(),
     };
     let record = row.record.clone();
-    Ok(Change {
+    Ok(Decision {
         edits: vec![Edit::PutKey(KeyRow {
             record: record.clone(),
             secrets: Some(secrets),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::ControlError;
+use super::error::ControlError;
 
 /// A JSON object, as received.
 pub type Object = Map<String, Value>;

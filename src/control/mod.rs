@@ -8,18 +8,16 @@
 
 mod admin;
 mod apps;
-pub mod client;
+mod change;
 mod compile;
-mod declared;
 mod engine;
 mod error;
 mod input;
 mod keys;
 mod merge;
-mod operation;
+mod outcome;
 mod period;
 mod plane;
-pub mod record;
 mod registry;
 mod secret;
 mod shards;
@@ -31,13 +29,14 @@ mod wall_clock;
 mod writer;
 
 pub use admin::pages::{Page, Site};
-pub use declared::{Declared, DeclaredApp, DeclaredKey};
+pub use change::Change;
 pub use error::ControlError;
 pub use merge::Object;
-pub use operation::{KeyAnswer, NewSecrets, Operation, Outcome, Rotation};
+pub use outcome::{KeyAnswer, NewSecrets, Outcome, Rotation};
 pub use plane::{
-    AdminOptions, Clock, ControlHandle, ControlOptions, ControlPlane, OpenError, Pending,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, Promise,
     RunningControlPlane,
 };
 pub use secret::SecretText;
 pub use shards::{Later, Shards};
+pub use wall_clock::Clocks;

@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::record::PlanRecord;
+use crate::domain::record::PlanRecord;
 
 const DAY_SEC: u64 = 86_400;
 /// The last moment whose month has a next one in the calendar: the year 9999 begins.

@@ -15,15 +15,19 @@ use tokio::time::Instant;
 
 use super::admin::pages::{Showcase, Site};
 use super::admin::{self, HostNames, TokenError};
+use super::change::Change;
 use super::compile::Compiler;
 use super::engine::Engine;
+use super::error::ControlError;
+use super::outcome::Outcome;
 use super::registry::Registry;
+use super::shards::Shards;
 use super::store::{self, Rows, Store, StoreError, WriteGate};
 use super::usage::Ledger;
+use super::wall_clock::Clocks;
 use super::writer::StoreWriter;
-use super::{ControlError, Declared, Operation, Outcome, Shards};
+use crate::domain::declared::Declared;
 use crate::domain::rights::Rights;
-use crate::domain::time::Now;
 use crate::domain::usage::UsageDelta;
 
 /// Usage is written to the store this often: what a crash may lose.
@@ -42,9 +46,6 @@ const PORT_PAUSE: Duration = Duration::from_millis(50);
 /// its next report.
 const REPORTS_MAX: usize = 1_024;
 
-/// Tells the time on both clocks.
-pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
-
 /// What the control plane is started with.
 pub struct ControlOptions {
     /// The store's directory.
@@ -56,7 +57,7 @@ pub struct ControlOptions {
     /// What the configuration declares.
     pub declared: Declared,
     /// Both clocks.
-    pub clock: Clock,
+    pub clock: Clocks,
     /// For tests: stands between the store and its disk.
     pub store_gate: Option<Arc<dyn WriteGate>>,
 }
@@ -113,7 +114,7 @@ pub struct ControlPlane {
     store: Store,
     ledger: Ledger,
     admin: Option<(TcpListener, admin::Access, HostNames)>,
-    clock: Clock,
+    clock: Clocks,
     handle: ControlHandle,
     reports: mpsc::Receiver<Vec<UsageDelta>>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -134,12 +135,12 @@ pub struct ControlHandle {
 }
 
 enum Request {
-    Change(Operation, oneshot::Sender<Result<Outcome, ControlError>>),
+    Change(Change, oneshot::Sender<Result<Outcome, ControlError>>),
     Redeclare(Declared, oneshot::Sender<Result<(), ControlError>>),
 }
 
 /// The answer to a request, when it comes: to be awaited in any executor, or waited for.
-pub struct Pending<T>(oneshot::Receiver<Result<T, ControlError>>);
+pub struct Promise<T>(oneshot::Receiver<Result<T, ControlError>>);
 
 impl ControlPlane {
     /// Opens the store, binds the admin listener and makes the first snapshot.
@@ -275,11 +276,11 @@ impl ControlHandle {
 
     /// Asks for a change, as the admin API does.
     #[must_use]
-    pub fn change(&self, operation: Operation) -> Pending<Outcome> {
+    pub fn change(&self, change: Change) -> Promise<Outcome> {
         let (sender, receiver) = oneshot::channel();
         // Where the thread has ended, the sender goes with the request, and so says it.
-        let _ = self.requests.send(Request::Change(operation, sender));
-        Pending(receiver)
+        let _ = self.requests.send(Request::Change(change, sender));
+        Promise(receiver)
     }
 
     /// Shows pages on the admin listener, to anybody.
@@ -289,14 +290,14 @@ impl ControlHandle {
 
     /// Replaces the declared apps (SIGHUP).
     #[must_use]
-    pub fn reload_declared(&self, declared: Declared) -> Pending<()> {
+    pub fn reload_declared(&self, declared: Declared) -> Promise<()> {
         let (sender, receiver) = oneshot::channel();
         let _ = self.requests.send(Request::Redeclare(declared, sender));
-        Pending(receiver)
+        Promise(receiver)
     }
 }
 
-impl<T> Pending<T> {
+impl<T> Promise<T> {
     /// Blocks the thread until the answer comes. Not from a shard.
     ///
     /// # Errors
@@ -306,7 +307,7 @@ impl<T> Pending<T> {
     }
 }
 
-impl<T> Future for Pending<T> {
+impl<T> Future for Promise<T> {
     type Output = Result<T, ControlError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -437,8 +438,8 @@ fn carry_out(request: Request, engine: Arc<Engine>) {
     tokio::spawn(async move {
         // Whoever asked may have gone; the change holds all the same.
         match request {
-            Request::Change(operation, answer) => {
-                let _ = answer.send(engine.change(operation).await);
+            Request::Change(change, answer) => {
+                let _ = answer.send(engine.change(change).await);
             }
             Request::Redeclare(declared, answer) => {
                 let _ = answer.send(engine.redeclare(declared).await);

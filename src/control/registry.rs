@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ControlError;
 use super::compile::{Compiler, Slot, declared_app, declared_key};
-use super::declared::Declared;
-use super::record::{AppRecord, KeyRecord};
+use super::error::ControlError;
 use super::secret::sha256;
 use super::store::row::{AppRow, KeyRow};
 use super::store::{Edit, Rows};
+use crate::domain::declared::Declared;
+use crate::domain::record::{AppRecord, KeyRecord};
 use crate::domain::rights::{App, Key, Rights, SecretHash};
 use crate::ids::AppIndex;
 

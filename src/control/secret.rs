@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::ControlError;
+use super::error::ControlError;
 use crate::domain::rights::SecretHash;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::rights::Rights;
+use crate::metrics::report::NodeReport;
 use crate::metrics::text::Page;
 
 /// An answer that comes later.
@@ -17,7 +18,7 @@ pub trait Shards: Send + Sync + 'static {
     fn switch(&self, rights: Arc<Rights>) -> Later<'_, ()>;
 
     /// This node, live, as `GET /api/internal/v1/stats` shows it.
-    fn stats(&self) -> Later<'_, serde_json::Value>;
+    fn stats(&self) -> Later<'_, NodeReport>;
 
     /// What the shards count and measure, in Prometheus' text format.
     fn metrics(&self) -> Later<'_, Page>;

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::store::WriteGate;
 use super::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, Later, OpenError,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Later, OpenError,
     RunningControlPlane, Shards,
 };
+use crate::domain::declared::Declared;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
+use crate::metrics::report::{NodeReport, ShardReport};
 use crate::metrics::text::Page;
 
 /// Shards that remember the snapshots they have switched to.
@@ -55,8 +57,16 @@ impl Shards for StubShards {
         })
     }
 
-    fn stats(&self) -> Later<'_, Value> {
-        Box::pin(async { json!({"shards": [{"shard": 0, "connections": 3}]}) })
+    fn stats(&self) -> Later<'_, NodeReport> {
+        let shard = ShardReport {
+            connections: 3,
+            ..ShardReport::default()
+        };
+        let report = NodeReport {
+            shards: vec![shard],
+            ..NodeReport::default()
+        };
+        Box::pin(async { report })
     }
 
     fn metrics(&self) -> Later<'_, Page> {

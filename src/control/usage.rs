@@ -235,10 +235,10 @@ impl Account {
 mod tests {
     use super::*;
     use crate::control::compile::Compiler;
-    use crate::control::record::{AppRecord, AppStatus, DirectScope, PlanRecord};
     use crate::control::store::Rows;
     use crate::control::store::row::AppRow;
     use crate::domain::quota::QuotaLease;
+    use crate::domain::record::{AppRecord, AppStatus, DirectScope, PlanRecord};
 
     /// 2026-01-01T00:00:00Z, and the month after.
     const JANUARY: u64 = 1_767_225_600;

@@ -5,6 +5,8 @@
 //! it says after a jump is believed only when it has gone on saying so for some minutes; until
 //! then the time runs on as before. Without this a jump of a second could end a billing period.
 
+use std::sync::Arc;
+
 use crate::domain::time::Now;
 
 /// A step that is believed at once, in milliseconds: time servers correct seconds, and a leap
@@ -12,6 +14,9 @@ use crate::domain::time::Now;
 const STEP_MS: u64 = 10_000;
 /// How long the clock must keep to a new time before it is believed, in milliseconds.
 const HOLD_MS: u64 = 3 * 60_000;
+
+/// Reads the wall clock and the monotonic clock at the same moment.
+pub type Clocks = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// The believed time. Begins with the first moment it is shown, which it believes.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ControlError;
+use super::error::ControlError;
 use super::registry::Registry;
 use super::store::{Edit, Store, StoreError};
 

@@ -2,11 +2,13 @@
 
 pub mod channel;
 pub mod connect_rate;
+pub mod declared;
 pub mod peer;
 pub mod peer_order;
 pub mod peers;
 pub mod presence;
 pub mod quota;
+pub mod record;
 pub mod request_rate;
 pub mod rights;
 pub mod roster;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{self, Change, Config, LimitsConfig, RejectWith};
+use crate::config::{self, Config, Difference, LimitsConfig, RejectWith};
 use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::{RequestLimits, RequestRates};
@@ -56,8 +56,8 @@ impl Reload {
 
     /// Makes another configuration hold, as far as that is possible, and logs how far it was.
     pub(super) fn apply(&mut self, config: Config, parts: &Parts<'_>) {
-        let held = config::changes(&self.current, &config);
-        let since_start = config::changes(&self.started, &config);
+        let held = config::differences(&self.current, &config);
+        let since_start = config::differences(&self.started, &config);
         let certificate = match (parts.certificates, &config.tls) {
             (Some(certificates), Some(tls)) => {
                 certificates.reload(tls.cert.clone(), tls.key.clone())
@@ -85,7 +85,7 @@ impl Reload {
         self.current = Config { tls, ..config };
     }
 
-    fn tell_shards(&mut self, config: &Config, held: &[Change], shards: &ShardsHandle) {
+    fn tell_shards(&mut self, config: &Config, held: &[Difference], shards: &ShardsHandle) {
         let has_changed = |keys: &[&str]| held.iter().any(|change| keys.contains(&change.key));
         // New rates begin with nothing counted; those that stay the same go on.
         if has_changed(&[
@@ -112,7 +112,7 @@ impl Reload {
 }
 
 /// Logs what holds now, what does not yet, and what was refused.
-fn report(held: &[Change], since_start: &[Change], failed: &[&str]) {
+fn report(held: &[Difference], since_start: &[Difference], failed: &[&str]) {
     let fixed = since_start.iter().filter(|change| change.needs_restart);
     let fixed: Vec<_> = fixed.map(|change| change.key).collect();
     if !fixed.is_empty() {

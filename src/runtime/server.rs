@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::control::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Declared, RunningControlPlane,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane,
 };
+use crate::domain::declared::Declared;
 use crate::log::Log;
 use crate::runtime::allocator;
 use crate::runtime::boot::{Options, Shards, StartError};

@@ -5,7 +5,8 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::record::{AppStatus, DirectScope, KeyType, MessageLimits};
+use crate::domain::declared::DeclaredApp;
+use crate::domain::record::{AppStatus, DirectScope, KeyType, MessageLimits};
 
 const GOOD: &str = r#"
 [[apps]]
@@ -112,7 +113,7 @@ fn what_is_left_out_has_a_default() {
     let record = &apps[0].record;
     assert_eq!(record.status, AppStatus::Active);
     assert_eq!(record.direct_scope, DirectScope::App);
-    assert_eq!(record.plan, crate::control::record::PlanRecord::default());
+    assert_eq!(record.plan, crate::domain::record::PlanRecord::default());
     assert_eq!((&record.turn, record.limits), (&None, None));
     assert!(apps[0].keys[0].record.auto_inject_turn);
     let other = GOOD.replace(

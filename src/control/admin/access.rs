@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-use crate::control::ControlError;
+use crate::control::error::ControlError;
 use crate::control::secret::{new_secret, sha256};
 use crate::control::store::files;
 use crate::domain::rights::SecretHash;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::control::ControlError;
+use crate::control::error::ControlError;
 use crate::control::merge::Object;
 
 /// Bytes of a body: 100 patterns of 256 bytes, escaped, and room.

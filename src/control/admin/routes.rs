@@ -19,10 +19,11 @@ use tokio::sync::Mutex;
 use super::access::Access;
 use super::answer::{BODY_BYTES_MAX, Failure, object_of, optional_object_of};
 use super::places::{KNOWN_MAX, Place};
+use crate::control::change::Change;
 use crate::control::engine::{Engine, writing_for};
-use crate::control::operation::{Operation, Outcome};
-use crate::control::record::{AppRecord, KeyRecord};
+use crate::control::outcome::Outcome;
 use crate::control::writer::WriterState;
+use crate::domain::record::{AppRecord, KeyRecord};
 use crate::domain::usage::UsageReport;
 use crate::metrics::text::{Kind, Page};
 
@@ -113,8 +114,8 @@ async fn list_apps(State(engine): AppState) -> Response {
 }
 
 async fn create_app(State(engine): AppState, request: Request) -> Result<Response, Failure> {
-    let operation = Operation::CreateApp(object_of(request).await?);
-    change(engine, operation, StatusCode::CREATED).await
+    let asked = Change::CreateApp(object_of(request).await?);
+    change(engine, asked, StatusCode::CREATED).await
 }
 
 async fn show_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -129,16 +130,11 @@ async fn patch_app(
     request: Request,
 ) -> Result<Response, Failure> {
     let (app_id, patch) = (id(app_id)?, object_of(request).await?);
-    change(
-        engine,
-        Operation::PatchApp { app_id, patch },
-        StatusCode::OK,
-    )
-    .await
+    change(engine, Change::PatchApp { app_id, patch }, StatusCode::OK).await
 }
 
 async fn delete_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
-    change(engine, Operation::DeleteApp(id(app_id)?), StatusCode::OK).await
+    change(engine, Change::DeleteApp(id(app_id)?), StatusCode::OK).await
 }
 
 async fn list_keys(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -164,7 +160,7 @@ async fn create_key(
     let (app_id, body) = (id(app_id)?, object_of(request).await?);
     change(
         engine,
-        Operation::CreateKey { app_id, body },
+        Change::CreateKey { app_id, body },
         StatusCode::CREATED,
     )
     .await
@@ -182,16 +178,11 @@ async fn patch_key(
     request: Request,
 ) -> Result<Response, Failure> {
     let (key_id, patch) = (id(key_id)?, object_of(request).await?);
-    change(
-        engine,
-        Operation::PatchKey { key_id, patch },
-        StatusCode::OK,
-    )
-    .await
+    change(engine, Change::PatchKey { key_id, patch }, StatusCode::OK).await
 }
 
 async fn revoke_key(State(engine): AppState, key_id: Id) -> Result<Response, Failure> {
-    change(engine, Operation::RevokeKey(id(key_id)?), StatusCode::OK).await
+    change(engine, Change::RevokeKey(id(key_id)?), StatusCode::OK).await
 }
 
 async fn rotate_key(
@@ -200,12 +191,7 @@ async fn rotate_key(
     request: Request,
 ) -> Result<Response, Failure> {
     let (key_id, body) = (id(key_id)?, optional_object_of(request).await?);
-    change(
-        engine,
-        Operation::RotateKey { key_id, body },
-        StatusCode::OK,
-    )
-    .await
+    change(engine, Change::RotateKey { key_id, body }, StatusCode::OK).await
 }
 
 async fn usage(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -308,10 +294,10 @@ async fn readyz(State(engine): AppState) -> Result<Response, Failure> {
 /// In a task of its own, because this one ends when the client hangs up, and a change must not.
 async fn change(
     engine: Arc<Engine>,
-    operation: Operation,
+    asked: Change,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    let task = tokio::spawn(async move { engine.change(operation).await });
+    let task = tokio::spawn(async move { engine.change(asked).await });
     let outcome: Outcome = task
         .await
         .map_err(|_| Failure::unavailable("the change has failed; see the log"))??;

@@ -17,12 +17,12 @@ const JANUARY_MS: u64 = 1_767_225_600_000;
 const FEBRUARY_MS: u64 = 1_769_904_000_000;
 
 #[derive(Default)]
-struct Clocks {
+struct TestClocks {
     mono_ms: AtomicU64,
     unix_ms: AtomicU64,
 }
 
-impl Clocks {
+impl TestClocks {
     fn pass(&self, ms: u64) {
         self.mono_ms.fetch_add(ms, Ordering::SeqCst);
         self.unix_ms.fetch_add(ms, Ordering::SeqCst);
@@ -35,7 +35,7 @@ impl Clocks {
 
 struct Running {
     engine: Engine,
-    clocks: Arc<Clocks>,
+    clocks: Arc<TestClocks>,
     _dir: tempfile::TempDir,
 }
 
@@ -47,7 +47,7 @@ impl Running {
         let opened = store::open(dir.path(), &key, None).unwrap();
         let compiler = Compiler::new(opened.sealer.ok());
         let registry = Registry::load(compiler, opened.rows).unwrap();
-        let clocks = Arc::new(Clocks::default());
+        let clocks = Arc::new(TestClocks::default());
         clocks.jump_to(unix_ms);
         let told = Arc::clone(&clocks);
         let engine = Engine::new(
@@ -61,7 +61,7 @@ impl Running {
             }),
         );
         let body = json!({"appId": "a"}).as_object().unwrap().clone();
-        engine.change(Operation::CreateApp(body)).await.unwrap();
+        engine.change(Change::CreateApp(body)).await.unwrap();
         Self {
             engine,
             clocks,
@@ -145,7 +145,7 @@ async fn a_period_is_due_to_the_millisecond() {
 async fn usage_is_not_written_behind_the_deletion_of_its_app() {
     let running = Running::since(JANUARY_MS).await;
     running.count(7);
-    let delete = running.engine.change(Operation::DeleteApp("a".into()));
+    let delete = running.engine.change(Change::DeleteApp("a".into()));
     let (deleted, ()) = tokio::join!(delete, running.engine.save_usage());
     deleted.unwrap();
     let (engine, dir) = (running.engine, running._dir);

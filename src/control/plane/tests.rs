@@ -9,10 +9,10 @@ use crate::control::Object;
 use crate::control::testing::{Server, options, scratch};
 use crate::domain::usage::UsageDelta;
 
-fn create(app_id: &str) -> Operation {
+fn create(app_id: &str) -> Change {
     let mut body = Object::new();
     body.insert("appId".into(), app_id.into());
-    Operation::CreateApp(body)
+    Change::CreateApp(body)
 }
 
 fn usage_of(server: &Server) -> Value {
@@ -155,10 +155,10 @@ fn a_stored_key_without_its_app_is_damage() {
     server.running.shutdown();
     let options = options(dir.path());
     let mut opened = store::open(&options.data_dir, &options.master_key_file, None).unwrap();
-    let record = crate::control::record::KeyRecord {
+    let record = crate::domain::record::KeyRecord {
         key_id: "pk_live_x".into(),
         app_id: "b".into(),
-        key_type: crate::control::record::KeyType::Publishable,
+        key_type: crate::domain::record::KeyType::Publishable,
         name: String::new(),
         channel_patterns: vec!["*".into()],
         actions: vec!["subscribe".into()],

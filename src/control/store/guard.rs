@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_h
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use super::StoreError;
+use super::error::StoreError;
 
 thread_local! {
     /// The file that this thread is reading under guard.

@@ -8,154 +8,23 @@
 //! Nothing here decides what a change means, and nothing is read after the start: the
 //! registry holds everything in memory.
 
+mod commit;
 mod crash_only;
 mod error;
 pub mod files;
 mod guard;
 pub mod master_key;
 mod open;
+mod read;
 pub mod row;
 pub mod seal;
-
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use redb::{Durability, TableDefinition};
-use serde::Serialize;
-
-use crash_only::CrashOnlyDatabase;
-pub use crash_only::WriteGate;
-pub use error::StoreError;
-pub use open::{Opened, Rows, open};
-use row::{AppRow, KeyRow, UsageRow};
-
-/// The store's file in the data directory.
-pub const FILE_NAME: &str = "store.redb";
-/// The master key's file, unless the configuration names another.
-pub const MASTER_KEY_FILE_NAME: &str = "master.key";
-
-/// Version of the tables and rows.
-const FORMAT: u64 = 1;
-const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-const APPS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("apps");
-const KEYS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("keys");
-const USAGE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("usage");
-const META_FORMAT: &str = "format";
-const META_KEY_CHECK: &str = "key_check";
-
-/// The open store.
-pub struct Store {
-    /// `None` after a failed [`reopen`](Store::reopen).
-    database: Option<CrashOnlyDatabase>,
-    gate: Option<Arc<dyn WriteGate>>,
-    path: PathBuf,
-    /// Commits since the start.
-    commits: u64,
-    /// Holds the lock on the data directory.
-    _directory: File,
-}
-
-/// One edit of the tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
-    /// Adds or replaces an app.
-    PutApp(AppRow),
-    /// Removes an app and its usage. Its keys are removed by edits of their own.
-    DeleteApp(String),
-    /// Adds or replaces a key.
-    PutKey(KeyRow),
-    /// Removes a key.
-    DeleteKey(String),
-    /// Adds or replaces an app's usage.
-    PutUsage(UsageRow),
-}
-
-impl Store {
-    /// Makes all edits durable, or none.
-    ///
-    /// # Errors
-    /// When the disk or the file system fails. Whether the edits are there is open then; they
-    /// must not be acknowledged. Every further commit fails until [`reopen`](Self::reopen) has
-    /// succeeded.
-    pub fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
-        match self.write(edits) {
-            Ok(()) => {
-                self.commits += 1;
-                Ok(())
-            }
-            Err(error) => Err(StoreError::Write(self.path.clone(), error)),
-        }
-    }
-
-    /// Opens the file again after a failed commit, and returns what is in it. The directory
-    /// stays locked meanwhile.
-    ///
-    /// # Errors
-    /// As [`open`], and commits fail as before then.
-    pub fn reopen(&mut self) -> Result<Rows, StoreError> {
-        // First, because a file is open once.
-        self.database = None;
-        let again = open::again(&self.path, self.gate.clone());
-        let (database, rows) = again.map_err(|error| match error {
-            // Recovery writes, and the disk may fail as it did.
-            StoreError::File(path, error) => StoreError::Write(path, redb::Error::Io(error)),
-            error => error,
-        })?;
-        self.database = Some(database);
-        Ok(rows)
-    }
-
-    /// Transactions since the start.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits
-    }
-
-    fn write(&self, edits: &[Edit]) -> Result<(), redb::Error> {
-        let Some(database) = &self.database else {
-            let text = "it could not be opened again";
-            return Err(redb::Error::Io(io::Error::other(text)));
-        };
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        // Costs a second fsync, and in return redb never takes a damaged last transaction for
-        // an unfinished one, to go back to the one before it.
-        transaction.set_two_phase_commit(true);
-        {
-            let mut apps = transaction.open_table(APPS)?;
-            let mut keys = transaction.open_table(KEYS)?;
-            let mut usage = transaction.open_table(USAGE)?;
-            for edit in edits {
-                match edit {
-                    Edit::PutApp(row) => {
-                        apps.insert(row.record.app_id.as_str(), json(row)?.as_slice())?;
-                    }
-                    Edit::DeleteApp(app_id) => {
-                        apps.remove(app_id.as_str())?;
-                        usage.remove(app_id.as_str())?;
-                    }
-                    Edit::PutKey(row) => {
-                        keys.insert(row.record.key_id.as_str(), json(row)?.as_slice())?;
-                    }
-                    Edit::DeleteKey(key_id) => {
-                        keys.remove(key_id.as_str())?;
-                    }
-                    Edit::PutUsage(row) => {
-                        usage.insert(row.app_id.as_str(), json(row)?.as_slice())?;
-                    }
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-}
-
-fn json(row: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
-    serde_json::to_vec(row).map_err(|error| redb::Error::Io(error.into()))
-}
-
+mod tables;
 #[cfg(test)]
 mod tests;
+
+pub use commit::{Edit, Store};
+pub use crash_only::WriteGate;
+pub use error::StoreError;
+pub use open::{Opened, open};
+pub use read::Rows;
+pub use tables::FILE_NAME;

@@ -3,24 +3,24 @@
 //! A new store gets its name only when it is complete, so that an empty or half-written file
 //! under that name is damage and nothing else.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::de::DeserializeOwned;
+use redb::Database;
 
+use super::commit::Store;
 use super::crash_only::{CrashOnlyDatabase, WriteGate};
-use super::guard::guarded;
+use super::error::StoreError;
+use super::files;
 use super::master_key::{self, MasterKeyError};
-use super::row::{AppRow, KeyRow, UsageRow};
-use super::seal::{Sealed, Sealer};
-use super::{
-    APPS, FILE_NAME, FORMAT, KEYS, META, META_FORMAT, META_KEY_CHECK, Store, StoreError, USAGE,
-    files,
+use super::read::{self, Rows};
+use super::seal::Sealer;
+use super::tables::{
+    APPS, FILE_NAME, FORMAT, KEYS, META, META_FORMAT, META_KEY_CHECK, USAGE, json,
 };
 
 /// What the key-check record contains, sealed: opens with the store's own master key only, and
@@ -41,17 +41,6 @@ pub struct Opened {
     pub sealer: Result<Sealer, MasterKeyError>,
 }
 
-/// Every row of the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// In order of their ids.
-    pub apps: Vec<AppRow>,
-    /// In order of their ids.
-    pub keys: Vec<KeyRow>,
-    /// In order of their apps' ids.
-    pub usage: Vec<UsageRow>,
-}
-
 /// Opens the store in `data_dir`, or makes one where there is none.
 ///
 /// # Errors
@@ -67,17 +56,11 @@ pub fn open(
     lock(&directory, data_dir)?;
     let path = data_dir.join(FILE_NAME);
     let new_gate = gate.clone();
-    let store = |database| Store {
-        database: Some(database),
-        gate,
-        path: path.clone(),
-        commits: 0,
-        _directory: directory,
-    };
+    let store = |database| Store::new(database, gate, path.clone(), directory);
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() == 0 => Err(StoreError::Damaged(path, "empty".into())),
         Ok(_) => {
-            let (database, rows, key_check) = guarded(&path, || open_existing(&path, new_gate))?;
+            let (database, rows, key_check) = read::existing(&path, new_gate)?;
             let sealer = master_key::load(master_key_file).and_then(|sealer| {
                 match sealer.open(META_KEY_CHECK, &key_check) {
                     Some(content) if *content == KEY_CHECK => Ok(sealer),
@@ -103,15 +86,6 @@ pub fn open(
         }
         Err(error) => Err(StoreError::File(path, error)),
     }
-}
-
-/// Opens the file at `path` once more, which this process has had open.
-pub(super) fn again(
-    path: &Path,
-    gate: Option<Arc<dyn WriteGate>>,
-) -> Result<(CrashOnlyDatabase, Rows), StoreError> {
-    let (database, rows, _) = guarded(path, || open_existing(path, gate))?;
-    Ok((database, rows))
 }
 
 /// Locks the directory for as long as it is open. A killed predecessor's lock goes with the
@@ -156,109 +130,11 @@ fn initialize(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
-        meta.insert(META_KEY_CHECK, super::json(&key_check)?.as_slice())?;
+        meta.insert(META_KEY_CHECK, json(&key_check)?.as_slice())?;
         transaction.open_table(APPS)?;
         transaction.open_table(KEYS)?;
         transaction.open_table(USAGE)?;
     }
     transaction.commit()?;
     Ok(())
-}
-
-fn open_existing(
-    path: &Path,
-    gate: Option<Arc<dyn WriteGate>>,
-) -> Result<(CrashOnlyDatabase, Rows, Sealed), StoreError> {
-    files::narrow(path).map_err(|error| StoreError::File(path.into(), error))?;
-    let fault = |error| fault_of(path, error);
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.map_err(|error| StoreError::File(path.into(), error))?;
-    let database = CrashOnlyDatabase::open(file, gate).map_err(|error| fault(error.into()))?;
-    let (rows, key_check) = Reader {
-        path,
-        database: &database,
-    }
-    .read()?;
-    Ok((database, rows, key_check))
-}
-
-fn fault_of(path: &Path, error: redb::Error) -> StoreError {
-    let path = PathBuf::from(path);
-    match error {
-        redb::Error::DatabaseAlreadyOpen => StoreError::InUse(path),
-        redb::Error::UpgradeRequired(version) => {
-            StoreError::Damaged(path, format!("redb file format {version}"))
-        }
-        // redb reports an unknown header and a read past the end as I/O errors of these kinds.
-        redb::Error::Io(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            StoreError::File(path, error)
-        }
-        error => StoreError::Damaged(path, error.to_string()),
-    }
-}
-
-struct Reader<'a> {
-    path: &'a Path,
-    database: &'a Database,
-}
-
-impl Reader<'_> {
-    fn read(&self) -> Result<(Rows, Sealed), StoreError> {
-        let format: u64 = self.meta(META_FORMAT)?;
-        if format != FORMAT {
-            return Err(StoreError::Newer(self.path.into(), format.to_string()));
-        }
-        let key_check = self.meta(META_KEY_CHECK)?;
-        let rows = Rows {
-            apps: self.rows(APPS)?,
-            keys: self.rows(KEYS)?,
-            usage: self.rows(USAGE)?,
-        };
-        Ok((rows, key_check))
-    }
-
-    fn meta<T: DeserializeOwned>(&self, name: &str) -> Result<T, StoreError> {
-        let value = self
-            .value(name)
-            .map_err(|error| fault_of(self.path, error))?;
-        let value = value.ok_or_else(|| self.damaged("meta", name, "missing"))?;
-        serde_json::from_slice(&value).map_err(|error| self.damaged("meta", name, error))
-    }
-
-    fn value(&self, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(META)?;
-        Ok(table.get(name)?.map(|value| value.value().to_vec()))
-    }
-
-    fn rows<T: DeserializeOwned>(
-        &self,
-        table: TableDefinition<'static, &str, &[u8]>,
-    ) -> Result<Vec<T>, StoreError> {
-        let fault = |error| fault_of(self.path, error);
-        let transaction = self
-            .database
-            .begin_read()
-            .map_err(|error| fault(error.into()))?;
-        let name = redb::TableHandle::name(&table).to_owned();
-        let table = transaction
-            .open_table(table)
-            .map_err(|error| fault(error.into()))?;
-        let mut rows = Vec::new();
-        for entry in table.iter().map_err(|error| fault(error.into()))? {
-            let (key, value) = entry.map_err(|error| fault(error.into()))?;
-            let row = serde_json::from_slice(value.value())
-                .map_err(|error| self.damaged(&name, key.value(), error))?;
-            rows.push(row);
-        }
-        Ok(rows)
-    }
-
-    fn damaged(&self, table: &str, key: &str, fault: impl std::fmt::Display) -> StoreError {
-        StoreError::Damaged(self.path.into(), format!("{table} {key}: {fault}"))
-    }
 }

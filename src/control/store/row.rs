@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::seal::Sealed;
-use crate::control::record::{AppRecord, KeyRecord};
+use crate::domain::record::{AppRecord, KeyRecord};
 use crate::domain::rights::SecretHash;
 use crate::domain::usage::PeriodUsage;
 

@@ -6,11 +6,14 @@ use std::path::Path;
 
 use redb::Database;
 
-use super::row::{SecretPair, SecretsRow};
+use super::row::{AppRow, KeyRow, SecretPair, SecretsRow, UsageRow};
 use super::seal::Sealer;
+use super::tables::{KEYS, META, META_FORMAT};
 use super::*;
-use crate::control::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, PlanRecord};
+use crate::domain::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, PlanRecord};
 use crate::domain::usage::PeriodUsage;
+
+const MASTER_KEY_FILE_NAME: &str = "master.key";
 
 fn app(app_id: &str) -> AppRow {
     AppRow {

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::control::compile::Compiler;
-use crate::control::declared::{Declared, DeclaredApp, DeclaredKey};
 use crate::control::secret::sha256;
 use crate::control::store::Rows;
 use crate::control::store::seal::Sealer;
+use crate::domain::declared::{Declared, DeclaredApp, DeclaredKey};
 use crate::domain::rights::{KeyKind, Rights, SigningMaterial};
 
 /// A registry and a clock: what the engine has, without store and shards.
@@ -37,18 +37,18 @@ impl World {
         }
     }
 
-    fn apply(&mut self, operation: Operation) -> Result<Value, ControlError> {
-        let change = plan(&self.registry, operation, self.now_ms)?;
-        self.registry = self.registry.edited(&change.edits)?;
-        Ok(serde_json::to_value(change.outcome).unwrap())
+    fn apply(&mut self, change: Change) -> Result<Value, ControlError> {
+        let decision = decide(&self.registry, change, self.now_ms)?;
+        self.registry = self.registry.edited(&decision.edits)?;
+        Ok(serde_json::to_value(decision.outcome).unwrap())
     }
 
     fn create_app(&mut self, body: Value) -> Result<Value, ControlError> {
-        self.apply(Operation::CreateApp(object(body)))
+        self.apply(Change::CreateApp(object(body)))
     }
 
     fn patch_app(&mut self, app_id: &str, patch: Value) -> Result<Value, ControlError> {
-        self.apply(Operation::PatchApp {
+        self.apply(Change::PatchApp {
             app_id: app_id.into(),
             patch: object(patch),
         })
@@ -56,7 +56,7 @@ impl World {
 
     fn create_key(&mut self, app_id: &str, key_type: &str) -> Result<Value, ControlError> {
         let body = json!({"type": key_type, "channelPatterns": ["a/*"], "actions": ["publish"]});
-        self.apply(Operation::CreateKey {
+        self.apply(Change::CreateKey {
             app_id: app_id.into(),
             body: object(body),
         })
@@ -64,7 +64,7 @@ impl World {
 
     fn rotate(&mut self, key_id: &str, grace_seconds: u64) -> Value {
         let body = object(json!({ "graceSeconds": grace_seconds }));
-        self.apply(Operation::RotateKey {
+        self.apply(Change::RotateKey {
             key_id: key_id.into(),
             body,
         })

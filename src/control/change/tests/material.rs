@@ -33,7 +33,7 @@ fn without_the_master_key_secrets_are_unreadable_and_the_rest_works() {
             KeyKind::Secret(SigningMaterial::Unreadable)
         ));
         assert!(found.app.turn.is_none());
-        let patch = Operation::PatchKey {
+        let patch = Change::PatchKey {
             key_id: key_id.clone(),
             patch: object(json!({"name": "new"})),
         };
@@ -85,31 +85,27 @@ fn declared_apps_serve_and_cannot_be_changed_here() {
     let answer =
         json!({"keyId": "sk_id_d", "signingSecret": "sign", "apiSecret": "sk_live_declared"});
     assert_eq!(world.accepts(&answer), (true, true));
-    for operation in [
-        Operation::PatchApp {
+    for change in [
+        Change::PatchApp {
             app_id: "d".into(),
             patch: Object::new(),
         },
-        Operation::DeleteApp("d".into()),
-        Operation::CreateKey {
+        Change::DeleteApp("d".into()),
+        Change::CreateKey {
             app_id: "d".into(),
             body: Object::new(),
         },
-        Operation::PatchKey {
+        Change::PatchKey {
             key_id: "sk_id_d".into(),
             patch: Object::new(),
         },
-        Operation::RevokeKey("sk_id_d".into()),
-        Operation::RotateKey {
+        Change::RevokeKey("sk_id_d".into()),
+        Change::RotateKey {
             key_id: "sk_id_d".into(),
             body: Object::new(),
         },
     ] {
-        check_error(
-            world.apply(operation),
-            409,
-            "declared in /etc/ringmesh.toml",
-        );
+        check_error(world.apply(change), 409, "declared in /etc/ringmesh.toml");
     }
     check_error(world.create_app(json!({"appId": "d"})), 409, "already");
 }

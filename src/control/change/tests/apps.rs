@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::apps::APPS_MAX;
+use crate::control::store::Edit;
 
 #[test]
 fn an_app_is_shown_as_documented() {

@@ -15,7 +15,7 @@ fn keys_are_shown_as_documented_and_their_secrets_once() {
 
     let patch = object(json!({"name": "n", "actions": ["send"], "channelPatterns": ["b"]}));
     let patched = world
-        .apply(Operation::PatchKey {
+        .apply(Change::PatchKey {
             key_id: key_id.clone(),
             patch,
         })
@@ -52,7 +52,7 @@ fn a_revoked_key_and_a_deleted_app_are_gone_with_their_secrets() {
     let other = world.create_key("b", "secret").unwrap();
     let hash = |key: &Value| sha256(text(key, "apiSecret").as_bytes());
     let gone = world
-        .apply(Operation::RevokeKey(text(&keys[0], "keyId").into()))
+        .apply(Change::RevokeKey(text(&keys[0], "keyId").into()))
         .unwrap();
     assert_eq!(gone["keyId"], keys[0]["keyId"]);
     assert!(
@@ -64,12 +64,12 @@ fn a_revoked_key_and_a_deleted_app_are_gone_with_their_secrets() {
     assert!(world.rights().key(text(&keys[1], "keyId")).is_some());
 
     let index = world.registry.app("a").unwrap().app.index;
-    world.apply(Operation::DeleteApp("a".into())).unwrap();
+    world.apply(Change::DeleteApp("a".into())).unwrap();
     assert!(world.rights().app(index).is_none());
     assert!(world.rights().key(text(&keys[1], "keyId")).is_none());
     assert_eq!(world.accepts(&other), (true, true));
     check_error(
-        world.apply(Operation::DeleteApp("a".into())),
+        world.apply(Change::DeleteApp("a".into())),
         404,
         "no app \"a\"",
     );
@@ -142,12 +142,12 @@ fn a_publishable_key_has_nothing_to_rotate() {
     world.create_app(json!({"appId": "a"})).unwrap();
     let key = world.create_key("a", "publishable").unwrap();
     let key_id = text(&key, "keyId").to_owned();
-    let rotate = Operation::RotateKey {
+    let rotate = Change::RotateKey {
         key_id,
         body: Object::new(),
     };
     check_error(world.apply(rotate), 400, "publishable");
-    let unknown = Operation::RotateKey {
+    let unknown = Change::RotateKey {
         key_id: "sk_id_x".into(),
         body: Object::new(),
     };
@@ -168,7 +168,7 @@ fn what_was_shown_can_be_sent_back_and_fixed_fields_stay() {
     );
     let key = world.create_key("a", "publishable").unwrap();
     let key_id = text(&key, "keyId").to_owned();
-    let patch = |patch: Value| Operation::PatchKey {
+    let patch = |patch: Value| Change::PatchKey {
         key_id: key_id.clone(),
         patch: object(patch),
     };

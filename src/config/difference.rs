@@ -1,11 +1,11 @@
 //! What differs between two configurations, key by key, and whether a running server can
 //! follow.
 
-use super::{Config, TlsConfig};
+use super::model::{Config, TlsConfig};
 
 /// A key whose value is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct Difference {
     /// Dotted, `limits.message_rate`; or a section that has come or gone, `tls`.
     pub key: &'static str,
     /// It holds from the next start on, not before.
@@ -95,25 +95,25 @@ const TLS_ROWS: [(&str, bool, Differs<TlsConfig>); 3] = [
 
 /// Returns the keys that differ, those of `[[apps]]` aside.
 #[must_use]
-pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
+pub fn differences(before: &Config, after: &Config) -> Vec<Difference> {
     let is_named = |key: &str| !(follows_data_dir(before, key) && follows_data_dir(after, key));
     let rows = ROWS.iter().filter(|(_, _, differs)| differs(before, after));
     let rows = rows.filter(|(key, ..)| is_named(key));
-    let change = |(key, needs_restart)| Change { key, needs_restart };
-    let mut changes: Vec<_> = rows
-        .map(|(key, restart, _)| change((*key, *restart)))
+    let difference = |(key, needs_restart)| Difference { key, needs_restart };
+    let mut differences: Vec<_> = rows
+        .map(|(key, restart, _)| difference((*key, *restart)))
         .collect();
     match (&before.tls, &after.tls) {
         (Some(before), Some(after)) => {
             let rows = TLS_ROWS
                 .iter()
                 .filter(|(_, _, differs)| differs(before, after));
-            changes.extend(rows.map(|(key, restart, _)| change((*key, *restart))));
+            differences.extend(rows.map(|(key, restart, _)| difference((*key, *restart))));
         }
         (None, None) => {}
-        _ => changes.push(change(("tls", true))),
+        _ => differences.push(difference(("tls", true))),
     }
-    changes
+    differences
 }
 
 /// Whether a path is the one in the data directory that it is by default: then another

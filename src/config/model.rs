@@ -1,0 +1,198 @@
+//! What an operator can decide, as typed values. Sections and keys are named as in the file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::domain::declared::DeclaredApp;
+use crate::proto::cidr::Cidr;
+
+/// Everything an operator can decide, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from; `None` for `ringmesh dev`.
+    pub file: Option<PathBuf>,
+    /// The public listeners and the shards behind them.
+    pub server: ServerConfig,
+    /// Present: public listeners speak TLS.
+    pub tls: Option<TlsConfig>,
+    /// The admin listener.
+    pub admin: AdminConfig,
+    /// What is kept on disk.
+    pub store: StoreConfig,
+    /// How connects are refused.
+    pub auth: AuthConfig,
+    /// The REST control plane.
+    pub rest: RestConfig,
+    /// Bounds of what clients may do.
+    pub limits: LimitsConfig,
+    /// The end.
+    pub shutdown: ShutdownConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Apps that the file declares, with their keys.
+    pub apps: Vec<DeclaredApp>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Public addresses, at least one; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Number of shards, 1 to 1,024; `None`: one per core of `cores`.
+    pub shards: Option<u16>,
+    /// Core ids for the shards, no two the same; `None`: all that the process may use.
+    pub cores: Option<Vec<usize>>,
+    /// Peers whose `X-Forwarded-For` or PROXY header is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Whether connections from trusted proxies begin with a PROXY protocol v2 header.
+    pub proxy_protocol: bool,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Public addresses that speak TLS beside those of the server, which do not; `None`: the
+    /// server's do.
+    pub listen: Option<Vec<SocketAddr>>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Address of the admin API and of the metrics; `None`: there is none.
+    pub listen: Option<SocketAddr>,
+    /// Holds the admin token; made at first start when missing.
+    pub token_file: PathBuf,
+    /// Whether `/metrics` needs the token too.
+    pub protect_metrics: bool,
+    /// Names by which it may be addressed, besides IP addresses and `localhost`; in lower case.
+    pub hosts: Vec<String>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Directory of everything that is kept.
+    pub data_dir: PathBuf,
+    /// Holds the key that encrypts signing secrets; made at first start when missing.
+    pub master_key_file: PathBuf,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// How a bad credential is answered.
+    pub reject_with: RejectWith,
+}
+
+/// How a bad credential is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectWith {
+    /// HTTP 401 instead of the upgrade.
+    Http,
+    /// The upgrade, then close 4001 or 4002, which browsers can read.
+    Close,
+}
+
+/// `[rest]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestConfig {
+    /// Whether a key id alone, which every token shows, authenticates a backend.
+    pub accept_bare_key_id: bool,
+    /// Requests per second and key; 0 is unlimited.
+    pub rate_per_key: u32,
+    /// Requests of one key at once; not 0 unless the rate is.
+    pub burst_per_key: u32,
+    /// Requests per second and address; 0 is unlimited.
+    pub rate_per_address: u32,
+    /// Requests of one address at once; not 0 unless the rate is.
+    pub burst_per_address: u32,
+    /// Requests per second and address that prove no key; 0 is unlimited.
+    pub unauthenticated_rate_per_address: u32,
+    /// Such requests of one address at once; not 0 unless the rate is.
+    pub unauthenticated_burst_per_address: u32,
+    /// How long an HTTP connection may be idle, in milliseconds.
+    pub keep_alive_ms: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Bytes of a message as `welcome` advertises them, envelope not included.
+    pub message_bytes: usize,
+    /// Subscriptions of one connection.
+    pub channels_per_connection: u32,
+    /// Messages per second and connection; 0 is unlimited.
+    pub message_rate: u32,
+    /// Messages of one connection at once; not 0 unless the rate is.
+    pub message_burst: u32,
+    /// Upgrade attempts per address and window; 0 is unlimited.
+    pub connects_per_address: u32,
+    /// Length of that window, in seconds.
+    pub connects_window_sec: u64,
+    /// Bytes of deliveries that may wait for one connection.
+    pub outbound_queue_bytes: usize,
+    /// Bytes of a REST body.
+    pub rest_body_bytes: usize,
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Time for a request head to arrive, in milliseconds.
+    pub head_timeout_ms: u64,
+    /// Silence after which a connection is pinged, in milliseconds.
+    pub ping_after_ms: u64,
+    /// Silence after which it is dropped, in milliseconds; at least a second more than
+    /// `ping_after_ms`.
+    pub drop_after_ms: u64,
+    /// Resident bytes of the process near which it accepts nobody, and at which the slowest
+    /// consumers go; 0: 80% of what the machine or its cgroup allows.
+    pub memory_bytes: u64,
+    /// Connections that have not shown a credential yet; 0: a quarter of the descriptors.
+    pub unauthenticated_connections: u32,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// Time over which the closes of a drain are spread, in milliseconds.
+    pub drain_ms: u64,
+    /// `retryAfterMs` of `going_away`.
+    pub retry_after_ms: u64,
+    /// How long the last closes may take behind that, in milliseconds. No key: `dev` stops at
+    /// once.
+    pub close_wait_ms: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is logged.
+    pub level: tracing::Level,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The arguments of `ringmesh dev`, as typed. They go before the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DevOptions {
+    /// `--listen`: public address.
+    pub listen: Option<String>,
+    /// `--admin`: admin address.
+    pub admin: Option<String>,
+    /// `--shards`: number of shards.
+    pub shards: Option<String>,
+    /// `--data-dir`: directory of the store.
+    pub data_dir: Option<String>,
+}
