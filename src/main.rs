@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringmesh::cli::admin::AdminCommand;
-use ringmesh::cli::{self, Cli, Command, Failure, NoCommand, ServeArgs, TokenCommand, operate};
+use ringmesh::cli::admin::OperatorCommand;
+use ringmesh::cli::{self, Cli, CliCommand, Failure, NoCommand, ServeArgs, TokenCommand, operate};
 use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
 use ringmesh::demo::{self, Backend};
 use ringmesh::dev;
@@ -28,16 +28,18 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let environment = Environment::of_process();
     match cli.command {
-        Command::Dev(args) => run_dev(&args.into(), &environment),
-        Command::Serve(args) => serve(&args, &environment),
-        Command::Token(TokenCommand::Mint(args)) => {
+        CliCommand::Dev(args) => run_dev(&args.into(), &environment),
+        CliCommand::Serve(args) => serve(&args, &environment),
+        CliCommand::Token(TokenCommand::Mint(args)) => {
             let token = args.mint(unix_ms() / 1_000, &environment)?;
             print(&format!("{token}\n"))
         }
-        Command::Operate(AdminCommand::Openapi) => print(&format!("{}\n", openapi::document())),
-        Command::Operate(AdminCommand::App(args)) => print(&operate::app(args)?),
-        Command::Operate(AdminCommand::Key(args)) => print(&operate::key(args)?),
-        Command::Operate(AdminCommand::Stats(args)) => {
+        CliCommand::Operate(OperatorCommand::Openapi) => {
+            print(&format!("{}\n", openapi::document()))
+        }
+        CliCommand::Operate(OperatorCommand::App(args)) => print(&operate::app(&args)?),
+        CliCommand::Operate(OperatorCommand::Key(args)) => print(&operate::key(&args)?),
+        CliCommand::Operate(OperatorCommand::Stats(args)) => {
             operate::stats(&args, &mut io::stdout().lock())
         }
     }

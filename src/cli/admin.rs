@@ -11,7 +11,7 @@ use super::duration::duration_sec;
 
 /// Commands for operators.
 #[derive(Subcommand)]
-pub enum AdminCommand {
+pub enum OperatorCommand {
     /// Create, show and change apps.
     #[command(after_help = "Example:\n  ringmesh app create --app app_shop --name 'The shop'")]
     App(AppArgs),
@@ -272,10 +272,10 @@ mod tests {
     #[command(name = "ringmesh")]
     struct OnlyAdmin {
         #[command(subcommand)]
-        command: AdminCommand,
+        command: OperatorCommand,
     }
 
-    fn parsed(line: &str) -> Result<AdminCommand, String> {
+    fn parsed(line: &str) -> Result<OperatorCommand, String> {
         OnlyAdmin::try_parse_from(line.split_whitespace())
             .map(|cli| cli.command)
             .map_err(|error| error.to_string())
@@ -290,7 +290,7 @@ mod tests {
     fn apps_are_named_and_described() {
         let line = "ringmesh app update --app a --max-messages 0 --turn-urls turn:a,turn:b \
                     --turn-ttl 1h --overages-allowed true --admin-url http://h:1 --json";
-        let Ok(AdminCommand::App(AppArgs { access, command })) = parsed(line) else {
+        let Ok(OperatorCommand::App(AppArgs { access, command })) = parsed(line) else {
             panic!("{line}")
         };
         assert_eq!(
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn keys_are_made_rotated_and_revoked() {
         let line = "ringmesh key create --app a --type secret --channels a/*,b --actions send";
-        let Ok(AdminCommand::Key(KeyArgs { command, .. })) = parsed(line) else {
+        let Ok(OperatorCommand::Key(KeyArgs { command, .. })) = parsed(line) else {
             panic!("{line}")
         };
         let KeyCommand::Create {
@@ -326,7 +326,8 @@ mod tests {
         assert_eq!((app.app.as_str(), key_type.as_str()), ("a", "secret"));
         assert_eq!(fields.channels.unwrap(), ["a/*", "b"]);
 
-        let Ok(AdminCommand::Key(KeyArgs { command, .. })) = parsed("ringmesh key rotate sk_id_a")
+        let Ok(OperatorCommand::Key(KeyArgs { command, .. })) =
+            parsed("ringmesh key rotate sk_id_a")
         else {
             panic!()
         };
@@ -335,7 +336,7 @@ mod tests {
             "ringmesh key revoke pk_live_a",
             "ringmesh key delete pk_live_a",
         ] {
-            let Ok(AdminCommand::Key(KeyArgs { command, .. })) = parsed(line) else {
+            let Ok(OperatorCommand::Key(KeyArgs { command, .. })) = parsed(line) else {
                 panic!()
             };
             assert!(matches!(command, KeyCommand::Revoke(KeyId { key }) if key == "pk_live_a"));

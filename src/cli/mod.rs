@@ -5,6 +5,7 @@
 //! names cause and remedy, never a page of help.
 
 pub mod admin;
+mod client;
 mod duration;
 mod failure;
 mod one_line;
@@ -34,12 +35,12 @@ use crate::config::DevOptions;
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// The commands.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run a working server with one command, for trying out and developing.
     #[command(after_help = "Example:\n  ringmesh dev --listen 127.0.0.1:8000 --shards 2")]
     Dev(DevArgs),
@@ -51,7 +52,7 @@ pub enum Command {
     Token(TokenCommand),
     /// Commands for operators.
     #[command(flatten)]
-    Operate(admin::AdminCommand),
+    Operate(admin::OperatorCommand),
 }
 
 /// Arguments of `ringmesh dev`. Their values are checked with the configuration.
@@ -145,7 +146,7 @@ mod tests {
     fn dev_passes_its_arguments_on() {
         let line = "ringmesh dev --listen 127.0.0.1:0 --admin [::1]:1 --shards 2 --data-dir d";
         let Ok(Cli {
-            command: Command::Dev(args),
+            command: CliCommand::Dev(args),
         }) = parsed(line)
         else {
             panic!("{line}")
@@ -158,7 +159,7 @@ mod tests {
         };
         assert_eq!(DevOptions::from(args), options);
         let Ok(Cli {
-            command: Command::Dev(args),
+            command: CliCommand::Dev(args),
         }) = parsed("ringmesh dev")
         else {
             panic!()
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn serve_needs_a_file() {
         let Ok(Cli {
-            command: Command::Serve(args),
+            command: CliCommand::Serve(args),
         }) = parsed("ringmesh serve --config r.toml")
         else {
             panic!()

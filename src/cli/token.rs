@@ -210,7 +210,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::{Cli, Command, NoCommand, parse};
+    use crate::cli::{Cli, CliCommand, NoCommand, parse};
 
     const NOW_UNIX: u64 = 1_700_000_000;
 
@@ -229,7 +229,7 @@ mod tests {
             .collect();
         match parse(line.iter().map(OsString::from)) {
             Ok(Cli {
-                command: Command::Token(TokenCommand::Mint(args)),
+                command: CliCommand::Token(TokenCommand::Mint(args)),
             }) => args
                 .mint(NOW_UNIX, &environment)
                 .map_err(|error| error.to_string()),

@@ -1,106 +1,264 @@
-//! The metrics as JSON: what `GET /api/internal/v1/stats` shows of each shard.
+//! What a node tells about itself: what `GET /api/internal/v1/stats` answers and `ringmesh stats`
+//! reads.
+//!
+//! Both ends are these types. What a server of another version does not send is 0 or `None`, what
+//! it sends beside it is passed over.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::counters::Counters;
 use super::label::{Label, Tally};
 use super::latency::{Distribution, Latencies, Stage};
 use super::snapshot::ShardSnapshot;
 
-/// One shard.
-#[must_use]
-pub fn shard(snapshot: &ShardSnapshot) -> Value {
-    let (gauges, counters) = (&snapshot.gauges, &snapshot.metrics.counters);
-    json!({
-        "shard": snapshot.shard,
-        "cpuMs": snapshot.cpu_ns / 1_000_000,
-        "connections": gauges.connections,
-        "connectionsUnauthenticated": gauges.connections_unauthenticated,
-        "channels": gauges.channels,
-        "peers": gauges.peers,
-        "connectionsBlocked": gauges.connections_blocked,
-        "outboundQueueBytes": gauges.outbound_queue_bytes,
-        "meshBacklogMessages": gauges.mesh_backlog_messages,
-        "meshQueueBatches": gauges.mesh_queue_batches,
-        "rightsVersion": gauges.rights_version,
-        "totals": {
-            "connectionsOpened": counters.connections_opened,
-            "acceptPauses": tally(&counters.accept_pauses),
-            "unauthenticatedClosed": counters.unauthenticated_closed,
-            "connectionsClosed": tally(&counters.connections_closed),
-            "handshakes": counters.handshakes,
-            "handshakesRefused": tally(&counters.handshakes_refused),
-            "messagesReceived": counters.messages_received,
-            "messagesSent": counters.messages_sent(),
-            "deliveries": counters.deliveries,
-            "presenceSent": counters.presence_sent,
-            "replies": counters.replies,
-            "dropped": tally(&counters.dropped),
-            "bytesReceived": counters.bytes_received,
-            "bytesSent": counters.bytes_sent,
-            "meshMessages": counters.mesh_sent,
-            "restRequests": tally(&counters.rest_requests),
-            "turns": counters.turns,
-            "turnsCutOff": counters.turns_cut_off,
-        },
-        "latencies": latencies([&snapshot.metrics.latencies]),
-    })
+/// One process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeReport {
+    /// The version of the server.
+    pub version: String,
+    /// What the process takes of the machine.
+    pub process: ProcessReport,
+    /// Latencies of all shards together.
+    pub latencies: LatencyReports,
+    /// Each shard, in order of their numbers.
+    pub shards: Vec<ShardReport>,
 }
 
-/// Every stage on several shards together.
-#[must_use]
-pub fn latencies<'a>(all: impl IntoIterator<Item = &'a Latencies> + Clone) -> Value {
-    let stages = Stage::ALL.map(|stage| {
-        let of = Latencies::merged(all.clone(), stage);
-        (camel_case(stage.name()), distribution(&of))
-    });
-    Value::Object(stages.into_iter().collect())
+/// What a process takes of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProcessReport {
+    /// Time since the start, in milliseconds.
+    pub uptime_ms: u64,
+    /// CPU time of all threads, in milliseconds.
+    pub cpu_ms: u64,
+    /// Resident memory, in bytes.
+    pub resident_bytes: u64,
+    /// Open file descriptors.
+    pub open_files: u64,
+    /// File descriptors that may be open; `None` is unlimited.
+    pub open_files_max: Option<u64>,
+    /// Connects that found a listen queue full; `None` where the kernel does not say.
+    pub listen_overflows: Option<u64>,
 }
 
-/// Times in microseconds; `null` where nothing happened in the last minute.
-fn distribution(of: &Distribution) -> Value {
-    let quantile = |at: usize| of.quantiles.map(|values| micros(values[at]));
-    json!({
-        "count": of.count,
-        "sumUs": micros(of.sum_ns),
-        "p50Us": quantile(0),
-        "p90Us": quantile(1),
-        "p99Us": quantile(2),
-        "p999Us": quantile(3),
-        "maxUs": quantile(4),
-    })
+/// One shard. The numbers of the moment are those of [`Gauges`](super::snapshot::Gauges).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are those of Gauges")]
+pub struct ShardReport {
+    pub shard: u16,
+    /// CPU time of its thread, in milliseconds.
+    pub cpu_ms: u64,
+    pub connections: u64,
+    pub connections_unauthenticated: u64,
+    pub channels: u64,
+    pub peers: u64,
+    pub connections_blocked: u64,
+    pub outbound_queue_bytes: u64,
+    pub mesh_backlog_messages: u64,
+    pub mesh_queue_batches: u64,
+    pub rights_version: u64,
+    /// Counts since the start.
+    pub totals: TotalsReport,
+    /// Latencies of this shard.
+    pub latencies: LatencyReports,
+}
+
+/// Counts since the start, those of [`Counters`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are those of Counters")]
+pub struct TotalsReport {
+    pub connections_opened: u64,
+    pub accept_pauses: TallyReport,
+    pub unauthenticated_closed: u64,
+    pub connections_closed: TallyReport,
+    pub handshakes: u64,
+    pub handshakes_refused: TallyReport,
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    pub deliveries: u64,
+    pub presence_sent: u64,
+    pub replies: u64,
+    pub dropped: TallyReport,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub mesh_messages: u64,
+    pub rest_requests: TallyReport,
+    pub turns: u64,
+    pub turns_cut_off: u64,
+}
+
+/// Labels that have occurred, and how often. Several label values are joined by a space.
+pub type TallyReport = BTreeMap<String, u64>;
+
+/// The distribution of every latency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are the latencies, by their names")]
+pub struct LatencyReports {
+    pub handshake: DistributionReport,
+    pub read_to_command: DistributionReport,
+    pub command_to_order: DistributionReport,
+    pub mesh_hop: DistributionReport,
+    pub order_to_last_write: DistributionReport,
+    pub fan_out: DistributionReport,
+    pub direct: DistributionReport,
+    pub reply: DistributionReport,
+    pub snapshot: DistributionReport,
+    pub loop_lag: DistributionReport,
+    pub rest: DistributionReport,
+}
+
+/// Times in microseconds; `None` where nothing happened in the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DistributionReport {
+    /// How many, since the start.
+    pub count: u64,
+    /// All of them together, since the start.
+    pub sum_us: f64,
+    /// The median.
+    pub p50_us: Option<f64>,
+    /// 90% took no longer.
+    pub p90_us: Option<f64>,
+    /// 99% took no longer.
+    pub p99_us: Option<f64>,
+    /// 99.9% took no longer.
+    pub p999_us: Option<f64>,
+    /// The longest.
+    pub max_us: Option<f64>,
+}
+
+impl From<&ShardSnapshot> for ShardReport {
+    fn from(snapshot: &ShardSnapshot) -> Self {
+        let gauges = &snapshot.gauges;
+        Self {
+            shard: snapshot.shard,
+            cpu_ms: snapshot.cpu_ns / 1_000_000,
+            connections: gauges.connections as u64,
+            connections_unauthenticated: gauges.connections_unauthenticated as u64,
+            channels: gauges.channels as u64,
+            peers: gauges.peers as u64,
+            connections_blocked: gauges.connections_blocked as u64,
+            outbound_queue_bytes: gauges.outbound_queue_bytes as u64,
+            mesh_backlog_messages: gauges.mesh_backlog_messages as u64,
+            mesh_queue_batches: gauges.mesh_queue_batches as u64,
+            rights_version: gauges.rights_version,
+            totals: (&snapshot.metrics.counters).into(),
+            latencies: LatencyReports::merged([&snapshot.metrics.latencies]),
+        }
+    }
+}
+
+impl From<&Counters> for TotalsReport {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            connections_opened: counters.connections_opened,
+            accept_pauses: tally(&counters.accept_pauses),
+            unauthenticated_closed: counters.unauthenticated_closed,
+            connections_closed: tally(&counters.connections_closed),
+            handshakes: counters.handshakes,
+            handshakes_refused: tally(&counters.handshakes_refused),
+            messages_received: counters.messages_received,
+            messages_sent: counters.messages_sent(),
+            deliveries: counters.deliveries,
+            presence_sent: counters.presence_sent,
+            replies: counters.replies,
+            dropped: tally(&counters.dropped),
+            bytes_received: counters.bytes_received,
+            bytes_sent: counters.bytes_sent,
+            mesh_messages: counters.mesh_sent,
+            rest_requests: tally(&counters.rest_requests),
+            turns: counters.turns,
+            turns_cut_off: counters.turns_cut_off,
+        }
+    }
+}
+
+impl LatencyReports {
+    /// Those of several shards together.
+    #[must_use]
+    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Latencies> + Clone) -> Self {
+        let of = |stage| DistributionReport::from(&Latencies::merged(all.clone(), stage));
+        Self {
+            handshake: of(Stage::Handshake),
+            read_to_command: of(Stage::ReadToCommand),
+            command_to_order: of(Stage::CommandToOrder),
+            mesh_hop: of(Stage::MeshHop),
+            order_to_last_write: of(Stage::OrderToLastWrite),
+            fan_out: of(Stage::FanOut),
+            direct: of(Stage::Direct),
+            reply: of(Stage::Reply),
+            snapshot: of(Stage::Snapshot),
+            loop_lag: of(Stage::LoopLag),
+            rest: of(Stage::Rest),
+        }
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, stage: Stage) -> &DistributionReport {
+        match stage {
+            Stage::Handshake => &self.handshake,
+            Stage::ReadToCommand => &self.read_to_command,
+            Stage::CommandToOrder => &self.command_to_order,
+            Stage::MeshHop => &self.mesh_hop,
+            Stage::OrderToLastWrite => &self.order_to_last_write,
+            Stage::FanOut => &self.fan_out,
+            Stage::Direct => &self.direct,
+            Stage::Reply => &self.reply,
+            Stage::Snapshot => &self.snapshot,
+            Stage::LoopLag => &self.loop_lag,
+            Stage::Rest => &self.rest,
+        }
+    }
+}
+
+impl From<&Distribution> for DistributionReport {
+    fn from(of: &Distribution) -> Self {
+        let [p50_us, p90_us, p99_us, p999_us, max_us] = match of.quantiles {
+            Some(values) => values.map(|ns| Some(micros(ns))),
+            None => [None; 5],
+        };
+        Self {
+            count: of.count,
+            sum_us: micros(of.sum_ns),
+            p50_us,
+            p90_us,
+            p99_us,
+            p999_us,
+            max_us,
+        }
+    }
 }
 
 fn micros(ns: u64) -> f64 {
     ns as f64 / 1_000.0
 }
 
-/// Labels that have occurred, and how often. Several label values are joined by a space.
-fn tally<L: Label>(tally: &Tally<L>) -> Value {
+fn tally<L: Label>(tally: &Tally<L>) -> TallyReport {
     let occurred = tally.iter().filter(|(_, count)| *count > 0);
     let members = occurred.map(|(label, count)| {
         let values: Vec<_> = label.pairs().into_iter().map(|(_, value)| value).collect();
-        (values.join(" "), count.into())
+        (values.join(" "), count)
     });
-    Value::Object(members.collect::<Map<_, _>>())
-}
-
-fn camel_case(name: &str) -> String {
-    let mut words = name.split('_');
-    let first = words.next().unwrap_or_default().to_owned();
-    words.fold(first, |text, word| {
-        let (initial, rest) = word.split_at(1);
-        text + &initial.to_uppercase() + rest
-    })
+    members.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::super::label::{RestOutcome, Route};
     use super::super::snapshot::Gauges;
     use super::*;
 
-    #[test]
-    fn a_shard_is_shown_with_totals_and_latencies() {
+    fn busy() -> ShardReport {
         let mut snapshot = ShardSnapshot {
             shard: 3,
             cpu_ns: 5_000_000,
@@ -114,7 +272,12 @@ mod tests {
             status: 201,
         });
         metrics.latencies.record(Stage::OrderToLastWrite, 32_000);
-        let shown = shard(&snapshot);
+        (&snapshot).into()
+    }
+
+    #[test]
+    fn a_shard_is_shown_with_totals_and_latencies() {
+        let shown = serde_json::to_value(busy()).unwrap();
         assert_eq!((&shown["shard"], &shown["peers"]), (&json!(3), &json!(2)));
         assert_eq!(
             shown["totals"]["restRequests"],
@@ -128,5 +291,46 @@ mod tests {
         let p999 = write["p999Us"].as_f64().unwrap();
         assert!((p999 / 32.0 - 1.0).abs() < 0.01);
         assert_eq!(shown["latencies"]["rest"]["maxUs"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        let sent = NodeReport {
+            version: "1.2.3".into(),
+            process: ProcessReport {
+                uptime_ms: 5,
+                open_files_max: Some(7),
+                ..ProcessReport::default()
+            },
+            shards: vec![busy(), ShardReport::default()],
+            ..NodeReport::default()
+        };
+        let text = serde_json::to_string(&sent).unwrap();
+        assert_eq!(serde_json::from_str::<NodeReport>(&text).unwrap(), sent);
+    }
+
+    #[test]
+    fn a_server_of_another_version_is_read_too() {
+        let text = r#"{"version": "9", "news": [1], "shards": [{"latencies": {"news": {}}}]}"#;
+        let report: NodeReport = serde_json::from_str(text).unwrap();
+        assert_eq!(report.version, "9");
+        assert_eq!(report.shards, [ShardReport::default()]);
+    }
+
+    #[test]
+    fn every_latency_is_found_under_its_name() {
+        for stage in Stage::ALL {
+            let mut latencies = Latencies::default();
+            latencies.record(stage, 5_000);
+            let reports = LatencyReports::merged([&latencies]);
+            assert_eq!(reports.get(stage).count, 1, "{stage:?}");
+            let shown = serde_json::to_value(reports).unwrap();
+            let counts = shown.as_object().unwrap().iter();
+            let counted: Vec<_> = counts.filter(|(_, it)| it["count"] == 1).collect();
+            let [(name, _)] = counted[..] else {
+                panic!("{stage:?}: {counted:?}");
+            };
+            assert_eq!(name.to_lowercase(), stage.name().replace('_', ""));
+        }
     }
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
-
 use crate::control::{Later, Shards};
 use crate::domain::rights::Rights;
+use crate::metrics::ShardSnapshot;
+use crate::metrics::report::{LatencyReports, NodeReport};
 use crate::metrics::text::{Kind, Page, append_shards};
-use crate::metrics::{ShardSnapshot, report};
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::clock::Clock;
 use crate::runtime::memory::Memory;
@@ -63,16 +62,16 @@ impl Shards for ControlLink {
         })
     }
 
-    fn stats(&self) -> Later<'_, Value> {
+    fn stats(&self) -> Later<'_, NodeReport> {
         Box::pin(async move {
             let all = self.snapshots().await;
             let latencies = all.iter().map(|snapshot| &snapshot.metrics.latencies);
-            json!({
-                "version": VERSION,
-                "process": ProcessUsage::read(&self.process).report(),
-                "latencies": report::latencies(latencies),
-                "shards": all.iter().map(report::shard).collect::<Vec<_>>(),
-            })
+            NodeReport {
+                version: VERSION.to_owned(),
+                process: ProcessUsage::read(&self.process).report(),
+                latencies: LatencyReports::merged(latencies),
+                shards: all.iter().map(Into::into).collect(),
+            }
         })
     }
 

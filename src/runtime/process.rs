@@ -4,8 +4,8 @@ use std::fs;
 
 use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 
+use crate::metrics::report::ProcessReport;
 use crate::metrics::text::{Kind, Page};
 use crate::runtime::clock::{Clock, unix_ms};
 
@@ -57,17 +57,17 @@ impl ProcessUsage {
         }
     }
 
-    /// As JSON.
+    /// As the node reports it.
     #[must_use]
-    pub fn report(&self) -> Value {
-        json!({
-            "uptimeMs": self.uptime_ms,
-            "cpuMs": self.cpu_ns / 1_000_000,
-            "residentBytes": self.resident_bytes,
-            "openFiles": self.open_files,
-            "openFilesMax": self.open_files_max,
-            "listenOverflows": self.listen_overflows,
-        })
+    pub fn report(&self) -> ProcessReport {
+        ProcessReport {
+            uptime_ms: self.uptime_ms,
+            cpu_ms: self.cpu_ns / 1_000_000,
+            resident_bytes: self.resident_bytes,
+            open_files: self.open_files,
+            open_files_max: self.open_files_max,
+            listen_overflows: self.listen_overflows,
+        }
     }
 
     /// Appends it to a metrics page.

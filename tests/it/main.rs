@@ -27,6 +27,7 @@ mod killed;
 mod liveness;
 mod logs;
 mod metrics;
+mod operators;
 mod presence;
 mod protocol_document;
 mod proxies;

@@ -2,13 +2,18 @@
 
 use serde_json::Value;
 
-use super::command::AdminCommand;
-use super::stats;
+use super::request::{Answer, Request};
+use super::table::{cell, table};
 
-/// A command's answer as text that ends with a newline.
-pub fn render(command: &AdminCommand, answer: &Value) -> String {
-    match command {
-        AdminCommand::ListApps => {
+/// The answer to a request as people read it: text that ends with a newline.
+#[must_use]
+pub fn render(request: &Request, answer: &Value) -> String {
+    shown(request.answer, answer)
+}
+
+fn shown(what: Answer, answer: &Value) -> String {
+    match what {
+        Answer::Apps => {
             const COLUMNS: [&str; 5] = [
                 "appId",
                 "name",
@@ -19,18 +24,15 @@ pub fn render(command: &AdminCommand, answer: &Value) -> String {
             const HEADS: [&str; 5] = ["APP", "NAME", "STATUS", "MAX CONNECTIONS", "MAX MESSAGES"];
             table(&HEADS, &rows(&answer["apps"], &COLUMNS))
         }
-        AdminCommand::ListKeys(_) => {
+        Answer::Keys => {
             const COLUMNS: [&str; 5] = ["keyId", "type", "name", "channelPatterns", "actions"];
             const HEADS: [&str; 5] = ["KEY", "TYPE", "NAME", "PATTERNS", "ACTIONS"];
             table(&HEADS, &rows(&answer["keys"], &COLUMNS))
         }
-        AdminCommand::Stats => stats::render(answer, None),
-        AdminCommand::CreateKey(..) | AdminCommand::RotateKey(..)
-            if answer.get("signingSecret").is_some() =>
-        {
+        Answer::Object if answer.get("signingSecret").is_some() => {
             fields(answer) + "\nThe secrets are not shown again.\n"
         }
-        _ => fields(answer),
+        Answer::Object => fields(answer),
     }
 }
 
@@ -71,54 +73,14 @@ fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A value in one line. What a terminal would obey is taken out.
-pub(super) fn cell(value: &Value) -> String {
-    let text = match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(" "),
-        value => value.to_string(),
-    };
-    text.chars()
-        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
-        .collect()
-}
-
-/// Rows under their heads, each column as wide as its widest cell.
-pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let heads: Vec<_> = heads.iter().map(|head| (*head).to_owned()).collect();
-    let lines = || {
-        std::iter::once(&heads)
-            .filter(|heads| !heads.is_empty())
-            .chain(rows)
-    };
-    let mut widths = Vec::new();
-    for line in lines() {
-        widths.resize(widths.len().max(line.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in lines() {
-        let mut row = String::new();
-        for (cell, &width) in line.iter().zip(&widths) {
-            row += &format!("{cell:width$}  ");
-        }
-        text += row.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn check(command: &AdminCommand, answer: Value, expected: &str) {
-        assert_eq!(render(command, &answer), expected);
+    fn check(what: Answer, answer: Value, expected: &str) {
+        assert_eq!(shown(what, &answer), expected);
     }
 
     #[test]
@@ -129,7 +91,7 @@ mod tests {
             {"appId": "longer", "name": "", "status": "suspended", "plan": plan},
         ]);
         check(
-            &AdminCommand::ListApps,
+            Answer::Apps,
             json!({ "apps": apps }),
             "APP     NAME       STATUS     MAX CONNECTIONS  MAX MESSAGES\n\
              a       Shop of Ä  active     5                -\n\
@@ -138,7 +100,7 @@ mod tests {
         let keys = json!({"keys": [{"keyId": "k", "type": "secret", "name": "n",
             "channelPatterns": ["a/*", "b"], "actions": ["send"]}]});
         check(
-            &AdminCommand::ListKeys("a".into()),
+            Answer::Keys,
             keys,
             "KEY  TYPE    NAME  PATTERNS  ACTIONS\nk    secret  n     a/* b     send\n",
         );
@@ -147,7 +109,7 @@ mod tests {
     #[test]
     fn objects_are_lines_with_paths() {
         check(
-            &AdminCommand::ShowApp("a".into()),
+            Answer::Object,
             json!({"appId": "a", "plan": {"name": null, "overagesAllowed": false}}),
             "appId                 a\nplan.name             -\nplan.overagesAllowed  false\n",
         );
@@ -157,8 +119,8 @@ mod tests {
     fn new_secrets_come_with_a_warning() {
         let answer = json!({"keyId": "k", "signingSecret": "s"});
         check(
-            &AdminCommand::RotateKey("k".into(), None),
-            answer.clone(),
+            Answer::Object,
+            answer,
             "keyId          k\nsigningSecret  s\n\nThe secrets are not shown again.\n",
         );
     }
@@ -166,7 +128,7 @@ mod tests {
     #[test]
     fn a_terminal_is_told_nothing() {
         check(
-            &AdminCommand::ShowApp("a".into()),
+            Answer::Object,
             json!({"name": "\u{1b}[2J"}),
             "name  \u{fffd}[2J\n",
         );

@@ -1,21 +1,24 @@
 //! The client of the admin API: what `ringmesh app`, `key` and `stats` do.
 //!
-//! Commands are plain values; how they are typed, and where answers are printed, is decided
-//! elsewhere. Plain HTTP: the admin API listens on loopback, or behind a tunnel.
+//! Plain HTTP: the admin API listens on loopback, or behind a tunnel. Where answers are printed
+//! is decided elsewhere.
 
-mod command;
+mod request;
 mod show;
 mod stats;
+mod table;
 
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
-use ureq::http::{Method, Request, Response};
+use serde_json::{Value, json};
+use ureq::http::{self, Method, Response};
 use ureq::{Agent, Body};
 use zeroize::Zeroizing;
 
-pub use command::{AdminCommand, AppChanges, KeyChanges, TurnChanges};
+pub use request::Request;
+pub use show::render;
+pub use stats::render as render_stats;
 
 /// How long an answer may take: a change waits for the disk and for every shard.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -33,7 +36,7 @@ pub struct AdminClient {
 #[derive(Debug)]
 pub enum ClientError {
     /// The URL or the token cannot be used: bad usage.
-    Usage(String),
+    BadUsage(String),
     /// There is no answer from the server.
     Unreachable(String),
     /// The server refuses: its status and message.
@@ -43,7 +46,7 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::BadUsage(text) | Self::Unreachable(text) => f.write_str(text),
             Self::Refused(401, _) => f.write_str(
                 "the server does not accept the admin token: give the content of its \
                  admin.token_file with --admin-token or RINGMESH_ADMIN_TOKEN",
@@ -59,19 +62,19 @@ impl AdminClient {
     /// A client of the server at `url`, such as `http://127.0.0.1:7464`. Nothing is sent yet.
     ///
     /// # Errors
-    /// `Usage` for another scheme, or a token that no header can carry.
+    /// `BadUsage` for another scheme, or a token that no header can carry.
     pub fn new(url: &str, token: &str) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/');
         let authority = base.strip_prefix("http://").unwrap_or_default();
         if authority.is_empty() || authority.contains(['/', '?', '#', ' ']) {
             let text = format!("admin URL {url:?} is not like http://127.0.0.1:7464");
-            return Err(ClientError::Usage(text));
+            return Err(ClientError::BadUsage(text));
         }
         let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let text = "the admin token must be printable ASCII: give it with --admin-token or \
                         RINGMESH_ADMIN_TOKEN";
-            return Err(ClientError::Usage(text.into()));
+            return Err(ClientError::BadUsage(text.into()));
         }
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_TIME_MAX))
@@ -87,26 +90,25 @@ impl AdminClient {
         })
     }
 
-    /// Carries a command out and answers the server's JSON (for `--json`).
+    /// Sends a request and returns the server's JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn run(&self, command: &AdminCommand) -> Result<Value, ClientError> {
-        let (method, path, body) = command.request();
-        let url = format!("{}{path}", self.base);
-        let request = Request::builder()
-            .method(method.clone())
+    pub fn run(&self, asked: &Request) -> Result<Value, ClientError> {
+        let url = format!("{}{}", self.base, asked.path);
+        let request = http::Request::builder()
+            .method(asked.method.clone())
             .uri(&url)
             .header("authorization", self.authorization.as_str());
-        let bad = |error: ureq::http::Error| ClientError::Usage(format!("{url}: {error}"));
-        let answer = match body {
+        let bad = |error: http::Error| ClientError::BadUsage(format!("{url}: {error}"));
+        let answer = match &asked.body {
             Some(body) => {
                 let request = request.header("content-type", "application/json");
-                let body = Zeroizing::new(Value::Object(body).to_string());
+                let body = Zeroizing::new(json!(body).to_string());
                 self.agent.run(request.body(body.as_str()).map_err(bad)?)
             }
             // `Content-Length: 0`, as a POST without a body has it.
-            None if method == Method::POST => self.agent.run(request.body("").map_err(bad)?),
+            None if asked.method == Method::POST => self.agent.run(request.body("").map_err(bad)?),
             None => self.agent.run(request.body(()).map_err(bad)?),
         };
         let answer = answer.map_err(|error| {
@@ -117,18 +119,6 @@ impl AdminClient {
         })?;
         read(answer)
     }
-}
-
-/// A command's answer as people read it: tables, ending with a newline.
-#[must_use]
-pub fn render(command: &AdminCommand, answer: &Value) -> String {
-    show::render(command, answer)
-}
-
-/// The answer to [`AdminCommand::Stats`] as people read it, compared with an earlier one.
-#[must_use]
-pub fn render_stats(now: &Value, earlier: Option<&Value>) -> String {
-    stats::render(now, earlier)
 }
 
 fn read(mut answer: Response<Body>) -> Result<Value, ClientError> {
@@ -158,4 +148,27 @@ fn read(mut answer: Response<Body>) -> Result<Value, ClientError> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_url_or_token_is_bad_usage() {
+        for (url, token) in [
+            ("", "t"),
+            ("127.0.0.1:7464", "t"),
+            ("https://127.0.0.1:7464", "t"),
+            ("http://", "t"),
+            ("http://a/b", "t"),
+            ("http://a b", "t"),
+            ("http://a", ""),
+            ("http://a", "t\r\nx: y"),
+        ] {
+            let error = AdminClient::new(url, token).err();
+            assert!(
+                matches!(error, Some(ClientError::BadUsage(_))),
+                "{url} {token}"
+            );
+        }
+        assert!(AdminClient::new("http://[::1]:7464/", "t\n").is_ok());
+    }
+}
