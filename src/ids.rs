@@ -40,6 +40,15 @@ pub struct ConnectionRef {
     pub connection: ConnectionId,
 }
 
+/// A question that a shard has asked others, and that it knows again by this when they answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    /// Where the shard that asked keeps it.
+    pub slot: u32,
+    /// A number of its own, so that a late answer never meets another question.
+    pub generation: u32,
+}
+
 /// An app's number in this process: given at the first sight of its id, never reused, so that
 /// hot paths compare four bytes instead of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

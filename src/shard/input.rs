@@ -98,6 +98,11 @@ pub enum Input<'a> {
         /// Whether it is over its limit now.
         over_limit: bool,
     },
+    /// Another shard is gone: it answers nothing any more, and what is sent to it is lost.
+    Lost {
+        /// Which.
+        shard: ShardId,
+    },
     /// The process's memory was measured anew.
     Memory {
         /// How tight it is.

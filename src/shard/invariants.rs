@@ -88,6 +88,7 @@ impl Shard {
             let needs_it = connection.borrows.is_none() || !self.borrowed(connection).is_empty();
             assert!(needs_it, "lent a buffer of which it needs nothing");
         }
+        self.questions.check();
         self.check_all_bounds();
     }
 
@@ -100,6 +101,11 @@ impl Shard {
         let mut members = BTreeSet::new();
         let mut rostered = BTreeSet::new();
         for shard in shards {
+            assert_eq!(
+                shard.questions.iter().count(),
+                0,
+                "a question was not answered"
+            );
             assert!(shard.sends.is_empty(), "a `send` waits for results");
             assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
             assert!(shard.batched.is_empty(), "a batch waits for its turn");

@@ -71,6 +71,11 @@ impl Links {
         self.links[from.index()].throttled = throttled;
     }
 
+    /// A shard is gone: nothing waits for its link any more.
+    pub(in crate::shard) fn lose(&mut self, shard: ShardId) {
+        self.links[shard.index()] = Link::default();
+    }
+
     /// What the other shards are to be told, if that has changed: whether to hold back what they
     /// send here.
     pub(in crate::shard) fn throttle_to_tell(&mut self, is_overfed: bool) -> Option<bool> {

@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, Ticket};
+use crate::shard::channel::publish::Publisher;
 use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::PublishedAt;
 
@@ -32,8 +33,8 @@ pub enum MeshMessage {
     Joined(Box<Joined>),
     /// Channel owner to home: a connection is out, at its own request.
     Left(Box<Left>),
-    /// Channel owner to home: a publication is in the channel's order.
-    Published(Box<Published>),
+    /// Channel owner to the publisher's home: a publication is in the channel's order.
+    Published(Published),
     /// Channel owner to each home with members.
     Deliver(Box<Deliver>),
     /// Channel owner to each home with members that want presence.
@@ -97,8 +98,8 @@ impl MeshMessage {
             Self::Send(send) => send.frame.len(),
             Self::Direct(direct) => direct.frame.len(),
             Self::RestResult(result) => match &result.value {
-                RestValue::Body(body) => body.len(),
-                RestValue::Count(_) => 0,
+                RestValue::Peers(body) => body.len(),
+                RestValue::Published(_) | RestValue::Kicked(_) | RestValue::Unanswered => 0,
             },
             _ => 0,
         };
@@ -150,14 +151,10 @@ pub struct Publish {
     pub channel: SharedChannel,
     /// The `message` frame without `fromMetadata`.
     pub frame: Frame,
-    /// Whose metadata those get who want it.
-    pub sender_info: Option<SharedPeer>,
-    /// Who published, and gets no copy; `None` for REST.
-    pub sender: Option<ConnectionRef>,
-    /// What to ack, if the sender wants an ack.
-    pub request_id: Option<Box<str>>,
-    /// The REST request that waits for the number of deliveries.
-    pub request: Option<RestRequest>,
+    /// Who published.
+    pub from: Publisher,
+    /// To be given back in `Published`, if somebody waits for that.
+    pub waiter: Option<Ticket>,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
@@ -189,12 +186,12 @@ pub struct Left {
 }
 
 /// A publication has its place.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Published {
-    /// The publisher, on the receiving shard.
-    pub connection: ConnectionId,
-    /// To be acked.
-    pub reply_to: ReplyTo,
+    /// From `Publish`.
+    pub waiter: Ticket,
+    /// How many members the channel has.
+    pub delivered: u64,
 }
 
 /// A publication for the members of one home shard.
@@ -315,15 +312,6 @@ pub struct ScopeResult {
     pub shared: bool,
 }
 
-/// A REST request that waits on the shard of its connection.
-#[derive(Clone, Copy, Debug)]
-pub struct RestRequest {
-    /// That shard.
-    pub home: ShardId,
-    /// Names the request there.
-    pub number: u64,
-}
-
 /// Asks for the peers of a channel.
 #[derive(Debug)]
 pub struct ListPeers {
@@ -331,8 +319,8 @@ pub struct ListPeers {
     pub channel: SharedChannel,
     /// Which of them.
     pub page: PeersPage,
-    /// Who asks.
-    pub request: RestRequest,
+    /// The request that asks.
+    pub request: Ticket,
 }
 
 /// A part of a channel's peers, in the order of their ids.
@@ -351,8 +339,8 @@ pub struct Kick {
     pub app: AppIndex,
     /// The peer.
     pub peer: Box<str>,
-    /// Who asks.
-    pub request: RestRequest,
+    /// The request that asks.
+    pub request: Ticket,
 }
 
 /// Asks a home shard to close connections of a peer.
@@ -376,17 +364,21 @@ pub struct Kicked {
 /// What a REST request was waiting for.
 #[derive(Debug)]
 pub struct RestResult {
-    /// Names the request on the receiving shard.
-    pub number: u64,
-    /// The answer.
+    /// The request, on the receiving shard.
+    pub request: Ticket,
+    /// What it waited for.
     pub value: RestValue,
 }
 
 /// See [`RestResult`].
 #[derive(Debug)]
 pub enum RestValue {
-    /// Deliveries, or closed connections.
-    Count(u64),
-    /// The whole body of the answer.
-    Body(Frame),
+    /// How many members the channel has into which was published.
+    Published(u64),
+    /// The whole body of an answer with peers.
+    Peers(Frame),
+    /// How many connections of a peer were closed.
+    Kicked(u64),
+    /// Nothing: somebody who was to be asked did not answer.
+    Unanswered,
 }

@@ -23,7 +23,6 @@ use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
-use crate::shard::bounds::Asked;
 use crate::shard::channel::back_pressure::BackPressure;
 use crate::shard::channel::channels::{ChannelSlot, Channels};
 use crate::shard::channel::scope::PendingScope;
@@ -36,7 +35,9 @@ use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbound::outbox::{Finish, Slices};
 use crate::shard::peer::direct::PendingSend;
+use crate::shard::pending::Pending;
 use crate::shard::portions::Portions;
+use crate::shard::questions::Question;
 use crate::shard::rest::Rest;
 
 /// Randomness for peer ids, given to the shard from outside.
@@ -118,6 +119,8 @@ pub struct Shard {
     /// Connections whose held input may go on.
     pub(in crate::shard) resumable: VecDeque<ConnectionId>,
     pub(in crate::shard) unauthenticated: Unauthenticated,
+    /// What other shards have been asked.
+    pub(in crate::shard) questions: Pending<Question>,
     pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
     /// Direct messages whose scope is being asked for, by sender and in order.
     pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<PendingScope>>,
@@ -163,6 +166,7 @@ impl Shard {
             slow: Vec::new(),
             resumable: VecDeque::new(),
             unauthenticated: Unauthenticated::default(),
+            questions: Pending::default(),
             sends: AHashMap::new(),
             scopes: AHashMap::new(),
             rest: Rest::default(),
@@ -197,6 +201,7 @@ impl Shard {
                 self.throttle_if_pressed();
             }
             Input::Link { to, over_limit } => self.link(to, over_limit),
+            Input::Lost { shard } => self.lost(shard),
             Input::Memory {
                 level,
                 excess_bytes,
@@ -260,6 +265,7 @@ impl Shard {
             self.context.usage.due_ms(),
             self.next_snapshot_ms(),
             self.next_announcement_ms(),
+            self.next_question_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -425,7 +431,7 @@ impl Shard {
         self.resume_after_links();
     }
 
-    fn resume_after_links(&mut self) {
+    pub(in crate::shard) fn resume_after_links(&mut self) {
         for id in self.context.links.take_released() {
             self.release_input(id, Held::LINK);
         }
@@ -448,18 +454,11 @@ impl Shard {
         match message {
             MeshMessage::Join(join) => self.owner_join(*join),
             MeshMessage::Leave(leave) => self.owner_leave(*leave),
-            MeshMessage::Publish(publish) => self.owner_publish(*publish),
+            MeshMessage::Publish(publish) => self.owner_publish(from, *publish),
             MeshMessage::Announced(announced) => self.owner_announced(&announced),
             MeshMessage::Joined(joined) => self.home_joined(*joined),
             MeshMessage::Left(left) => self.home_left(*left),
-            MeshMessage::Published(published) => {
-                self.awaited_reply(
-                    published.connection,
-                    Asked::Message,
-                    published.reply_to.id(),
-                );
-                self.ack(published.connection, &published.reply_to);
-            }
+            MeshMessage::Published(published) => self.published(published),
             MeshMessage::Deliver(deliver) => self.home_deliver(&deliver),
             MeshMessage::Announce(announce) => self.home_announce(from, &announce),
             MeshMessage::Register(register) => self.peer_register(&register),
@@ -475,13 +474,13 @@ impl Shard {
             MeshMessage::DirectResult(result) => self.direct_result(result),
             MeshMessage::Scope(scope) => self.owner_scope(&scope),
             MeshMessage::ScopeResult(result) => self.scope_result(result),
-            MeshMessage::ListPeers(list) => self.owner_list_peers(&list),
-            MeshMessage::Kick(kick) => self.owner_kick(&kick),
+            MeshMessage::ListPeers(list) => self.owner_list_peers(from, &list),
+            MeshMessage::Kick(kick) => self.owner_kick(from, &kick),
             MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
             MeshMessage::Kicked(kicked) => self.owner_kicked(kicked),
             MeshMessage::Reach(number) => self.reach(from, number),
             MeshMessage::Reached(number) => self.home_reached(number),
-            MeshMessage::RestResult(result) => self.rest_answer(*result),
+            MeshMessage::RestResult(result) => self.rest_result(*result),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
     }

@@ -67,6 +67,8 @@ pub(in crate::shard) struct Cluster {
     /// How much the sockets of clients that do not read at once have room for.
     rooms: HashMap<Client, usize>,
     next_slot: u32,
+    /// Shards that do nothing any more.
+    lost: HashSet<usize>,
 }
 
 struct Counter(u8);
@@ -137,6 +139,7 @@ impl Cluster {
             deaf: HashSet::new(),
             rooms: HashMap::new(),
             next_slot: 0,
+            lost: HashSet::new(),
         }
     }
 
@@ -227,12 +230,27 @@ impl Cluster {
         self.run();
     }
 
+    /// From now on a shard says nothing and is told nothing. The others are not told of that.
+    pub(in crate::shard) fn silence(&mut self, shard: usize) {
+        self.lost.insert(shard);
+    }
+
+    /// The other shards hear that a silent one is gone.
+    pub(in crate::shard) fn lose(&mut self, lost: usize) {
+        self.silence(lost);
+        for at in (0..self.shards.len()).filter(|at| *at != lost) {
+            let shard = ShardId(lost as u16);
+            self.input(at, Input::Lost { shard });
+        }
+        self.run();
+    }
+
     /// Turns, until nothing is left to do.
     pub(in crate::shard) fn run(&mut self) {
         loop {
             let mut quiet = true;
             for at in 0..self.shards.len() {
-                quiet &= self.turn(at);
+                quiet &= self.lost.contains(&at) || self.turn(at);
             }
             if quiet {
                 return;
@@ -254,6 +272,9 @@ impl Cluster {
         let mut quiet = true;
         for to in 0..self.shards.len() {
             for message in std::mem::take(&mut self.shards[at].effects_mut().mesh[to]) {
+                if self.lost.contains(&to) {
+                    continue;
+                }
                 quiet = false;
                 self.input(to, Input::Mesh { from, message });
             }

@@ -421,6 +421,7 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
 mod bounds;
 mod counts;
 mod ends;
+mod lost;
 mod memory;
 mod presence;
 mod strangers;

@@ -407,7 +407,7 @@ impl Connection {
 /// The connection of this shard that sent a message over its WebSocket.
 fn sender_of(message: &MeshMessage, here: ShardId) -> Option<ConnectionId> {
     let sender = match message {
-        MeshMessage::Publish(publish) => publish.sender,
+        MeshMessage::Publish(publish) => publish.from.connection,
         MeshMessage::Send(send) => Some(send.sender),
         _ => None,
     };

@@ -6,5 +6,6 @@ pub mod fan_out;
 pub(in crate::shard) mod home;
 pub mod joins;
 pub(in crate::shard) mod owner;
+pub mod publish;
 pub(in crate::shard) mod scope;
 pub mod snapshot;

@@ -9,17 +9,18 @@
 use smallvec::SmallVec;
 
 use crate::domain::channel::{
-    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome, ReplyTo,
+    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome,
 };
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId};
 use crate::metrics::Stage;
 use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::publish::Publisher;
 use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::PublishedAt;
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
-    Publish, Published, RestValue,
+    Publish, Published,
 };
 use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
@@ -27,16 +28,12 @@ use crate::shard::state::Shard;
 /// A publication whose `message` frame is encoded.
 #[derive(Clone, Copy)]
 pub(in crate::shard) struct Publication<'a> {
-    /// The peer that publishes, or as which it is published.
-    pub from: Option<&'a str>,
+    /// Who publishes.
+    pub from: &'a Publisher,
     /// The frame without `fromMetadata`.
     pub plain: &'a [u8],
     /// The same, if it is already shared with other shards.
     pub shared: Option<&'a Frame>,
-    /// The sender's public metadata.
-    pub metadata: Option<&'a str>,
-    /// Gets no copy.
-    pub except: Option<ConnectionRef>,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
@@ -105,34 +102,21 @@ impl Shard {
         }
     }
 
-    /// A publication from another shard.
-    pub(in crate::shard) fn owner_publish(&mut self, publish: Publish) {
-        let from = publish.sender_info.as_ref();
+    /// A publication from another shard, or one of this shard's that was put off.
+    pub(in crate::shard) fn owner_publish(&mut self, home: ShardId, publish: Publish) {
         let publication = Publication {
-            from: from.map(|peer| peer.id.as_str()),
+            from: &publish.from,
             plain: &publish.frame,
             shared: Some(&publish.frame),
-            metadata: from.and_then(|peer| peer.metadata.as_deref()),
-            except: publish.sender,
             read_ns: publish.read_ns,
         };
         let delivered = match self.channels.find_key(&publish.channel) {
             Some(slot) => self.sequence(slot, publication),
             None => 0,
         };
-        if let Some(request) = publish.request {
-            self.rest_result(request, RestValue::Count(delivered));
-        }
-        if let (Some(sender), request_id @ Some(_)) = (publish.sender, publish.request_id) {
-            let published = Published {
-                connection: sender.connection,
-                reply_to: ReplyTo {
-                    request_id,
-                    read_ns: publish.read_ns,
-                },
-            };
-            self.context
-                .send(sender.shard, MeshMessage::Published(Box::new(published)));
+        if let Some(waiter) = publish.waiter {
+            let published = Published { waiter, delivered };
+            self.context.send(home, MeshMessage::Published(published));
         }
     }
 
@@ -145,8 +129,7 @@ impl Shard {
     ) -> u64 {
         let (now_ms, pace) = (self.context.now.mono_ms, self.context.tuning.pace);
         if let Some(owned) = self.owned(slot)
-            && (owned.due_ms(pace) <= now_ms
-                || publication.from.is_some_and(|it| owned.withholds(it)))
+            && (owned.due_ms(pace) <= now_ms || publication.from.is_withheld(owned))
         {
             self.announce(slot);
         }
@@ -168,7 +151,7 @@ impl Shard {
         let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
         let mut with_metadata = std::mem::take(&mut self.context.encoded_with_metadata);
         with_metadata.clear();
-        if let Some(metadata) = publication.metadata
+        if let Some(metadata) = &publication.from.peer.metadata
             && homes.iter().any(|home| home.metadata_count > 0)
         {
             encode::with_metadata(&mut with_metadata, publication.plain, metadata);
@@ -179,9 +162,8 @@ impl Shard {
             let variant = Some(&with_metadata[..])
                 .filter(|bytes| !bytes.is_empty() && home.metadata_count > 0);
             if home.shard == self.context.id() {
-                let except = publication.except.map(|sender| sender.connection);
-                let except = except.filter(|_| publication.except_is_on(home.shard));
                 let frames = (publication.plain, variant);
+                let except = publication.from.connection_on(home.shard);
                 self.deliver(slot, frames, except, times);
                 continue;
             }
@@ -198,10 +180,7 @@ impl Shard {
                         .get_or_insert_with(|| bytes.into())
                         .clone()
                 }),
-                except: publication
-                    .except
-                    .filter(|_| publication.except_is_on(home.shard))
-                    .map(|sender| sender.connection),
+                except: publication.from.connection_on(home.shard),
                 times,
             };
             self.context
@@ -385,12 +364,5 @@ impl Shard {
 
     pub(in crate::shard) fn owned(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
         self.channels.get_mut(slot)?.owned.as_deref_mut()
-    }
-}
-
-impl Publication<'_> {
-    fn except_is_on(&self, shard: ShardId) -> bool {
-        self.except
-            .is_some_and(|sender: ConnectionRef| sender.shard == shard)
     }
 }

@@ -17,9 +17,9 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
-use crate::shard::channel::owner::Publication;
+use crate::shard::channel::publish::{Publisher, Waiter};
 use crate::shard::connection::connections::{Held, Phase, Session};
-use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Publish, Send};
+use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Send};
 use crate::shard::outbound::encode;
 use crate::shard::state::Shard;
 
@@ -85,64 +85,22 @@ impl Shard {
             .connections
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
-        permit(session, Action::Publish, Some(channel))?;
-        let shard_count = self.context.placement.shard_count();
-        if !self
-            .context
-            .usage
-            .message(&session.key.app, shard_count, self.context.now)
+        self.context
+            .admit_message(session.permissions(), Action::Publish, Some(channel))?;
+        let app = session.key.app.index;
+        let from = Publisher {
+            peer: session.peer.clone(),
+            connection: Some(self.context.here(id)),
+        };
+        let waiter = request_id.map_or(Waiter::Nobody, |request_id| Waiter::Command {
+            connection: id,
+            request_id,
+        });
+        if self
+            .publish_into((app, channel), from, data, waiter)
+            .is_some()
         {
-            return Err(ErrorCode::OverMessageQuota);
-        }
-        let (app, peer) = (session.key.app.index, session.peer.clone());
-        let hash = self.context.placement.channel_hash(app, channel);
-        let owner = self.context.placement.owner(hash);
-        let known = match owner == self.context.id() {
-            true => self.channels.find(hash, app, channel),
-            false => None,
-        };
-        let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
-        if owner == self.context.id() && !is_put_off {
-            if let Some(slot) = known
-                && let Some(local) = self.channels.get(slot)
-            {
-                let mut plain = std::mem::take(&mut self.context.encoded);
-                plain.clear();
-                encode::message(&mut plain, local.key.name.json(), &peer, data);
-                let publication = Publication {
-                    from: Some(peer.id.as_str()),
-                    plain: &plain,
-                    shared: None,
-                    metadata: peer.metadata.as_deref(),
-                    except: Some(self.context.here(id)),
-                    read_ns: self.context.stamp_ns,
-                };
-                self.sequence(slot, publication);
-                self.context.encoded = plain;
-            }
             self.ack_raw(id, (request_id, self.context.stamp_ns));
-            return Ok(());
-        }
-        let channel = self.channel_key(app, hash, channel);
-        self.context.encoded.clear();
-        encode::message(&mut self.context.encoded, channel.name.json(), &peer, data);
-        let publish = Publish {
-            channel,
-            frame: Frame::from(&self.context.encoded[..]),
-            sender_info: Some(peer),
-            sender: Some(self.context.here(id)),
-            request_id: request_id.map(Box::from),
-            request: None,
-            read_ns: self.context.stamp_ns,
-        };
-        if request_id.is_some() {
-            self.await_reply(id, Asked::Message, request_id);
-        }
-        let publish = MeshMessage::Publish(Box::new(publish));
-        if is_put_off {
-            self.put_off(publish);
-        } else {
-            self.context.send(owner, publish);
         }
         Ok(())
     }
@@ -157,15 +115,8 @@ impl Shard {
             .connections
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
-        permit(session, Action::Send, None)?;
-        let shard_count = self.context.placement.shard_count();
-        if !self
-            .context
-            .usage
-            .message(&session.key.app, shard_count, self.context.now)
-        {
-            return Err(ErrorCode::OverMessageQuota);
-        }
+        self.context
+            .admit_message(session.permissions(), Action::Send, None)?;
         let app = session.key.app.index;
         let is_scoped = session.key.app.direct_needs_shared_channel;
         self.context.encoded.clear();
@@ -200,9 +151,10 @@ impl Shard {
             .connections
             .session(id)
             .ok_or(ErrorCode::InternalError)?;
-        permit(session, Action::Subscribe, Some(channel))?;
+        let permissions = session.permissions();
+        permissions.check(Action::Subscribe, Some(channel))?;
         let (app, peer) = (session.key.app.index, session.peer.clone());
-        let presence = session.may(Action::Presence);
+        let presence = permissions.may(Action::Presence);
         let hash = self.context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
         let channels_max = self.context.config.limits.channels_per_connection;
@@ -359,15 +311,4 @@ impl Shard {
         self.reply(id, &frame, read_ns);
         self.context.encoded = frame;
     }
-}
-
-/// Whether the session may do that, to that channel.
-fn permit(session: &Session, action: Action, channel: Option<&str>) -> Result<(), ErrorCode> {
-    if !session.may(action) {
-        return Err(ErrorCode::ActionNotPermitted);
-    }
-    if channel.is_some_and(|channel| !session.may_use(channel)) {
-        return Err(ErrorCode::ChannelNotAuthorized);
-    }
-    Ok(())
 }

@@ -2,28 +2,25 @@
 //!
 //! A client learns only that its credential is not good; the real cause goes into the debug log.
 
-use std::fmt;
-use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::connect_rate::Verdict;
 use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
-use crate::domain::rights::{Key, KeyKind, SigningMaterial};
+use crate::domain::rights::Key;
 use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
 use crate::ids::ConnectionId;
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
 use crate::metrics::Stage;
 use crate::metrics::label::{self, EndedBy};
-use crate::proto::claims::{Claims, TokenError, UnverifiedToken};
+use crate::proto::claims::Claims;
 use crate::proto::forwarded::X_FORWARDED_FOR;
 use crate::proto::http::error::{ApiError, RequestError};
-use crate::proto::http::head::{Authorization, RequestHead};
+use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader};
 use crate::proto::http::target::Target;
 use crate::proto::http::upgrade::{WebSocketKey, check_upgrade};
-use crate::proto::origin;
 use crate::proto::wire::event::{Event, Welcome};
 use crate::proto::wire::string::JsonStr;
 use crate::proto::ws::close::CloseCode;
@@ -32,6 +29,7 @@ use crate::shard::connection::connections::{Grant, Held, Phase, Session};
 use crate::shard::connection::http::{Answer, Body};
 use crate::shard::connection::ice_servers;
 use crate::shard::connection::proxies::warn_of_forwarded;
+use crate::shard::credential::{self, Credential, CredentialFault};
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
 use crate::shard::input::MemoryLevel;
@@ -45,63 +43,6 @@ const PEER_ID_CANDIDATES: usize = 16;
 
 /// When a client may come back that was refused for want of memory.
 const MEMORY_RETRY_AFTER_SEC: u64 = 5;
-
-/// A credential that was found good.
-struct Credential {
-    key: Arc<Key>,
-    claims: Option<Claims>,
-}
-
-/// Why a credential was not found good: for the log, not for the client.
-enum Refusal {
-    /// None, or more than one, or not readable.
-    NotOneCredential,
-    /// No such key, or it was revoked, or it is of the other type.
-    UnknownKey,
-    /// The publishable key does not allow this Origin.
-    Origin,
-    /// The token is not good.
-    Token(TokenError),
-    /// The key's secret cannot be read.
-    KeyUnreadable,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotOneCredential => f.write_str("not exactly one readable credential"),
-            Self::UnknownKey => f.write_str("unknown or revoked key, or one of the wrong type"),
-            Self::Origin => f.write_str("the key does not allow the Origin"),
-            Self::Token(error) => error.fmt(f),
-            Self::KeyUnreadable => f.write_str("the key's signing secret cannot be decrypted"),
-        }
-    }
-}
-
-impl Refusal {
-    fn label(&self) -> label::Refusal {
-        match self {
-            Self::NotOneCredential => label::Refusal::NotOneCredential,
-            Self::UnknownKey => label::Refusal::UnknownKey,
-            Self::Origin => label::Refusal::Origin,
-            Self::Token(TokenError::Expired) => label::Refusal::TokenExpired,
-            Self::Token(_) => label::Refusal::TokenInvalid,
-            Self::KeyUnreadable => label::Refusal::KeyUnreadable,
-        }
-    }
-}
-
-impl From<TokenError> for Refusal {
-    fn from(error: TokenError) -> Self {
-        Self::Token(error)
-    }
-}
-
-impl From<RequestError> for Refusal {
-    fn from(_: RequestError) -> Self {
-        Self::NotOneCredential
-    }
-}
 
 impl Shard {
     /// A request to `/v1`.
@@ -154,12 +95,12 @@ impl Shard {
             let error = (ApiError::InternalError, "the server is shutting down");
             return self.refuse_connect(id, error, &[]);
         }
-        match self.authenticate(head, target) {
+        match credential::of_connect(&self.context.rights, head, target, self.context.now) {
             Ok(credential) => self.admit(id, &key, credential),
-            Err(refusal) => {
-                tracing::debug!(%remote, cause = %refusal, "connect refused");
-                self.count_refusal(refusal.label());
-                self.refuse_credential(id, &key, &refusal);
+            Err(fault) => {
+                tracing::debug!(%remote, cause = %fault, "connect refused");
+                self.count_refusal(fault.label());
+                self.refuse_credential(id, &key, &fault);
             }
         }
     }
@@ -180,83 +121,12 @@ impl Shard {
         Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
     }
 
-    fn authenticate(
-        &self,
-        head: &RequestHead<'_>,
-        target: &Target<'_>,
-    ) -> Result<Credential, Refusal> {
-        let publishable = target.query_value("key")?;
-        let token = target.query_value("token")?;
-        match (publishable, token, head.authorization()) {
-            (Some(key), None, Authorization::Absent) => {
-                let origin = head.header("origin")?;
-                self.publishable_key(&key, origin)
+    fn refuse_credential(&mut self, id: ConnectionId, key: &WebSocketKey, fault: &CredentialFault) {
+        match fault.close_code() {
+            Some(close) if self.context.config.reject_with_close => {
+                self.close_upgraded(id, key, close);
             }
-            (None, Some(token), Authorization::Absent) => self.token(&token),
-            (None, None, Authorization::Bearer(token)) => self.token(token),
-            _ => Err(Refusal::NotOneCredential),
-        }
-    }
-
-    fn publishable_key(&self, id: &str, origin: Option<&[u8]>) -> Result<Credential, Refusal> {
-        let key = self.context.rights.key(id).ok_or(Refusal::UnknownKey)?;
-        let KeyKind::Publishable { allowed_origins } = &key.kind else {
-            return Err(Refusal::UnknownKey);
-        };
-        // An Origin that is no text equals no entry.
-        let origin = origin.map(|bytes| str::from_utf8(bytes).unwrap_or_default());
-        if !origin::allows(allowed_origins, origin) {
-            return Err(Refusal::Origin);
-        }
-        Ok(Credential {
-            key: key.clone(),
-            claims: None,
-        })
-    }
-
-    fn token(&self, token: &str) -> Result<Credential, Refusal> {
-        let unverified = UnverifiedToken::parse(token)?;
-        let key = self
-            .context
-            .rights
-            .key(unverified.key_id())
-            .ok_or(Refusal::UnknownKey)?;
-        let KeyKind::Secret(material) = &key.kind else {
-            return Err(Refusal::UnknownKey);
-        };
-        let SigningMaterial::Ready { current, .. } = material else {
-            return Err(Refusal::KeyUnreadable);
-        };
-        let secrets = iter::once(&**current).chain(material.previous_at(self.context.now.unix_ms));
-        let claims = unverified.verify(
-            secrets,
-            &key.patterns,
-            key.actions,
-            self.context.now.unix_ms,
-        )?;
-        Ok(Credential {
-            key: key.clone(),
-            claims: Some(claims),
-        })
-    }
-
-    fn refuse_credential(&mut self, id: ConnectionId, key: &WebSocketKey, refusal: &Refusal) {
-        let close = match refusal {
-            Refusal::KeyUnreadable => {
-                let error = (
-                    ApiError::InternalError,
-                    "the key cannot be checked at the moment",
-                );
-                return self.refuse_connect(id, error, &[]);
-            }
-            Refusal::Token(TokenError::Expired) => CloseCode::EXPIRED_TOKEN,
-            _ => CloseCode::INVALID_TOKEN,
-        };
-        if self.context.config.reject_with_close {
-            self.close_upgraded(id, key, close);
-        } else {
-            let error = (ApiError::Unauthorized, "missing or invalid credential");
-            self.refuse_connect(id, error, &[]);
+            _ => self.refuse_connect(id, fault.answer(), &[]),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::domain::rights::Key;
 use crate::domain::token_bucket::{BucketLimits, TokenBucket};
 use crate::ids::ConnectionId;
 use crate::metrics::label::{EndedBy, Route};
-use crate::proto::actions::{Action, Actions};
+use crate::proto::actions::Actions;
 use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::close::CloseCode;
@@ -24,6 +24,7 @@ use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
 use crate::shard::effect::Urgency;
 use crate::shard::outbound::outbox::{Finish, Outbox};
+use crate::shard::permissions::Permissions;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::state::ShardLimits;
 
@@ -310,22 +311,13 @@ impl Session {
         self.key.app.message_limits.unwrap_or(limits.message_rate)
     }
 
-    /// Whether key and token together allow that action.
-    #[must_use]
-    pub fn may(&self, action: Action) -> bool {
-        let granted = self.grant.as_ref().and_then(|grant| grant.actions);
-        self.key.actions.contains(action) && granted.is_none_or(|own| own.contains(action))
-    }
-
-    /// Whether key and token together allow that channel.
-    #[must_use]
-    pub fn may_use(&self, channel: &str) -> bool {
-        let own = self
-            .grant
-            .as_ref()
-            .and_then(|grant| grant.patterns.as_deref());
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
-        self.key.patterns.any_matches(channel) && own.is_none_or(any)
+    /// What key and token together allow.
+    #[inline]
+    pub(in crate::shard) fn permissions(&self) -> Permissions<'_> {
+        Permissions {
+            key: &self.key,
+            grant: self.grant.as_deref(),
+        }
     }
 }
 

@@ -17,6 +17,14 @@ pub(super) struct PublishAnswer<'a> {
     pub delivered: u64,
 }
 
+/// The body of a kick.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KickAnswer<'a> {
+    pub peer_id: &'a str,
+    pub closed: u64,
+}
+
 /// Appends a value as JSON.
 #[expect(
     clippy::expect_used,
@@ -24,15 +32,4 @@ pub(super) struct PublishAnswer<'a> {
 )]
 pub(super) fn append_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("plain values serialize into a vector");
-}
-
-/// Appends an object with one member and the key of another, whose value and brace follow.
-pub(super) fn append_begin(out: &mut Vec<u8>, member: (&str, &str), key: &str) {
-    out.push(b'{');
-    append_json(out, member.0);
-    out.push(b':');
-    append_json(out, member.1);
-    out.push(b',');
-    append_json(out, key);
-    out.push(b':');
 }

@@ -9,23 +9,22 @@
 
 use smallvec::SmallVec;
 
-use crate::domain::rights::Key;
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::connection::connections::Phase;
-use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestRequest, RestValue};
+use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestValue};
 use crate::shard::portions::LOOK;
-use crate::shard::rest::Served;
-use crate::shard::rest::answer::append_begin;
 use crate::shard::rest::refusal::Refusal;
+use crate::shard::rest::{Caller, PendingAnswer, Served};
 use crate::shard::state::Shard;
 
 /// A kick on the shard that owns the peer.
 #[derive(Debug)]
 pub(super) struct KickAtOwner {
-    request: RestRequest,
+    /// The request that asked, on its home shard.
+    request: (ShardId, Ticket),
     homes_missing: u16,
     closed: u64,
 }
@@ -53,24 +52,26 @@ pub(in crate::shard) struct KickWalk {
 type Shards = SmallVec<[ShardId; 8]>;
 
 impl Shard {
-    pub(super) fn kick_peer(&mut self, key: &Key, raw_id: &str) -> Result<Served, Refusal> {
+    pub(super) fn kick_peer(&mut self, caller: &Caller, raw_id: &str) -> Result<Served, Refusal> {
         let peer = percent_decode(raw_id)?;
         if validate_peer_id(&peer).is_err() {
             return Err(Refusal::invalid(
                 "the peer id in the path must be 1 to 128 printable ASCII characters",
             ));
         }
-        append_begin(&mut self.rest.json, ("peerId", &peer), "closed");
-        let app = key.app.index;
+        let app = caller.key.app.index;
         let owner = self.context.placement.peer_owner(app, &peer);
-        let request = self.rest_request();
-        let peer = peer.into();
+        let peer: Box<str> = peer.into();
+        let answer = PendingAnswer::Kicked {
+            peer_id: peer.clone(),
+        };
+        let request = self.wait(caller, answer, owner);
         let kick = Kick { app, peer, request };
         self.context.send(owner, MeshMessage::Kick(Box::new(kick)));
-        Ok(Served::Later(request.number))
+        Ok(Served::Later)
     }
 
-    pub(in crate::shard) fn owner_kick(&mut self, kick: &Kick) {
+    pub(in crate::shard) fn owner_kick(&mut self, home: ShardId, kick: &Kick) {
         let mut homes: SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]> = SmallVec::new();
         for connection in self.peers.connections(kick.app, &kick.peer) {
             let home = connection.shard;
@@ -80,11 +81,13 @@ impl Shard {
             }
         }
         if homes.is_empty() {
-            return self.rest_result(kick.request, RestValue::Count(0));
+            return self
+                .context
+                .rest_result(home, kick.request, RestValue::Kicked(0));
         }
         let number = self.context.operation();
         let at_owner = KickAtOwner {
-            request: kick.request,
+            request: (home, kick.request),
             // There are no more homes than shards.
             homes_missing: homes.len() as u16,
             closed: 0,
@@ -222,7 +225,9 @@ impl Shard {
         if at_owner.homes_missing == 0
             && let Some(done) = self.rest.kicks.remove(&kicked.kick)
         {
-            self.rest_result(done.request, RestValue::Count(done.closed));
+            let (home, request) = done.request;
+            self.context
+                .rest_result(home, request, RestValue::Kicked(done.closed));
         }
     }
 }

@@ -10,7 +10,6 @@
 mod answer;
 mod body;
 mod channels;
-mod credential;
 pub(in crate::shard) mod kick;
 pub mod openapi;
 mod peers;
@@ -30,7 +29,7 @@ use ahash::AHashMap;
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
 use crate::domain::usage::UsageReport;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::http::body::BodyFraming;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
@@ -38,8 +37,12 @@ use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
 use crate::shard::connection::connections::Held;
 use crate::shard::connection::http::{Answer, Body};
-use crate::shard::mesh_message::{Frame, MeshMessage, RestRequest, RestResult, RestValue};
-use crate::shard::rest::answer::append_json;
+use crate::shard::context::Context;
+use crate::shard::credential;
+use crate::shard::mesh_message::{Frame, MeshMessage, RestResult, RestValue};
+use crate::shard::permissions::Permissions;
+use crate::shard::questions::Question;
+use crate::shard::rest::answer::{KickAnswer, PublishAnswer, append_json};
 use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
 use crate::shard::rest::peers::Recent;
 use crate::shard::rest::refusal::Refusal;
@@ -50,8 +53,6 @@ use crate::shard::state::Shard;
 /// Requests under way.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Rest {
-    /// Requests of connections here whose answers are awaited.
-    waiting: AHashMap<u64, Waiting>,
     /// Kicks of peers that this shard owns.
     kicks: AHashMap<u64, KickAtOwner>,
     /// Kicked connections of this shard, whose owners are being told.
@@ -64,14 +65,39 @@ pub(in crate::shard) struct Rest {
     pub(in crate::shard) unread: Unread,
 }
 
-/// A request whose answer is awaited from an owner.
-#[derive(Debug)]
-struct Waiting {
+/// A request of the holder of a key, on its connection.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct Caller {
     connection: ConnectionId,
     context: ResponseContext<'static>,
     key: Arc<Key>,
-    /// The answer up to the value that is awaited; a brace follows it.
-    json: Vec<u8>,
+}
+
+impl Caller {
+    fn permissions(&self) -> Permissions<'_> {
+        Permissions {
+            key: &self.key,
+            grant: None,
+        }
+    }
+}
+
+/// A request whose answer is awaited from an owner.
+#[derive(Debug)]
+pub(in crate::shard) struct Waiting {
+    caller: Caller,
+    answer: PendingAnswer,
+}
+
+/// What will be answered, and what of it is known while it waits.
+#[derive(Debug)]
+pub(in crate::shard) enum PendingAnswer {
+    /// How many members of the channel a publication reached.
+    Published { channel: Box<str> },
+    /// A page of the peers of a channel.
+    Peers,
+    /// How many connections of the peer were closed.
+    Kicked { peer_id: Box<str> },
 }
 
 /// A request that may be served.
@@ -95,8 +121,8 @@ enum Served {
     Now,
     /// This is the whole body.
     Shared(Frame),
-    /// An owner was asked under this number; `Rest::json` holds the answer's beginning.
-    Later(u64),
+    /// An owner was asked.
+    Later,
 }
 
 impl Shard {
@@ -207,14 +233,14 @@ impl Shard {
         }
         let accept_bare_key_id = self.context.config.accept_bare_key_id;
         let authorization = head.authorization();
-        let proven = credential::prove(
+        let proven = credential::of_request(
             &self.context.rights,
             authorization,
             accept_bare_key_id,
             self.context.now,
         );
         count(proven.as_deref().ok())?;
-        let key = proven?;
+        let key = proven.map_err(|fault| Refusal::from(&fault))?;
         let (access, name) = route::find(head.method, target.path)?;
         match access {
             Access::Open(route) => Ok(Admitted::Open(route)),
@@ -259,22 +285,25 @@ impl Shard {
                 key,
             } => (route, name, target, key),
         };
+        let caller = Caller {
+            connection: id,
+            context,
+            key,
+        };
         let served = match route {
-            KeyRoute::MintToken => self.mint_token(&key, body)?,
-            KeyRoute::ListPeers => self.list_peers(&key, name, &target)?,
-            KeyRoute::Publish => self.publish_rest(&key, name, body)?,
-            KeyRoute::KickPeer => self.kick_peer(&key, name)?,
+            KeyRoute::MintToken => self.mint_token(&caller.key, body)?,
+            KeyRoute::ListPeers => self.list_peers(&caller, name, &target)?,
+            KeyRoute::Publish => self.publish_rest(&caller, name, body)?,
+            KeyRoute::KickPeer => self.kick_peer(&caller, name)?,
             KeyRoute::ReadUsage => {
-                append_json(&mut self.rest.json, &UsageReport::of(&key.app));
+                append_json(&mut self.rest.json, &UsageReport::of(&caller.key.app));
                 Served::Now
             }
         };
         match served {
             Served::Now => self.answer_json(id, context),
-            Served::Shared(body) => {
-                return self.answer_shared(id, context, &key, &body);
-            }
-            Served::Later(number) => self.wait(id, context, key, number),
+            Served::Shared(body) => return self.answer_shared(&caller, &body),
+            Served::Later => {}
         }
         Ok(())
     }
@@ -301,68 +330,62 @@ impl Shard {
         self.answer(id, &answer);
     }
 
-    fn wait(
+    /// Holds the input of a request's connection until that shard has answered.
+    pub(in crate::shard) fn wait(
         &mut self,
-        id: ConnectionId,
-        context: ResponseContext<'static>,
-        key: Arc<Key>,
-        number: u64,
-    ) {
-        if let Some(connection) = self.connections.get_mut(id) {
+        caller: &Caller,
+        answer: PendingAnswer,
+        owner: ShardId,
+    ) -> Ticket {
+        if let Some(connection) = self.connections.get_mut(caller.connection) {
             connection.held.add(Held::REQUEST);
             connection.await_answer();
-            let waiting = Waiting {
-                connection: id,
-                context,
-                key,
-                json: self.rest.json.as_slice().into(),
-            };
-            self.rest.waiting.insert(number, waiting);
         }
-    }
-
-    /// The name of a request that is about to wait.
-    fn rest_request(&mut self) -> RestRequest {
-        RestRequest {
-            home: self.context.id(),
-            number: self.context.operation(),
-        }
-    }
-
-    /// Tells the home of a request what it waits for.
-    pub(in crate::shard) fn rest_result(&mut self, request: RestRequest, value: RestValue) {
-        let RestRequest { home, number } = request;
-        let result = Box::new(RestResult { number, value });
-        self.context.send(home, MeshMessage::RestResult(result));
+        let caller = caller.clone();
+        self.ask(Question::Rest(Waiting { caller, answer }), owner)
     }
 
     /// What a request waited for is there.
-    pub(in crate::shard) fn rest_answer(&mut self, result: RestResult) {
-        let Some(waiting) = self.rest.waiting.remove(&result.number) else {
-            return;
-        };
-        let Waiting {
-            connection,
-            context,
-            key,
-            json,
-        } = waiting;
-        self.release_input(connection, Held::REQUEST);
-        match &result.value {
-            RestValue::Count(count) => {
-                self.rest.json = json;
-                append_json(&mut self.rest.json, count);
-                self.rest.json.push(b'}');
-                self.answer_json(connection, context);
-            }
-            RestValue::Body(body) => {
-                let answered = self.answer_shared(connection, context, &key, body);
-                if let Err(refusal) = answered {
-                    let answer = Answer::refusing(context, &refusal);
-                    self.answer(connection, &answer);
-                }
-            }
+    pub(in crate::shard) fn rest_result(&mut self, result: RestResult) {
+        if let Some(Question::Rest(waiting)) = self.questions.take(result.request) {
+            self.answer_waiting(&waiting, &result.value);
         }
-        self.hold_if_unread(connection);
+    }
+
+    /// Answers a request with what it waited for.
+    pub(in crate::shard) fn answer_waiting(&mut self, waiting: &Waiting, value: &RestValue) {
+        let Waiting { caller, answer } = waiting;
+        let (id, context) = (caller.connection, caller.context);
+        self.release_input(id, Held::REQUEST);
+        self.rest.json.clear();
+        let answered = match (answer, value) {
+            (PendingAnswer::Published { channel }, RestValue::Published(delivered)) => {
+                let delivered = *delivered;
+                append_json(&mut self.rest.json, &PublishAnswer { channel, delivered });
+                self.answer_json(id, context);
+                Ok(())
+            }
+            (PendingAnswer::Kicked { peer_id }, RestValue::Kicked(closed)) => {
+                let closed = *closed;
+                append_json(&mut self.rest.json, &KickAnswer { peer_id, closed });
+                self.answer_json(id, context);
+                Ok(())
+            }
+            (PendingAnswer::Peers, RestValue::Peers(body)) => self.answer_shared(caller, body),
+            // An owner was silent, or lost. None answers what it was not asked.
+            _ => Err(Refusal::UNANSWERED),
+        };
+        if let Err(refusal) = answered {
+            self.answer(id, &Answer::refusing(context, &refusal));
+        }
+        self.hold_if_unread(id);
+    }
+}
+
+impl Context {
+    /// Tells the home of a request what it waits for.
+    fn rest_result(&mut self, home: ShardId, request: Ticket, value: RestValue) {
+        let result = Box::new(RestResult { request, value });
+        self.send(home, MeshMessage::RestResult(result));
     }
 }

@@ -7,20 +7,19 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use crate::domain::peer::{SharedChannel, SharedPeer};
-use crate::domain::rights::Key;
-use crate::ids::ConnectionId;
+use crate::ids::ShardId;
 use crate::limits::{
     PEERS_BYTES_MAX, PEERS_PER_PAGE_MAX, REST_UNREAD_BYTES_PER_KEY_MAX, REST_UNREAD_RETRY_MS,
 };
 use crate::proto::actions::Action;
-use crate::proto::http::response::{ResponseContext, Status};
+use crate::proto::http::response::Status;
 use crate::proto::http::target::Target;
 use crate::proto::wire::name::validate_peer_id;
 use crate::shard::connection::http::{Answer, Body};
 use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
-use crate::shard::rest::Served;
-use crate::shard::rest::channels::{channel_name, permit};
+use crate::shard::rest::channels::channel_name;
 use crate::shard::rest::refusal::Refusal;
+use crate::shard::rest::{Caller, PendingAnswer, Served};
 use crate::shard::state::Shard;
 
 /// Bodies of fewer bytes are not worth being looked for.
@@ -35,13 +34,15 @@ pub(super) struct Recent(VecDeque<Weak<[u8]>>);
 impl Shard {
     pub(super) fn list_peers(
         &mut self,
-        key: &Key,
+        caller: &Caller,
         raw_name: &str,
         target: &Target<'_>,
     ) -> Result<Served, Refusal> {
         let name = channel_name(raw_name)?;
         let page = page_of(target)?;
-        permit(key, Action::Presence, &name)?;
+        let key = &caller.key;
+        let permissions = caller.permissions();
+        permissions.check(Action::Presence, Some(&name))?;
         let unread = self.rest.unread.of_key(key);
         // Before it is rendered: what is refused must not cost as much as what is served.
         if unread > 0 && unread + PEERS_BYTES_MAX > REST_UNREAD_BYTES_PER_KEY_MAX {
@@ -54,7 +55,7 @@ impl Shard {
         if owner == self.context.id() {
             return Ok(Served::Shared(self.peers_body(&channel, &page)));
         }
-        let request = self.rest_request();
+        let request = self.wait(caller, PendingAnswer::Peers, owner);
         let list = ListPeers {
             channel,
             page,
@@ -62,12 +63,12 @@ impl Shard {
         };
         self.context
             .send(owner, MeshMessage::ListPeers(Box::new(list)));
-        Ok(Served::Later(request.number))
+        Ok(Served::Later)
     }
 
-    pub(in crate::shard) fn owner_list_peers(&mut self, list: &ListPeers) {
-        let body = RestValue::Body(self.peers_body(&list.channel, &list.page));
-        self.rest_result(list.request, body);
+    pub(in crate::shard) fn owner_list_peers(&mut self, home: ShardId, list: &ListPeers) {
+        let body = RestValue::Peers(self.peers_body(&list.channel, &list.page));
+        self.context.rest_result(home, list.request, body);
     }
 
     /// A page of the peers of a channel that this shard owns.
@@ -83,27 +84,26 @@ impl Shard {
 
     /// Answers with a body that others may share, unless the key's connections have left too
     /// much unread.
-    pub(super) fn answer_shared(
-        &mut self,
-        id: ConnectionId,
-        context: ResponseContext<'static>,
-        key: &Arc<Key>,
-        body: &Frame,
-    ) -> Result<(), Refusal> {
+    pub(super) fn answer_shared(&mut self, caller: &Caller, body: &Frame) -> Result<(), Refusal> {
+        let Caller {
+            connection: id,
+            context,
+            key,
+        } = caller;
         let unread = self.rest.unread.of_key(key);
         if unread > 0 && unread + body.len() > REST_UNREAD_BYTES_PER_KEY_MAX {
             return Err(too_much_unread());
         }
         let answer = Answer {
-            context,
+            context: *context,
             status: Ok(Status::Ok),
             headers: &[],
             body: Body::Shared(body),
         };
-        self.answer(id, &answer);
-        if let Some(connection) = self.connections.get(id) {
+        self.answer(*id, &answer);
+        if let Some(connection) = self.connections.get(*id) {
             let bytes = connection.outbox.reply_bytes();
-            self.rest.unread.set(id, key, bytes);
+            self.rest.unread.set(*id, key, bytes);
         }
         Ok(())
     }

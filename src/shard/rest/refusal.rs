@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::response::ResponseHeader;
+use crate::shard::credential::CredentialFault;
 
 /// Why a request gets no success. Nothing that a peer sent is echoed.
 #[derive(Clone, Debug)]
@@ -20,8 +21,16 @@ pub(in crate::shard) struct Refusal {
 
 impl Refusal {
     /// The one answer to every credential that is not good.
-    pub(in crate::shard) const UNAUTHORIZED: Self =
-        Self::new(ApiError::Unauthorized, "missing or invalid credential");
+    pub(in crate::shard) const UNAUTHORIZED: Self = {
+        let (error, message) = CredentialFault::UnknownKey.answer();
+        Self::new(error, message)
+    };
+
+    /// Another part of the server has not said what the answer needs.
+    pub(in crate::shard) const UNANSWERED: Self = Self::new(
+        ApiError::InternalError,
+        "the server could not complete the request in time; try again",
+    );
 
     pub(in crate::shard) const fn new(error: ApiError, message: &'static str) -> Self {
         Self {
@@ -42,6 +51,13 @@ impl Refusal {
             header: Some(ResponseHeader::RetryAfterSec(seconds)),
             ..Self::new(ApiError::RateLimited, message)
         }
+    }
+}
+
+impl From<&CredentialFault> for Refusal {
+    fn from(fault: &CredentialFault) -> Self {
+        let (error, message) = fault.answer();
+        Self::new(error, message)
     }
 }
 

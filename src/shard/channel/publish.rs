@@ -1,0 +1,143 @@
+//! A publication, from whoever makes it to the owner of its channel.
+//!
+//! Commands and REST requests take this one way. At the owner a publication has its place at once,
+//! and the caller knows how many it reached; elsewhere it is encoded once, sent to the owner, and
+//! whoever waits is told when it has its place. Who may publish is decided before.
+
+use crate::domain::channel::Channel;
+use crate::domain::peer::SharedPeer;
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
+use crate::shard::bounds::Asked;
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::owner::Publication;
+use crate::shard::mesh_message::{Frame, MeshMessage, Publish, Published, RestValue};
+use crate::shard::outbound::encode;
+use crate::shard::questions::Question;
+use crate::shard::rest::{Caller, PendingAnswer};
+use crate::shard::state::Shard;
+
+/// From whom a publication is.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// What subscribers see.
+    pub peer: SharedPeer,
+    /// The connection that published and gets no copy; `None` for a backend.
+    pub connection: Option<ConnectionRef>,
+}
+
+impl Publisher {
+    /// The publishing connection, if it is on that shard.
+    pub(in crate::shard) fn connection_on(&self, shard: ShardId) -> Option<ConnectionId> {
+        let connection = self.connection.filter(|it| it.shard == shard)?;
+        Some(connection.connection)
+    }
+
+    /// Whether others in the channel have not been told yet that the publishing peer came or left.
+    /// A backend is in no channel, whatever it calls itself.
+    pub(in crate::shard) fn is_withheld(&self, channel: &Channel) -> bool {
+        self.connection.is_some() && channel.withholds(self.peer.id.as_str())
+    }
+}
+
+/// Who waits until a publication has its place in its channel's order.
+#[derive(Clone, Copy)]
+pub(in crate::shard) enum Waiter<'a> {
+    /// Nobody.
+    Nobody,
+    /// A command, to be acked.
+    Command {
+        connection: ConnectionId,
+        request_id: &'a str,
+    },
+    /// A REST request, to be answered.
+    Rest(&'a Caller),
+}
+
+impl Shard {
+    /// Publishes data, which is JSON, into a channel by its app and name. Returns how many members
+    /// the channel has if the publication has its place now; if not, the waiter is answered later.
+    pub(in crate::shard) fn publish_into(
+        &mut self,
+        (app, channel): (AppIndex, &str),
+        from: Publisher,
+        data: &str,
+        waiter: Waiter<'_>,
+    ) -> Option<u64> {
+        let hash = self.context.placement.channel_hash(app, channel);
+        let owner = self.context.placement.owner(hash);
+        let known = match owner == self.context.id() {
+            true => self.channels.find(hash, app, channel),
+            false => None,
+        };
+        let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
+        if owner == self.context.id() && !is_put_off {
+            return Some(known.map_or(0, |slot| self.publish_here(slot, &from, data)));
+        }
+        let waiter = self.ticket_of(waiter, channel, owner);
+        let channel = self.channel_key(app, hash, channel);
+        let encoded = &mut self.context.encoded;
+        encoded.clear();
+        encode::message(encoded, channel.name.json(), &from.peer, data);
+        let publish = MeshMessage::Publish(Box::new(Publish {
+            channel,
+            frame: Frame::from(&encoded[..]),
+            from,
+            waiter,
+            read_ns: self.context.stamp_ns,
+        }));
+        if is_put_off {
+            self.put_off(publish);
+        } else {
+            self.context.send(owner, publish);
+        }
+        None
+    }
+
+    /// Publishes into a channel of this shard's. Returns how many members it has.
+    fn publish_here(&mut self, slot: ChannelSlot, from: &Publisher, data: &str) -> u64 {
+        let Some(local) = self.channels.get(slot) else {
+            return 0;
+        };
+        let mut plain = std::mem::take(&mut self.context.encoded);
+        plain.clear();
+        encode::message(&mut plain, local.key.name.json(), &from.peer, data);
+        let publication = Publication {
+            from,
+            plain: &plain,
+            shared: None,
+            read_ns: self.context.stamp_ns,
+        };
+        let delivered = self.sequence(slot, publication);
+        self.context.encoded = plain;
+        delivered
+    }
+
+    /// Keeps what is needed to answer a waiter once the channel's owner has.
+    fn ticket_of(&mut self, waiter: Waiter<'_>, channel: &str, owner: ShardId) -> Option<Ticket> {
+        match waiter {
+            Waiter::Nobody => None,
+            Waiter::Command {
+                connection,
+                request_id,
+            } => {
+                let command = self.await_command(connection, Asked::Message, Some(request_id));
+                Some(self.ask(Question::Publish(command), owner))
+            }
+            Waiter::Rest(caller) => {
+                let channel = channel.into();
+                Some(self.wait(caller, PendingAnswer::Published { channel }, owner))
+            }
+        }
+    }
+
+    /// A publication has its place at the channel's owner.
+    pub(in crate::shard) fn published(&mut self, published: Published) {
+        match self.questions.take(published.waiter) {
+            Some(Question::Publish(command)) => self.answer_command(&command, Ok(())),
+            Some(Question::Rest(waiting)) => {
+                self.answer_waiting(&waiting, &RestValue::Published(published.delivered));
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Whether a message or request may be: the rights of a key, what a token grants of them, and the
+//! quota of the app, asked in this order for WebSockets and REST alike.
+
+use crate::domain::rights::Key;
+use crate::proto::actions::Action;
+use crate::proto::http::error::ApiError;
+use crate::proto::pattern::Pattern;
+use crate::proto::wire::error::ErrorCode;
+use crate::shard::connection::connections::Grant;
+use crate::shard::context::Context;
+use crate::shard::rest::refusal::Refusal;
+
+/// What a key allows, and of that what a token grants.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Permissions<'a> {
+    /// The key, with its present rights.
+    pub key: &'a Key,
+    /// `None` leaves everything to the key.
+    pub grant: Option<&'a Grant>,
+}
+
+/// Why something may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Denied {
+    /// Not this action.
+    Action,
+    /// Not in this channel.
+    Channel,
+    /// Not within the app's quota.
+    Quota,
+}
+
+impl Permissions<'_> {
+    /// Whether that action is allowed.
+    pub(in crate::shard) fn may(self, action: Action) -> bool {
+        let granted = self.grant.and_then(|grant| grant.actions);
+        self.key.actions.contains(action) && granted.is_none_or(|own| own.contains(action))
+    }
+
+    /// Whether that channel is allowed.
+    pub(in crate::shard) fn may_use(self, channel: &str) -> bool {
+        let own = self.grant.and_then(|grant| grant.patterns.as_deref());
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
+        self.key.patterns.any_matches(channel) && own.is_none_or(any)
+    }
+
+    /// Whether that action is allowed, in that channel if it is about one.
+    pub(in crate::shard) fn check(
+        self,
+        action: Action,
+        channel: Option<&str>,
+    ) -> Result<(), Denied> {
+        if !self.may(action) {
+            return Err(Denied::Action);
+        }
+        if channel.is_some_and(|channel| !self.may_use(channel)) {
+            return Err(Denied::Channel);
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Whether a message may be: then it is counted against the app's quota.
+    pub(in crate::shard) fn admit_message(
+        &mut self,
+        permissions: Permissions<'_>,
+        action: Action,
+        channel: Option<&str>,
+    ) -> Result<(), Denied> {
+        permissions.check(action, channel)?;
+        let shard_count = self.placement.shard_count();
+        let app = &permissions.key.app;
+        match self.usage.message(app, shard_count, self.now) {
+            true => Ok(()),
+            false => Err(Denied::Quota),
+        }
+    }
+}
+
+impl From<Denied> for ErrorCode {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Action => Self::ActionNotPermitted,
+            Denied::Channel => Self::ChannelNotAuthorized,
+            Denied::Quota => Self::OverMessageQuota,
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Action => Self::new(
+                ApiError::ActionNotPermitted,
+                "the key does not permit this action",
+            ),
+            Denied::Channel => Self::new(
+                ApiError::ChannelNotAuthorized,
+                "no channel pattern of the key matches the channel",
+            ),
+            Denied::Quota => Self::new(
+                ApiError::OverMessageQuota,
+                ErrorCode::OverMessageQuota.message(),
+            ),
+        }
+    }
+}
