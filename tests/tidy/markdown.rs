@@ -16,8 +16,8 @@ const FILE_ENDINGS: [&str; 8] = [".rs", ".md", ".toml", ".py", ".js", ".json", "
 const NAME_ENDINGS: [&str; 2] = [".rs", ".md"];
 /// What a build makes, and what is only there in somebody's worktree.
 const MADE: [&str; 3] = ["target/", "node_modules/", "ringmesh-data/"];
-/// Lines of such a block are text that somebody sends: they cannot be broken.
-const UNBREAKABLE: &str = "exchange";
+/// Columns of a word from which on its line cannot be broken.
+const LONG_WORD_COLUMNS: usize = 80;
 /// The heading of the map of the sources.
 const MAP: &str = "## Where things are";
 
@@ -80,7 +80,8 @@ fn lines_fit() {
         for line in lines(&document.text) {
             let is_table = line.block.is_none() && line.text.trim_start().starts_with('|');
             let is_address = line.text.starts_with('[') && line.text.contains("]: ");
-            if is_table || is_address || line.block == Some(UNBREAKABLE) {
+            let mut words = line.text.split_whitespace();
+            if is_table || is_address || words.any(|it| it.len() > LONG_WORD_COLUMNS) {
                 continue;
             }
             let columns = without_links(line.text).chars().count();
