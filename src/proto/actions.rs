@@ -23,7 +23,7 @@ impl Action {
     /// Every action, in the order in which sets list theirs.
     pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Presence, Self::Send];
 
-    /// The name in keys and tokens.
+    /// Returns the name that keys and tokens use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Action {
         }
     }
 
-    /// The action of that name. Case counts.
+    /// Returns the action of that name. Case counts.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)
@@ -58,9 +58,9 @@ impl std::error::Error for UnknownAction {}
 pub struct Actions(u8);
 
 impl Actions {
-    /// No action.
+    /// The empty set.
     pub const NONE: Self = Self(0);
-    /// Every action.
+    /// The set of all four actions.
     pub const ALL: Self = Self(0b1111);
 
     /// The set of the named actions; a name may occur twice.

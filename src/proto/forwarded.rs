@@ -1,4 +1,4 @@
-//! Who a request comes from, when proxies stand between: the word of those that are trusted.
+//! The address of a client behind proxies, as far as trusted proxies vouch for it.
 //!
 //! A proxy appends the address it was called from to `X-Forwarded-For`, so the list is read from
 //! its end, and only as far as trusted addresses vouch for it. What stands left of that can have

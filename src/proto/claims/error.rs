@@ -9,7 +9,7 @@ use crate::limits::{
 
 use super::TOKEN_BYTES_MAX;
 
-/// Why a token was refused: always the fault of whoever made or keeps it.
+/// Why a token was refused: always a fault of the token, never of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// More than [`TOKEN_BYTES_MAX`] bytes.
@@ -43,26 +43,26 @@ pub enum TokenError {
 /// A claim with a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// The peer id.
+    /// `sub`: the peer id.
     Sub,
-    /// The end of the token's life.
+    /// `exp`: when the token ends.
     Exp,
-    /// Its beginning.
+    /// `nbf`: when the token begins to be good.
     Nbf,
-    /// When it was made.
+    /// `iat`: when the token was made.
     Iat,
-    /// Channel patterns.
+    /// `channels`: the patterns of the channels that it opens.
     Channels,
-    /// Actions.
+    /// `permissions`: the actions that it allows.
     Permissions,
-    /// For the peer itself.
+    /// `metadata`: an object for the peer itself.
     Metadata,
-    /// For other peers.
+    /// `peerMetadata`: an object for the other peers.
     PeerMetadata,
 }
 
 impl Claim {
-    /// Its name in a token.
+    /// Returns the claim's name in a token.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

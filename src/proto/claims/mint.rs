@@ -18,15 +18,15 @@ pub const ISSUER: &str = "ringmesh";
 pub struct MintRequest<'a> {
     /// The id of the key that signs it.
     pub key_id: &'a str,
-    /// The peer id.
+    /// The peer id that the bearer will have.
     pub sub: &'a str,
-    /// Unix seconds.
+    /// When the token is made, in Unix seconds.
     pub issued_at_unix: u64,
-    /// Unix seconds.
+    /// When it ends, in Unix seconds.
     pub expires_at_unix: u64,
     /// The channels it opens.
     pub channels: Option<&'a [Pattern]>,
-    /// What it allows.
+    /// The actions that it allows.
     pub permissions: Option<Actions>,
     /// A JSON object for the peer itself, passed on as written.
     pub metadata: Option<&'a RawValue>,

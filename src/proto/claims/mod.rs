@@ -40,7 +40,7 @@ pub struct Claims {
     pub expires_at_unix_ms: u64,
     /// The channels it opens; `None` leaves that to the key.
     pub channels: Option<Box<[Pattern]>>,
-    /// What it allows; `None` leaves that to the key.
+    /// The actions that it allows; `None` leaves that to the key.
     pub permissions: Option<Actions>,
     /// The JSON object for the peer itself, byte for byte as in the token.
     pub metadata: Option<Box<str>>,

@@ -19,9 +19,9 @@ use super::head::{RequestHead, Version};
 pub enum BodyFraming {
     /// There is no body, or an empty one.
     None,
-    /// So many bytes, at least one.
+    /// A body of this many bytes, at least one.
     Length(u64),
-    /// In chunks.
+    /// A body in chunks, whose length shows at its end.
     Chunked,
 }
 

@@ -180,7 +180,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The row of the error table that answers it.
+    /// Returns the row of the error table that the client is told.
     #[must_use]
     pub const fn api_error(self) -> ApiError {
         match self {

@@ -26,17 +26,17 @@ const EMPTY_LINE: &[u8] = b"\r\n";
 /// The HTTP versions that are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// HTTP/1.0.
+    /// HTTP/1.0: no chunked coding, and no keep-alive unless asked for.
     Http10,
-    /// HTTP/1.1.
+    /// HTTP/1.1: the only one that a WebSocket can begin with.
     Http11,
 }
 
 /// What the `Authorization` header holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization<'b> {
-    /// There is none, or none but of other schemes: those are between the client and whoever
-    /// stands in front of this server, as Basic authentication often does.
+    /// There is no `Bearer` header. Other schemes do not count: they are between the client and a
+    /// proxy in front of this server, as Basic authentication often is.
     Absent,
     /// The credential of one `Bearer` header (RFC 6750, section 2.1); not empty, visible ASCII.
     Bearer(&'b str),
@@ -52,7 +52,7 @@ pub struct RequestHead<'b> {
     pub method: &'b str,
     /// The request target as sent; see [`Target::parse`](super::target::Target::parse).
     pub target: &'b str,
-    /// The protocol version.
+    /// The HTTP version of the request line.
     pub version: Version,
     headers: [httparse::Header<'b>; HEADER_COUNT_MAX],
     header_count: usize,

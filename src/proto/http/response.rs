@@ -14,7 +14,7 @@ use super::head::{RequestHead, Version};
 /// Tells a client that waits with its body to send it (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The status codes that are answered (RFC 9110, section 15; RFC 6585).
+/// The status codes of this server's responses (RFC 9110, section 15; RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[expect(missing_docs, reason = "the names are those of the RFCs")]
@@ -38,13 +38,13 @@ pub enum Status {
 }
 
 impl Status {
-    /// The three digits.
+    /// Returns the number of three digits.
     #[must_use]
     pub const fn code(self) -> u16 {
         self as u16
     }
 
-    /// The reason phrase.
+    /// Returns the phrase behind the number, as the RFCs have it.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -73,11 +73,11 @@ impl Status {
 pub enum ResponseHeader {
     /// `Allow`: the methods of a known path, as in `GET, POST`.
     Allow(&'static str),
-    /// `Retry-After`, in seconds.
+    /// `Retry-After`: seconds until another try may succeed.
     RetryAfterSec(u64),
     /// `Upgrade: websocket`, and `upgrade` in `Connection`, as RFC 9110, section 7.8, wants.
     UpgradeWebSocket,
-    /// `Sec-WebSocket-Version: 13`.
+    /// `Sec-WebSocket-Version: 13`, the one version that is spoken.
     WebSocketVersion,
     /// `Accept-Encoding: identity`: what a request's body may be (RFC 9110, section 12.5.3).
     AcceptEncodingIdentity,
@@ -179,21 +179,21 @@ pub fn append_request_error(
 /// The body of every response that is not a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorBody<'a> {
-    /// The code: [`ApiError::code`].
+    /// The stable code for programs: [`ApiError::code`].
     pub error: &'static str,
-    /// The text for a human.
+    /// The text for people; may change.
     pub message: &'a str,
 }
 
 impl ErrorBody<'_> {
-    /// Bytes of [`ErrorBody::append_json`].
+    /// Returns how many bytes [`ErrorBody::append_json`] appends.
     #[must_use]
     pub fn json_bytes(&self) -> usize {
         let fixed = r#"{"error":"","message":""}"#.len() + self.error.len();
         fixed + self.message.bytes().map(escaped_bytes).sum::<usize>()
     }
 
-    /// Appends `{"error":…,"message":…}`.
+    /// Appends the body, with the message escaped as JSON.
     pub fn append_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"error":""#);
         out.extend_from_slice(self.error.as_bytes());

@@ -8,7 +8,7 @@ use super::*;
 const HEAD_BYTES_MAX: usize = 512;
 const BODY_BYTES_MAX: u64 = 64;
 
-/// The least that a connection has to do: it answers every request with its own method, path and
+/// The least that a connection has to do: it echoes every request's own method, path and
 /// body, and an upgrade with a 101, after which it takes no more requests.
 #[derive(Default)]
 struct EchoConnection {

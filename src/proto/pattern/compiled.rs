@@ -22,15 +22,15 @@ pub(super) struct Compiled {
 
 /// The compiled form of [`Tail`].
 pub(super) enum Decider {
-    /// Nothing may follow.
+    /// The name must end here.
     Empty,
-    /// One `*`.
+    /// Anything without `/` may follow.
     Star,
-    /// One `**`.
+    /// Anything may follow.
     DoubleStar,
     /// A tail of up to 64 bytes.
     Narrow(Box<Automaton<1>>),
-    /// A longer one.
+    /// A tail of more than 64 bytes.
     Wide(Box<Automaton<WORDS_MAX>>),
 }
 
@@ -41,7 +41,7 @@ impl CompiledPatterns {
         self.0.iter().any(|compiled| compiled.matches(channel))
     }
 
-    /// The patterns.
+    /// Iterates over the patterns, in the order in which the key lists them.
     pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
         self.0.iter().map(|compiled| &compiled.pattern)
     }

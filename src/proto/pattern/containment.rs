@@ -54,7 +54,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes some, or answers that they are used up.
+    /// Takes some. Returns false when there are not enough.
     fn take(&mut self, steps: u32) -> bool {
         let left = self.steps.checked_sub(steps);
         self.steps = left.unwrap_or(0);

@@ -49,17 +49,17 @@ const _: () = assert!(PATTERN_BYTES_MAX <= u16::MAX as usize);
 /// What follows the leading literals.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tail {
-    /// Nothing.
+    /// The end: the pattern is a literal name.
     Empty,
-    /// One `*`.
+    /// A single `*`, and the end.
     Star,
-    /// One `**`.
+    /// A single `**`, and the end.
     DoubleStar,
-    /// A star and more.
+    /// A star and more: decided by an automaton.
     Mixed,
 }
 
-/// Why a string is no pattern: the fault of whoever wrote the key or the token.
+/// Why a string is no pattern: a fault of the key or the token that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternError {
     /// It has no bytes.

@@ -3,7 +3,7 @@
 /// One element of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// This byte.
+    /// A byte that stands for itself.
     Literal(u8),
     /// `*`: any run of bytes without `/`.
     Star,

@@ -18,48 +18,48 @@ use crate::limits::REQUEST_ID_BYTES_MAX;
 pub enum Command<'a> {
     /// Receive the channel's messages and, where permitted, its presence.
     Subscribe {
-        /// The channel.
+        /// Name of the channel.
         channel: Cow<'a, str>,
         /// Whether its messages shall carry `fromMetadata`.
         include_sender_metadata: bool,
     },
     /// Receive them no longer.
     Unsubscribe {
-        /// The channel.
+        /// Name of the channel.
         channel: Cow<'a, str>,
     },
     /// Send to a channel's subscribers.
     Publish {
-        /// The channel.
+        /// Name of the channel.
         channel: Cow<'a, str>,
-        /// The value to pass on.
+        /// The JSON value to pass on.
         data: &'a str,
     },
     /// Send to a peer's connections.
     Send {
-        /// The peer's id.
+        /// Id of the peer.
         to: Cow<'a, str>,
-        /// The value to pass on.
+        /// The JSON value to pass on.
         data: &'a str,
     },
-    /// Be answered by a `pong`.
+    /// Get a `pong`.
     Ping,
 }
 
-/// A command, and how its sender wants the answer to be marked.
+/// A command, and the id that its sender wants to see in the reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// To be echoed in the one answer; without it success is silent. 1 to
+    /// The id to echo in the one reply; without it success is silent. 1 to
     /// [`REQUEST_ID_BYTES_MAX`] bytes when decoded.
     pub request_id: Option<JsonStr<'a>>,
-    /// What is asked for.
+    /// What the sender wants.
     pub command: Command<'a>,
 }
 
-/// A message that is no valid command, whoever sent it.
+/// Why a message is no valid command, independent of its sender's rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection<'a> {
-    /// To be echoed, if the message has a valid one.
+    /// The id to echo, if the message has a valid one.
     pub request_id: Option<JsonStr<'a>>,
     /// The first fault, in the order of [`ErrorCode`].
     pub code: ErrorCode,
@@ -71,7 +71,7 @@ impl<'a> Request<'a> {
     /// Reads the payload of a text message.
     ///
     /// # Errors
-    /// A [`Rejection`] with the first fault, to be answered with an `error` message.
+    /// A [`Rejection`] with the first fault, for an `error` message.
     pub fn parse(payload: &'a str) -> Result<Self, Rejection<'a>> {
         let mut fields = Fields::default();
         json::for_each_member(payload, |key, value| fields.set(key, value))

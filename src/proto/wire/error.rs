@@ -72,7 +72,7 @@ impl ErrorCode {
         }
     }
 
-    /// What it means and what to do about it, for whoever reads the client's log. Contains
+    /// Returns what the code means and what to do about it, for the client's log. Contains
     /// nothing that JSON would escape.
     #[must_use]
     pub const fn message(self) -> &'static str {

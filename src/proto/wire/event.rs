@@ -14,43 +14,43 @@ pub enum Event<'a> {
     Welcome(Welcome<'a>),
     /// A request was done.
     Ack {
-        /// The request.
+        /// The id that the request had.
         request_id: JsonStr<'a>,
     },
     /// A request was refused.
     Error {
-        /// The request, if it was marked.
+        /// The id that the request had, if it had one.
         request_id: Option<JsonStr<'a>>,
-        /// Why.
+        /// The cause, for programs.
         code: ErrorCode,
-        /// Why, for humans: contains nothing that JSON would escape.
+        /// The cause, for people. Contains nothing that JSON would escape.
         message: &'static str,
     },
     /// A publication of a subscribed channel.
     Message {
-        /// The channel.
+        /// Name of the channel.
         channel: JsonStr<'a>,
         /// The sender's peer id.
         from: JsonStr<'a>,
-        /// What was published.
+        /// The published JSON value.
         data: &'a [u8],
         /// The sender's metadata, for subscriptions that want it.
         from_metadata: Option<&'a [u8]>,
     },
     /// A [`Event::Message`] that is encoded without metadata already, with metadata.
     MessageExtended {
-        /// The encoded message.
+        /// The payload of an encoded [`Event::Message`].
         message: &'a [u8],
-        /// The sender's metadata.
+        /// The sender's `peerMetadata`.
         from_metadata: &'a [u8],
     },
     /// A message from one peer to another.
     Direct {
         /// The sender's peer id.
         from: JsonStr<'a>,
-        /// What was sent.
+        /// The JSON value that was sent.
         data: &'a [u8],
-        /// The sender's metadata.
+        /// The sender's `peerMetadata`.
         from_metadata: Option<&'a [u8]>,
     },
     /// The server is about to close all connections.
@@ -60,19 +60,19 @@ pub enum Event<'a> {
     },
     /// The answer to a `ping`.
     Pong {
-        /// The request, if it was marked.
+        /// The id that the request had, if it had one.
         request_id: Option<JsonStr<'a>>,
     },
 }
 
-/// What a connection is told first.
+/// The members of the first message of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome<'a> {
     /// The peer that the connection speaks for.
     pub peer_id: JsonStr<'a>,
     /// When the token ends, in Unix seconds; `None` for a publishable key.
     pub expires_at_sec: Option<u64>,
-    /// Now, in Unix seconds.
+    /// The server's clock, in Unix seconds.
     pub server_time_sec: u64,
     /// Largest `data` of a command, in bytes.
     pub message_bytes_max: usize,
@@ -81,7 +81,7 @@ pub struct Welcome<'a> {
 }
 
 impl Event<'_> {
-    /// Exactly how many bytes [`Event::append_to`] appends.
+    /// Returns exactly how many bytes [`Event::append_to`] appends.
     #[inline]
     #[must_use]
     pub fn encoded_len(&self) -> usize {

@@ -22,7 +22,7 @@ const _: () = assert!(
 /// A peer in `joined` or `left`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresenceEntry<'a> {
-    /// The peer's id.
+    /// Id of the peer, as it stands in JSON.
     pub peer_id: JsonStr<'a>,
     /// The peer's metadata: one JSON value of at most [`PEER_METADATA_BYTES_MAX`] bytes.
     pub metadata: Option<&'a [u8]>,
@@ -37,7 +37,7 @@ pub struct PresenceFrames<'a, J: Iterator, L: Iterator> {
     payload_bytes_max: usize,
 }
 
-/// One `presence` message.
+/// One `presence` message, which can tell its length before it is written.
 pub struct PresenceFrame<'a, J: Iterator, L: Iterator> {
     channel: JsonStr<'a>,
     joined: iter::Take<Peekable<J>>,
@@ -134,7 +134,7 @@ where
     J: Iterator<Item = PresenceEntry<'a>> + Clone,
     L: Iterator<Item = PresenceEntry<'a>> + Clone,
 {
-    /// Exactly how many bytes [`PresenceFrame::append_to`] appends.
+    /// Returns exactly how many bytes [`PresenceFrame::append_to`] appends.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         self.encoded_len

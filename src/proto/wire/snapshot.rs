@@ -1,9 +1,9 @@
 //! The `presence` message that tells who is in a channel, rendered once for everybody who joins.
 //!
-//! Who joins is told of all others, so that what two of them get differs in their own entries
-//! only: the entries are rendered together, and each payload is made of ranges of them. It is
-//! one payload as long as the ids alone fit into a frame: what does not fit is the metadata of
-//! later entries.
+//! A joiner is told of everybody else, so the messages of two joiners differ in one entry only:
+//! each leaves its own out. The entries are therefore rendered once, and each payload is made of
+//! ranges of them. There is one payload as long as the ids alone fit into a frame; where the
+//! metadata does not fit, later entries go without.
 
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -25,8 +25,8 @@ pub struct Rendering {
     entries: Arc<[u8]>,
 }
 
-/// A rendering that can be had again as long as somebody keeps its entries: a queue does that
-/// waits to be written, whoever made it.
+/// A rendering that can be had again while its entries are still kept, which is as long as they
+/// wait in some connection's queue.
 #[derive(Debug)]
 pub struct Remembered {
     layout: Arc<Layout>,
@@ -47,11 +47,11 @@ struct Layout {
 /// One message for one who joins: the parts follow each other.
 #[derive(Debug)]
 pub struct Payload<'a> {
-    /// The first part.
+    /// The beginning of the JSON object, up to the entries.
     pub head: &'a [u8],
     /// The two parts in the middle, as ranges of [`Rendering::entries`]; they may be empty.
     pub ranges: [Range<usize>; 2],
-    /// The last part.
+    /// The end of the JSON object, behind the entries.
     pub tail: &'static [u8],
 }
 
@@ -117,7 +117,7 @@ impl Rendering {
         &self.entries
     }
 
-    /// The messages for who joins: at least one. Leaves one entry out, its own.
+    /// Returns the messages for a joiner, at least one. The joiner's own entry is left out.
     pub fn payloads(&self, own: Option<u32>) -> impl Iterator<Item = Payload<'_>> {
         let Layout {
             head,

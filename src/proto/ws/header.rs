@@ -37,7 +37,7 @@ pub enum Opcode {
     Close = 0x8,
     /// Asks for a pong with the same payload.
     Ping = 0x9,
-    /// Answers a ping, or nothing at all.
+    /// The reply to a ping; may also come unasked.
     Pong = 0xa,
 }
 

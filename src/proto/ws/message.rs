@@ -5,7 +5,7 @@
 //! fragmented one is collected beside it; only while it is open does a decoder hold memory.
 //!
 //! It has no buffer of its own for incomplete frames: the caller keeps the bytes and comes again
-//! with more. It answers nothing; pongs and close frames are the session's.
+//! with more. It replies to nothing: pongs and close frames are the session's.
 //!
 //! A frame is unmasked once, when it is there as a whole. What a header shows to be wrong is
 //! refused before any payload has come. The verdict on a peer's bytes does not depend on how
@@ -53,10 +53,10 @@ impl Role for Client {
 pub enum Decoded<'a> {
     /// No whole frame, and nothing consumed.
     Incomplete {
-        /// With fewer bytes than this, counted from the same front, the answer stays the same.
+        /// Bytes needed, counted from the same front, before another call finds anything new.
         wanted: usize,
     },
-    /// One frame.
+    /// A frame that was consumed.
     Item {
         /// Bytes of the frame, header and payload.
         consumed: usize,
