@@ -30,7 +30,7 @@ use crate::proto::wire::string::JsonStr;
 /// How often changes are announced.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Up to so many peers, changes are announced as they come: nobody is told of many.
+    /// Up to this many peers, changes are announced at once.
     pub at_once_max: usize,
     /// How many peers lengthen the interval between two announcements by a millisecond.
     pub peers_per_ms: usize,
@@ -39,7 +39,7 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Whoever joins and leaves all the time has one frame written to each member per interval:
+    /// A peer that joins and leaves all the time causes one frame to each member per interval:
     /// 64,000 frames a second, which is a tenth of what a core writes.
     fn default() -> Self {
         Self {
@@ -50,17 +50,17 @@ impl Default for Pace {
     }
 }
 
-/// What the answer to a request needs of it.
+/// What must be kept of a request until its `ack` or `error`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReplyTo {
-    /// The raw JSON string of its `requestId`, to be echoed. Without one there is no `ack`.
+    /// The raw JSON string of the `requestId`, to be echoed. Without one there is no `ack`.
     pub request_id: Option<Box<str>>,
-    /// When it was read, in nanoseconds on the monotonic clock.
+    /// When the request was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
 
 impl ReplyTo {
-    /// Its `requestId`.
+    /// Returns the `requestId` to echo.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.request_id.as_deref()
@@ -70,13 +70,13 @@ impl ReplyTo {
 /// A connection on its way into the channel (or asking for its snapshot again).
 #[derive(Debug)]
 pub struct Joiner {
-    /// The connection.
+    /// The connection that joins.
     pub connection: ConnectionRef,
-    /// Its peer.
+    /// The peer that it speaks for.
     pub peer: SharedPeer,
-    /// What it wants from now on.
+    /// What the connection wants to be sent from now on.
     pub interest: Interest,
-    /// To be acked.
+    /// The request that asked for the join.
     pub reply_to: ReplyTo,
     /// What the connection asked of this channel meanwhile, in order.
     pub deferred: Vec<Deferred>,
@@ -85,18 +85,18 @@ pub struct Joiner {
 /// A request that waits for its connection's join.
 #[derive(Debug)]
 pub enum Deferred {
-    /// Subscribe again.
+    /// Another `subscribe`: a new interest, and a new snapshot.
     Join(Interest, ReplyTo),
-    /// Unsubscribe.
+    /// An `unsubscribe`.
     Leave(ReplyTo),
 }
 
 /// A batch of presence changes to be told to some home shards.
 #[derive(Debug)]
 pub struct Announcement {
-    /// To be given back to [`Channel::announced`] once by each home.
+    /// What each home gives back to [`Channel::announced`], once.
     pub token: u64,
-    /// What they are told.
+    /// The changes.
     pub told: Told,
     /// The home shards that have somebody to tell.
     pub homes: SmallVec<[ShardId; 4]>,
@@ -105,22 +105,22 @@ pub struct Announcement {
 /// Members of the channel on one home shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
-    /// The shard.
+    /// The home shard.
     pub shard: ShardId,
-    /// Subscribed connections there.
+    /// Connections there that are subscribed.
     pub member_count: u32,
-    /// Those that want presence.
+    /// Connections of these that want presence.
     pub presence_count: u32,
-    /// Those that want `fromMetadata`.
+    /// Connections of these that want `fromMetadata`.
     pub metadata_count: u32,
 }
 
 /// How a request to leave ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// Done: answer it.
+    /// The connection is out: the request can be acked.
     Done(ReplyTo),
-    /// It waits for the connection's join and is answered after that.
+    /// The connection's join is under way: the request waits for that.
     Deferred,
 }
 
@@ -179,7 +179,7 @@ impl Channel {
         self.roster.is_empty() && !self.has_changes() && self.waiting.is_empty()
     }
 
-    /// Who is there.
+    /// Returns the peers and their connections.
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
@@ -275,7 +275,7 @@ impl Channel {
         Leave::Done(reply_to)
     }
 
-    /// Takes a connection out that has ended; nobody waits for an answer.
+    /// Takes a connection out that has ended: there is nobody to ack.
     pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) {
         let Some(Removed {
             membership,
@@ -370,8 +370,8 @@ impl Channel {
         }
     }
 
-    /// The roster as it was announced last, and the place of a peer in it, which is not to be
-    /// told of itself.
+    /// Returns the roster as it was announced last, and the place of the peer in it whose snapshot
+    /// this is: its own entry is left out.
     pub fn snapshot(&mut self, channel: &ChannelKey, own_id: &str) -> (Rendering, Option<u32>) {
         let remembered = self.rendering.as_ref();
         let rendering = match remembered.and_then(Remembered::recall) {

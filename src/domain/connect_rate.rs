@@ -1,4 +1,4 @@
-//! WebSocket upgrade attempts by address: at most so many in any window of time, exact across
+//! The limit of WebSocket upgrade attempts from one address in any window of time, exact across
 //! all shards.
 //!
 //! Stands between an upgrade request and the work that it would cause. Shared by all shards,
@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ahash::{AHashMap, RandomState};
 
-/// Addresses that are known at the same time. Somebody who has more of them than this escapes
-/// the limit, as he would by using each of them only now and then.
+/// Addresses that are known at the same time. An attacker with more addresses than this evades the
+/// limit, as one does who uses each of them only now and then.
 pub const ADDRESSES_MAX: usize = 131_072;
 
 /// Parts of the table with a lock each: many times the shards that connect at one moment.
@@ -38,7 +38,7 @@ pub enum Verdict {
     Allowed,
     /// The address has used up its window.
     Limited {
-        /// After so many milliseconds the next attempt is allowed; at least 1.
+        /// Milliseconds until the next attempt is allowed; at least 1.
         retry_after_ms: u64,
     },
 }

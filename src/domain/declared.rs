@@ -14,25 +14,25 @@ use super::record::{AppRecord, KeyRecord};
 pub struct Declared {
     /// The file, named when somebody tries to change what it declares.
     pub file: Arc<Path>,
-    /// Its apps.
+    /// The apps that it declares.
     pub apps: Vec<DeclaredApp>,
 }
 
 /// An app that the configuration declares. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct DeclaredApp {
-    /// The app.
+    /// The app as operators see it.
     pub record: AppRecord,
     /// What signs its TURN credentials; present exactly when `record.turn` is.
     pub turn_secret: Option<Zeroizing<Vec<u8>>>,
-    /// Its keys.
+    /// The keys of the app.
     pub keys: Vec<DeclaredKey>,
 }
 
 /// A key of a declared app. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct DeclaredKey {
-    /// The key.
+    /// The key as operators see it.
     pub record: KeyRecord,
     /// What its tokens are signed with; present exactly when it is a secret key.
     pub signing_secret: Option<Zeroizing<Vec<u8>>>,

@@ -1,4 +1,4 @@
-//! Pure state: time is an argument.
+//! State without a protocol: rosters, rights, quotas, rates, timers. Time is an argument.
 
 pub mod channel;
 pub mod connect_rate;

@@ -15,7 +15,7 @@ pub struct JsonName {
 }
 
 impl JsonName {
-    /// Takes any string.
+    /// Keeps a string together with its JSON form.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let needs_escape = name
@@ -39,7 +39,7 @@ impl JsonName {
         }
     }
 
-    /// The string.
+    /// Returns the string, without quotes and escapes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.plain {
@@ -48,7 +48,7 @@ impl JsonName {
         }
     }
 
-    /// The string as JSON, with its quotes.
+    /// Returns the string as JSON, with its quotes.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
@@ -58,7 +58,7 @@ impl JsonName {
 /// What others see of a connection: its peer's id and public metadata.
 #[derive(Debug)]
 pub struct PeerInfo {
-    /// The peer id.
+    /// The id, which is unique within the app.
     pub id: JsonName,
     /// `peerMetadata` as it stood in the token: a JSON object.
     pub metadata: Option<Box<str>>,
@@ -71,13 +71,13 @@ pub struct ChannelKey {
     pub app: AppIndex,
     /// Hash of app and name, the same on all shards of the process.
     pub hash: u64,
-    /// The channel's name.
+    /// The name, as it is told to members.
     pub name: JsonName,
 }
 
-/// Shared handles: names travel between shards by reference.
+/// A shared [`PeerInfo`]: names travel between shards by reference.
 pub type SharedPeer = Arc<PeerInfo>;
-/// See [`ChannelKey`].
+/// A shared [`ChannelKey`].
 pub type SharedChannel = Arc<ChannelKey>;
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::domain::peer::SharedPeer;
 
 /// From how many peers on the order is kept: to sort as many takes about 0.1 ms.
 const MANY: usize = 1_024;
-/// Below how many it is forgotten: less than [`MANY`], so that who goes to and fro between two
-/// numbers does not sort all of them each time.
+/// Below how many it is forgotten. Less than [`MANY`], so that a number that goes to and fro does
+/// not have all of them sorted each time.
 const FEW: usize = MANY / 2;
 
 /// See the top of this file.

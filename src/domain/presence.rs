@@ -1,7 +1,8 @@
 //! Presence changes of one channel that its members have not been told of.
 //!
-//! Changes that undo each other cost nothing: who joined and left is not mentioned, and neither
-//! is who left and came back as the same. Who came back with other metadata has left and joined.
+//! Changes that undo each other cost nothing: a peer that joined and left is not mentioned, and
+//! neither is one that left and came back the same. A peer that came back with other metadata has
+//! left and joined.
 //!
 //! Always true: a peer stands once in each list at most, and in both only if it came back with
 //! other metadata than it left with.

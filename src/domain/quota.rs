@@ -150,7 +150,7 @@ fn granted_of(word: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Takes one by one from the leases in turn until all refuse in one round; answers how many
+    /// Takes one by one from the leases in turn until all refuse in one round. Returns how many
     /// were granted.
     fn drain(gate: &QuotaGate, limit: u64, leases: &mut [QuotaLease]) -> u64 {
         let shards = leases.len() as u16;

@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppRecord {
-    /// `[A-Za-z0-9_-]{1,64}`.
+    /// The id: `[A-Za-z0-9_-]{1,64}`.
     pub app_id: String,
-    /// For people; may be empty.
+    /// A name for people; may be empty.
     pub name: String,
     /// Whether its clients may connect.
     pub status: AppStatus,
     /// What it may use.
     pub plan: PlanRecord,
-    /// Whom `send` reaches.
+    /// Which peers a `send` may reach.
     pub direct_scope: DirectScope,
     /// TURN servers injected into `welcome`; their secret lives beside the record.
     pub turn: Option<TurnRecord>,
     /// The app's own message rate, instead of the server's.
     pub limits: Option<MessageLimits>,
-    /// Unix seconds.
+    /// When it was made, in Unix seconds.
     pub created_at: u64,
 }
 
@@ -33,14 +33,14 @@ pub struct AppRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AppStatus {
-    /// They may.
+    /// Clients may connect.
     #[default]
     Active,
     /// Live connections are closed with 4012, new ones too.
     Suspended,
 }
 
-/// Whom a `send` of this app reaches.
+/// Which peers a `send` of this app may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DirectScope {
@@ -55,7 +55,7 @@ pub enum DirectScope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PlanRecord {
-    /// For people and invoices.
+    /// A name for people and invoices.
     pub name: Option<String>,
     /// Connections at the same time.
     pub max_concurrent_connections: Option<u64>,
@@ -87,7 +87,7 @@ pub struct TurnRecord {
 pub struct MessageLimits {
     /// Messages per second; 0 is unlimited.
     pub message_rate: u32,
-    /// Messages at once.
+    /// Messages that may come at once.
     pub message_burst: u32,
 }
 
@@ -105,16 +105,16 @@ pub enum KeyType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRecord {
-    /// `pk_live_…` or `sk_id_…`.
+    /// The id: `pk_live_…` or `sk_id_…`.
     pub key_id: String,
     /// The app it belongs to.
     pub app_id: String,
-    /// Secret or publishable.
+    /// Whether it is secret or publishable.
     #[serde(rename = "type")]
     pub key_type: KeyType,
-    /// For people; may be empty.
+    /// A name for people; may be empty.
     pub name: String,
-    /// Which channels its holders may use.
+    /// Patterns of the channels that its holders may use.
     pub channel_patterns: Vec<String>,
     /// What they may do: `publish`, `subscribe`, `presence`, `send`.
     pub actions: Vec<String>,
@@ -122,6 +122,6 @@ pub struct KeyRecord {
     pub allowed_origins: Vec<String>,
     /// Whether `welcome` gets the app's TURN servers.
     pub auto_inject_turn: bool,
-    /// Unix seconds.
+    /// When it was made, in Unix seconds.
     pub created_at: u64,
 }

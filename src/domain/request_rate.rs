@@ -42,7 +42,7 @@ pub struct RequestLimits {
 }
 
 impl RequestLimits {
-    /// Everything is unlimited.
+    /// No limit on anything.
     pub const NONE: Self = Self {
         per_key: UNLIMITED,
         per_address: UNLIMITED,
@@ -64,7 +64,7 @@ pub struct RequestRates {
 }
 
 impl RequestRates {
-    /// With these limits.
+    /// Begins with nothing counted, under these limits.
     #[must_use]
     pub fn new(limits: &RequestLimits) -> Self {
         Self {

@@ -38,9 +38,9 @@ pub type SecretHash = [u8; 32];
 /// An app as the shards need it.
 #[derive(Debug)]
 pub struct App {
-    /// Its number in this process.
+    /// The app's number in this process.
     pub index: AppIndex,
-    /// Its public id.
+    /// The id that operators gave it.
     pub id: Box<str>,
     /// Suspended apps' connections are closed with 4012.
     pub suspended: bool,
@@ -69,7 +69,7 @@ pub struct App {
 pub struct Turn {
     /// `turn:` and `turns:` URLs.
     pub urls: Vec<String>,
-    /// coturn's `static-auth-secret`.
+    /// The secret shared with coturn (`static-auth-secret`).
     pub secret: zeroize::Zeroizing<Vec<u8>>,
     /// Lifetime of a credential, in seconds.
     pub ttl_sec: u64,
@@ -88,7 +88,7 @@ pub struct AppGauges {
 impl AppGauges {
     /// Counts a connection in, unless `max` are there already. Exact across shards.
     ///
-    /// Answers the count with this one, or `None` when refused.
+    /// Returns the count with this one, or `None` when refused.
     #[must_use]
     pub fn connect(&self, max: Option<u64>) -> Option<u64> {
         let before = self
@@ -108,19 +108,19 @@ impl AppGauges {
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Connections now.
+    /// Returns how many connections there are now.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Acquire)
     }
 
-    /// The most at the same time since [`take_peak`](Self::take_peak).
+    /// Returns the most at the same time since [`take_peak`](Self::take_peak).
     #[must_use]
     pub fn peak(&self) -> u64 {
         self.connections_peak.load(Ordering::Acquire)
     }
 
-    /// Begins a new peak (a new period) at the present count and answers the old one.
+    /// Begins a new peak (a new period) at the present count. Returns the old one.
     pub fn take_peak(&self) -> u64 {
         self.connections_peak
             .swap(self.connections(), Ordering::AcqRel)
@@ -142,11 +142,11 @@ impl AppGauges {
 /// A key as the shards need it.
 #[derive(Debug)]
 pub struct Key {
-    /// `pk_live_…` or `sk_id_…`.
+    /// The id: `pk_live_…` or `sk_id_…`.
     pub id: Box<str>,
     /// The app it belongs to.
     pub app: Arc<App>,
-    /// Which channels its holders may use.
+    /// Patterns of the channels that its holders may use.
     pub patterns: CompiledPatterns,
     /// What its holders may do.
     pub actions: Actions,
@@ -159,25 +159,25 @@ pub struct Key {
 /// What the two types of key have for themselves.
 #[derive(Debug)]
 pub enum KeyKind {
-    /// Connects by itself.
+    /// A publishable key: it connects by itself.
     Publishable {
-        /// Empty: any origin, or none.
+        /// Pages that may use it; empty allows any page, and clients that are no pages.
         allowed_origins: Box<[OriginPattern]>,
     },
-    /// Signs tokens.
+    /// A secret key: it signs tokens and calls REST.
     Secret(SigningMaterial),
 }
 
 /// The secrets that a token of a key may be signed with.
 #[derive(Debug)]
 pub enum SigningMaterial {
-    /// The store could not decrypt it: answers 503 where it is needed.
+    /// The store could not decrypt it: requests that need it get 503.
     Unreadable,
     /// Good for signing and verifying.
     Ready {
-        /// Signs, and verifies.
+        /// The secret that signs and verifies.
         current: Arc<Secret>,
-        /// Still verifies until this Unix time in milliseconds.
+        /// The secret before it, which verifies until a Unix time in milliseconds.
         previous: Option<(Arc<Secret>, u64)>,
     },
 }
@@ -206,7 +206,7 @@ impl Rights {
         }
     }
 
-    /// Adds an app.
+    /// Adds an app, at the place of its number.
     pub fn insert_app(&mut self, app: Arc<App>) {
         self.apps.insert(app.index, app);
     }
@@ -221,19 +221,19 @@ impl Rights {
         self.api_secrets.insert(hash, (key, until_ms));
     }
 
-    /// The app of that number.
+    /// Returns the app of that number.
     #[must_use]
     pub fn app(&self, index: AppIndex) -> Option<&Arc<App>> {
         self.apps.get(&index)
     }
 
-    /// The key of that id.
+    /// Returns the key of that id.
     #[must_use]
     pub fn key(&self, id: &str) -> Option<&Arc<Key>> {
         self.keys.get(id)
     }
 
-    /// The key whose API secret has that hash.
+    /// Returns the key whose API secret has that hash.
     #[must_use]
     pub fn key_by_api_secret(&self, hash: &SecretHash, now_unix_ms: u64) -> Option<&Arc<Key>> {
         let (key, until_ms) = self.api_secrets.get(hash)?;

@@ -19,9 +19,9 @@ use crate::ids::ConnectionRef;
 /// What a connection wants of a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
-    /// Presence frames: the connection had the `presence` action when it subscribed.
+    /// Whether it gets presence: it had the `presence` action when it subscribed.
     pub presence: bool,
-    /// `fromMetadata` on messages.
+    /// Whether its messages carry `fromMetadata`.
     pub sender_metadata: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Membership {
 /// A connection that was removed.
 #[derive(Debug)]
 pub struct Removed {
-    /// What it was.
+    /// What was known of it.
     pub membership: Membership,
     /// Whether its peer is gone with it.
     pub peer_left: bool,
@@ -150,7 +150,7 @@ impl Roster {
         order.adapt(peers.len(), || seen(peers));
     }
 
-    /// A connection's membership.
+    /// Returns what is known of a connection of the peer.
     pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Membership> {
         self.peers.get_mut(peer_id)?.tabs.get_mut(connection)
     }
@@ -224,7 +224,7 @@ impl Roster {
         (place != u32::MAX).then_some(place)
     }
 
-    /// Every connection.
+    /// Iterates over the connections of all peers.
     pub fn connections(&self) -> impl Iterator<Item = &(ConnectionRef, Membership)> {
         self.peers.values().flat_map(|entry| entry.tabs.iter())
     }

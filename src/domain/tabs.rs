@@ -13,20 +13,20 @@ use crate::ids::ConnectionRef;
 
 /// How many connections are too many to be searched one by one.
 const MANY: usize = 16;
-/// With how many they are few again: less than [`MANY`], so that who goes to and fro between two
-/// numbers does not move all of them each time.
+/// With how many they are few again. Less than [`MANY`], so that a number that goes to and fro does
+/// not have all of them moved each time.
 const FEW: usize = MANY / 2;
 
 /// See the top of this file.
 #[derive(Debug)]
 pub enum Tabs<T> {
-    /// In order.
+    /// An array in the order in which they came.
     Few(SmallVec<[(ConnectionRef, T); 1]>),
-    /// Numbered in order.
+    /// A table in which each has the number of its place in the order.
     Many(Box<Numbered<T>>),
 }
 
-/// See [`Tabs::Many`].
+/// Connections with numbers, found by their hash.
 #[derive(Debug)]
 pub struct Numbered<T> {
     in_order: BTreeMap<u64, (ConnectionRef, T)>,
@@ -35,7 +35,7 @@ pub struct Numbered<T> {
 }
 
 impl<T> Tabs<T> {
-    /// One connection.
+    /// Holds a single connection.
     #[must_use]
     pub fn new(connection: ConnectionRef, value: T) -> Self {
         Self::Few(SmallVec::from_buf([(connection, value)]))

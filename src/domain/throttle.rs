@@ -1,4 +1,4 @@
-//! A warning that anybody may cause any number of times is told once a minute.
+//! A limit of one line a minute for warnings that remotes can cause any number of times.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ const PAUSE_MS: u64 = 60_000;
 /// all shards: exact enough for a log, and without a lock.
 #[derive(Debug)]
 pub struct Throttle {
-    /// The next one passes from then on, in milliseconds on the monotonic clock.
+    /// When the next warning may pass, in milliseconds on the monotonic clock.
     passes_ms: AtomicU64,
     kept_back: AtomicU64,
 }
@@ -22,7 +22,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Lets the first one pass.
+    /// Begins open: the first warning passes.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -2,8 +2,9 @@
 //!
 //! A hashed wheel (Varghese and Lauck, 1987, scheme 6): an entry lies in the slot of its
 //! deadline's tick, modulo the number of slots; what is further away than one turn waits there
-//! for its turn to come. Inserting costs a push. Nothing is cancelled: whoever no longer cares
-//! ignores the token when it comes, and whoever has a later deadline by then inserts it again.
+//! for its turn to come. Inserting costs a push. Nothing is cancelled: an owner that no longer
+//! cares ignores the token when it comes, and one that has a later deadline by then inserts it
+//! again.
 //!
 //! A tick is only the width of a slot: deadlines keep their millisecond. Always holds: `expire`
 //! hands out every entry that is due and none that is not, however far time has jumped, in one
@@ -91,7 +92,7 @@ impl<T: Copy> TimerWheel<T> {
         (self.len > 0).then_some(self.earliest_ms | (TICK_MS - 1))
     }
 
-    /// Number of entries.
+    /// Returns how many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -140,7 +141,7 @@ impl<T: Copy> TimerWheel<T> {
 }
 
 impl<T: Copy> Slot<T> {
-    /// As [`TimerWheel::expire`], for one slot; answers how many entries were due.
+    /// As [`TimerWheel::expire`], for one slot. Returns how many entries were due.
     fn expire(&mut self, now_ms: u64, due: &mut impl FnMut(T)) -> usize {
         let before = self.entries.len();
         let mut earliest_ms = NEVER_MS;

@@ -37,7 +37,7 @@ impl BucketLimits {
 /// carried over on top of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
-    /// Thousandths of tokens.
+    /// What has been spent, in thousandths of a token.
     spent: i64,
     as_of_ms: u64,
 }
@@ -93,9 +93,9 @@ impl TokenBucket {
         self.as_of_ms < mono_ms
     }
 
-    /// Lets the tokens of up to `late_ms` come back on top of a full bucket: whoever kept the rate
-    /// while nobody looked arrives all at once. Over any time, no more is allowed than a full
-    /// bucket and what comes back in that time.
+    /// Lets the tokens of up to `late_ms` come back on top of a full bucket: what a client sent at
+    /// its rate while the server did not look arrives all at once. Over any time, no more is
+    /// allowed than a full bucket and what comes back in that time.
     pub fn carry_over(&mut self, now_ms: u64, limits: &BucketLimits, late_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.as_of_ms);
         let spent = self.spent.min(limits.capacity());
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Calls at the given times; answers how many were allowed.
+    /// Calls at the given times. Returns how many were allowed.
     fn taken(bucket: &mut TokenBucket, limits: BucketLimits, times_ms: &[u64]) -> usize {
         times_ms
             .iter()

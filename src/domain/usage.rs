@@ -11,7 +11,7 @@ use crate::ids::AppIndex;
 /// What one shard has counted for an app since its last report, about a second ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageDelta {
-    /// Whose.
+    /// The app that used it.
     pub app: AppIndex,
     /// The period they belong to: the number of the app's [`QuotaGate`] when they were counted.
     ///
@@ -34,11 +34,11 @@ pub struct PeriodUsage {
     pub end_unix: u64,
     /// Most connections at the same time.
     pub peak_connections: u64,
-    /// See [`UsageDelta`].
+    /// `publish` and `send` attempts that reached the quota check.
     pub messages: u64,
-    /// See [`UsageDelta`].
+    /// Messages that passed over the limit.
     pub overage_messages: u64,
-    /// See [`UsageDelta`].
+    /// Connections accepted over the limit.
     pub overage_connections: u64,
 }
 
