@@ -63,7 +63,7 @@ impl Log {
         self.form.set(config.format);
     }
 
-    /// Waits until everything logged so far is written, but no longer than that. Answers
+    /// Waits until everything logged so far is written, but no longer than that. Returns
     /// whether it is.
     pub fn flush(&self, at_most: Duration) -> bool {
         self.backlog.wait_until_empty(at_most)

@@ -28,7 +28,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Waits until no line is waiting, at most that long. Answers whether that was reached.
+    /// Waits until no line is waiting, at most that long. Returns whether that was reached.
     pub(super) fn wait_until_empty(&self, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;
         while self.waiting.load(Ordering::Acquire) > 0 {

@@ -7,7 +7,7 @@ use super::label::{AcceptPause, Dropped, EndedBy, Refusal, RestOutcome, Tally};
 pub struct Counters {
     /// Connections accepted.
     pub connections_opened: u64,
-    /// Pauses in accepting.
+    /// Pauses of listeners, by cause.
     pub accept_pauses: Tally<AcceptPause>,
     /// Idle connections without a good credential that were closed to make room.
     pub unauthenticated_closed: u64,
@@ -15,25 +15,25 @@ pub struct Counters {
     pub connections_closed: Tally<EndedBy>,
     /// WebSockets whose `welcome` was queued.
     pub handshakes: u64,
-    /// Those who wanted one and did not get it.
+    /// WebSocket handshakes refused, by cause.
     pub handshakes_refused: Tally<Refusal>,
     /// Text messages from clients, whatever became of them.
     pub messages_received: u64,
-    /// Copies of publications and direct messages, queued to those who are to get them.
+    /// Copies of publications and direct messages, queued to their receivers.
     pub deliveries: u64,
-    /// Frames about who came and went, queued to those who are to know.
+    /// `presence` frames queued to members.
     pub presence_sent: u64,
-    /// Frames that answer a client's own message.
+    /// Frames in reply to a client's own message.
     pub replies: u64,
-    /// Messages dropped.
+    /// Messages dropped, by cause.
     pub dropped: Tally<Dropped>,
     /// Bytes read from sockets, those of TLS included.
     pub bytes_received: u64,
     /// Bytes that sockets took, those of TLS included.
     pub bytes_sent: u64,
-    /// Messages for other shards.
+    /// Messages sent to other shards.
     pub mesh_sent: u64,
-    /// REST requests answered.
+    /// REST requests answered, by route and status.
     pub rest_requests: Tally<RestOutcome>,
     /// Turns of the shard's loop.
     pub turns: u64,
@@ -42,7 +42,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Messages queued to clients: every WebSocket frame but control frames.
+    /// Returns the messages queued to clients: every WebSocket frame but control frames.
     #[must_use]
     pub fn messages_sent(&self) -> u64 {
         self.deliveries + self.presence_sent + self.replies

@@ -11,7 +11,7 @@ pub trait Label: Copy + PartialEq + fmt::Debug + 'static {
     fn pairs(self) -> Vec<(&'static str, String)>;
 }
 
-/// Counts by label. For what is rare: looks for the label one by one.
+/// Counts by label. For rare events: the label is found by a linear search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally<L>(Vec<(L, u64)>);
 
@@ -22,7 +22,7 @@ impl<L: Label> Default for Tally<L> {
 }
 
 impl<L: Label> Tally<L> {
-    /// Counts one.
+    /// Adds one to the count of a label.
     pub fn add(&mut self, label: L) {
         match self.0.iter_mut().find(|(known, _)| *known == label) {
             Some((_, count)) => *count += 1,
@@ -30,19 +30,19 @@ impl<L: Label> Tally<L> {
         }
     }
 
-    /// How often a label was counted.
+    /// Returns the count of a label.
     #[must_use]
     pub fn get(&self, label: L) -> u64 {
         let found = self.0.iter().find(|(known, _)| *known == label);
         found.map_or(0, |(_, count)| *count)
     }
 
-    /// All labels and their counts.
+    /// Iterates over all labels and their counts.
     pub fn iter(&self) -> impl Iterator<Item = (L, u64)> {
         self.0.iter().copied()
     }
 
-    /// All counts together.
+    /// Returns the sum of all counts.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
@@ -64,10 +64,10 @@ macro_rules! label {
         }
 
         impl $name {
-            /// Every value.
+            /// Every value, in the order of its declaration.
             pub const ALL: &[Self] = &[$(Self::$value),*];
 
-            /// The label's text.
+            /// Returns the label's text.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -89,7 +89,7 @@ macro_rules! label {
 }
 
 label! {
-    /// Why somebody who wanted a WebSocket did not get one.
+    /// Why a WebSocket handshake was refused.
     Refusal as "cause" {
         /// Too many connects from the address.
         ConnectRate = "connect_rate",
@@ -99,7 +99,7 @@ label! {
         Draining = "draining",
         /// The process's memory is near its ceiling.
         Memory = "memory",
-        /// None, or more than one, or not readable.
+        /// There was no credential, or more than one, or none that is readable.
         NotOneCredential = "not_one_credential",
         /// No such key, or it was revoked, or it is of the other type.
         UnknownKey = "unknown_key",
@@ -149,11 +149,11 @@ label! {
         KickPeer = "/v1/peers/{id}",
         /// Read the app's usage.
         ReadUsage = "/v1/usage",
-        /// The OpenAPI document.
+        /// Read the OpenAPI document.
         OpenApi = "/v1/openapi.json",
-        /// The probe.
+        /// Ask whether the server serves.
         Health = "/healthz",
-        /// No operation, or nobody can tell which.
+        /// No operation, or one that cannot be told.
         Other = "other",
     }
 }
@@ -163,21 +163,21 @@ label! {
     AcceptPause as "cause" {
         /// The descriptors that public connections may have are used up.
         Descriptors = "descriptors",
-        /// As many connections as there may be without a credential wait for the server.
+        /// There are as many connections without a credential as there may be, and none is idle.
         Unauthenticated = "unauthenticated",
         /// The process's memory is at its ceiling.
         Memory = "memory",
-        /// The kernel refused.
+        /// The kernel refused to accept.
         Error = "error",
     }
 }
 
-/// What was answered to a REST request.
+/// How a REST request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestOutcome {
-    /// What was asked for.
+    /// The operation.
     pub route: Route,
-    /// The answer's HTTP status.
+    /// The HTTP status of the response.
     pub status: u16,
 }
 

@@ -45,7 +45,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every stage.
+    /// Every stage, in the order in which they are shown.
     pub const ALL: [Self; 11] = [
         Self::Handshake,
         Self::ReadToCommand,
@@ -157,7 +157,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Records one time.
+    /// Records that a stage took this long, in nanoseconds.
     #[inline]
     pub fn record(&mut self, stage: Stage, ns: u64) {
         self.record_n(stage, ns, 1);

@@ -1,9 +1,9 @@
 //! What a shard counts and measures, and how that is told.
 //!
-//! Each shard has one [`ShardMetrics`] of its own: plain numbers, to which nobody else has
-//! access. When somebody asks, the shard hands out a copy, and whoever asked does the rest:
-//! [`text`] for Prometheus, [`report`] for people and their programs. So recording needs no
-//! lock, no atomic operation and no allocation, and a scrape costs a shard one copy.
+//! Each shard has one [`ShardMetrics`] of its own: plain numbers, to which nothing else has
+//! access. For a scrape the shard hands out a copy, and the rest is done elsewhere: [`text`] for
+//! Prometheus, [`report`] for people and their programs. So recording needs no lock, no atomic
+//! operation and no allocation, and a scrape costs a shard one copy.
 
 pub mod counters;
 pub mod label;

@@ -1,8 +1,8 @@
-//! What a node tells about itself: what `GET /api/internal/v1/stats` answers and `ringmesh stats`
-//! reads.
+//! The report of a node about itself: the body of `GET /api/internal/v1/stats`, which
+//! `ringmesh stats` reads.
 //!
-//! Both ends are these types. What a server of another version does not send is 0 or `None`, what
-//! it sends beside it is passed over.
+//! Both ends use these types. A field that a server of another version does not send is 0 or
+//! `None`, and one that is not known here is passed over.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::label::{Label, Tally};
 use super::latency::{Distribution, Latencies, Stage};
 use super::snapshot::ShardSnapshot;
 
-/// One process.
+/// The report of one process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeReport {

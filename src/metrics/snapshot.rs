@@ -6,9 +6,9 @@ use super::latency::Latencies;
 /// What a shard counts and measures while it works.
 #[derive(Clone, Debug, Default)]
 pub struct ShardMetrics {
-    /// How often.
+    /// How often things happened.
     pub counters: Counters,
-    /// How long.
+    /// How long they took.
     pub latencies: Latencies,
 }
 
@@ -38,12 +38,12 @@ pub struct Gauges {
 /// A copy of what a shard has, counts and measures.
 #[derive(Clone, Debug)]
 pub struct ShardSnapshot {
-    /// Which shard.
+    /// The shard's number.
     pub shard: u16,
     /// CPU time of its thread since the start, in nanoseconds.
     pub cpu_ns: u64,
-    /// How much there is.
+    /// How much there is now.
     pub gauges: Gauges,
-    /// How often, and how long.
+    /// How often things happened, and how long they took.
     pub metrics: Box<ShardMetrics>,
 }

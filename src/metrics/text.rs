@@ -71,7 +71,7 @@ impl Page {
         self.sample(&format!("{name}_count"), labels, of.count);
     }
 
-    /// The page.
+    /// Returns the text of the page.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0

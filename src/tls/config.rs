@@ -19,9 +19,9 @@ const ALPN: &[u8] = b"http/1.1";
 /// next ticket then.
 const TICKETS_PER_HANDSHAKE: usize = 1;
 
-/// In our order, not the client's: SHA-256 first, which processors have instructions for and
-/// SHA-384 has not. Hashing is most of a handshake beside its key exchange: see
-/// `tuning/tls.md`.
+/// The suites in the order in which the server chooses, whatever the client prefers. Those with
+/// SHA-256 come first: processors have instructions for it and none for SHA-384, and hashing is
+/// most of a handshake beside its key exchange (`tuning/tls.md`).
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     suite::TLS13_AES_128_GCM_SHA256,
     suite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -41,7 +41,7 @@ const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
 pub struct TicketKeys(Arc<dyn ProducesTickets>);
 
 impl TicketKeys {
-    /// Fresh keys.
+    /// Makes new keys, which accept no ticket made before.
     ///
     /// # Errors
     /// When the system gives no randomness.

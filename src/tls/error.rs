@@ -75,8 +75,8 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
-/// Why a connection cannot go on: all of these are the peer's doing. What is to be said to the
-/// peer about it has been appended to the output.
+/// Why a connection cannot go on: always a fault of the peer. Its alert has been appended to the
+/// output.
 #[derive(Debug, PartialEq)]
 pub enum TlsFault {
     /// The peer speaks HTTP without TLS.

@@ -18,7 +18,7 @@ struct Version {
 }
 
 impl Version {
-    /// `None` while there is no such file.
+    /// Returns the state of a file; `None` while there is no such file.
     fn of(path: &Path) -> Option<Self> {
         let data = fs::metadata(path).ok()?;
         Some(Self {
@@ -43,7 +43,7 @@ pub struct CertificateFiles {
     key: PathBuf,
     tickets: TicketKeys,
     read: Versions,
-    /// What the last check saw.
+    /// The states at the last check.
     seen: Versions,
 }
 

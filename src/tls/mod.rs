@@ -2,8 +2,8 @@
 //!
 //! rustls does the protocol (versions 1.2 and 1.3, aws-lc-rs for the cryptography); this module
 //! decides what is configured, when certificates are read again, and how much memory a peer may
-//! make a connection hold. It opens no socket and starts no thread: [`TlsSession`] is driven by
-//! whoever owns the socket, [`CertificateFiles`] by whoever has a clock.
+//! make a connection hold. It opens no socket and starts no thread: the owner of the socket
+//! drives a [`TlsSession`], and a thread with a clock drives the [`CertificateFiles`].
 //!
 //! Nothing is kept on the server for a resumption: tickets hold it all, encrypted with
 //! [`TicketKeys`] that every shard and every certificate of the process share.

@@ -39,7 +39,7 @@ const METHODS: [&[u8]; 9] = [
     b"CONNECT ",
     b"TRACE ",
 ];
-/// What a client hears that forgot the `s`.
+/// The response to a client that speaks plain HTTP to this port.
 const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 83\r\n\
@@ -93,13 +93,13 @@ impl TlsSession {
         })
     }
 
-    /// How far it has come.
+    /// Returns how far the connection has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress
     }
 
-    /// Bytes that belong in front of the next input: the caller copies them there.
+    /// Returns the bytes that belong in front of the next input: the caller copies them there.
     #[must_use]
     pub fn held(&self) -> &[u8] {
         &self.held
@@ -211,8 +211,8 @@ impl TlsSession {
         })
     }
 
-    /// Says that nothing more will be sent: appends it, unless it has been said, or the handshake
-    /// was never completed.
+    /// Appends `close_notify`, which says that nothing more will be sent. Appends nothing if it has
+    /// been said already, or if the handshake was never completed.
     pub fn close(&mut self, output: &mut Vec<u8>) {
         // A peer that cannot be told need not be.
         let _ = self.seal(SEAL_BYTES_MAX, output, |traffic, into| {
@@ -221,8 +221,8 @@ impl TlsSession {
         self.write_closed = true;
     }
 
-    /// The input that is held goes along: rustls looks for records in what it is given, and
-    /// remembers how much of it it has seen.
+    /// Encrypts and appends. rustls must be given the held input with it: it looks for records
+    /// there, and remembers how much of them it has seen.
     fn seal(
         &mut self,
         room: usize,
@@ -246,7 +246,7 @@ impl TlsSession {
         put.map(drop)
     }
 
-    /// Answers whether this is for rustls: `false` as long as it may become an HTTP method.
+    /// Returns whether the input is for rustls: false as long as it may become an HTTP method.
     fn recognize(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<bool, TlsFault> {
         if input.is_empty() {
             return Ok(false);

@@ -42,7 +42,7 @@ impl Server {
         self.session.encrypt(plaintext, &mut self.output).unwrap();
     }
 
-    /// Answers how many bytes that has added.
+    /// Returns how many bytes that has added.
     fn close(&mut self) -> usize {
         let before = self.output.len();
         self.session.close(&mut self.output);
@@ -62,7 +62,7 @@ fn flight(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-/// Hands the server's output over. Answers what the client has to read.
+/// Hands the server's output over. Returns what the client has to read.
 fn deliver(server: &mut Server, client: &mut ClientConnection) -> Vec<u8> {
     let output = std::mem::take(&mut server.output);
     let mut rest = &output[..];
@@ -238,7 +238,7 @@ fn new_keys_in_the_middle_are_followed_also_while_bytes_are_held() {
     assert_eq!(server.plaintext, b"behind new keys".repeat(3));
 }
 
-/// Feeds bytes to a fresh server, whole and byte by byte. Answers the fault and what was said.
+/// Feeds bytes to a fresh server, whole and byte by byte. Returns the fault and what was said.
 #[track_caller]
 fn refused(bytes: &[u8]) -> (TlsFault, Vec<u8>) {
     let config = Identity::ecdsa().config(&TicketKeys::generate().unwrap());
