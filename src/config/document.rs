@@ -5,16 +5,19 @@
 //! never asked for is unknown, and is refused at the end.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use toml::de::DeTable;
 
 use super::error::{ConfigError, Fault, Place};
-use super::overrides::{Override, Overrides, variable_of};
+use super::model::UnreadVariable;
+use super::overrides::{Override, Overrides, key_of, variable_of};
 
 /// Similarity from which an unknown key counts as a misspelling of a known one, 0 to 1.
 const SIMILARITY_MIN: f64 = 0.75;
+/// The same for whole names, section included, which agree in much anyway.
+const ALIKE_MIN: f64 = 0.9;
 
 /// What was typed: the file, and what goes before it.
 pub(super) struct Document<'d> {
@@ -26,6 +29,8 @@ pub(super) struct Document<'d> {
     known: RefCell<BTreeMap<String, bool>>,
     /// Keys in the file that were not, with their offset.
     unknown: RefCell<Vec<(usize, String)>>,
+    /// Variables that hold secrets, as the file says.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'d> Document<'d> {
@@ -54,6 +59,7 @@ impl<'d> Document<'d> {
             overrides,
             known: RefCell::default(),
             unknown: RefCell::default(),
+            read: RefCell::default(),
         })
     }
 
@@ -62,39 +68,88 @@ impl<'d> Document<'d> {
         &self.root
     }
 
-    /// Refuses what nobody asked for. Call when every section has been finished.
-    pub(super) fn finish(&self) -> Result<(), ConfigError> {
+    /// Refuses what nobody asked for. Call when every section has been finished. Returns the
+    /// variables of ours that nothing reads and that may be meant for others.
+    pub(super) fn finish(&self) -> Result<Vec<UnreadVariable>, ConfigError> {
         if let Some((offset, key)) = self.unknown.borrow().iter().min() {
             let fault = Fault::UnknownKey {
-                nearest: self.nearest(key),
+                nearest: self.nearest(key, |_| true),
             };
             return Err(ConfigError::new(self.key_place(*offset, key), fault));
         }
-        let is_known = |key: &str| self.known.borrow().get(key) == Some(&true);
-        let Some((key, entry)) = self.overrides.iter().find(|(key, _)| !is_known(key)) else {
-            return Ok(());
-        };
-        let nearest = self.nearest(key).filter(|nearest| is_known(nearest));
-        let fault = Fault::UnknownKey {
-            nearest: nearest.map(|key| variable_of(&key)),
-        };
-        Err(ConfigError::new(Place::Override(entry.name.clone()), fault))
+        for (key, entry) in self.overrides.iter() {
+            if !self.is_overridable(key) && !self.is_read(&entry.name) {
+                let nearest = self.nearest(key, |key| self.is_overridable(key));
+                return Err(unknown_variable(&entry.name, nearest));
+            }
+        }
+        let mut unread = Vec::new();
+        for name in self.overrides.others() {
+            if self.is_read(name) {
+                continue;
+            }
+            let key = key_of(name);
+            if let Some(meant) = self.respelled(&key, |key| self.is_overridable(key)) {
+                return Err(unknown_variable(name, Some(meant)));
+            }
+            unread.push(UnreadVariable {
+                name: name.clone(),
+                nearest: self.alike(&key).map(|key| variable_of(&key)),
+            });
+        }
+        Ok(unread)
     }
 
-    /// The known key that an unknown one was probably meant to be: one of its section that is
-    /// spelled much like it, or else the same key of another section.
-    fn nearest(&self, unknown: &str) -> Option<String> {
+    fn is_overridable(&self, key: &str) -> bool {
+        self.known.borrow().get(key) == Some(&true)
+    }
+
+    fn is_read(&self, variable: &str) -> bool {
+        self.read.borrow().contains(variable)
+    }
+
+    /// The known key that an unknown one was probably meant to be: one with the same letters, one
+    /// of its section that is spelled much like it, or else the same key of another section.
+    fn nearest(&self, unknown: &str, counts: impl Fn(&str) -> bool) -> Option<String> {
         let known = self.known.borrow();
+        let known = || known.keys().filter(|key| counts(key));
         let (section, key) = split_key(unknown);
-        let misspelled = known
-            .keys()
+        let misspelled = known()
             .filter(|candidate| split_key(candidate).0 == section)
             .map(|candidate| (strsim::jaro(split_key(candidate).1, key), candidate))
             .filter(|(similarity, _)| *similarity > SIMILARITY_MIN)
             .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, candidate)| candidate);
-        let elsewhere = || known.keys().find(|candidate| split_key(candidate).1 == key);
-        misspelled.or_else(elsewhere).cloned()
+            .map(|(_, candidate)| candidate.clone());
+        let elsewhere = || known().find(|candidate| split_key(candidate).1 == key);
+        self.respelled(unknown, &counts)
+            .or(misspelled)
+            .or_else(|| elsewhere().cloned())
+    }
+
+    /// The known key that differs from an unknown one only by what separates its words.
+    fn respelled(&self, unknown: &str, counts: impl Fn(&str) -> bool) -> Option<String> {
+        let known = self.known.borrow();
+        let letters = letters_of(unknown);
+        let same = |candidate: &&String| letters_of(candidate) == letters && counts(candidate);
+        known.keys().find(same).cloned()
+    }
+
+    /// The known key whose variable looks most like one that is none.
+    fn alike(&self, unknown: &str) -> Option<String> {
+        let known = self.known.borrow();
+        let letters = letters_of(unknown);
+        known
+            .keys()
+            .filter(|candidate| self.is_overridable(candidate))
+            .map(|candidate| (strsim::jaro(&letters_of(candidate), &letters), candidate))
+            .filter(|(similarity, _)| *similarity > ALIKE_MIN)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, candidate)| candidate.clone())
+    }
+
+    /// A secret is read from this variable.
+    pub(super) fn note_read(&self, variable: &str) {
+        self.read.borrow_mut().insert(variable.to_owned());
     }
 
     /// Somebody asked for this key: it exists.
@@ -123,6 +178,18 @@ impl<'d> Document<'d> {
             key: key.to_owned(),
         }
     }
+}
+
+fn unknown_variable(name: &str, nearest: Option<String>) -> ConfigError {
+    let fault = Fault::UnknownKey {
+        nearest: nearest.map(|key| variable_of(&key)),
+    };
+    ConfigError::new(Place::Override(name.to_owned()), fault)
+}
+
+/// A key without what separates its words.
+fn letters_of(key: &str) -> String {
+    key.replace(['.', '_', '-'], "").to_ascii_lowercase()
 }
 
 /// The section and the name of a dotted key; the first section has the empty name.

@@ -30,6 +30,6 @@ pub use difference::{Difference, differences};
 pub use error::{ConfigError, Fault, Place};
 pub use model::{
     AdminConfig, AuthConfig, Config, DevOptions, LimitsConfig, LogConfig, LogFormat, RejectWith,
-    RestConfig, ServerConfig, ShutdownConfig, StoreConfig, TlsConfig,
+    RestConfig, ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, UnreadVariable,
 };
 pub use overrides::Environment;

@@ -31,6 +31,17 @@ pub struct Config {
     pub log: LogConfig,
     /// Apps that the file declares, with their keys.
     pub apps: Vec<DeclaredApp>,
+    /// Variables named like ours that nothing reads.
+    pub unread_variables: Vec<UnreadVariable>,
+}
+
+/// A variable of the environment whose name begins with `RINGMESH_` and that nothing reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadVariable {
+    /// Its name.
+    pub name: String,
+    /// The variable that it may have been meant to be.
+    pub nearest: Option<String>,
 }
 
 /// `[server]`

@@ -1,8 +1,8 @@
 //! What is set beside the configuration file: `RINGMESH_SERVER__LISTEN` in the environment
 //! stands for `listen` in `[server]`, and the few arguments of `ringmesh dev` for theirs.
 //!
-//! Variables of ours without two underscores in a row (`RINGMESH_ADMIN_TOKEN`) belong to the
-//! command line and are left alone.
+//! Variables of ours without two underscores in a row are no overrides. Some belong to the command
+//! line (`RINGMESH_ADMIN_TOKEN`); the rest are noted, because nothing reads them.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,6 +10,14 @@ use std::ffi::{OsStr, OsString};
 use super::error::{ConfigError, Fault, Place};
 
 const PREFIX: &str = "RINGMESH_";
+/// What the command line and the load harness read.
+const OF_PROGRAMS: [&str; 5] = [
+    "RINGMESH_ADMIN_TOKEN",
+    "RINGMESH_SECRET",
+    "RINGMESH_KEY",
+    "RINGMESH_TOKEN_SECRET",
+    "RINGMESH_API_SECRET",
+];
 
 /// A copy of the process environment, so that one configuration is resolved from one state of
 /// it, and tests need not touch the real one.
@@ -28,6 +36,30 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
+
+    /// Variables whose names begin with our prefix, in whatever case.
+    fn ours(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        let named = self.0.iter();
+        let named = named.filter_map(|(name, value)| Some((name.to_str()?, value.as_os_str())));
+        named.filter(|(name, _)| {
+            let start = name.get(..PREFIX.len());
+            let is_ours = start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+            is_ours && !self.is_of_a_service(name)
+        })
+    }
+
+    /// Whether Kubernetes has set it: a container gets the addresses of every service around it in
+    /// variables named after the service, and a service may be named after us.
+    fn is_of_a_service(&self, name: &str) -> bool {
+        let mut names = self.0.keys().filter_map(|name| name.to_str());
+        names.any(|host| {
+            let service = host.strip_suffix("_SERVICE_HOST");
+            let rest = service.and_then(|service| name.strip_prefix(service));
+            rest.is_some_and(|rest| {
+                rest == "_PORT" || rest.starts_with("_PORT_") || rest.starts_with("_SERVICE_")
+            })
+        })
+    }
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
@@ -41,9 +73,14 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
     }
 }
 
-/// Values that go before those of the file, by dotted key.
+/// Values that go before those of the file, and variables that look like such and are none.
 #[derive(Default)]
-pub(super) struct Overrides(BTreeMap<String, Override>);
+pub(super) struct Overrides {
+    /// By dotted key.
+    entries: BTreeMap<String, Override>,
+    /// Names of variables of ours that are none and that no program reads.
+    others: Vec<String>,
+}
 
 /// One of them.
 pub(super) struct Override {
@@ -57,12 +94,12 @@ impl Overrides {
     /// Those of the environment.
     pub(super) fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
         let mut overrides = Self::default();
-        for (name, value) in &environment.0 {
-            let Some(name) = name.to_str() else { continue };
-            let Some((section, key)) = name
-                .strip_prefix(PREFIX)
-                .and_then(|rest| rest.split_once("__"))
-            else {
+        for (name, value) in environment.ours() {
+            let rest = name.strip_prefix(PREFIX);
+            let Some((section, key)) = rest.and_then(|rest| rest.split_once("__")) else {
+                if !OF_PROGRAMS.contains(&name) {
+                    overrides.others.push(name.to_owned());
+                }
                 continue;
             };
             let Some(text) = value.to_str() else {
@@ -87,16 +124,23 @@ impl Overrides {
             name: name.to_owned(),
             text: text.to_owned(),
         };
-        self.0.insert(key.to_owned(), entry);
+        self.entries.insert(key.to_owned(), entry);
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Override> {
-        self.0.get(key)
+        self.entries.get(key)
     }
 
     /// All of them, by dotted key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Override)> {
-        self.0.iter().map(|(key, entry)| (key.as_str(), entry))
+        self.entries
+            .iter()
+            .map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Names of variables of ours that are no overrides and that no program of ours reads.
+    pub(super) fn others(&self) -> &[String] {
+        &self.others
     }
 }
 
@@ -108,6 +152,13 @@ pub(super) fn variable_of(key: &str) -> String {
     )
 }
 
+/// What a variable of ours would be as a dotted key if each of its underscores stood where it
+/// should: `ringmesh_server_listen` is `server_listen`.
+pub(super) fn key_of(variable: &str) -> String {
+    let key = variable.get(PREFIX.len()..).unwrap_or_default();
+    key.to_ascii_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +168,8 @@ mod tests {
         let environment: Environment = [
             ("RINGMESH_LIMITS__MESSAGE_RATE", "7"),
             ("RINGMESH_ADMIN_TOKEN", "secret"),
+            ("RINGMESH_LOG_LEVEL", "debug"),
+            ("ringmesh_log__level", "debug"),
             ("MESH__LISTEN", "x"),
             ("PATH", "/bin"),
         ]
@@ -129,8 +182,36 @@ mod tests {
             .collect();
         assert_eq!(all, [("limits.message_rate", "7")]);
         assert_eq!(
+            overrides.others(),
+            ["RINGMESH_LOG_LEVEL", "ringmesh_log__level"]
+        );
+        assert_eq!(
             variable_of("limits.message_rate"),
             "RINGMESH_LIMITS__MESSAGE_RATE"
+        );
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_its_services_is_not_ours() {
+        let environment: Environment = [
+            "RINGMESH_SERVICE_HOST",
+            "RINGMESH_SERVICE_PORT",
+            "RINGMESH_SERVICE_PORT_WS",
+            "RINGMESH_PORT",
+            "RINGMESH_PORT_8080_TCP",
+            "RINGMESH_PORT_8080_TCP_ADDR",
+            "RINGMESH_PORTS",
+            "RINGMESH_ADMIN_SERVICE_HOST",
+            "RINGMESH_ADMIN_PORT",
+            "RINGMESH_STORE_PORT",
+        ]
+        .into_iter()
+        .map(|name| (name, "tcp://10.0.0.1:8080"))
+        .collect();
+        let overrides = Overrides::from_environment(&environment).unwrap();
+        assert_eq!(
+            overrides.others(),
+            ["RINGMESH_PORTS", "RINGMESH_STORE_PORT"]
         );
     }
 

@@ -69,6 +69,7 @@ pub(super) fn secret(
             (file_key, format!("{}: ", path.display()), secret)
         }
         (None, Some(variable)) => {
+            section.note_read(&variable);
             // A secret put here in place of a name must not get into the log: no echo.
             let Some(value) = environment.get(&variable) else {
                 let text = "the variable it names is not set; set it, or use a file".to_owned();

@@ -187,6 +187,11 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// A secret is read from this variable of the environment.
+    pub(super) fn note_read(&self, variable: &str) {
+        self.document.note_read(variable);
+    }
+
     /// The section of that name inside this one. Only sections of the document itself can be
     /// overridden.
     pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'d>, ConfigError> {

@@ -95,8 +95,9 @@ pub(super) fn resolve(
     let tls = tls(root.section("tls")?, &server)?;
     let store = store(root.section("store")?, defaults)?;
     let public = server.listen.iter().chain(tls_listen(tls.as_ref()));
-    let config = Config {
+    let mut config = Config {
         file: None,
+        unread_variables: Vec::new(),
         admin: admin(root.section("admin")?, public, &store)?,
         auth: auth(root.section("auth")?, defaults)?,
         rest: rest(root.section("rest")?, defaults)?,
@@ -109,7 +110,7 @@ pub(super) fn resolve(
         store,
     };
     root.finish();
-    document.finish()?;
+    config.unread_variables = document.finish()?;
     Ok(config)
 }
 

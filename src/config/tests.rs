@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 mod declared;
+mod variables;
 
 const EXAMPLE: &str = include_str!("example.toml");
 
@@ -485,53 +486,6 @@ fn a_burst_of_nothing_is_as_many_as_the_rate() {
     let rest = parse("[rest]\nrate_per_address = 5", &[]).unwrap().rest;
     assert_eq!((rest.rate_per_address, rest.burst_per_address), (5, 5));
     assert_eq!((rest.rate_per_key, rest.burst_per_key), (100, 200));
-}
-
-#[test]
-fn an_error_in_a_variable_names_it() {
-    let text = "[limits]\nping_after_ms = 200\n[[apps]]\nid = \"app_shop\"";
-    for (name, value, expected) in [
-        (
-            "RINGMESH_LIMITS__MESSAGE_RATE",
-            "x",
-            "expected an integer from 0 to 1000000, found \"x\"",
-        ),
-        (
-            "RINGMESH_SERVER__PROXY_PROTOCOL",
-            "yes",
-            "expected true or false, found \"yes\"",
-        ),
-        (
-            "RINGMESH_SERVER__LISTEN",
-            "[::]:80,x",
-            "expected an address such as",
-        ),
-        (
-            "RINGMESH_TLS__LISTEN",
-            "[::]:8443,0.0.0.0:8080",
-            "beside server.listen, 0.0.0.0:8080 is there twice",
-        ),
-        (
-            "RINGMESH_LIMITS__DROP_AFTER_MS",
-            "150",
-            "a silent connection would be dropped after 150 ms",
-        ),
-        (
-            "RINGMESH_LIMITS__MESAGE_RATE",
-            "1",
-            "unknown key; did you mean RINGMESH_LIMITS__MESSAGE_RATE?",
-        ),
-        (
-            "RINGMESH_LIMIT__MESSAGE_RATE",
-            "1",
-            "unknown key; did you mean RINGMESH_LIMITS__MESSAGE_RATE?",
-        ),
-        ("RINGMESH_APPS__ID", "1", "unknown key"),
-    ] {
-        let error = parse(text, &[(name, value)]).unwrap_err();
-        assert!(error.starts_with(&format!("{name}: {expected}")), "{error}");
-    }
-    assert!(parse(text, &[("RINGMESH_ADMIN_TOKEN", "t"), ("OTHER__KEY", "1")]).is_ok());
 }
 
 #[test]

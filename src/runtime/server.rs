@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, UnreadVariable};
 use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane,
 };
@@ -102,6 +102,7 @@ impl Server {
         if config.rest.accept_bare_key_id {
             reload::warn_of_bare_key_ids();
         }
+        warn_of_unread_variables(&config.unread_variables);
         let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
         let (admin, handle) = (control.admin_address(), control.handle());
         let rates = (
@@ -264,6 +265,15 @@ fn token_file(config: &Config) -> PathBuf {
             beside
         }
         _ => file.clone(),
+    }
+}
+
+/// What was set in the environment and has no effect.
+fn warn_of_unread_variables(unread: &[UnreadVariable]) {
+    for UnreadVariable { name, nearest } in unread {
+        let meant = nearest.as_ref();
+        let meant = meant.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+        tracing::warn!("nothing reads {name}, a variable of the environment{meant}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use crate::support::server::ringmesh;
+use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 
 /// The command fails with this code; answers the one line it wrote to standard error, logs of
@@ -112,6 +112,24 @@ fn a_configuration_that_is_not_there_is_named() {
         &failure(command, 2),
         &["RINGMESH_LIMITS__MESSAGE_RATE", "fast"],
     );
+}
+
+#[test]
+fn a_variable_that_is_spelled_wrong_is_named() {
+    let setup = Setup::new(1);
+    let mut command = serve(&setup);
+    command.env("RINGMESH_SERVER_SHARDS", "2");
+    assert_says(
+        &failure(command, 2),
+        &["RINGMESH_SERVER_SHARDS", "RINGMESH_SERVER__SHARDS"],
+    );
+    let mut command = serve(&setup);
+    command.env("RINGMESH_SERVER_SHRADS", "2");
+    let server = Server::start(command, setup);
+    server.log.find("the warning", |line| {
+        let names = ["RINGMESH_SERVER_SHRADS", "RINGMESH_SERVER__SHARDS?"];
+        names.iter().all(|name| line.contains(name)).then_some(())
+    });
 }
 
 #[test]
