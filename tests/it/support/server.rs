@@ -26,7 +26,16 @@ pub struct Server {
 }
 
 impl Drop for Server {
+    #[expect(
+        clippy::print_stderr,
+        reason = "what the harness shows of a failed test"
+    )]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let ended = self.child.try_wait();
+            let log = self.log.so_far().join("\n");
+            eprintln!("the server of the failed test (exit: {ended:?}) said:\n{log}");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
