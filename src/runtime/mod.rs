@@ -8,7 +8,6 @@ pub mod clock;
 pub mod command;
 pub mod control_link;
 mod descriptors;
-mod flush_queue;
 mod handshakes;
 mod heard;
 pub mod listener;

@@ -26,7 +26,7 @@ use crate::limits::READ_BYTES_MAX;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
-use crate::runtime::flush_queue::{FlushQueue, Mark};
+use crate::shard::flush::{FlushQueue, Mark};
 use crate::runtime::handshakes::Handshakes;
 use crate::runtime::heard::Heard;
 use crate::runtime::listener::Listeners;

@@ -10,6 +10,7 @@ mod credential;
 pub mod deadlines;
 mod drain;
 pub mod effect;
+pub mod flush;
 pub mod input;
 mod invariants;
 mod links;

@@ -2,7 +2,7 @@
 
 use super::ShardLoop;
 use crate::domain::time::Now;
-use crate::runtime::flush_queue::Mark;
+use crate::shard::flush::Mark;
 
 impl ShardLoop {
     /// This turn's outboxes stand in the queue now.

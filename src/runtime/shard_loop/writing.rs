@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::metrics::Stage;
-use crate::runtime::flush_queue::{FlushQueue, LineMark};
 use crate::shard::effect::{PublishedAt, Span, Urgency};
+use crate::shard::flush::{FlushQueue, LineMark};
 
 /// How many of a kind are measured each by itself in one turn. Those beyond are measured as if
 /// they had come with the last of these.
