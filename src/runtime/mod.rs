@@ -21,6 +21,7 @@ mod ring;
 pub mod server;
 mod shard_loop;
 mod signals;
+mod sinks;
 mod sockets;
 mod transport;
 mod wake;

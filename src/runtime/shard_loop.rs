@@ -6,10 +6,8 @@
 //! loop sleeps in the ring until a socket, another thread or a deadline wakes it.
 
 mod accept;
-mod fan_out;
 mod measure;
 mod memory;
-mod offer;
 mod read;
 mod sleep;
 mod transported;
@@ -26,7 +24,6 @@ use crate::limits::READ_BYTES_MAX;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, Commands, Done};
 use crate::runtime::descriptors::PublicDescriptors;
-use crate::shard::flush::{FlushQueue, Mark};
 use crate::runtime::handshakes::Handshakes;
 use crate::runtime::heard::Heard;
 use crate::runtime::listener::Listeners;
@@ -34,12 +31,13 @@ use crate::runtime::memory::Memory;
 use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::read_queue::ReadQueue;
 use crate::runtime::ring::{RingEvent, SocketRing};
-use crate::runtime::sockets::{Sockets, Transfer};
+use crate::runtime::sinks::{PlainSink, RingBatch, TransportSink};
+use crate::runtime::sockets::Sockets;
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::effect::Urgency;
+use crate::shard::flush::{FlushQueue, Flushed};
 use crate::shard::input::{Input, MemoryLevel};
-use crate::shard::outbound::outbox::Finish;
 use crate::shard::state::Shard;
 
 use measure::Measuring;
@@ -48,6 +46,9 @@ use measure::Measuring;
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
 /// Bytes of these, about.
 const MESH_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
+
+/// Fewer connections than this are flushed one by one: a submission costs more than it saves.
+const BATCH_MIN: usize = 16;
 
 /// See the top of this file.
 pub struct ShardLoop {
@@ -70,8 +71,6 @@ pub struct ShardLoop {
     due_ms: u64,
     to_handshake: Handshakes,
     to_flush: FlushQueue,
-    /// Turns whose outboxes have not all been flushed, and when they will have been.
-    offers: VecDeque<(u32, Mark)>,
     /// Connections that are being flushed together; empty between turns.
     batch: Vec<ConnectionId>,
     /// Listeners on which somebody waits to be accepted.
@@ -149,7 +148,6 @@ impl ShardLoop {
             due_ms: u64::MAX,
             to_handshake: Handshakes::default(),
             to_flush: FlushQueue::default(),
-            offers: VecDeque::new(),
             batch: Vec::new(),
             to_accept: VecDeque::new(),
             paused_listeners: Vec::new(),
@@ -352,11 +350,11 @@ impl ShardLoop {
     fn flush(&mut self) -> io::Result<()> {
         // Pauses count from the writes, which may come long after the turn began.
         let now = self.clock.now();
-        self.to_flush
-            .push_all(&mut self.shard.effects_mut().dirty, |_| true);
+        let turn = self.shard.turn();
+        let dirty = &mut self.shard.effects_mut().dirty;
+        self.to_flush.begin_turn(dirty, turn);
         self.begin_writes();
-        self.begin_offer();
-        if self.to_flush.len() >= fan_out::BATCH_MIN {
+        if self.to_flush.len() >= BATCH_MIN {
             self.flush_batch(now)?;
         } else {
             while let Some(id) = self.to_flush.pop() {
@@ -364,7 +362,9 @@ impl ShardLoop {
             }
         }
         self.end_writes();
-        self.end_offer(now);
+        if let Some(turn) = self.to_flush.offered() {
+            self.shard.offered(turn, now);
+        }
         for id in std::mem::take(&mut self.shard.effects_mut().readable) {
             self.queue_read(id, now);
         }
@@ -374,85 +374,66 @@ impl ShardLoop {
         Ok(())
     }
 
+    /// Flushes a turn's worth of the queue, as much of it at once as can be.
+    fn flush_batch(&mut self, now: Now) -> io::Result<()> {
+        let mut ids = std::mem::take(&mut self.batch);
+        while let Some(id) = self.to_flush.pop() {
+            match self.sockets.get(id) {
+                // What is encrypted goes through one buffer, so it is sent at once.
+                Some(socket) if socket.transport.is_some() => self.flush_one(id, now)?,
+                // Who has become more urgent, or writable, meanwhile may be there twice.
+                Some(socket) if socket.takes_bytes() && !ids.contains(&id) => {
+                    self.to_flush.charge(self.shard.flush_bytes(id));
+                    ids.push(id);
+                }
+                _ => {}
+            }
+        }
+        let (ring, events) = (&mut self.ring, &mut self.events);
+        let mut batch = RingBatch::new(ring, &self.sockets, events, self.clock);
+        self.shard.flush_batch(&ids, now, &mut batch)?;
+        let RingBatch { sent, outcomes, .. } = batch;
+        self.count_sent(sent);
+        for (id, flushed) in outcomes {
+            self.flushed(id, flushed, now)?;
+        }
+        ids.clear();
+        self.batch = ids;
+        Ok(())
+    }
+
     fn flush_one(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(id).filter(|it| it.takes_bytes()) else {
+            return Ok(());
+        };
+        self.to_flush.charge(self.shard.flush_bytes(id));
+        let (flushed, sent) = if socket.transport.is_some() {
+            let mut sink = TransportSink::new(socket, &mut self.transports);
+            (self.shard.flush(id, now, &mut sink), sink.sent)
+        } else {
+            let mut sink = PlainSink::new(socket);
+            (self.shard.flush(id, now, &mut sink), sink.sent)
+        };
+        self.count_sent(sent);
+        self.flushed(id, flushed, now)
+    }
+
+    /// A flush has come to its end.
+    fn flushed(&mut self, id: ConnectionId, flushed: Flushed, now: Now) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(id) else {
             return Ok(());
         };
-        if !socket.takes_bytes() {
-            return Ok(());
-        }
-        if socket.transport.is_some() {
-            return self.flush_transported(id, now);
-        }
-        self.shard.begin_flush(id);
-        self.to_flush.charge(self.shard.flush_bytes(id));
-        self.flush_pending(id, now)
-    }
-
-    /// Goes on with a flush that has begun.
-    fn flush_pending(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        loop {
-            let pending = self.shard.pending_slices(id);
-            let offered: usize = pending.iter().map(|bytes| bytes.len()).sum();
-            if offered == 0 {
-                break;
-            }
-            let Some(socket) = self.sockets.get_mut(id) else {
-                return Ok(());
-            };
-            let sent = socket.send_slices(&pending);
-            drop(pending);
-            match sent {
-                Transfer::Bytes(count) => {
-                    let short = count < offered;
-                    self.count_sent(count);
-                    self.handle(
-                        Input::Written {
-                            connection: id,
-                            count,
-                        },
-                        now,
-                    );
-                    if !short {
-                        continue;
-                    }
-                    // The socket is full: the next attempt says so and arms the ring.
-                }
-                Transfer::WouldBlock => {
-                    self.write_blocked(id, now);
-                    return Ok(());
-                }
-                Transfer::Ended | Transfer::Broken => return self.close(id, now),
+        match flushed {
+            Flushed::Open => {}
+            Flushed::ShutdownWrite => socket.shutdown(libc::SHUT_WR),
+            Flushed::Close => return self.close(id, now),
+            // The ring tells when there is room.
+            Flushed::Blocked => {
+                socket.write_blocked = true;
+                self.measuring.blocked(id);
             }
         }
-        let finish = self.shard.flushed(id, now);
-        self.finish(id, finish, now)
-    }
-
-    /// A socket has no room: the ring tells when there is some.
-    fn write_blocked(&mut self, id: ConnectionId, now: Now) {
-        if let Some(socket) = self.sockets.get_mut(id) {
-            socket.write_blocked = true;
-            self.measuring.blocked(id);
-        }
-        let nothing = Input::Written {
-            connection: id,
-            count: 0,
-        };
-        self.handle(nothing, now);
-    }
-
-    fn finish(&mut self, id: ConnectionId, finish: Finish, now: Now) -> io::Result<()> {
-        match finish {
-            Finish::Open => Ok(()),
-            Finish::ShutdownWrite => {
-                if let Some(socket) = self.sockets.get(id) {
-                    socket.shutdown(libc::SHUT_WR);
-                }
-                Ok(())
-            }
-            Finish::Close => self.close(id, now),
-        }
+        Ok(())
     }
 
     fn close(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {

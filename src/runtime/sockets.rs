@@ -233,11 +233,6 @@ impl Sockets {
             .filter(|_| slot.generation == id.generation)
     }
 
-    /// What a socket's bytes go through, if it is not closed and they go through anything.
-    pub fn transport_mut(&mut self, id: ConnectionId) -> Option<&mut Transport> {
-        self.get_mut(id)?.transport.as_deref_mut()
-    }
-
     /// Closes a socket and frees its number for the next generation.
     pub fn close(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {

@@ -108,6 +108,17 @@ impl Transports {
         }
     }
 
+    /// Whether there is a record's worth.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.gathered.len() >= RECORD_PLAINTEXT_BYTES_MAX
+    }
+
+    /// What was gathered has been sent, or is kept.
+    pub fn forget_gathered(&mut self) {
+        self.gathered.clear();
+    }
+
     /// What is to be sent.
     #[must_use]
     pub fn gathered(&self) -> &[u8] {

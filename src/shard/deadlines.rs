@@ -149,10 +149,9 @@ impl Shard {
         }
     }
 
-    /// All that could be written to a connection in this turn has been. Returns what its socket
-    /// should do.
-    pub fn flushed(&mut self, id: ConnectionId, now: Now) -> Finish {
-        self.context.now = now;
+    /// Everything that waited for a connection has been written. Returns what its socket should
+    /// do.
+    pub(in crate::shard) fn flushed(&mut self, id: ConnectionId) -> Finish {
         let closes_ms = self.peer_ms() + CLOSE_HANDSHAKE_MS;
         let Some(connection) = self.connections.get_mut(id) else {
             return Finish::Close;

@@ -72,13 +72,6 @@ pub enum Input<'a> {
         /// From whom.
         connection: ConnectionId,
     },
-    /// The first bytes of what was pending for a connection were written.
-    Written {
-        /// To whom.
-        connection: ConnectionId,
-        /// How many; none when the socket had no room.
-        count: usize,
-    },
     /// The socket is closed; the number may be used again with the next generation.
     Closed {
         /// Whose.
@@ -139,7 +132,6 @@ impl Input<'_> {
             | Self::Handshake { connection, .. }
             | Self::Received { connection, .. }
             | Self::Ended { connection }
-            | Self::Written { connection, .. }
             | Self::Closed { connection } => Some(*connection),
             _ => None,
         }

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use ahash::{AHashMap, RandomState};
@@ -26,14 +25,14 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channel::back_pressure::BackPressure;
 use crate::shard::channel::channels::{ChannelSlot, Channels};
 use crate::shard::channel::scope::PendingScope;
-use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
+use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::context::Context;
 use crate::shard::deadlines::Stalled;
+
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
-use crate::shard::outbound::outbox::{Finish, Slices};
 use crate::shard::peer::direct::PendingSend;
 use crate::shard::pending::Pending;
 use crate::shard::portions::Portions;
@@ -192,7 +191,6 @@ impl Shard {
             Input::Handshake { connection, step } => self.handshake(connection, step),
             Input::Received { connection, bytes } => self.received(connection, bytes),
             Input::Ended { connection } => self.stream_ended(connection),
-            Input::Written { connection, count } => self.written(connection, count),
             Input::Closed { connection } => self.closed(connection),
             Input::Mesh { from, message } => {
                 self.pressure.watch();
@@ -276,67 +274,6 @@ impl Shard {
         self.connections
             .get(connection)
             .is_some_and(|connection| !connection.held.any() && !connection.stream_ended)
-    }
-
-    /// Begins a connection's flush: call before [`pending`](Self::pending), each time that the
-    /// connection was dirty or its socket is writable again.
-    pub fn begin_flush(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.dirty = None;
-        connection.outbox.note_offer();
-        if cfg!(debug_assertions) {
-            connection.outbox.check();
-        }
-        if connection.borrows.is_some() && !connection.outbox.is_empty() {
-            self.copy_out_borrowed(id);
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.dirty = None;
-                connection.outbox.note_offer();
-            }
-        }
-    }
-
-    /// What is to be written to a connection next; empty when nothing is.
-    #[must_use]
-    pub fn pending(&self, connection: ConnectionId) -> &[u8] {
-        match self.connections.get(connection) {
-            Some(connection) if connection.outbox.is_empty() => self.borrowed(connection),
-            Some(connection) => connection.outbox.pending(),
-            None => &[],
-        }
-    }
-
-    /// What is to be written to a connection next, if one slice holds all of it.
-    #[must_use]
-    pub fn pending_in_one(&self, connection: ConnectionId) -> Option<&[u8]> {
-        match self.connections.get(connection) {
-            Some(connection) if connection.outbox.is_empty() => Some(self.borrowed(connection)),
-            Some(connection) => connection.outbox.pending_in_one(),
-            None => None,
-        }
-    }
-
-    /// What [`pending`](Self::pending) begins, for one write: more of it, where that does not lie
-    /// together.
-    #[must_use]
-    pub fn pending_slices(&self, connection: ConnectionId) -> Slices<'_> {
-        match self.connections.get(connection) {
-            Some(connection) if connection.outbox.is_empty() => {
-                Slices::from_iter([IoSlice::new(self.borrowed(connection))])
-            }
-            Some(connection) => connection.outbox.pending_slices(),
-            None => Slices::new(),
-        }
-    }
-
-    /// What the socket should do now that [`pending`](Self::pending) is empty. Call
-    /// [`flushed`](Self::flushed) instead once the socket has taken everything.
-    #[must_use]
-    pub fn finish(&self, connection: ConnectionId) -> Finish {
-        let connection = self.connections.get(connection);
-        connection.map_or(Finish::Close, Connection::finish)
     }
 
     /// Whether another turn has something to do even if nothing comes in.

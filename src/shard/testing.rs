@@ -1,6 +1,7 @@
 //! Shards in memory for tests: bytes in, bytes out, and a mesh that delivers at once.
 
 use std::collections::{HashMap, HashSet};
+use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
 use crate::shard::effect::{Effects, Urgency};
+use crate::shard::flush::{Flushed, Wrote};
 use crate::shard::input::Input;
-use crate::shard::outbound::outbox::Finish;
 use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 
 pub(in crate::shard) const UNLIMITED: BucketLimits = BucketLimits {
@@ -59,7 +60,7 @@ pub(in crate::shard) struct Cluster {
     pub now: Now,
     pub usage: Vec<UsageDelta>,
     received: HashMap<Client, Vec<u8>>,
-    finished: HashMap<Client, Finish>,
+    finished: HashMap<Client, Flushed>,
     /// What clients have sent and shards have not read.
     unread: HashMap<Client, Vec<u8>>,
     /// Clients that do not read.
@@ -298,46 +299,55 @@ impl Cluster {
     fn flush(&mut self, shard: usize) {
         for id in std::mem::take(&mut self.shards[shard].effects_mut().dirty).drain() {
             let client = Client { shard, id };
-            if self.deaf.contains(&client) {
-                continue;
+            if !self.deaf.contains(&client) {
+                self.flush_client(client);
             }
-            self.shards[shard].begin_flush(id);
-            if !self.write(client) {
-                continue;
-            }
-            let finish = self.shards[shard].flushed(id, self.now);
-            self.finished.insert(client, finish);
         }
         for id in std::mem::take(&mut self.shards[shard].effects_mut().abort) {
             self.input(shard, Input::Closed { connection: id });
-            self.finished.insert(Client { shard, id }, Finish::Close);
+            self.finished.insert(Client { shard, id }, Flushed::Close);
         }
     }
 
-    /// Writes what there is room for. Returns whether that was everything.
-    fn write(&mut self, client: Client) -> bool {
-        let connection = client.id;
-        loop {
-            let pending = self.shards[client.shard].pending(connection).to_vec();
-            if pending.is_empty() {
-                return true;
+    /// Writes to a client what there is room for.
+    pub(in crate::shard) fn flush_client(&mut self, client: Client) {
+        let mut room = self.rooms.get_mut(&client);
+        let received = &mut self.received;
+        let mut sink = |bytes: &[IoSlice<'_>]| {
+            let before = received.get(&client).map_or(0, Vec::len);
+            for bytes in bytes {
+                let most = room
+                    .as_deref()
+                    .map_or(bytes.len(), |it| bytes.len().min(*it));
+                if most > 0 {
+                    let received = received.entry(client).or_default();
+                    received.extend_from_slice(&bytes[..most]);
+                }
+                if let Some(room) = room.as_deref_mut() {
+                    *room -= most;
+                }
             }
-            let room = self.rooms.get_mut(&client);
-            let count = room
-                .as_ref()
-                .map_or(pending.len(), |it| pending.len().min(**it));
-            if let Some(room) = room {
-                *room -= count;
+            match received.get(&client).map_or(0, Vec::len) - before {
+                0 => Wrote::NoRoom,
+                count => Wrote::Taken(count),
             }
-            if count > 0 {
-                let received = self.received.entry(client).or_default();
-                received.extend_from_slice(&pending[..count]);
-            }
-            self.input(client.shard, Input::Written { connection, count });
-            if count == 0 {
-                return false;
-            }
+        };
+        let flushed = self.shards[client.shard].flush(client.id, self.now, &mut sink);
+        if flushed != Flushed::Blocked {
+            self.finished.insert(client, flushed);
         }
+    }
+
+    /// Offers a client what waits for it, and lets its socket have no room. Returns how many bytes
+    /// would leave in the next write.
+    pub(in crate::shard) fn offer(&mut self, client: Client) -> usize {
+        let mut offered = 0;
+        let mut sink = |bytes: &[IoSlice<'_>]| {
+            offered = bytes.iter().map(|it| it.len()).sum();
+            Wrote::NoRoom
+        };
+        let _ = self.shards[client.shard].flush(client.id, self.now, &mut sink);
+        offered
     }
 
     /// From now on the client's socket takes only what [`read`](Self::read) makes room for.
@@ -392,7 +402,7 @@ impl Cluster {
     pub(in crate::shard) fn is_open(&self, client: Client) -> bool {
         self.finished
             .get(&client)
-            .is_none_or(|finish| *finish == Finish::Open)
+            .is_none_or(|flushed| *flushed == Flushed::Open)
     }
 
     /// The answers that have come since the last look.

@@ -22,6 +22,7 @@ mod ledger;
 mod quiet;
 mod random;
 mod receive;
+mod sockets;
 mod tenants;
 mod walk;
 mod world;

@@ -243,7 +243,7 @@ impl Walk {
     }
 
     /// All who were members with presence before this one asked have it announced in what is
-    /// queued for them by now.
+    /// queued for them by now: at the front of it, where turns write all.
     fn oblige_members(&mut self, joiner: usize, channel: usize, asked: u64) {
         let Some(peer_epoch) = self.clients[joiner].settled(channel) else {
             return;
@@ -266,7 +266,7 @@ impl Walk {
                 && it.channels[&channel].roster.is_some()
                 && it.channels[&channel].subscribes_out == 0
                 && !it.snapshots_due.contains_key(&channel);
-            if concerned {
+            if concerned && !self.world.defers {
                 let data_bytes = self.world.data_queued(it.socket);
                 let peer = peer.clone();
                 let obligation = Obligation {

@@ -1,7 +1,8 @@
 //! What stands in for the runtime: sockets as bounded byte pipes, links as bounded queues, one
 //! clock. It does what the shard loop does, but a caller chooses the order and the portions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -14,20 +15,20 @@ use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::ids::{ConnectionId, ShardId};
 use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::forwarded::TrustedProxies;
+use ringmesh::shard::effect::Urgency;
+use ringmesh::shard::flush::{FlushQueue, Flushed};
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
-use ringmesh::shard::outbound::outbox::Finish;
 use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
 use ringmesh::shard::tuning::Tuning;
 
 use crate::random::Random;
+use crate::sockets::{Pipes, Socket};
 
 /// Messages that a link holds before its sender keeps them back.
 const LINK_MESSAGES_MAX: usize = 16;
 /// Messages kept back for one link before what feeds it is held back too.
 const BACKLOG_MESSAGES_MAX: usize = 24;
-/// What a stalled client's socket takes.
-const SOCKET_BYTES_MAX: usize = 2_000;
 /// Replies that may wait: the bound at which reading stops, and what one turn may add.
 const REPLY_BYTES_MAX: usize = 64 * 1_024 + 64 * 1_024;
 /// Deliveries queued to one connection. Small, so that slow consumers are found out.
@@ -35,33 +36,9 @@ pub const OUTBOUND_BYTES_MAX: usize = 24 * 1_024;
 /// The wall clock at the start of a run, Unix milliseconds.
 pub const START_UNIX_MS: u64 = 1_700_000_000_000;
 
-/// One client's socket, both directions.
-pub struct Socket {
-    /// The home shard.
-    pub shard: usize,
-    id: ConnectionId,
-    to_server: Vec<u8>,
-    client_ended: bool,
-    /// It has ended its side only.
-    client_reads: bool,
-    end_told: bool,
-    /// What the server wrote: when, and what.
-    pub to_client: VecDeque<(u64, Vec<u8>)>,
-    unread_bytes: usize,
-    /// Whether the client leaves what comes in its socket.
-    pub stalled: bool,
-    to_read: bool,
-    write_blocked: bool,
-    /// The server has ended the stream, or closed the socket.
-    pub server_ended: bool,
-    closed: bool,
-    /// Bytes of frames other than ping and pong written so far, and of the HTTP response.
-    data_written: usize,
-}
-
 struct Node {
     shard: Shard,
-    to_flush: VecDeque<ConnectionId>,
+    to_flush: FlushQueue,
     /// Sockets by slot, and how often each slot was used.
     slots: Vec<(Option<usize>, u32)>,
 }
@@ -84,7 +61,12 @@ pub struct World {
     /// Snapshots are asked for again because there was no room: such a one tells at its time what
     /// others were told between messages before.
     pub asks_again: bool,
+    /// A turn writes little. What is announced to a member then waits in the channel's buffer for
+    /// some turns, and what is queued for the member alone leaves first.
+    pub defers: bool,
     draining: bool,
+    /// Which turns write to many sockets at once.
+    batches: Random,
 }
 
 impl World {
@@ -108,6 +90,7 @@ impl World {
         if asks_again {
             tuning.snapshot_bytes_max = 150;
         }
+        let defers = seed.is_multiple_of(3);
         let node = |at: u16| {
             let config = ShardConfig {
                 shard: ShardId(at),
@@ -142,7 +125,10 @@ impl World {
             shard.tune(tuning);
             Node {
                 shard,
-                to_flush: VecDeque::new(),
+                to_flush: match defers {
+                    true => FlushQueue::bounded(3, 4_096),
+                    false => FlushQueue::default(),
+                },
                 slots: Vec::new(),
             }
         };
@@ -154,7 +140,9 @@ impl World {
             nodes,
             sockets: Vec::new(),
             asks_again,
+            defers,
             draining: false,
+            batches: Random::new(seed, "batches"),
         }
     }
 
@@ -352,9 +340,6 @@ impl World {
         }
         self.handle(at, Input::EndOfTurn);
         let flushed = self.flush(at);
-        let node = &mut self.nodes[at];
-        let turn = node.shard.turn();
-        node.shard.offered(turn, self.now);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
     }
 
@@ -388,17 +373,27 @@ impl World {
 
     fn flush(&mut self, at: usize) -> bool {
         let node = &mut self.nodes[at];
-        node.to_flush.extend(node.shard.effects_mut().dirty.drain());
+        let turn = node.shard.turn();
+        let effects = node.shard.effects_mut();
         // Nobody measures here.
-        node.shard.effects_mut().ended.clear();
-        node.shard.effects_mut().published.clear();
-        node.shard.effects_mut().writes.clear();
-        let due: Vec<ConnectionId> = node.to_flush.drain(..).collect();
-        let mut any = !due.is_empty();
-        for id in due {
-            self.flush_one(at, id);
+        effects.ended.clear();
+        effects.published.clear();
+        effects.writes.clear();
+        node.to_flush.begin_turn(&mut effects.dirty, turn);
+        let mut any = !node.to_flush.is_empty();
+        match self.batches.percent(50) {
+            true => self.flush_batch(at),
+            false => {
+                while let Some(id) = self.nodes[at].to_flush.pop() {
+                    self.flush_one(at, id);
+                }
+            }
         }
-        for id in std::mem::take(&mut self.nodes[at].shard.effects_mut().readable) {
+        let node = &mut self.nodes[at];
+        if let Some(turn) = node.to_flush.offered() {
+            node.shard.offered(turn, self.now);
+        }
+        for id in std::mem::take(&mut node.shard.effects_mut().readable) {
             any = true;
             if let Some(socket) = self.socket_at(at, id) {
                 self.sockets[socket].to_read = true;
@@ -417,58 +412,74 @@ impl World {
     }
 
     fn flush_one(&mut self, at: usize, id: ConnectionId) {
-        let Some(index) = self.socket_at(at, id) else {
+        let Some(index) = self.writable_at(at, id) else {
             return;
         };
-        if self.sockets[index].write_blocked {
-            return;
-        }
         self.check_bounds(at, id);
-        let node = &mut self.nodes[at];
-        node.shard.begin_flush(id);
-        loop {
-            let socket = &mut self.sockets[index];
-            let pending = self.nodes[at].shard.pending(id);
-            if pending.is_empty() {
-                break;
+        let before = self.data_waiting(&self.sockets[index]);
+        let (now, socket) = (self.now, &mut self.sockets[index]);
+        let shard = &mut self.nodes[at].shard;
+        let sink = &mut |bytes: &[IoSlice<'_>]| socket.take(now.mono_ms, bytes);
+        let flushed = shard.flush(id, now, sink);
+        let after = self.data_waiting(&self.sockets[index]);
+        self.sockets[index].data_written += before - after;
+        self.flushed(at, index, flushed);
+    }
+
+    /// Flushes a turn's worth at once.
+    fn flush_batch(&mut self, at: usize) {
+        let mut ids = Vec::new();
+        while let Some(id) = self.nodes[at].to_flush.pop() {
+            if self.writable_at(at, id).is_some() && !ids.contains(&id) {
+                self.check_bounds(at, id);
+                let node = &mut self.nodes[at];
+                node.to_flush.charge(node.shard.flush_bytes(id));
+                ids.push(id);
             }
-            if !socket.client_reads {
-                // Nobody reads any more: a reset, at some point.
-                return self.close(at, id);
-            }
-            let room = match socket.stalled {
-                true => SOCKET_BYTES_MAX.saturating_sub(socket.unread_bytes),
-                false => usize::MAX,
-            };
-            let count = pending.len().min(room);
-            if count == 0 {
-                socket.write_blocked = true;
-                let nothing = Input::Written {
-                    connection: id,
-                    count,
-                };
-                return self.handle(at, nothing);
-            }
-            socket
-                .to_client
-                .push_back((self.now.mono_ms, pending[..count].to_vec()));
-            socket.unread_bytes += count;
-            let before = self.data_waiting(&self.sockets[index]);
-            self.handle(
-                at,
-                Input::Written {
-                    connection: id,
-                    count,
-                },
-            );
-            let after = self.data_waiting(&self.sockets[index]);
-            self.sockets[index].data_written += before - after;
         }
-        let now = self.now;
-        match self.nodes[at].shard.flushed(id, now) {
-            Finish::Open => {}
-            Finish::ShutdownWrite => self.sockets[index].server_ended = true,
-            Finish::Close => self.close(at, id),
+        let indices = ids.iter().filter_map(|id| self.socket_at(at, *id));
+        let indices: Vec<usize> = indices.collect();
+        let waiting = |world: &Self| {
+            let waiting = |index: &usize| world.data_waiting(&world.sockets[*index]);
+            indices.iter().map(waiting).collect::<Vec<_>>()
+        };
+        let before = waiting(self);
+        let node = &mut self.nodes[at];
+        let mut pipes = Pipes {
+            sockets: &mut self.sockets,
+            slots: &node.slots,
+            now: self.now,
+            taken: BTreeMap::new(),
+            outcomes: Vec::new(),
+        };
+        let Ok(()) = node.shard.flush_batch(&ids, self.now, &mut pipes);
+        let outcomes = pipes.outcomes;
+        let counts = before.iter().zip(waiting(self));
+        let counts: Vec<usize> = counts.map(|(before, after)| before - after).collect();
+        for (index, count) in indices.iter().zip(counts) {
+            self.sockets[*index].data_written += count;
+        }
+        for (index, flushed) in outcomes {
+            self.flushed(at, index, flushed);
+        }
+    }
+
+    /// The socket of a connection, if it may be written to.
+    fn writable_at(&self, at: usize, id: ConnectionId) -> Option<usize> {
+        let index = self.socket_at(at, id)?;
+        (!self.sockets[index].write_blocked).then_some(index)
+    }
+
+    fn flushed(&mut self, at: usize, index: usize, flushed: Flushed) {
+        let socket = &mut self.sockets[index];
+        match flushed {
+            Flushed::Open => {}
+            Flushed::ShutdownWrite => socket.server_ended = true,
+            Flushed::Close => {
+                let id = socket.id;
+                self.close(at, id);
+            }
+            Flushed::Blocked => socket.write_blocked = true,
         }
     }
 
@@ -507,7 +518,7 @@ impl World {
         let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.write_blocked) {
             let (at, id) = (socket.shard, socket.id);
-            self.nodes[at].to_flush.push_back(id);
+            self.nodes[at].to_flush.push(id, Urgency::Reply);
         }
     }
 

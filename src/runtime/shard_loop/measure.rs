@@ -46,7 +46,6 @@ impl ShardLoop {
         let (now, began_ns) = self.clock.now_and_ns();
         self.forgive_lateness(now);
         self.shard.stamp(began_ns);
-        self.to_flush.begin_turn();
         self.measuring.turn_began_ns = began_ns;
         let metrics = self.shard.metrics();
         metrics.counters.turns += 1;

@@ -1,4 +1,4 @@
-//! Reading and writing of connections that have a transport.
+//! Reading of connections that have a transport.
 
 use std::io;
 
@@ -12,7 +12,6 @@ use crate::runtime::sockets::{Socket, Transfer};
 use crate::runtime::transport::{Gate, Next, Received, Refusal, Transport};
 use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
-use crate::shard::outbound::outbox::Finish;
 use crate::tls::TlsFault;
 
 /// Connections of trusted proxies that did not begin with a header.
@@ -221,95 +220,5 @@ impl ShardLoop {
                 }
             }
         }
-    }
-
-    /// Writes as much as there is room for: what is unsent, then the outbox, together.
-    pub(super) fn flush_transported(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
-        self.shard.begin_flush(id);
-        self.to_flush.charge(self.shard.flush_bytes(id));
-        loop {
-            let stage = match self.gather(id, now) {
-                Ok(Some(stage)) => stage,
-                Ok(None) => return Ok(()),
-                Err(_) => return self.close(id, now),
-            };
-            match self.send_gathered(id) {
-                Transfer::Bytes(_) => {}
-                Transfer::WouldBlock => {
-                    self.write_blocked(id, now);
-                    return Ok(());
-                }
-                Transfer::Ended | Transfer::Broken => return self.close(id, now),
-            }
-            let is_empty = self.shard.pending(id).is_empty();
-            let finish = self.shard.finish(id);
-            match stage {
-                Gate::Open if is_empty => {
-                    let finish = self.shard.flushed(id, now);
-                    return self.finish(id, finish, now);
-                }
-                Gate::Open => {}
-                // The shard has lost patience, and its words cannot be carried.
-                _ if !is_empty || finish != Finish::Open => return self.close(id, now),
-                Gate::Opening => return Ok(()),
-                Gate::Refused => {
-                    // Closed when the peer ends too, or in the time that a request may take:
-                    // bytes that are not read would make the kernel discard the answer.
-                    if let Some(socket) = self.sockets.get(id) {
-                        socket.shutdown(libc::SHUT_WR);
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Puts together what is to be sent on a connection next. `None` when it has no transport.
-    fn gather(&mut self, id: ConnectionId, now: Now) -> Result<Option<Gate>, TlsFault> {
-        let Some(transport) = self.sockets.transport_mut(id) else {
-            return Ok(None);
-        };
-        self.transports.gather_unsent(transport);
-        while let Some(transport) = self.sockets.transport_mut(id) {
-            if transport.gate() != Gate::Open {
-                return Ok(Some(transport.gate()));
-            }
-            let pending = self.shard.pending(id);
-            let count = self.transports.gather(transport, pending)?;
-            if count == 0 {
-                if pending.is_empty() && self.shard.finish(id) != Finish::Open {
-                    self.transports.gather_end(transport);
-                }
-                return Ok(Some(Gate::Open));
-            }
-            let connection = id;
-            self.handle(Input::Written { connection, count }, now);
-        }
-        Ok(None)
-    }
-
-    /// [`Transfer::Bytes`] when nothing is left.
-    fn send_gathered(&mut self, id: ConnectionId) -> Transfer {
-        let Some(socket) = self.sockets.get_mut(id) else {
-            return Transfer::Ended;
-        };
-        let gathered = self.transports.gathered();
-        let mut sent = 0;
-        while sent < gathered.len() {
-            match socket.send(&gathered[sent..]) {
-                Transfer::Bytes(count) => {
-                    sent += count;
-                    self.shard.metrics().counters.bytes_sent += count as u64;
-                }
-                Transfer::Ended | Transfer::Broken => return Transfer::Broken,
-                Transfer::WouldBlock => {
-                    if let Some(transport) = &mut socket.transport {
-                        self.transports.keep_from(sent, transport);
-                    }
-                    return Transfer::WouldBlock;
-                }
-            }
-        }
-        Transfer::Bytes(sent)
     }
 }

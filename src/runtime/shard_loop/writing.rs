@@ -89,6 +89,7 @@ impl Writings {
 mod tests {
     use super::*;
     use crate::ids::ConnectionId;
+    use crate::shard::effect::Dirty;
 
     fn message(stage: Stage, began_ns: u64) -> Writing {
         Writing::Message(Span { stage, began_ns })
@@ -102,7 +103,7 @@ mod tests {
     }
 
     fn flush(queue: &mut FlushQueue) {
-        queue.begin_turn();
+        queue.begin_turn(&mut Dirty::default(), 0);
         while queue.pop().is_some() {}
     }
 

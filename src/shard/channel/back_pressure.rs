@@ -367,14 +367,6 @@ impl Shard {
         }
     }
 
-    /// Bytes that the flush of a connection has to write, control frames apart.
-    #[inline]
-    #[must_use]
-    pub fn flush_bytes(&self, id: ConnectionId) -> usize {
-        let connection = self.connections.get(id);
-        connection.map_or(0, |it| it.queued_bytes() + it.outbox.reply_bytes())
-    }
-
     /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
     pub fn check_queued(&self) {
         let limit = self.context.config.limits.outbound_queue_bytes;

@@ -12,18 +12,22 @@ use crate::ids::ConnectionId;
 use crate::shard::effect::{Dirty, Urgency};
 
 /// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-pub const FLUSHES_PER_TURN_MAX: usize = 128;
+const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Bytes written in one turn, but for the last write of each line: about a millisecond.
-pub const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
+const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
 /// The shares of the lines in these, in sixteenths.
 const SHARES: [usize; 3] = [8, 4, 4];
 
 /// See the top of this file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FlushQueue {
     lines: [Line; 3],
     /// The line from which the last was taken.
     at: usize,
+    /// Turns whose outboxes have not all been taken, and when they will have been.
+    offers: VecDeque<(u32, Mark)>,
+    flushes_max: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -39,26 +43,53 @@ struct Line {
 
 /// A moment in the life of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark([u64; 3]);
+struct Mark([u64; 3]);
 
 /// A moment in the life of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineMark(Urgency, u64);
 
+impl Default for FlushQueue {
+    fn default() -> Self {
+        Self::bounded(FLUSHES_PER_TURN_MAX, FLUSH_BYTES_PER_TURN_MAX)
+    }
+}
+
 impl FlushQueue {
-    /// A turn begins.
-    pub fn begin_turn(&mut self) {
-        for line in &mut self.lines {
-            line.count = 0;
-            line.bytes = 0;
+    /// A queue of which a turn writes so many outboxes, and about so many bytes.
+    #[must_use]
+    pub fn bounded(flushes_max: usize, bytes_max: usize) -> Self {
+        Self {
+            lines: Default::default(),
+            at: 0,
+            offers: VecDeque::new(),
+            flushes_max,
+            bytes_max,
         }
     }
 
-    /// Adds all outboxes that got something, in the order in which they did.
-    pub fn push_all(&mut self, dirty: &mut Dirty, mut is_due: impl FnMut(ConnectionId) -> bool) {
+    /// The inputs of that turn of the shard's have been handled. Adds all outboxes that got
+    /// something, in the order in which they did; what is taken from now on counts for this turn.
+    pub fn begin_turn(&mut self, dirty: &mut Dirty, turn: u32) {
         for (line, ids) in self.lines.iter_mut().zip(dirty.by_urgency()) {
-            line.queue.extend(ids.drain(..).filter(|id| is_due(*id)));
+            line.count = 0;
+            line.bytes = 0;
+            line.queue.extend(ids.drain(..));
         }
+        self.offers.push_back((turn, self.mark()));
+    }
+
+    /// The latest turn before which all that was added has been taken, unless it was told before:
+    /// for [`Shard::offered`](crate::shard::state::Shard::offered).
+    pub fn offered(&mut self) -> Option<u32> {
+        let mut offered = None;
+        while let Some((turn, mark)) = self.offers.front()
+            && self.is_past(*mark)
+        {
+            offered = Some(*turn);
+            self.offers.pop_front();
+        }
+        offered
     }
 
     /// Adds an outbox behind others as urgent.
@@ -70,14 +101,14 @@ impl FlushQueue {
     pub fn pop(&mut self) -> Option<ConnectionId> {
         let in_share = |(line, share): (&Line, usize)| {
             !line.queue.is_empty()
-                && line.count < FLUSHES_PER_TURN_MAX * share / 16
-                && line.bytes < FLUSH_BYTES_PER_TURN_MAX * share / 16
+                && line.count < self.flushes_max * share / 16
+                && line.bytes < self.bytes_max * share / 16
         };
         let mut lines = self.lines.iter().zip(SHARES);
         let at = lines.position(in_share).or_else(|| {
             let count: usize = self.lines.iter().map(|line| line.count).sum();
             let bytes: usize = self.lines.iter().map(|line| line.bytes).sum();
-            let is_over = count >= FLUSHES_PER_TURN_MAX || bytes >= FLUSH_BYTES_PER_TURN_MAX;
+            let is_over = count >= self.flushes_max || bytes >= self.bytes_max;
             let mut lines = self.lines.iter();
             lines.position(|line| !is_over && !line.queue.is_empty())
         })?;
@@ -107,15 +138,13 @@ impl FlushQueue {
     }
 
     /// The moment at which all that wait now will have been taken.
-    #[must_use]
-    pub fn mark(&self) -> Mark {
+    fn mark(&self) -> Mark {
         let moment = |line: &Line| line.taken + line.queue.len() as u64;
         Mark(std::array::from_fn(|at| moment(&self.lines[at])))
     }
 
     /// Whether that moment has come.
-    #[must_use]
-    pub fn is_past(&self, mark: Mark) -> bool {
+    fn is_past(&self, mark: Mark) -> bool {
         let mut lines = self.lines.iter().zip(mark.0);
         lines.all(|(line, moment)| moment <= line.taken)
     }
@@ -158,7 +187,7 @@ mod tests {
 
     /// What a turn takes, each with that many bytes to write.
     fn turn(queue: &mut FlushQueue, bytes: usize) -> Vec<u32> {
-        queue.begin_turn();
+        queue.begin_turn(&mut Dirty::default(), 0);
         let taken = std::iter::from_fn(|| {
             let taken = queue.pop()?.slot;
             queue.charge(bytes);

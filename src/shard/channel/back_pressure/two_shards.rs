@@ -1,14 +1,15 @@
 //! A channel whose members live on another shard than its owner and its publishers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
 
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
+use crate::shard::flush::{FlushQueue, Flushed, Wrote};
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::testing::{Client, Cluster, app, peer, rights};
 
-const FLUSHES_PER_TURN: usize = 128;
 const MESH_BYTES_PER_TURN: usize = 256 * 1_024;
 
 /// Two shards with their links. Sockets take everything, some of them in each turn.
@@ -16,9 +17,7 @@ struct Pair {
     cluster: Cluster,
     /// By receiving shard.
     links: [VecDeque<MeshMessage>; 2],
-    queues: [VecDeque<ConnectionId>; 2],
-    taken: [usize; 2],
-    offers: [VecDeque<(u32, usize)>; 2],
+    queues: [FlushQueue; 2],
     /// What publishers on the first shard have to say.
     input: BTreeMap<ConnectionId, VecDeque<Vec<u8>>>,
     written: BTreeMap<ConnectionId, usize>,
@@ -30,8 +29,6 @@ impl Pair {
             cluster: Cluster::new(2, rights(app())),
             links: Default::default(),
             queues: Default::default(),
-            taken: [0; 2],
-            offers: Default::default(),
             input: BTreeMap::new(),
             written: BTreeMap::new(),
         }
@@ -44,19 +41,13 @@ impl Pair {
         self.take_mesh(at);
         self.cluster.input(at, Input::EndOfTurn);
         self.cluster.shards[at].check_queued();
-        self.queues[at].extend(self.cluster.effects(at).dirty.drain());
         let turn = self.cluster.shards[at].turn();
-        let mark = self.taken[at] + self.queues[at].len();
-        self.offers[at].push_back((turn, mark));
-        for _ in 0..FLUSHES_PER_TURN {
-            let Some(id) = self.queues[at].pop_front() else {
-                break;
-            };
-            self.taken[at] += 1;
+        let dirty = &mut self.cluster.effects(at).dirty;
+        self.queues[at].begin_turn(dirty, turn);
+        while let Some(id) = self.queues[at].pop() {
             self.flush(at, id);
         }
-        let taken = self.taken[at];
-        while let Some((turn, _)) = self.offers[at].pop_front_if(|(_, mark)| *mark <= taken) {
+        if let Some(turn) = self.queues[at].offered() {
             self.cluster.offered(at, turn);
         }
         let sent = std::mem::take(&mut self.cluster.effects(at).mesh[1 - at]);
@@ -87,22 +78,23 @@ impl Pair {
     }
 
     fn flush(&mut self, at: usize, connection: ConnectionId) {
-        self.cluster.shards[at].begin_flush(connection);
-        loop {
-            let count = self.cluster.shards[at].pending(connection).len();
-            if count == 0 {
-                break;
-            }
-            *self.written.entry(connection).or_default() += count;
-            self.cluster.input(at, Input::Written { connection, count });
-        }
+        let shard = &mut self.cluster.shards[at];
+        self.queues[at].charge(shard.flush_bytes(connection));
+        let written = self.written.entry(connection).or_default();
+        let mut sink = |bytes: &[IoSlice<'_>]| {
+            let count = bytes.iter().map(|it| it.len()).sum();
+            *written += count;
+            Wrote::Taken(count)
+        };
+        let flushed = shard.flush(connection, self.cluster.now, &mut sink);
+        assert_ne!(flushed, Flushed::Blocked);
     }
 
     fn is_done(&mut self) -> bool {
         let mut is_quiet = self.input.values().all(VecDeque::is_empty);
         for at in 0..2 {
             is_quiet &= self.links[at].is_empty()
-                && self.offers[at].is_empty()
+                && self.queues[at].is_empty()
                 && self.cluster.effects(at).dirty.is_empty()
                 && !self.cluster.shards[at].has_work();
         }

@@ -49,12 +49,6 @@ fn heard(cluster: &mut Cluster, client: Client) -> Vec<String> {
     words.collect()
 }
 
-/// What would be written to a client next.
-fn pending(cluster: &mut Cluster, client: Client) -> usize {
-    cluster.shards[0].begin_flush(client.id);
-    cluster.shards[0].pending(client.id).len()
-}
-
 #[test]
 fn a_turns_publications_are_one_write_to_every_member_but_the_publisher() {
     let (mut cluster, [ann, ben, cleo]) = room();
@@ -66,8 +60,8 @@ fn a_turns_publications_are_one_write_to_every_member_but_the_publisher() {
     );
     feed(&mut cluster, ann, &[&publish("room", "4")]);
     cluster.input(0, Input::EndOfTurn);
-    let one = pending(&mut cluster, cleo) / 4;
-    assert_eq!(pending(&mut cluster, cleo), one * 4);
+    let one = cluster.offer(cleo) / 4;
+    assert_eq!(cluster.offer(cleo), one * 4);
     cluster.run();
     assert_eq!(heard(&mut cluster, ann), ["ack", "ack"]);
     assert_eq!(heard(&mut cluster, ben), ["1", "ack", "ack", "4"]);
@@ -134,17 +128,13 @@ fn what_a_socket_does_not_take_waits_for_it_alone() {
         &[&publish("room", "1"), &publish("room", "2")],
     );
     cluster.input(0, Input::EndOfTurn);
-    let all = pending(&mut cluster, ben);
+    let all = cluster.offer(cleo);
     // Ends in the middle of a frame, which nothing may interrupt.
-    cluster.input(
-        0,
-        Input::Written {
-            connection: ben.id,
-            count: 10,
-        },
-    );
-    assert_eq!(pending(&mut cluster, ben), all - 10);
-    assert_eq!(pending(&mut cluster, cleo), all);
+    cluster.stall(ben);
+    cluster.make_room(ben, 10);
+    cluster.flush_client(ben);
+    assert_eq!(cluster.offer(ben), all - 10);
+    assert_eq!(cluster.offer(cleo), all);
     cluster.shards[0].check_invariants();
     assert_eq!(cluster.shards[0].waiting_bytes(ben.id), all - 10);
     cluster.run();
@@ -156,11 +146,8 @@ fn a_socket_without_room_does_not_keep_the_channels_buffer() {
     let (mut cluster, [ann, ben, cleo]) = room();
     feed(&mut cluster, ann, &[&publish("room", "1")]);
     cluster.input(0, Input::EndOfTurn);
-    for (client, count) in [(ben, 0), (cleo, pending(&mut cluster, cleo))] {
-        pending(&mut cluster, client);
-        let connection = client.id;
-        cluster.input(0, Input::Written { connection, count });
-    }
+    assert!(cluster.offer(ben) > 0);
+    cluster.flush_client(cleo);
     let (_, channel) = cluster.shards[0].channels.iter().next().unwrap();
     assert_eq!(channel.fan_out.behind(), 0);
     let outbox = cluster.shards[0].outbox(ben.id).unwrap();

@@ -1,0 +1,104 @@
+//! Sockets as bounded byte pipes, written to one by one or many at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io::IoSlice;
+
+use ringmesh::domain::time::Now;
+use ringmesh::ids::ConnectionId;
+use ringmesh::shard::flush::{Batch, Flushed, Wrote};
+
+/// What a stalled client's socket takes.
+const SOCKET_BYTES_MAX: usize = 2_000;
+
+/// One client's socket, both directions.
+pub struct Socket {
+    /// The home shard.
+    pub shard: usize,
+    pub id: ConnectionId,
+    pub to_server: Vec<u8>,
+    pub client_ended: bool,
+    /// It has ended its side only.
+    pub client_reads: bool,
+    pub end_told: bool,
+    /// What the server wrote: when, and what.
+    pub to_client: VecDeque<(u64, Vec<u8>)>,
+    pub unread_bytes: usize,
+    /// Whether the client leaves what comes in its socket.
+    pub stalled: bool,
+    pub to_read: bool,
+    pub write_blocked: bool,
+    /// The server has ended the stream, or closed the socket.
+    pub server_ended: bool,
+    pub closed: bool,
+    /// Bytes of frames other than ping and pong written so far, and of the HTTP response.
+    pub data_written: usize,
+}
+
+impl Socket {
+    /// What the server writes, as far as there is room for it.
+    pub fn take(&mut self, now_ms: u64, bytes: &[IoSlice<'_>]) -> Wrote {
+        if !self.client_reads {
+            // Nobody reads any more: a reset, at some point.
+            return Wrote::Broken;
+        }
+        let room = match self.stalled {
+            true => SOCKET_BYTES_MAX.saturating_sub(self.unread_bytes),
+            false => usize::MAX,
+        };
+        let bytes = bytes.iter().flat_map(|bytes| bytes.iter().copied());
+        let bytes: Vec<u8> = bytes.take(room).collect();
+        let count = bytes.len();
+        if count == 0 {
+            return Wrote::NoRoom;
+        }
+        self.to_client.push_back((now_ms, bytes));
+        self.unread_bytes += count;
+        Wrote::Taken(count)
+    }
+}
+
+/// Sockets that are written to at once.
+pub struct Pipes<'a> {
+    pub sockets: &'a mut [Socket],
+    pub slots: &'a [(Option<usize>, u32)],
+    pub now: Now,
+    /// Of the first bytes.
+    pub taken: BTreeMap<ConnectionId, usize>,
+    pub outcomes: Vec<(usize, Flushed)>,
+}
+
+impl Pipes<'_> {
+    fn index(&self, id: ConnectionId) -> usize {
+        self.slots[id.slot as usize].0.expect("a socket")
+    }
+}
+
+impl Batch for Pipes<'_> {
+    type Error = Infallible;
+
+    fn send<'a>(
+        &mut self,
+        first: impl Iterator<Item = (ConnectionId, &'a [u8])>,
+    ) -> Result<Now, Infallible> {
+        for (id, bytes) in first {
+            if let Wrote::Taken(count) = self.write(id, &[IoSlice::new(bytes)]) {
+                self.taken.insert(id, count);
+            }
+        }
+        Ok(self.now)
+    }
+
+    fn taken(&mut self, id: ConnectionId, _offered: usize) -> usize {
+        self.taken.get(&id).copied().unwrap_or(0)
+    }
+
+    fn write(&mut self, id: ConnectionId, bytes: &[IoSlice<'_>]) -> Wrote {
+        let index = self.index(id);
+        self.sockets[index].take(self.now.mono_ms, bytes)
+    }
+
+    fn flushed(&mut self, id: ConnectionId, flushed: Flushed) {
+        self.outcomes.push((self.index(id), flushed));
+    }
+}
