@@ -1,4 +1,14 @@
-//! Every fixed bound, with unit and source. Configurable ones are defaults of `config`.
+//! The fixed bounds that clients meet, that bound what a remote can make the process keep, and
+//! that bound a turn of a shard's loop; each with its unit and where it comes from.
+//!
+//! Elsewhere, because they mean something in one file only: what a connection's queues may hold
+//! (`shard/bounds.rs`, `shard/outbound`, `shard/channel`), what the shard does of long work in one
+//! turn (`shard/portions.rs`), what the loop takes from other shards and from listeners in one
+//! (`runtime/shard_loop`), the admin listener's places and times (`control/admin`), and how an
+//! HTTP body may be chunked (`proto/http/chunked.rs`). Configurable bounds have their defaults and
+//! ranges in `config`.
+
+// What clients meet: sizes and times of the protocol.
 
 /// Bytes of the envelope that are taken on top of the advertised `maxMessageSize`: clients
 /// measure only their `data` against it.
@@ -58,6 +68,44 @@ pub const READ_BYTES_MAX: usize = 64 * 1_024;
 pub const HEAD_BYTES_DEFAULT: usize = 24_576;
 /// Bytes of a connect's head beside its token: the handshake's own lines, and cookies.
 const CONNECT_HEAD_BYTES: usize = 2 * 1_024;
+
+// What a remote can make the process keep, beside the queues of its own connection.
+
+/// Addresses whose connects are counted at the same time. An attacker with more addresses than
+/// this evades the limit, as one does who uses each of them only now and then.
+pub const CONNECT_ADDRESSES_MAX: usize = 131_072;
+/// Keys or addresses whose REST requests are counted at the same time.
+pub const REQUEST_SUBJECTS_MAX: usize = 65_536;
+/// TLS handshakes begun and not complete: with a fast key and clients 0.3 s away a core begins
+/// about as many before the first client replies.
+pub const HANDSHAKES_BEGUN_MAX: usize = 4_096;
+/// Bytes of TLS input that a connection keeps because it is not whole: at most one record of a
+/// little over 16 KiB, or a handshake message in several records. The largest ClientHello of a
+/// browser has 2 KiB.
+pub const TLS_HELD_BYTES_MAX: usize = 20 * 1_024;
+/// Batches that a link between two shards holds before its sender keeps them back.
+pub const LINK_BATCHES_MAX: usize = 64;
+/// Bytes kept back for one link before the connections that feed it are held back too.
+pub const LINK_BACKLOG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+// What one turn of a shard's loop does.
+
+/// Sockets with input that are read in one turn.
+pub const READS_PER_TURN_MAX: usize = 128;
+/// Bytes of input that are read in one turn.
+pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
+/// Sockets of peers that hung up, read in one turn: with presence each costs about 50 µs.
+pub const HANG_UPS_PER_TURN_MAX: usize = 32;
+/// Bytes that are read from sockets of peers that hung up, in one turn.
+pub const HANG_UP_BYTES_PER_TURN_MAX: usize = 64 * 1_024;
+/// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
+pub const FLUSHES_PER_TURN_MAX: usize = 128;
+/// Bytes written in one turn, beside the last write of each of its lines: about a millisecond.
+pub const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
+/// Calls of the kernel in one turn for what has happened to sockets. From Linux 6.13 on each hands
+/// out at most 20 pieces of deferred work (`IO_LOCAL_TW_DEFAULT_MAX`): these are as many as a turn
+/// reads sockets, and some to spare.
+pub const LOOKS_PER_TURN_MAX: u32 = 8;
 
 /// Bytes of the longest token that can connect where a head may have that many.
 #[must_use]

@@ -12,7 +12,8 @@
 //! trying again, could keep each other out for good.
 //!
 //! Memory is bounded: addresses whose window has passed are forgotten, a few at each attempt;
-//! and when [`ADDRESSES_MAX`] are known, a new one takes the place of the one known longest.
+//! and when [`CONNECT_ADDRESSES_MAX`] are known, a new one takes the place of the one known for
+//! longest.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -20,9 +21,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ahash::{AHashMap, RandomState};
 
-/// Addresses that are known at the same time. An attacker with more addresses than this evades the
-/// limit, as one does who uses each of them only now and then.
-pub const ADDRESSES_MAX: usize = 131_072;
+use crate::limits::CONNECT_ADDRESSES_MAX;
 
 /// Parts of the table with a lock each: many times the shards that connect at one moment.
 const STRIPES: usize = 16;
@@ -158,7 +157,7 @@ impl Stripe {
     }
 
     fn add(&mut self, address: Address, now_ms: u64, window_ms: u64) {
-        if self.attempts.len() >= ADDRESSES_MAX / STRIPES
+        if self.attempts.len() >= CONNECT_ADDRESSES_MAX / STRIPES
             && let Some((_, oldest)) = self.oldest_first.pop_front()
         {
             self.attempts.remove(&oldest);
@@ -330,11 +329,11 @@ mod tests {
         let rates = ConnectRates::new(1, 1_000_000);
         let first = ip("203.0.113.9");
         assert_eq!(rates.attempt(first, 0), Verdict::Allowed);
-        for network in 0..ADDRESSES_MAX as u128 * 3 / 2 {
+        for network in 0..CONNECT_ADDRESSES_MAX as u128 * 3 / 2 {
             let address = Ipv6Addr::from_bits((0x2001_0db8_0000_0000 + network) << 64);
             assert_eq!(rates.attempt(address.into(), 1), Verdict::Allowed);
         }
-        assert_eq!(rates.addresses(), ADDRESSES_MAX);
+        assert_eq!(rates.addresses(), CONNECT_ADDRESSES_MAX);
         assert_eq!(rates.attempt(first, 2), Verdict::Allowed);
         assert_ne!(rates.attempt(first, 3), Verdict::Allowed);
     }

@@ -7,8 +7,8 @@
 //! of shards, or divide it for a backend that keeps one connection. Reads no clock.
 //!
 //! Memory is bounded: a bucket that is full again is as good as none and is forgotten, a few at
-//! each request; and when [`SUBJECTS_MAX`] are known, a new one takes the place of the one that
-//! was looked at longest ago.
+//! each request; and when [`REQUEST_SUBJECTS_MAX`] are known, a new one takes the place of the one
+//! that was looked at longest ago.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -20,9 +20,7 @@ use ahash::{AHashMap, RandomState};
 
 use crate::domain::connect_rate::{Address, Verdict};
 use crate::domain::token_bucket::{BucketLimits, TokenBucket};
-
-/// Buckets of one kind that are kept at the same time.
-pub const SUBJECTS_MAX: usize = 65_536;
+use crate::limits::REQUEST_SUBJECTS_MAX;
 
 /// Parts of a table with a lock each: many times the shards that serve a request at one moment.
 const STRIPES: usize = 16;
@@ -169,7 +167,7 @@ impl<K: Hash + Eq + Clone> Table<K> {
 
 impl<K: Hash + Eq + Clone> Stripe<K> {
     fn add(&mut self, subject: K) -> &mut TokenBucket {
-        if self.buckets.len() >= SUBJECTS_MAX / STRIPES
+        if self.buckets.len() >= REQUEST_SUBJECTS_MAX / STRIPES
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             self.buckets.remove(&oldest);
@@ -313,11 +311,11 @@ mod tests {
     #[test]
     fn a_full_table_stays_full() {
         let rates = rates_of(UNLIMITED, limits(1, 1));
-        for number in 0..SUBJECTS_MAX as u32 * 3 / 2 {
+        for number in 0..REQUEST_SUBJECTS_MAX as u32 * 3 / 2 {
             let address = Ipv4Addr::from_bits(number).into();
             assert_eq!(rates.of_address(address, 0), Verdict::Allowed);
         }
-        assert_eq!(known(&rates), SUBJECTS_MAX);
+        assert_eq!(known(&rates), REQUEST_SUBJECTS_MAX);
     }
 
     #[test]

@@ -38,13 +38,13 @@ use crate::tls::TlsConfig;
 pub struct Options {
     /// Public listeners.
     pub listen: Vec<Endpoint>,
-    /// With what those speak TLS that do.
+    /// What TLS listeners need; `None` without any.
     pub tls: Option<TlsConfig>,
-    /// Whose word about the client's address is believed.
+    /// Proxies whose word about a client's address is believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether connections from those begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// How many shards.
+    /// Number of shards.
     pub shard_count: u16,
     /// Cores to pin them to, in turn.
     pub cores: Vec<usize>,
@@ -106,7 +106,7 @@ impl fmt::Display for StartError {
 enum Drained {
     /// A shard has no connections left.
     Shard,
-    /// Somebody is in a hurry.
+    /// A second signal cuts the drain short.
     Cut,
 }
 
@@ -118,7 +118,7 @@ pub struct Shards {
     endpoints: Vec<Endpoint>,
 }
 
-/// Tells running shards what holds; may be cloned and sent to other threads.
+/// A handle to running shards, which may be cloned and sent to other threads.
 #[derive(Clone, Debug)]
 pub struct ShardsHandle {
     commands: Vec<CommandSender>,
@@ -162,7 +162,7 @@ impl ShardsHandle {
         heard
     }
 
-    /// Asks every shard what it has. The receiver hears once from each.
+    /// Asks every shard for a copy of its metrics. The receiver hears once from each.
     #[must_use]
     pub fn stats(&self) -> flume::Receiver<ShardSnapshot> {
         let (sender, receiver) = flume::unbounded();
@@ -267,7 +267,7 @@ impl Shards {
         Ok(shards)
     }
 
-    /// What is listened on, with the ports that the kernel chose.
+    /// Returns the public listeners, with the ports that the kernel chose.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
@@ -281,8 +281,8 @@ impl Shards {
         }
     }
 
-    /// Stops accepting, says goodbye to all clients and closes them over the window; returns
-    /// when the last connection has ended, or should have, or when somebody is in a hurry.
+    /// Stops accepting, says goodbye to all clients and closes them over the window. Returns when
+    /// the last connection has ended or should have, or when `hurry` cuts it short.
     pub fn drain(&self, shutdown: &ShutdownConfig, hurry: &flume::Receiver<()>) {
         let window_ms = shutdown.drain_ms;
         let retry_after_ms = shutdown.retry_after_ms;

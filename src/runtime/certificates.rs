@@ -21,7 +21,7 @@ pub struct Certificates {
     reload: flume::Sender<Asked>,
 }
 
-/// Files that are to be read now, and who wants to know whether they are good.
+/// A request to read these files now, and where to tell whether they are good.
 #[derive(Debug)]
 struct Asked {
     cert: PathBuf,

@@ -14,7 +14,7 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Those of this process; none when the kernel has not mounted version 2.
+    /// Finds the groups of this process; none when the kernel has not mounted version 2.
     #[must_use]
     pub fn of_process() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -25,8 +25,8 @@ impl Cgroups {
         )
     }
 
-    /// From the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`; `root` is where mount
-    /// points are looked for.
+    /// Finds the groups in the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`; `root` is
+    /// where mount points are looked for.
     fn new(cgroup: &str, mountinfo: &str, root: &Path) -> Self {
         let Some((mounted, mount_point)) = mountinfo.lines().find_map(cgroup2_mount) else {
             return Self::default();

@@ -1,4 +1,4 @@
-//! The process's clocks.
+//! The process's clocks, read here and handed to everything else as values.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ impl Clock {
         }
     }
 
-    /// Both clocks, in milliseconds.
+    /// Reads both clocks, in milliseconds.
     #[must_use]
     pub fn now(&self) -> Now {
         now_at(self.mono_ns())

@@ -1,4 +1,4 @@
-//! What the rest of the process tells a running shard, and hears from it.
+//! Commands from other threads to a running shard, and its replies.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::runtime::wake::Wake;
 use crate::shard::settings::Settings;
 use crate::tls::TlsConfig;
 
-/// What a shard is told by other threads.
+/// A command from another thread.
 #[derive(Debug)]
 pub enum Command {
     /// Rights hold from now on; tell when they do.
@@ -22,14 +22,14 @@ pub enum Command {
     Tls(TlsConfig, Done),
     /// Stop accepting, say goodbye, close all connections over the window.
     Drain {
-        /// Milliseconds.
+        /// Length of the window, in milliseconds.
         window_ms: u64,
-        /// What clients are told, in milliseconds.
+        /// When clients are told to come back, in milliseconds.
         retry_after_ms: u64,
     },
-    /// Say what there is, and what was counted and measured.
+    /// Send a copy of the metrics.
     Stats(flume::Sender<ShardSnapshot>),
-    /// End.
+    /// End the loop.
     Stop,
 }
 
@@ -45,7 +45,7 @@ impl Done {
         (Self(sender), receiver)
     }
 
-    /// Says so. Nobody listening any more is no fault of the shard's.
+    /// Tells that it is done. A listener that has gone is no fault of the shard's.
     pub fn done(self) {
         let _ = self.0.send(());
     }

@@ -6,7 +6,7 @@
 //! stood still for 4 to 42 ms in a storm of connects (`tuning/tls.md`).
 //!
 //! Public connections stop some tens below the limit, so that the admin listener, the store and
-//! the log always get theirs: who operates a full server must be able to look at it.
+//! the log always get theirs: an operator must be able to look at a full server.
 
 use std::fs::{self, File};
 use std::os::fd::RawFd;
@@ -17,8 +17,8 @@ use rustix::process::{Resource, getrlimit};
 /// Descriptors that there is always room for: 8 bytes each. From here on a doubling is rare.
 const ROOM_MAX: u64 = 1 << 16;
 
-/// Makes room for as many descriptors as the process may have, up to [`ROOM_MAX`]. Without it
-/// everything works too, so a failure is none.
+/// Makes room for as many descriptors as the process may have, up to [`ROOM_MAX`]. Best effort:
+/// a failure is harmless.
 pub fn make_room() {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(ROOM_MAX);
     let highest = limit.min(ROOM_MAX).saturating_sub(1) as RawFd;

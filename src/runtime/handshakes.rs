@@ -4,7 +4,7 @@
 //! the second, when the client has answered, a tenth. In a storm the second steps go first:
 //! otherwise each would wait behind the first steps of all others, nobody would be through before
 //! nearly everybody is, and clients that lose patience come back for another signature. One first
-//! step is made for every few second ones, so that whoever dribbles can hold nobody up.
+//! step is made for every few second ones, so that a client that dribbles holds up nobody else.
 //!
 //! Handshakes that were begun are bounded: what is to be remembered of each has a few KB. Beyond
 //! the bound the one whose client has been awaited longest gives way.
@@ -12,12 +12,10 @@
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
+use crate::limits::HANDSHAKES_BEGUN_MAX;
 
 /// Second steps in a row while somebody waits for a first one.
 const SECOND_STEPS_IN_A_ROW: u32 = 8;
-/// Handshakes begun and not complete: with a fast key and clients 0.3 s away a core begins about
-/// as many before the first of them answers.
-const BEGUN_MAX: usize = 4_096;
 /// How long a client must have been awaited before its handshake gives way.
 const GIVES_WAY_AFTER_MS: u64 = 1_000;
 
@@ -29,7 +27,7 @@ pub struct Handshakes {
     seconds_in_a_row: u32,
     /// How many were begun and are not complete.
     begun_count: usize,
-    /// They, in the order in which they were begun, and when; among others that have ended since.
+    /// When each of these was begun, in order; some of the entries have ended since.
     begun: VecDeque<(u64, ConnectionId)>,
 }
 
@@ -42,7 +40,7 @@ impl Handshakes {
         }
     }
 
-    /// The next one.
+    /// Takes the connection whose handshake goes on next.
     pub fn pop(&mut self) -> Option<ConnectionId> {
         let is_seconds_turn = self.seconds_in_a_row < SECOND_STEPS_IN_A_ROW;
         if (is_seconds_turn || self.first.is_empty())
@@ -87,7 +85,7 @@ impl Handshakes {
     ) -> Option<ConnectionId> {
         while let Some((since_ms, id)) = self.begun.front().copied() {
             let is_due = since_ms + GIVES_WAY_AFTER_MS <= now_ms;
-            if is_under_way(id) && !(is_due && self.begun_count > BEGUN_MAX) {
+            if is_under_way(id) && !(is_due && self.begun_count > HANDSHAKES_BEGUN_MAX) {
                 return None;
             }
             self.begun.pop_front();
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn the_oldest_of_too_many_gives_way_when_its_client_takes_long() {
         let mut handshakes = Handshakes::default();
-        let count = BEGUN_MAX as u32 + 2;
+        let count = HANDSHAKES_BEGUN_MAX as u32 + 2;
         (0..count).for_each(|slot| handshakes.begin(id(slot), u64::from(slot)));
         let in_time = GIVES_WAY_AFTER_MS - 1;
         assert_eq!(handshakes.give_way(in_time, |_| true), None);

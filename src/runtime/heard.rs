@@ -24,7 +24,7 @@ enum Round {
     None,
     /// Of the news there were at that time, so many may still be in the kernel.
     Taking { since_ms: u64, events_left: usize },
-    /// Who had sent something by then stands in line before the mark.
+    /// All sockets that had input by then stand in line before the mark.
     Reading { since_ms: u64, mark: Mark },
 }
 
@@ -42,7 +42,7 @@ pub struct Look {
 }
 
 impl Heard {
-    /// Nobody has sent anything yet.
+    /// Begins before any peer has sent anything.
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Heard {
         }
     }
 
-    /// Until when.
+    /// Returns the time until which everything has been read, in milliseconds.
     #[must_use]
     pub fn until_ms(&self) -> u64 {
         self.until_ms

@@ -21,7 +21,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(50);
 /// A public address, and what is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where; with port 0 the kernel chooses one.
+    /// The address; with port 0 the kernel chooses one.
     pub address: SocketAddr,
     /// Whether its connections begin with a TLS handshake.
     pub tls: bool,
@@ -36,13 +36,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Its descriptor, for the ring.
+    /// Returns the descriptor, for the ring to watch.
     #[must_use]
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 
-    /// Accepts a connection, if there is one. Answers its socket and the peer's address.
+    /// Accepts a connection, if there is one. Returns its socket and the peer's address.
     ///
     /// # Errors
     /// Those of `accept4(2)`: `EAGAIN` when there is none.

@@ -1,9 +1,9 @@
-//! How much memory the process has, against how much it may have.
+//! The process's resident memory, measured against its ceiling.
 //!
 //! One reading of the resident memory serves all shards: the first of them whose turn comes a
-//! tenth of a second after the last reading makes the next one, so that an idle process reads
-//! nothing. A process of idle shards does not grow. From half of the ceiling on it is a hundredth,
-//! so that little comes in between.
+//! tenth of a second after the last reading makes the next one. An idle process reads nothing, and
+//! does not grow either. From half of the ceiling on the pause is a hundredth of a second, so that
+//! little comes in between.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ const READ_OFTEN_EVERY_MS: u64 = 10;
 const READ_OFTEN_PERCENT: u64 = 50;
 /// Share of the ceiling from which on nobody new is let in, in percent.
 const NEAR_PERCENT: u64 = 90;
-/// Share below which they are again: a level that changes back and forth helps nobody.
+/// Share below which clients are let in again: lower, so that the level does not go to and fro.
 const CALM_PERCENT: u64 = 85;
 /// Share that is aimed for once the ceiling is reached.
 const RELIEVED_PERCENT: u64 = 95;
@@ -49,7 +49,7 @@ pub struct Memory {
 pub struct Pressure {
     /// Number of the reading.
     pub reading: u64,
-    /// How tight it is.
+    /// How close to the ceiling it is.
     pub level: MemoryLevel,
     /// What is to be given back, by all shards together, in bytes.
     pub excess_bytes: u64,

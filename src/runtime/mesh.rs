@@ -3,8 +3,8 @@
 //! One batch per destination and turn. A link takes a bounded number of batches; what does not
 //! fit waits here, in order, and is part of the next batch, so that a slow link gets larger
 //! batches, not more of them. Receiving never waits for sending: two shards that both wait for
-//! room would do so for ever. The backlog is bounded by holding back whatever feeds it, see
-//! [`Input::Link`](crate::shard::input::Input::Link).
+//! room would do so for ever. The backlog is bounded by holding back the connections that feed
+//! it, see [`Input::Link`](crate::shard::input::Input::Link).
 
 use std::sync::Arc;
 use std::vec;
@@ -12,6 +12,7 @@ use std::vec;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::ids::ShardId;
+use crate::limits::{LINK_BACKLOG_BYTES_MAX, LINK_BATCHES_MAX};
 use crate::runtime::wake::Wake;
 use crate::shard::mesh_message::MeshMessage;
 
@@ -25,13 +26,8 @@ struct Sent {
     batch: Batch,
 }
 
-/// Batches that a link holds before its sender keeps them back.
-const LINK_BATCHES_MAX: usize = 64;
 /// Messages of one link that are handed out before those of the next.
 const MESSAGES_IN_A_ROW: usize = 64;
-/// Bytes kept back for one link before what feeds it is held back too.
-const BACKLOG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
-
 /// Links between all pairs of shards, in both directions: the two ends that each shard has.
 /// `wakes` holds what wakes each shard.
 #[must_use]
@@ -85,7 +81,7 @@ struct Link {
 
 impl MeshOut {
     /// Sends what the turn has produced, behind what is still kept back. Reports each link that
-    /// has passed its limit, or is below half of it again. Answers how many messages are new.
+    /// has passed its limit, or is below half of it again. Returns how many messages are new.
     pub fn send(
         &mut self,
         produced: &mut [Batch],
@@ -119,7 +115,7 @@ impl MeshOut {
 }
 
 impl Link {
-    /// Answers whether the link is over its limit, where that has changed.
+    /// Returns whether the link is over its limit, where that has changed.
     fn send(&mut self, batch: &mut Batch, now_ns: u64) -> Option<bool> {
         self.backlog_bytes += batch.iter().map(MeshMessage::weight).sum::<usize>();
         if self.backlog.is_empty() {
@@ -143,8 +139,8 @@ impl Link {
             Err(PushError::Full(sent)) => self.backlog = sent.batch,
         }
         let bytes_max = match self.over_limit {
-            true => BACKLOG_BYTES_MAX / 2,
-            false => BACKLOG_BYTES_MAX,
+            true => LINK_BACKLOG_BYTES_MAX / 2,
+            false => LINK_BACKLOG_BYTES_MAX,
         };
         let over = self.backlog_bytes > bytes_max;
         (std::mem::replace(&mut self.over_limit, over) != over).then_some(over)
@@ -155,7 +151,7 @@ impl Link {
 #[derive(Default)]
 pub struct MeshIn {
     links: Vec<Inbox>,
-    /// Whose turn it is, and for how many messages more.
+    /// The link whose turn it is, and for how many messages more.
     at: usize,
     left: usize,
 }
@@ -171,9 +167,9 @@ struct Inbox {
 /// A message that has come.
 #[derive(Debug)]
 pub struct Incoming {
-    /// From which shard.
+    /// The shard that sent it.
     pub from: ShardId,
-    /// What it says.
+    /// The message itself.
     pub message: MeshMessage,
     /// When its batch was sent, with the first message of each batch: in nanoseconds on the
     /// monotonic clock.
@@ -345,7 +341,7 @@ mod tests {
         let mut links = links();
         let mut changes = Vec::new();
         let per_turn = 10_000;
-        let turns_max = LINK_BATCHES_MAX + BACKLOG_BYTES_MAX / per_turn;
+        let turns_max = LINK_BATCHES_MAX + LINK_BACKLOG_BYTES_MAX / per_turn;
         for _ in 0..turns_max {
             let mut produced = for_shard_2(0..per_turn as u64);
             links[0]

@@ -1,4 +1,5 @@
-//! The only place that names glommio, sockets and the clock.
+//! Threads, sockets, io_uring, clock and signals: what drives the shards. No other module names
+//! glommio, sockets or the clock.
 
 mod allocator;
 pub mod boot;

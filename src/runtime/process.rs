@@ -13,7 +13,7 @@ use crate::runtime::clock::{Clock, unix_ms};
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     clock: Clock,
-    /// Found out once: who watches it takes every change for another start.
+    /// Read once: monitoring treats a changed start time as a restart.
     started_unix_ms: u64,
 }
 
@@ -41,7 +41,7 @@ pub struct ProcessUsage {
 }
 
 impl ProcessUsage {
-    /// Reads it. What cannot be read is 0.
+    /// Reads the numbers of the moment. What cannot be read is 0.
     #[must_use]
     pub fn read(of: &Process) -> Self {
         Self {

@@ -1,22 +1,16 @@
 //! Which sockets are read next.
 //!
 //! Sockets whose peers have hung up stand in a line of their own, behind those with input: the end
-//! of a connection costs as much as a join, many come at once, and nobody is in a hurry for them.
+//! of a connection costs as much as a join, many come at once, and none is urgent.
 //! A turn reads a bounded number of either, and a bounded number of bytes. The budgets of the two
 //! lines are apart, so that neither can starve the other.
 
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-
-/// Sockets with input that are read in one turn.
-pub const READS_PER_TURN_MAX: usize = 128;
-/// Bytes of input that are read in one turn.
-const READ_BYTES_PER_TURN_MAX: usize = 256 * 1_024;
-/// Sockets of peers that hung up, read in one turn: with presence each costs about 50 µs.
-const HANG_UPS_PER_TURN_MAX: usize = 32;
-/// Bytes that are read from those in one turn.
-const HANG_UP_BYTES_PER_TURN_MAX: usize = 64 * 1_024;
+use crate::limits::{
+    HANG_UP_BYTES_PER_TURN_MAX, HANG_UPS_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX, READS_PER_TURN_MAX,
+};
 
 /// See the top of this file.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ use crate::runtime::server::declared;
 use crate::shard::settings::Settings;
 use crate::shard::state::ShardLimits;
 
-/// What can be told anew.
+/// The parts of a running server that take a new configuration.
 pub(super) struct Parts<'s> {
     pub(super) shards: ShardsHandle,
     pub(super) certificates: Option<&'s Certificates>,
@@ -134,7 +134,7 @@ fn report(held: &[Difference], since_start: &[Difference], failed: &[&str]) {
     }
 }
 
-/// What shards are told, with these rates of REST requests and of connects.
+/// Returns the shards' settings, with these rates of REST requests and of connects.
 pub(super) fn settings(
     config: &Config,
     machine: &Machine,
@@ -150,7 +150,7 @@ pub(super) fn settings(
     }
 }
 
-/// Those whose connections begin with a PROXY protocol header.
+/// Returns the proxies whose connections begin with a PROXY protocol header.
 pub(super) fn proxies(config: &Config) -> TrustedProxies {
     if config.server.proxy_protocol {
         TrustedProxies::new(&config.server.trusted_proxies)

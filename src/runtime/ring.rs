@@ -4,7 +4,7 @@
 //! connections. Many writes at once do: [`SocketRing::send_batch`].
 //!
 //! Each socket has one multishot poll for both directions, for its whole life. It reports
-//! changes (like epoll's edge trigger): whoever stops reading early must come back by itself.
+//! changes (like epoll's edge trigger): a reader that stops early must come back by itself.
 //! The poll holds the socket's file, so a socket is shut down, its poll removed, and only then
 //! closed.
 //!
@@ -21,15 +21,12 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::ids::ConnectionId;
+use crate::limits::LOOKS_PER_TURN_MAX;
 
 /// Submissions that fit between two calls of the kernel; more are submitted as they come.
 const SUBMISSION_ENTRIES: u32 = 256;
 /// Completions that fit; more wait in the kernel (`FEAT_NODROP`).
 const COMPLETION_ENTRIES: u32 = 4_096;
-/// Calls of the kernel for what has happened in one turn. From Linux 6.13 on each hands out at
-/// most 20 pieces of deferred work (`IO_LOCAL_TW_DEFAULT_MAX`): these are as many as a turn reads
-/// sockets, and some to spare.
-const LOOKS_PER_TURN_MAX: u32 = 8;
 /// Connection slots that fit beside the tag in a completion's 64 bits.
 pub const SLOT_BITS: u32 = 24;
 /// Bits of the generation that a completion carries.
@@ -44,7 +41,7 @@ const TAG_WAKE: u64 = 5;
 /// What the ring reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingEvent {
-    /// Somebody has connected, or more than one.
+    /// One connection or more wait to be accepted.
     Connecting {
         /// Index of the listener.
         listener: u32,
@@ -53,7 +50,7 @@ pub enum RingEvent {
     },
     /// A socket has changed.
     Ready {
-        /// Whose.
+        /// The connection whose socket it is.
         connection: ConnectionId,
         /// There may be bytes, the end of the stream, or an error to read.
         readable: bool,
@@ -66,7 +63,7 @@ pub enum RingEvent {
     },
     /// A send of a batch did not take all of its bytes.
     SentShort {
-        /// To whom.
+        /// The connection that it was for.
         connection: ConnectionId,
         /// How many it took; the next send tells why not more.
         count: usize,
@@ -76,7 +73,7 @@ pub enum RingEvent {
 /// How much of what has happened a look at the ring brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaped {
-    /// All of it.
+    /// All of it: nothing is left in the kernel.
     All,
     /// A turn's worth; more waits in the kernel.
     CutOff,
@@ -135,9 +132,9 @@ impl SocketRing {
         }
     }
 
-    /// Starts watching a listener: whoever connects is told of by [`RingEvent::Connecting`]. The
-    /// ring does not accept by itself: a multishot accept goes on inside the kernel for as long as
-    /// connections keep coming.
+    /// Starts watching a listener: [`RingEvent::Connecting`] tells of connects. The ring does not
+    /// accept by itself: a multishot accept goes on inside the kernel for as long as connections
+    /// keep coming.
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.

@@ -82,7 +82,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything.
+    /// Starts the server, in the order in which parts depend on each other.
     ///
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
@@ -142,13 +142,13 @@ impl Server {
         })
     }
 
-    /// Where clients connect.
+    /// Returns the public listeners.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         self.shards.endpoints()
     }
 
-    /// Where the admin API is.
+    /// Returns the address of the admin API, if there is one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin

@@ -1,4 +1,4 @@
-//! Signals: what each one means, and a thread that hears them whatever the others wait for.
+//! Signals: what each one means, and a thread that hears them while all others may be waiting.
 //!
 //! A signal without a meaning is caught and logged: its default would end the process without
 //! a drain, with usage unsaved.
@@ -12,7 +12,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 
 /// Signals that end a process by default and have no meaning here. SIGXFSZ comes with a write
-/// beyond the file size limit; without it the write fails, and whoever wrote says so.
+/// beyond the file size limit; without it the write fails, and its caller reports that.
 const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGQUIT, SIGXFSZ];
 
 /// What a signal asks of the server.
@@ -27,7 +27,7 @@ pub enum Wish {
 /// The signals of this process, heard by a thread of their own.
 #[derive(Debug)]
 pub struct SignalWatch {
-    /// In the order in which they came.
+    /// The wishes, in the order in which they came.
     pub wishes: flume::Receiver<Wish>,
     /// Hears once, at the second SIGTERM or SIGINT: end now, but in order.
     pub hurry: flume::Receiver<()>,

@@ -9,7 +9,7 @@ use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::ring::SLOT_BITS;
 use crate::runtime::transport::Transport;
 
-/// One socket.
+/// The socket of one connection.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
@@ -30,18 +30,18 @@ pub struct Socket {
 /// How a read or write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// So many bytes.
+    /// This many bytes went through.
     Bytes(usize),
-    /// Not now.
+    /// Nothing at the moment: the ring tells when to try again.
     WouldBlock,
     /// No more bytes will come: the peer has ended its side of the stream.
     Ended,
-    /// Nothing goes through any more.
+    /// The socket is broken: nothing goes through any more.
     Broken,
 }
 
 impl Socket {
-    /// Its descriptor, for the ring.
+    /// Returns the descriptor, for the ring to watch.
     #[must_use]
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -152,7 +152,7 @@ pub struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     count: usize,
-    /// Those of all shards, counted.
+    /// The count over all shards.
     descriptors: Arc<PublicDescriptors>,
 }
 
@@ -163,7 +163,7 @@ struct Slot {
 }
 
 impl Sockets {
-    /// None yet.
+    /// Begins without sockets.
     #[must_use]
     pub fn new(descriptors: Arc<PublicDescriptors>) -> Self {
         Self {

@@ -3,7 +3,7 @@
 //! A plain connection has no transport at all. Others own one from accept to close, or until a
 //! plain connection's proxy has spoken. What is to be sent on a connection is gathered in a
 //! buffer that all share, so that it leaves in one write; what finds no room stays with the
-//! connection, at most a record's worth beside a handshake's answers, and leaves first.
+//! connection, at most a record's worth beside a handshake's messages, and leaves first.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -81,7 +81,7 @@ impl Transports {
         transport.unsent = Vec::new();
     }
 
-    /// Adds the first bytes of `plaintext`, encrypted, as one record. Answers how many were taken:
+    /// Adds the first bytes of `plaintext`, encrypted, as one record. Returns how many were taken:
     /// none once there is a record's worth.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Transports {
         self.gathered.clear();
     }
 
-    /// What is to be sent.
+    /// Returns the bytes to send.
     #[must_use]
     pub fn gathered(&self) -> &[u8] {
         &self.gathered
@@ -131,7 +131,7 @@ impl Transports {
     }
 }
 
-/// One connection's.
+/// What stands between one connection's socket and the shard.
 #[derive(Debug)]
 pub struct Transport {
     /// Until its header is whole; `None` from then on, or where none is due.
@@ -144,7 +144,7 @@ pub struct Transport {
     has_begun: bool,
 }
 
-/// A proxy that has not said yet for whom it speaks.
+/// A proxy whose header has not been read whole.
 #[derive(Debug)]
 struct Proxy {
     address: IpAddr,
@@ -155,11 +155,11 @@ struct Proxy {
 /// What a transport lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Only its own words: the peer has not said yet what it has to.
+    /// Its own bytes only: a header or a handshake is still to come.
     Opening,
     /// The shard's bytes too.
     Open,
-    /// Only its last word; what the peer sends is not looked at.
+    /// Its last bytes only; what the peer sends is ignored.
     Refused,
 }
 
@@ -175,17 +175,17 @@ pub struct Received {
 /// How a connection goes on.
 #[derive(Debug)]
 pub enum Next {
-    /// The same way.
+    /// As before.
     Same,
     /// Without a transport, which has done its part.
     Plain,
     /// The peer will send no more.
     Ended,
-    /// No further: the peer did what it may not. The answer to that is unsent.
+    /// It ends: the peer broke a rule. The bytes that tell it so are unsent.
     Refused(Refusal),
 }
 
-/// What a peer did, for the log.
+/// The rule that a peer broke, for the log.
 #[derive(Debug)]
 pub enum Refusal {
     /// The proxy at that address sent no proper header.

@@ -1,12 +1,12 @@
 //! Wakes a shard that sleeps, from any thread.
 //!
 //! A shard sleeps in one place, its ring, which watches an eventfd beside the sockets. The
-//! eventfd is written only while the shard sleeps or is about to: news for a busy shard cost no
+//! eventfd is written only while the shard sleeps or is about to: to wake a busy shard costs no
 //! call of the kernel. It is never read, because its poll reports each write.
 //!
-//! Always true: whoever makes news visible and then calls [`Wake::wake`] is noticed, before the
-//! shard sleeps or by ending its sleep. Both sides first write, then pass a fence, then read
-//! what the other one writes.
+//! Always true: a thread that makes something visible and then calls [`Wake::wake`] is noticed,
+//! before the shard sleeps or by ending its sleep. Both sides first write, then pass a fence, then
+//! read what the other one writes.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -20,7 +20,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// A shard that is awake.
+    /// Begins for a shard that is awake.
     ///
     /// # Errors
     /// Those of `eventfd(2)`.
@@ -37,13 +37,13 @@ impl Wake {
         })
     }
 
-    /// What the shard's ring watches.
+    /// Returns the eventfd, for the shard's ring to watch.
     #[must_use]
     pub fn raw(&self) -> RawFd {
         self.eventfd.as_raw_fd()
     }
 
-    /// There are news for the shard, visible already.
+    /// Wakes the shard if it sleeps. Make what is new visible to it before the call.
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
@@ -54,7 +54,7 @@ impl Wake {
         }
     }
 
-    /// The shard will sleep unless it finds news when it looks once more, after this.
+    /// Announces that the shard is about to sleep. It must look for news once more after the call.
     pub fn prepare_to_sleep(&self) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);

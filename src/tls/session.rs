@@ -2,7 +2,7 @@
 //!
 //! Records are decrypted where they lie; what is not yet whole is kept and put in front of what
 //! comes next. An idle connection keeps nothing but rustls' own state. What a peer can make a
-//! session hold is bounded by [`HELD_BYTES_MAX`], whatever it sends.
+//! session hold is bounded by [`TLS_HELD_BYTES_MAX`], whatever it sends.
 //!
 //! Always true: after a fault, nothing more is asked of rustls.
 
@@ -13,6 +13,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 
 use super::config::TlsConfig;
 use super::error::TlsFault;
+use crate::limits::TLS_HELD_BYTES_MAX;
 use crate::proto::proxy_protocol;
 
 /// Plaintext of one record (RFC 8446, section 5.1).
@@ -20,9 +21,6 @@ pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 /// Room for what one call of [`TlsSession::encrypt`] puts out beside its plaintext: a record's
 /// header, nonce and tag, and a key update with its own in front.
 const SEAL_BYTES_MAX: usize = 256;
-/// What a session keeps of input that is not whole: at most one record of a little over 16 KiB,
-/// or a handshake message in several records. The largest ClientHello of a browser has 2 KiB.
-const HELD_BYTES_MAX: usize = 20 * 1_024;
 /// The alert that a message cannot be read, fatal (RFC 8446, section 6.2), in a record of its own.
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// First byte of every TLS connection: a handshake record (RFC 8446, section 5.1).
@@ -266,7 +264,7 @@ impl TlsSession {
     }
 
     fn keep(&mut self, rest: &[u8]) -> Result<(), TlsFault> {
-        if rest.len() > HELD_BYTES_MAX {
+        if rest.len() > TLS_HELD_BYTES_MAX {
             self.write_closed = true;
             return Err(TlsFault::TooLarge);
         }

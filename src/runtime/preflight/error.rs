@@ -13,14 +13,14 @@ const IO_URING_SINCE: (u32, u32) = (5, 1);
 /// Why no shard can start.
 #[derive(Debug)]
 pub enum PreflightError {
-    /// The kernel was built without io_uring, or something answers in its place.
+    /// The kernel was built without io_uring, or something stands in for it.
     NoIoUring {
-        /// As `uname -r` shows it.
+        /// The kernel's release, as `uname -r` shows it.
         release: String,
     },
     /// The kernel's io_uring is too old.
     KernelTooOld {
-        /// As `uname -r` shows it.
+        /// The kernel's release, as `uname -r` shows it.
         release: String,
     },
     /// The administrator has switched io_uring off.
@@ -28,9 +28,9 @@ pub enum PreflightError {
         /// Value of `kernel.io_uring_disabled`: 1 or 2.
         level: u8,
     },
-    /// A seccomp filter, as containers have, answers in the kernel's place.
+    /// A seccomp filter, as containers have, refuses in the kernel's place.
     IoUringFiltered {
-        /// As `uname -r` shows it.
+        /// The kernel's release, as `uname -r` shows it.
         release: String,
     },
     /// Something else forbids it: a security module.
@@ -41,7 +41,7 @@ pub enum PreflightError {
     NoFilesForRings,
     /// It fails in a way that is not foreseen.
     IoUringFails {
-        /// The kernel's words.
+        /// The kernel's error.
         cause: io::Error,
     },
     /// Too little memory may be locked.
@@ -50,19 +50,19 @@ pub enum PreflightError {
         limit_bytes: u64,
         /// What is needed, in bytes.
         needed_bytes: u64,
-        /// For that many shards.
+        /// The number of shards that need it.
         shard_count: u16,
     },
     /// The kernel does not say which cores may be used.
     CoresUnknown {
-        /// The kernel's words.
+        /// The kernel's error.
         cause: io::Error,
     },
     /// The configuration names cores that may not be used.
     CoresNotAllowed {
-        /// Those.
+        /// The cores that may not be used.
         refused: Vec<usize>,
-        /// The ones that may be.
+        /// The cores that may be used.
         allowed: Vec<usize>,
     },
 }

@@ -223,13 +223,13 @@ fn memlock_suffices(
     }
 }
 
-/// Raises the limit of open files as far as allowed, and answers it; `None` is unlimited.
+/// Raises the limit of open files as far as allowed. Returns it; `None` is unlimited.
 #[must_use]
 pub fn open_files() -> Option<u64> {
     raise_soft_limit(Resource::Nofile)
 }
 
-/// Raises a soft limit to the hard one, which anybody may, and answers what holds then.
+/// Raises a soft limit to the hard one, which needs no right. Returns the limit that holds then.
 fn raise_soft_limit(resource: Resource) -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(resource);
     // Where even that is refused, what held before still holds.

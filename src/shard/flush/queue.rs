@@ -1,20 +1,17 @@
 //! Which outboxes are written next.
 //!
 //! A turn writes a bounded number of outboxes and of bytes; the rest waits in three lines. First
-//! come messages to a few: one to a narrow channel, or to one peer, is written at once although
-//! a fan-out to thousands is under way, or thousands of connections come back and are answered.
-//! Then come answers, then what goes to many. Each line has a share of every turn, and what one
-//! does not need is for the others: so nobody waits for ever.
+//! come messages to a few receivers: one to a narrow channel, or to one peer, is written at once
+//! although a fan-out to thousands is under way, or thousands of connections are being welcomed.
+//! Then come replies, then messages to many. Each line has a share of every turn, and a share that
+//! one line does not need goes to the others, so no outbox waits for ever.
 
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
+use crate::limits::{FLUSH_BYTES_PER_TURN_MAX, FLUSHES_PER_TURN_MAX};
 use crate::shard::effect::{Dirty, Urgency};
 
-/// Outboxes flushed in one turn: a thousand sends would hold the core for 3 ms.
-const FLUSHES_PER_TURN_MAX: usize = 128;
-/// Bytes written in one turn, but for the last write of each line: about a millisecond.
-const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
 /// The shares of the lines in these, in sixteenths.
 const SHARES: [usize; 3] = [8, 4, 4];
 
