@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use crate::domain::peer::{ChannelKey, SharedPeer};
 use crate::domain::presence::{Changes, Told};
 use crate::domain::roster::{Interest, Removed, Roster};
-use crate::ids::{ConnectionRef, ShardId};
+use crate::ids::{ConnectionRef, ShardId, Ticket};
 use crate::proto::wire::presence::PresenceEntry;
 use crate::proto::wire::snapshot::{Remembered, Rendering};
 use crate::proto::wire::string::JsonStr;
@@ -50,23 +50,6 @@ impl Default for Pace {
     }
 }
 
-/// What must be kept of a request until its `ack` or `error`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ReplyTo {
-    /// The raw JSON string of the `requestId`, to be echoed. Without one there is no `ack`.
-    pub request_id: Option<Box<str>>,
-    /// When the request was read, in nanoseconds on the monotonic clock.
-    pub read_ns: u64,
-}
-
-impl ReplyTo {
-    /// Returns the `requestId` to echo.
-    #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.request_id.as_deref()
-    }
-}
-
 /// A connection on its way into the channel (or asking for its snapshot again).
 #[derive(Debug)]
 pub struct Joiner {
@@ -76,8 +59,8 @@ pub struct Joiner {
     pub peer: SharedPeer,
     /// What the connection wants to be sent from now on.
     pub interest: Interest,
-    /// The request that asked for the join.
-    pub reply_to: ReplyTo,
+    /// Names the join on the connection's home shard.
+    pub ticket: Ticket,
     /// What the connection asked of this channel meanwhile, in order.
     pub deferred: Vec<Deferred>,
 }
@@ -86,9 +69,9 @@ pub struct Joiner {
 #[derive(Debug)]
 pub enum Deferred {
     /// Another `subscribe`: a new interest, and a new snapshot.
-    Join(Interest, ReplyTo),
+    Join(Interest, Ticket),
     /// An `unsubscribe`.
-    Leave(ReplyTo),
+    Leave(Ticket),
 }
 
 /// A batch of presence changes to be told to some home shards.
@@ -119,7 +102,7 @@ pub struct Home {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Leave {
     /// The connection is out: the request can be acked.
-    Done(ReplyTo),
+    Done,
     /// The connection's join is under way: the request waits for that.
     Deferred,
 }
@@ -127,7 +110,10 @@ pub enum Leave {
 #[derive(Debug)]
 struct Waiting {
     token: u64,
-    homes_missing: usize,
+    /// The home shards that have not said yet that they have put it into their outboxes.
+    missing: SmallVec<[ShardId; 4]>,
+    /// When they are no longer waited for.
+    until_ms: u64,
     /// The number behind that of its last joiner.
     joiners_end: u32,
 }
@@ -151,6 +137,10 @@ pub struct Channel {
     rendering: Option<Remembered>,
     hasher: RandomState,
 }
+
+/// How long an announcement may take to a home shard before its joiners no longer wait for that:
+/// less than joins may take, in milliseconds.
+const ANNOUNCE_MS_MAX: u64 = 20_000;
 
 /// The number of the first joiner: 0 stands for none.
 const FIRST_JOINER: u32 = 1;
@@ -244,7 +234,7 @@ impl Channel {
         if let Some(pending) = self.pending_mut(joiner.peer.id.as_str(), joiner.connection) {
             pending
                 .deferred
-                .push(Deferred::Join(joiner.interest, joiner.reply_to));
+                .push(Deferred::Join(joiner.interest, joiner.ticket));
             return;
         }
         let is_first = self.roster.insert(&joiner.peer, joiner.connection) == Some(true);
@@ -261,32 +251,26 @@ impl Channel {
     }
 
     /// Takes a connection out at its own request.
-    pub fn leave(
-        &mut self,
-        peer: &SharedPeer,
-        connection: ConnectionRef,
-        reply_to: ReplyTo,
-    ) -> Leave {
+    pub fn leave(&mut self, peer: &SharedPeer, connection: ConnectionRef, ticket: Ticket) -> Leave {
         if let Some(pending) = self.pending_mut(peer.id.as_str(), connection) {
-            pending.deferred.push(Deferred::Leave(reply_to));
+            pending.deferred.push(Deferred::Leave(ticket));
             return Leave::Deferred;
         }
         self.disconnect(peer, connection);
-        Leave::Done(reply_to)
+        Leave::Done
     }
 
-    /// Takes a connection out that has ended: there is nobody to ack.
-    pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) {
+    /// Takes a connection out that has ended. Returns what it asked of this channel and has not
+    /// been answered.
+    pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) -> Vec<Deferred> {
         let Some(Removed {
             membership,
             peer_left,
         }) = self.roster.remove(peer.id.as_str(), connection)
         else {
-            return;
+            return Vec::new();
         };
-        if let Some(joiner) = self.joiner_mut(membership.joining) {
-            *joiner = None;
-        }
+        let joiner = self.joiner_mut(membership.joining).and_then(Option::take);
         self.count(connection.shard, membership.interest, None);
         if peer_left {
             self.changes().leave(peer);
@@ -294,6 +278,7 @@ impl Channel {
             // Another connection may decide from now on what others see.
             self.rendering = None;
         }
+        joiner.map_or(Vec::new(), |joiner| joiner.deferred)
     }
 
     /// Ends the batch. Returns what must be told to whom; the batch's joiners wait for it.
@@ -317,7 +302,8 @@ impl Channel {
         if !homes.is_empty() || joiners_end != self.batch_start() {
             self.waiting.push_back(Waiting {
                 token,
-                homes_missing: homes.len(),
+                missing: homes.clone(),
+                until_ms: now_ms + ANNOUNCE_MS_MAX,
                 joiners_end,
             });
         }
@@ -330,13 +316,39 @@ impl Channel {
     }
 
     /// A home shard has put the announcement into its outboxes.
-    pub fn announced(&mut self, token: u64) {
+    pub fn announced(&mut self, token: u64, home: ShardId) {
         if let Some(waiting) = self
             .waiting
             .iter_mut()
             .find(|waiting| waiting.token == token)
         {
-            waiting.homes_missing = waiting.homes_missing.saturating_sub(1);
+            waiting.missing.retain(|missing| *missing != home);
+        }
+    }
+
+    /// When the oldest announcement that a home shard has not confirmed is no longer waited for.
+    #[must_use]
+    pub fn next_end_ms(&self) -> Option<u64> {
+        let mut waiting = self.waiting.iter();
+        let waiting = waiting.find(|waiting| !waiting.missing.is_empty())?;
+        Some(waiting.until_ms)
+    }
+
+    /// Home shards that have been silent for too long are no longer waited for.
+    pub fn end_overdue(&mut self, now_ms: u64) {
+        for waiting in self
+            .waiting
+            .iter_mut()
+            .take_while(|it| it.until_ms <= now_ms)
+        {
+            waiting.missing.clear();
+        }
+    }
+
+    /// A home shard is gone: it confirms nothing any more.
+    pub fn lose(&mut self, home: ShardId) {
+        for waiting in &mut self.waiting {
+            waiting.missing.retain(|missing| *missing != home);
         }
     }
 
@@ -345,7 +357,7 @@ impl Channel {
     pub fn next_ready(&mut self) -> Option<Joiner> {
         loop {
             let front = self.waiting.front()?;
-            if front.homes_missing > 0 {
+            if !front.missing.is_empty() {
                 return None;
             }
             if front.joiners_end == self.first_joiner {

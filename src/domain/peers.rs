@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedPeer;
-use crate::ids::{AppIndex, ConnectionRef};
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
 
 /// How many connections of one peer are too many to be searched one by one.
 const MANY: usize = 16;
@@ -69,6 +69,9 @@ pub struct Peers {
     entries: HashTable<Entry>,
     hasher: RandomState,
 }
+
+/// Connections by the shards that they are on.
+pub type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
 
 /// The hash that chooses a peer's owner and its place in the registry.
 #[must_use]
@@ -129,6 +132,22 @@ impl Peers {
                 entry.app == app && entry.peer.id.as_str() == peer_id
             })
             .map_or(&[], |entry| &entry.connections.all)
+    }
+
+    /// The peer's connections, by the shard that each is on, without that one.
+    #[must_use]
+    pub fn by_home(&self, app: AppIndex, peer_id: &str, except: Option<ConnectionRef>) -> ByHome {
+        let mut homes = ByHome::new();
+        for it in self.connections(app, peer_id) {
+            if Some(*it) == except {
+                continue;
+            }
+            match homes.iter_mut().find(|(home, _)| *home == it.shard) {
+                Some((_, connections)) => connections.push(it.connection),
+                None => homes.push((it.shard, SmallVec::from_buf([it.connection]))),
+            }
+        }
+        homes
     }
 
     /// Every connection of every peer, with the peer's id.
@@ -192,6 +211,26 @@ mod tests {
         assert_eq!(peers.connections(AppIndex(1), "ann"), [at(2)]);
         peers.unregister(AppIndex(1), "ann", at(2));
         assert!(peers.is_empty());
+    }
+
+    #[test]
+    fn connections_are_grouped_by_home_without_the_one_that_asks() {
+        let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+        let on = |shard, slot| ConnectionRef {
+            shard: ShardId(shard),
+            ..at(slot)
+        };
+        for it in [on(2, 1), on(0, 1), on(2, 5), on(1, 1)] {
+            peers.register(AppIndex(1), &ann(), it);
+        }
+        let homes = peers.by_home(AppIndex(1), "ann", Some(on(0, 1)));
+        let homes: Vec<(u16, Vec<u32>)> = homes
+            .iter()
+            .map(|(home, of)| (home.0, of.iter().map(|it| it.slot).collect()))
+            .collect();
+        assert_eq!(homes, [(2, vec![1, 5]), (1, vec![1])]);
+        assert_eq!(peers.by_home(AppIndex(1), "ann", None).len(), 3);
+        assert!(peers.by_home(AppIndex(1), "bob", None).is_empty());
     }
 
     proptest! {

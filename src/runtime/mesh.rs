@@ -238,11 +238,15 @@ mod tests {
 
     /// What a turn of shard 0 has for shard 2.
     fn for_shard_2(numbers: impl Iterator<Item = u64>) -> Vec<Batch> {
-        vec![
-            Batch::new(),
-            Batch::new(),
-            numbers.map(MeshMessage::Reach).collect(),
-        ]
+        vec![Batch::new(), Batch::new(), numbers.map(numbered).collect()]
+    }
+
+    /// A message that is known again by its number.
+    fn numbered(number: u64) -> MeshMessage {
+        MeshMessage::Reach(crate::ids::Ticket {
+            slot: number as u32,
+            generation: 0,
+        })
     }
 
     fn taken(mesh: &mut MeshIn) -> Vec<(ShardId, u64)> {
@@ -254,7 +258,7 @@ mod tests {
     /// From whom, which number, and when its batch was sent.
     fn incoming(mesh: &mut MeshIn) -> impl Iterator<Item = (ShardId, u64, Option<u64>)> {
         std::iter::from_fn(|| mesh.next()).map(|incoming| match incoming.message {
-            MeshMessage::Reach(number) => (incoming.from, number, incoming.sent_ns),
+            MeshMessage::Reach(ticket) => (incoming.from, u64::from(ticket.slot), incoming.sent_ns),
             message => panic!("{message:?}"),
         })
     }

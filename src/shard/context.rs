@@ -49,7 +49,6 @@ pub(in crate::shard) struct Context {
     pub(in crate::shard) draining: bool,
     /// What `going_away` says, once draining.
     pub(in crate::shard) retry_after_ms: u64,
-    next_operation: u64,
 }
 
 impl fmt::Debug for Context {
@@ -91,7 +90,6 @@ impl Context {
             memory_level: MemoryLevel::default(),
             draining: false,
             retry_after_ms: 0,
-            next_operation: 0,
         }
     }
 
@@ -107,12 +105,6 @@ impl Context {
             shard: self.id(),
             connection,
         }
-    }
-
-    /// A number that no other question of this shard has.
-    pub(in crate::shard) fn operation(&mut self) -> u64 {
-        self.next_operation += 1;
-        self.next_operation
     }
 
     /// Sends a message to a shard, this one included.

@@ -291,6 +291,7 @@ impl Shard {
         }
         self.end_pauses(self.context.now.mono_ms);
         self.announce_due();
+        self.end_barriers();
         self.end_overdue_questions();
         let overdue = &mut self.portions.overdue.list;
         self.timers

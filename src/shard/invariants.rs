@@ -106,12 +106,12 @@ impl Shard {
                 0,
                 "a question was not answered"
             );
-            assert!(shard.sends.is_empty(), "a `send` waits for results");
             assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
             assert!(shard.batched.is_empty(), "a batch waits for its turn");
             assert!(!shard.portions.any(), "a portion waits for its turn");
             assert!(shard.pauses.is_empty(), "a snapshot waits for its time");
             assert!(shard.announcements.is_empty(), "a batch waits for its time");
+            assert!(shard.barriers.is_empty(), "a channel waits for a home");
             for (connection, session) in shard.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
@@ -141,7 +141,8 @@ impl Shard {
         assert!(self.connections.is_empty(), "connections are left");
         assert_eq!(self.channels.iter().count(), 0, "channels are left");
         assert!(self.peers.is_empty(), "peers are left");
-        assert!(self.sends.is_empty() && self.scopes.is_empty());
+        assert_eq!(self.questions.iter().count(), 0, "a question is left");
+        assert!(self.scopes.is_empty());
     }
 
     fn sessions(&self) -> impl Iterator<Item = (&Connection, &Session)> {

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, Ticket};
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
 use crate::shard::channel::publish::Publisher;
 use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::PublishedAt;
@@ -43,11 +42,11 @@ pub enum MeshMessage {
     Announced(Box<Announced>),
     /// Home to peer owner: a connection of this peer exists.
     Register(Box<Register>),
-    /// Peer owner to home: direct messages reach the connection from now on. And when its
-    /// handshake began.
-    Registered(ConnectionId, u64),
+    /// Peer owner to home: direct messages reach the connection from now on. The ticket is that
+    /// of `Register`.
+    Registered(Ticket),
     /// Home to peer owner: the connection is gone.
-    Unregister(Box<Register>),
+    Unregister(Box<Unregister>),
     /// Home to peer owner.
     Send(Box<Send>),
     /// Peer owner to each home where the peer has connections.
@@ -67,9 +66,9 @@ pub enum MeshMessage {
     /// The answer to `KickHere`, once every owner knows that the connections are gone.
     Kicked(Kicked),
     /// To be answered with `Reached`: all that was sent on this link before has been handled.
-    Reach(u64),
-    /// The answer to `Reach`.
-    Reached(u64),
+    Reach(Ticket),
+    /// The answer to `Reach`, with its ticket.
+    Reached(Ticket),
     /// Owner to the home of a REST request: what was awaited.
     RestResult(Box<RestResult>),
     /// The sender's outgoing links are over their limit, or no longer: hold back what feeds it.
@@ -118,8 +117,8 @@ pub struct Join {
     pub peer: SharedPeer,
     /// What it wants.
     pub interest: Interest,
-    /// To be acked.
-    pub reply_to: ReplyTo,
+    /// To be given back in `Joined`.
+    pub ticket: Ticket,
 }
 
 /// A connection unsubscribes, or ended while it was subscribed.
@@ -138,8 +137,8 @@ pub struct Leave {
 /// Why a connection leaves a channel.
 #[derive(Debug)]
 pub enum LeaveCause {
-    /// It asked: it is answered with `Left`.
-    Request(ReplyTo),
+    /// It asked: it is answered with `Left`, which gives the ticket back.
+    Request(Ticket),
     /// It ended.
     Ended,
 }
@@ -168,21 +167,21 @@ pub struct Joined {
     pub connection: ConnectionId,
     /// What it wants.
     pub interest: Interest,
-    /// To be acked.
-    pub reply_to: ReplyTo,
+    /// From `Join`.
+    pub ticket: Ticket,
     /// The roster, for connections with the `presence` action.
     pub snapshot: Option<Snapshot>,
 }
 
-/// A leave is complete.
+/// A leave that a connection asked for is complete.
 #[derive(Debug)]
 pub struct Left {
     /// The channel.
     pub channel: SharedChannel,
     /// The connection, on the receiving shard.
     pub connection: ConnectionId,
-    /// What is to be answered.
-    pub cause: LeaveCause,
+    /// From `Leave`.
+    pub ticket: Ticket,
 }
 
 /// A publication has its place.
@@ -238,8 +237,19 @@ pub struct Register {
     pub peer: SharedPeer,
     /// The connection.
     pub connection: ConnectionRef,
-    /// When its handshake began, in nanoseconds on the monotonic clock.
-    pub began_ns: u64,
+    /// To be given back in `Registered`.
+    pub ticket: Ticket,
+}
+
+/// A connection of a peer is gone.
+#[derive(Debug)]
+pub struct Unregister {
+    /// The peer's app.
+    pub app: AppIndex,
+    /// The peer.
+    pub peer: SharedPeer,
+    /// The connection.
+    pub connection: ConnectionRef,
 }
 
 /// A direct message on its way to the peer's owner.
@@ -254,7 +264,7 @@ pub struct Send {
     /// The sending connection: gets no copy, and hears the result.
     pub sender: ConnectionRef,
     /// Names the `send` on the sender's home shard.
-    pub send: u64,
+    pub send: Ticket,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
@@ -269,20 +279,23 @@ pub struct Direct {
     /// Whose `send` it is.
     pub sender: ConnectionRef,
     /// Names the `send` on the sender's home shard.
-    pub send: u64,
-    /// How many results the sender's home will get in all.
-    pub parts: u16,
+    pub send: Ticket,
+    /// See [`DirectResult::homes`].
+    pub homes: Option<Arc<Homes>>,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
 
+/// The shards on which a peer has connections.
+pub type Homes = SmallVec<[ShardId; 8]>;
+
 /// What became of one part of a `send`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DirectResult {
     /// Names the `send` on the receiving shard.
-    pub send: u64,
-    /// How many such results there are in all.
-    pub parts: u16,
+    pub send: Ticket,
+    /// All shards that send such a result; `None` if this is the only one.
+    pub homes: Option<Arc<Homes>>,
     /// Whether it was put into at least one connection's outbox.
     pub delivered: bool,
 }
@@ -293,8 +306,8 @@ pub struct Scope {
     /// The sender of the direct message: the answer goes to its home, and it does not count
     /// itself, should it be of the same peer.
     pub sender: ConnectionRef,
-    /// Names the question there.
-    pub question: u64,
+    /// Names the message there.
+    pub send: Ticket,
     /// The peer.
     pub to: Box<str>,
     /// Those of the sender's channels that the receiving shard owns.
@@ -304,10 +317,8 @@ pub struct Scope {
 /// See [`MeshMessage::ScopeResult`].
 #[derive(Clone, Copy, Debug)]
 pub struct ScopeResult {
-    /// The sender of the direct message, on the receiving shard.
-    pub sender: ConnectionId,
     /// From `Scope`.
-    pub question: u64,
+    pub send: Ticket,
     /// Whether there is a common channel.
     pub shared: bool,
 }
@@ -347,7 +358,7 @@ pub struct Kick {
 #[derive(Debug)]
 pub struct KickHere {
     /// Names the kick at the sender, the peer's owner.
-    pub kick: u64,
+    pub kick: Ticket,
     /// Connections on the receiving shard.
     pub connections: SmallVec<[ConnectionId; 1]>,
 }
@@ -356,9 +367,9 @@ pub struct KickHere {
 #[derive(Clone, Copy, Debug)]
 pub struct Kicked {
     /// From `KickHere`.
-    pub kick: u64,
-    /// How many connections were closed.
-    pub closed: u32,
+    pub kick: Ticket,
+    /// How many connections were closed; `None` if an owner of their channels did not answer.
+    pub closed: Option<u32>,
 }
 
 /// What a REST request was waiting for.

@@ -109,10 +109,38 @@ impl<Q> Pending<Q> {
         }
     }
 
+    /// A question, unless it has ended.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Q> {
+        self.entry_mut(ticket).map(|entry| &mut entry.question)
+    }
+
+    /// A question, unless it has ended, and who has not answered it.
+    #[must_use]
+    pub fn get(&self, ticket: Ticket) -> Option<(&Q, &Missing)> {
+        let slot = self.slots.get(ticket.slot as usize)?;
+        let entry = slot.entry.as_ref()?;
+        (slot.generation == ticket.generation).then_some((&entry.question, &entry.missing))
+    }
+
+    /// Those shards have to answer a question, instead of all others.
+    pub fn wait_for(&mut self, ticket: Ticket, shards: impl IntoIterator<Item = ShardId>) {
+        if let Some(entry) = self.entry_mut(ticket) {
+            entry.missing = shards.into_iter().collect();
+        }
+    }
+
+    /// A shard has answered a question. Returns how many have not; `None` if the question has
+    /// ended.
+    pub fn answered(&mut self, ticket: Ticket, by: ShardId) -> Option<usize> {
+        let missing = &mut self.entry_mut(ticket)?.missing;
+        missing.retain(|shard| *shard != by);
+        Some(missing.len())
+    }
+
     /// Ends a question, unless it has ended.
     pub fn take(&mut self, ticket: Ticket) -> Option<Q> {
         self.entry_mut(ticket)?;
-        self.remove(ticket.slot)
+        self.remove(ticket.slot).map(|(_, question)| question)
     }
 
     /// When the time of the oldest question is over.
@@ -123,13 +151,13 @@ impl<Q> Pending<Q> {
     }
 
     /// Ends the oldest question if its time is over.
-    pub fn take_overdue(&mut self, now_ms: u64) -> Option<Q> {
+    pub fn take_overdue(&mut self, now_ms: u64) -> Option<(Ticket, Q)> {
         self.next_end_ms().filter(|until_ms| *until_ms <= now_ms)?;
         self.remove(self.oldest)
     }
 
     /// Ends the questions that a shard has not answered and never will.
-    pub fn take_lost(&mut self, lost: ShardId) -> Vec<Q> {
+    pub fn take_lost(&mut self, lost: ShardId) -> Vec<(Ticket, Q)> {
         let mut questions = Vec::new();
         let mut at = self.oldest;
         while let Some(slot) = self.slots.get(at as usize) {
@@ -173,11 +201,15 @@ impl<Q> Pending<Q> {
         slot.entry.as_mut().filter(|_| is_it)
     }
 
-    fn remove(&mut self, at: u32) -> Option<Q> {
+    fn remove(&mut self, at: u32) -> Option<(Ticket, Q)> {
         let free = self.free;
         let slot = self.slots.get_mut(at as usize)?;
         let entry = slot.entry.take()?;
         let (previous, next) = (slot.previous, slot.next);
+        let ticket = Ticket {
+            slot: at,
+            generation: slot.generation,
+        };
         slot.next = free;
         self.free = at;
         match self.slots.get_mut(previous as usize) {
@@ -193,7 +225,7 @@ impl<Q> Pending<Q> {
             self.slots = Vec::new();
             self.free = NONE;
         }
-        Some(entry.question)
+        Some((ticket, entry.question))
     }
 }
 
@@ -209,7 +241,8 @@ mod tests {
     enum Step {
         /// Bits of the shards that are asked, and milliseconds since the last step.
         Ask(u16, u64),
-        /// Which of all tickets ever.
+        /// Which of all tickets ever, and by whom.
+        Answer(usize, u16),
         Take(usize),
         Lose(u16),
         Wait(u64),
@@ -218,6 +251,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (1u16..1 << SHARDS, 0u64..5).prop_map(|(who, ms)| Step::Ask(who, ms)),
+            4 => (any::<usize>(), 0..SHARDS).prop_map(|(at, by)| Step::Answer(at, by)),
             2 => any::<usize>().prop_map(Step::Take),
             1 => (0..SHARDS).prop_map(Step::Lose),
             1 => (0u64..60).prop_map(Step::Wait),
@@ -245,6 +279,14 @@ mod tests {
                         tickets.push(pending.ask(number, asked.clone(), until_ms));
                         model.insert(number, (asked.collect(), until_ms));
                     }
+                    Step::Answer(at, by) if !tickets.is_empty() => {
+                        let number = at % tickets.len();
+                        let missing = model.get_mut(&number).map(|(missing, _)| {
+                            missing.retain(|it| *it != ShardId(by));
+                            missing.len()
+                        });
+                        prop_assert_eq!(pending.answered(tickets[number], ShardId(by)), missing);
+                    }
                     Step::Take(at) if !tickets.is_empty() => {
                         let number = at % tickets.len();
                         let known = model.remove(&number).map(|_| number);
@@ -257,17 +299,19 @@ mod tests {
                         let lost_ones = model.iter_mut().filter(is_lost).map(|(number, _)| *number);
                         let lost_ones: Vec<usize> = lost_ones.collect();
                         model.retain(|number, _| !lost_ones.contains(number));
-                        prop_assert_eq!(pending.take_lost(ShardId(lost)), lost_ones);
+                        let lost_ones = lost_ones.into_iter().map(|it| (tickets[it], it));
+                        prop_assert!(pending.take_lost(ShardId(lost)).into_iter().eq(lost_ones));
                     }
                     Step::Wait(ms) => {
                         now_ms += ms;
-                        while let Some(number) = pending.take_overdue(now_ms) {
+                        while let Some((ticket, number)) = pending.take_overdue(now_ms) {
+                            prop_assert_eq!(ticket, tickets[number]);
                             let until_ms = model.remove(&number).map(|(_, until_ms)| until_ms);
                             prop_assert!(until_ms.is_some_and(|it| it <= now_ms));
                         }
                         prop_assert!(model.values().all(|(_, until_ms)| *until_ms > now_ms));
                     }
-                    Step::Take(_) => {}
+                    Step::Answer(..) | Step::Take(_) => {}
                 }
                 pending.check();
                 prop_assert!(pending.iter().eq(model.keys()));
@@ -289,7 +333,10 @@ mod tests {
         assert_eq!(pending.slots.capacity(), 0);
         pending.check();
         let again = ask(&mut pending, 7);
-        assert!(tickets.iter().all(|ticket| pending.take(*ticket).is_none()));
-        assert_eq!(pending.take(again), Some(7));
+        assert!(tickets.iter().all(|ticket| pending.get(*ticket).is_none()));
+        assert_eq!(pending.get(again).map(|(question, _)| *question), Some(7));
+        pending.wait_for(again, [ShardId(2), ShardId(3)]);
+        assert_eq!(pending.answered(again, ShardId(1)), Some(2));
+        assert_eq!(pending.answered(again, ShardId(2)), Some(1));
     }
 }

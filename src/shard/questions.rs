@@ -1,12 +1,16 @@
 //! What a shard asks others, and how that ends: with their answer, when one of them is lost, or
 //! when its time is over.
 
-use crate::domain::channel::ReplyTo;
+use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::wire::error::ErrorCode;
+use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::Asked;
+use crate::shard::connection::connections::Phase;
 use crate::shard::mesh_message::RestValue;
+use crate::shard::peer::direct::PendingSend;
 use crate::shard::rest::Waiting;
+use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
 use crate::shard::state::Shard;
 
 /// How long others may take to answer, in milliseconds of the peers' clock: far more than any
@@ -15,28 +19,84 @@ const ANSWER_MS_MAX: u64 = 30_000;
 /// Questions that end in one turn because their time is over.
 const ENDS_PER_TURN_MAX: usize = 256;
 
-/// A question that others have been asked.
+/// A question that others have been asked, and what is needed to go on with their answer.
 #[derive(Debug)]
 pub(in crate::shard) enum Question {
-    /// The place of a publication in its channel's order.
+    /// The owner of a peer: to register a connection of it.
+    Register(PendingRegister),
+    /// The owner of a channel: to make a member of a connection.
+    Join(PendingJoin),
+    /// The owner of a channel: to take a connection out.
+    Leave(Command),
+    /// The owner of a channel: the place of a publication in its order.
     Publish(Command),
-    /// What a REST request asks for.
+    /// Owners of channels for the scope, then the owner of a peer, then that peer's homes: to
+    /// deliver a direct message.
+    Send(PendingSend),
+    /// The owner of a channel or peer: what a REST request asks for.
     Rest(Waiting),
+    /// The homes of a peer: to close its connections.
+    Kick(KickAtOwner),
+    /// Owners of channels: whether they know that kicked connections are gone.
+    Reach(KickAtHome),
 }
 
-/// A command that is answered when others have.
+/// A connection that is being registered.
+#[derive(Debug)]
+pub(in crate::shard) struct PendingRegister {
+    /// Which.
+    pub connection: ConnectionId,
+    /// When its handshake began, in nanoseconds on the monotonic clock.
+    pub began_ns: u64,
+}
+
+/// A connection that is joining a channel.
+#[derive(Debug)]
+pub(in crate::shard) struct PendingJoin {
+    /// What is to be answered.
+    pub command: Command,
+    /// Into which channel.
+    pub channel: SharedChannel,
+    /// It is a member already, and only the snapshot is asked for.
+    pub is_again: bool,
+}
+
+/// A command that is answered when others have answered.
 #[derive(Debug)]
 pub(in crate::shard) struct Command {
-    connection: ConnectionId,
-    asked: Asked,
-    reply_to: ReplyTo,
+    /// Whose.
+    pub connection: ConnectionId,
+    /// What it asks for.
+    pub asked: Asked,
+    /// What the answer needs of it.
+    pub reply_to: ReplyTo,
+}
+
+/// What the answer to a command needs of it.
+#[derive(Debug)]
+pub(in crate::shard) struct ReplyTo {
+    /// The raw JSON string of its `requestId`, to be echoed. Without one there is no `ack`.
+    pub request_id: Option<Box<str>>,
+    /// When it was read, in nanoseconds on the monotonic clock.
+    pub read_ns: u64,
+}
+
+impl ReplyTo {
+    /// Its `requestId`.
+    pub(in crate::shard) fn id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
 }
 
 impl Shard {
-    /// Keeps a question that a shard is asked.
-    pub(in crate::shard) fn ask(&mut self, question: Question, of: ShardId) -> Ticket {
+    /// Keeps a question that those shards are asked.
+    pub(in crate::shard) fn ask(
+        &mut self,
+        question: Question,
+        of: impl IntoIterator<Item = ShardId>,
+    ) -> Ticket {
         let until_ms = self.peer_ms() + ANSWER_MS_MAX;
-        self.questions.ask(question, [of], until_ms)
+        self.questions.ask(question, of, until_ms)
     }
 
     /// The present command of a connection is answered later.
@@ -87,10 +147,10 @@ impl Shard {
     /// Ends questions whose time is over, as many as a turn may.
     pub(in crate::shard) fn end_overdue_questions(&mut self) {
         for _ in 0..ENDS_PER_TURN_MAX {
-            let Some(question) = self.questions.take_overdue(self.peer_ms()) else {
+            let Some((ticket, question)) = self.questions.take_overdue(self.peer_ms()) else {
                 return;
             };
-            self.end_unanswered(question);
+            self.end_unanswered(ticket, question);
         }
     }
 
@@ -98,18 +158,38 @@ impl Shard {
     pub(in crate::shard) fn lost(&mut self, shard: ShardId) {
         self.context.links.lose(shard);
         self.resume_after_links();
-        for question in self.questions.take_lost(shard) {
-            self.end_unanswered(question);
+        for (ticket, question) in self.questions.take_lost(shard) {
+            self.end_unanswered(ticket, question);
         }
+        self.lose_home(shard);
     }
 
     /// Whoever waits for an answer that will not come is told so.
-    fn end_unanswered(&mut self, question: Question) {
+    fn end_unanswered(&mut self, ticket: Ticket, question: Question) {
+        let unanswered = Err(ErrorCode::BackendError);
         match question {
-            Question::Publish(command) => {
-                self.answer_command(&command, Err(ErrorCode::BackendError));
+            Question::Register(register) => self.register_unanswered(register.connection),
+            Question::Join(join) => self.join_unanswered(&join, ticket),
+            Question::Leave(command) | Question::Publish(command) => {
+                self.answer_command(&command, unanswered);
+            }
+            Question::Send(send) => {
+                self.answer_command(&send.command, unanswered);
+                // What was sent after it waits for nothing else.
+                self.release_scoped(send.command.connection);
             }
             Question::Rest(waiting) => self.answer_waiting(&waiting, &RestValue::Unanswered),
+            Question::Kick(kick) => self.kick_unanswered(&kick),
+            Question::Reach(kick) => self.reach_unanswered(&kick),
+        }
+    }
+
+    /// A connection without a registered peer cannot be opened.
+    fn register_unanswered(&mut self, id: ConnectionId) {
+        let connection = self.connections.get(id);
+        if connection.is_some_and(|it| matches!(it.phase, Phase::Registering(_))) {
+            let reason = "the peer could not be registered in time";
+            self.close(id, CloseCode::TRY_AGAIN_LATER, reason);
         }
     }
 }

@@ -19,12 +19,11 @@ use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channel::back_pressure::BackPressure;
 use crate::shard::channel::channels::{ChannelSlot, Channels};
-use crate::shard::channel::scope::PendingScope;
 use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::context::Context;
@@ -33,7 +32,6 @@ use crate::shard::deadlines::Stalled;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
-use crate::shard::peer::direct::PendingSend;
 use crate::shard::pending::Pending;
 use crate::shard::portions::Portions;
 use crate::shard::questions::Question;
@@ -109,6 +107,8 @@ pub struct Shard {
     pub(in crate::shard) batched: Vec<ChannelSlot>,
     /// Owned channels whose presence changes are announced later, and when.
     pub(in crate::shard) announcements: BTreeSet<(u64, ChannelSlot)>,
+    /// Owned channels that wait for home shards, and until when.
+    pub(in crate::shard) barriers: BTreeSet<(u64, ChannelSlot)>,
     /// Connections whose snapshots leave later, and when, in that order.
     pub(in crate::shard) pauses: VecDeque<(u64, ConnectionId)>,
     /// Channels whose fan-out buffers have grown in this turn.
@@ -120,9 +120,8 @@ pub struct Shard {
     pub(in crate::shard) unauthenticated: Unauthenticated,
     /// What other shards have been asked.
     pub(in crate::shard) questions: Pending<Question>,
-    pub(in crate::shard) sends: AHashMap<u64, PendingSend>,
     /// Direct messages whose scope is being asked for, by sender and in order.
-    pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<PendingScope>>,
+    pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<Ticket>>,
     pub(in crate::shard) rest: Rest,
     /// See [`forgive`](Self::forgive).
     pub(in crate::shard) forgiven_ms: u64,
@@ -160,13 +159,13 @@ impl Shard {
             timers: TimerWheel::new(now.mono_ms),
             batched: Vec::new(),
             announcements: BTreeSet::new(),
+            barriers: BTreeSet::new(),
             pauses: VecDeque::new(),
             grown: Vec::new(),
             slow: Vec::new(),
             resumable: VecDeque::new(),
             unauthenticated: Unauthenticated::default(),
             questions: Pending::default(),
-            sends: AHashMap::new(),
             scopes: AHashMap::new(),
             rest: Rest::default(),
             to_rearm: 0,
@@ -264,6 +263,7 @@ impl Shard {
             self.next_snapshot_ms(),
             self.next_announcement_ms(),
             self.next_question_ms(),
+            self.next_barrier_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -392,31 +392,29 @@ impl Shard {
             MeshMessage::Join(join) => self.owner_join(*join),
             MeshMessage::Leave(leave) => self.owner_leave(*leave),
             MeshMessage::Publish(publish) => self.owner_publish(from, *publish),
-            MeshMessage::Announced(announced) => self.owner_announced(&announced),
+            MeshMessage::Announced(announced) => self.owner_announced(from, &announced),
             MeshMessage::Joined(joined) => self.home_joined(*joined),
             MeshMessage::Left(left) => self.home_left(*left),
             MeshMessage::Published(published) => self.published(published),
             MeshMessage::Deliver(deliver) => self.home_deliver(&deliver),
             MeshMessage::Announce(announce) => self.home_announce(from, &announce),
             MeshMessage::Register(register) => self.peer_register(&register),
-            MeshMessage::Registered(connection, began_ns) => {
-                self.registered(connection, began_ns);
-            }
-            MeshMessage::Unregister(register) => {
-                self.peers
-                    .unregister(register.app, register.peer.id.as_str(), register.connection)
+            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
+            MeshMessage::Unregister(it) => {
+                let peer_id = it.peer.id.as_str();
+                self.peers.unregister(it.app, peer_id, it.connection);
             }
             MeshMessage::Send(send) => self.peer_send(*send),
             MeshMessage::Direct(direct) => self.home_direct(&direct),
-            MeshMessage::DirectResult(result) => self.direct_result(result),
+            MeshMessage::DirectResult(result) => self.direct_result(from, result),
             MeshMessage::Scope(scope) => self.owner_scope(&scope),
-            MeshMessage::ScopeResult(result) => self.scope_result(result),
+            MeshMessage::ScopeResult(result) => self.scope_result(from, result),
             MeshMessage::ListPeers(list) => self.owner_list_peers(from, &list),
             MeshMessage::Kick(kick) => self.owner_kick(from, &kick),
             MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
-            MeshMessage::Kicked(kicked) => self.owner_kicked(kicked),
-            MeshMessage::Reach(number) => self.reach(from, number),
-            MeshMessage::Reached(number) => self.home_reached(number),
+            MeshMessage::Kicked(kicked) => self.owner_kicked(from, kicked),
+            MeshMessage::Reach(ticket) => self.reach(from, ticket),
+            MeshMessage::Reached(ticket) => self.home_reached(from, ticket),
             MeshMessage::RestResult(result) => self.rest_result(*result),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }

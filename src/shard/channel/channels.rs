@@ -48,6 +48,8 @@ pub struct LocalChannel {
     pub batched: bool,
     /// When its batch ends, if that is at a later time.
     pub announce_ms: Option<u64>,
+    /// Until when it waits for home shards, if it does.
+    pub barrier_ms: Option<u64>,
 }
 
 /// The channels that concern one shard.
@@ -105,6 +107,7 @@ impl Channels {
             owned: None,
             batched: false,
             announce_ms: None,
+            barrier_ms: None,
         };
         let slot = match self.free.pop() {
             Some(slot) => {

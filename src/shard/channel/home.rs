@@ -3,14 +3,12 @@
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
-use crate::shard::bounds::Asked;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
 use crate::shard::connection::connections::{Connection, Membership, Phase};
 use crate::shard::effect::{Effects, PublishedAt, Urgency};
-use crate::shard::mesh_message::{
-    Announce, Announced, Deliver, Frame, LeaveCause, Left, MeshMessage,
-};
+use crate::shard::mesh_message::{Announce, Announced, Deliver, Frame, Left, MeshMessage};
 use crate::shard::outbound::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
+use crate::shard::questions::Question;
 use crate::shard::state::Shard;
 
 impl Shard {
@@ -47,16 +45,13 @@ impl Shard {
 
     /// A leave is complete at the owner.
     pub(in crate::shard) fn home_left(&mut self, left: Left) {
-        match left.cause {
-            LeaveCause::Request(reply_to) => {
-                if let Some(slot) = self.channels.find_key(&left.channel) {
-                    self.remove_member(left.connection, slot);
-                }
-                self.awaited_reply(left.connection, Asked::Membership, reply_to.id());
-                self.ack(left.connection, &reply_to);
-            }
-            LeaveCause::Ended => {}
+        let Some(Question::Leave(command)) = self.questions.take(left.ticket) else {
+            return;
+        };
+        if let Some(slot) = self.channels.find_key(&left.channel) {
+            self.remove_member(left.connection, slot);
         }
+        self.answer_command(&command, Ok(()));
     }
 
     pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver) {

@@ -23,18 +23,21 @@ mod joining;
 use smallvec::SmallVec;
 
 pub use self::joining::Joining;
+pub(in crate::shard) use self::joining::Wanted;
 use self::joining::{Awaited, State, is_written};
-use crate::domain::channel::ReplyTo;
 use crate::domain::roster::Interest;
-use crate::ids::{ConnectionId, ConnectionRef};
+use crate::ids::{ConnectionId, Ticket};
 use crate::metrics::Stage;
+use crate::proto::wire::error::ErrorCode;
+use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::Header;
 use crate::shard::bounds::Asked;
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::connection::connections::{Held, Membership, Phase, Session};
-use crate::shard::mesh_message::{Frame, Join, Joined, Leave, LeaveCause, MeshMessage};
+use crate::shard::connection::connections::{Held, Membership, Phase};
+use crate::shard::mesh_message::{Frame, Join, Joined, MeshMessage};
 use crate::shard::outbound::outbox::Class;
+use crate::shard::questions::{Command, PendingJoin, Question, ReplyTo};
 use crate::shard::state::Shard;
 
 /// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
@@ -47,34 +50,28 @@ impl Shard {
     /// A join is complete: the connection is a member from here on.
     pub(in crate::shard) fn home_joined(&mut self, joined: Joined) {
         let id = joined.connection;
+        let Some(Question::Join(PendingJoin { command, .. })) = self.questions.take(joined.ticket)
+        else {
+            return;
+        };
         let Some(session) = self.connections.session_mut(id) else {
             return;
         };
         let joining = session.joining.as_mut();
-        let Some((number, is_again)) = joining.and_then(|it| it.answered(&joined.channel)) else {
+        let answered = joining.and_then(|it| it.answered(joined.ticket, &joined.channel));
+        let Some((number, is_again)) = answered else {
             // The connection has unsubscribed meanwhile. The owner may have heard of that before it
             // was asked again, which made a member of it once more.
-            let leave = Leave {
-                channel: joined.channel,
-                connection: ConnectionRef {
-                    shard: self.context.config.shard,
-                    connection: id,
-                },
-                peer: session.peer.clone(),
-                cause: LeaveCause::Ended,
-            };
-            let owner = self.context.placement.owner(leave.channel.hash);
-            self.context
-                .send(owner, MeshMessage::Leave(Box::new(leave)));
+            let peer = session.peer.clone();
+            self.leave_silently(id, peer, joined.channel);
             return self.advance_joins(id);
         };
         let slot = self.add_member(id, &joined);
         if !is_again {
-            self.awaited_reply(id, Asked::Membership, joined.reply_to.id());
+            self.answer_command(&command, Ok(()));
         }
-        self.ack(id, &joined.reply_to);
         if let Some(snapshot) = joined.snapshot {
-            let is_acked = joined.reply_to.id().is_some();
+            let is_acked = command.reply_to.id().is_some();
             let awaited = Awaited {
                 channel: joined.channel,
                 slot: Some(slot),
@@ -83,7 +80,7 @@ impl Shard {
                 snapshot: Some(snapshot),
                 state: State::Written { from_ms: 0 },
                 held: Vec::new(),
-                read_ns: joined.reply_to.read_ns,
+                read_ns: command.reply_to.read_ns,
             };
             self.await_snapshot(id, awaited, is_acked);
         }
@@ -276,7 +273,6 @@ impl Shard {
 
     /// Asks for a snapshot for which there was no room, if there is now.
     fn ask_again(&mut self, id: ConnectionId) {
-        let here = self.context.here(id);
         let room = self.context.tuning.snapshot_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -285,8 +281,7 @@ impl Shard {
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
-        let Session { joining, peer, .. } = &mut **session;
-        let Some(joining) = joining else {
+        let Some(joining) = &session.joining else {
             return;
         };
         if joining.snapshot_bytes() > 0 || replies > room {
@@ -302,28 +297,85 @@ impl Shard {
             return;
         };
         let channel = channel.clone();
-        joining.push_asked(channel.clone(), true);
         // Only who may see presence waits for a snapshot.
         let interest = Interest {
             presence: true,
             sender_metadata,
         };
-        let join = Join {
-            channel,
-            connection: here,
-            peer: peer.clone(),
-            interest,
+        let command = Command {
+            connection: id,
+            asked: Asked::Membership,
             reply_to: ReplyTo {
                 request_id: None,
                 read_ns,
             },
         };
-        self.send_join(join);
+        let wanted = Wanted {
+            channel,
+            interest,
+            command,
+        };
+        self.ask_to_join(wanted, true);
     }
 
-    pub(in crate::shard) fn send_join(&mut self, join: Join) {
-        let owner = self.context.placement.owner(join.channel.hash);
+    /// Asks the owner of a channel to make a member of a connection; if it `is_again`, only for
+    /// the snapshot.
+    pub(in crate::shard) fn ask_to_join(&mut self, wanted: Wanted, is_again: bool) {
+        let Wanted {
+            channel,
+            interest,
+            command,
+        } = wanted;
+        let id = command.connection;
+        let owner = self.context.placement.owner(channel.hash);
+        let question = Question::Join(PendingJoin {
+            command,
+            channel: channel.clone(),
+            is_again,
+        });
+        let ticket = self.ask(question, [owner]);
+        let Some(session) = self.connections.session_mut(id) else {
+            self.questions.take(ticket);
+            return;
+        };
+        let joining = session.joining.get_or_insert_default();
+        joining.ask(channel.clone(), ticket, is_again);
+        let join = Join {
+            channel,
+            connection: self.context.here(id),
+            peer: session.peer.clone(),
+            interest,
+            ticket,
+        };
         self.context.send(owner, MeshMessage::Join(Box::new(join)));
+    }
+
+    /// The owner of a channel has not said that a join is complete, and never will. A connection
+    /// that waits among the members for its snapshot alone could only wait on: it is closed.
+    pub(in crate::shard) fn join_unanswered(&mut self, join: &PendingJoin, ticket: Ticket) {
+        let PendingJoin {
+            command,
+            channel,
+            is_again,
+        } = join;
+        let id = command.connection;
+        if *is_again {
+            let reason = "a snapshot could not be had in time";
+            return self.close(id, CloseCode::TRY_AGAIN_LATER, reason);
+        }
+        let Some(session) = self.connections.session_mut(id) else {
+            return;
+        };
+        let peer = session.peer.clone();
+        if let Some(joining) = &mut session.joining {
+            joining.answered(ticket, channel);
+        }
+        self.leave_silently(id, peer, channel.clone());
+        if let Some(slot) = self.channels.find_key(channel) {
+            self.remove_member(id, slot);
+        }
+        self.answer_command(command, Err(ErrorCode::BackendError));
+        self.advance_joins(id);
     }
 
     fn release_parked(&mut self, id: ConnectionId) {
@@ -335,10 +387,9 @@ impl Shard {
         };
         let parked = joining.parked.take();
         match parked {
-            Some(join) if joining.must_park(&join.channel) => joining.parked = Some(join),
-            Some(join) => {
-                joining.ask(join.channel.clone());
-                self.send_join(*join);
+            Some(wanted) if joining.must_park(&wanted.channel) => joining.parked = Some(wanted),
+            Some(wanted) => {
+                self.ask_to_join(*wanted, false);
                 self.release_input(id, Held::JOINS);
             }
             None => {}

@@ -12,7 +12,7 @@ use crate::domain::channel::{
     Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome,
 };
 use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionRef, ShardId};
+use crate::ids::{ConnectionRef, ShardId, Ticket};
 use crate::metrics::Stage;
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::publish::Publisher;
@@ -48,7 +48,7 @@ impl Shard {
             connection: join.connection,
             peer: join.peer,
             interest: join.interest,
-            reply_to: join.reply_to,
+            ticket: join.ticket,
             deferred: Vec::new(),
         });
         self.batch(slot);
@@ -62,43 +62,41 @@ impl Shard {
             cause,
         } = leave;
         let slot = self.channels.find_key(&channel);
-        let Some((slot, owned)) = slot.and_then(|slot| Some((slot, self.owned(slot)?))) else {
-            self.answer_leave(channel, connection, cause);
-            return;
-        };
-        let cause = match cause {
-            LeaveCause::Request(reply_to) => match owned.leave(&peer, connection, reply_to) {
-                LeaveOutcome::Done(reply_to) => LeaveCause::Request(reply_to),
-                LeaveOutcome::Deferred => return,
-            },
-            LeaveCause::Ended => {
-                owned.disconnect(&peer, connection);
-                cause
+        let owned = slot.and_then(|slot| self.owned(slot));
+        match (cause, owned) {
+            (LeaveCause::Request(ticket), None) => self.answer_leave(channel, connection, ticket),
+            (LeaveCause::Request(ticket), Some(owned)) => {
+                if owned.leave(&peer, connection, ticket) == LeaveOutcome::Deferred {
+                    return;
+                }
+                self.answer_leave(channel, connection, ticket);
             }
-        };
-        self.answer_leave(channel, connection, cause);
-        self.batch(slot);
+            (LeaveCause::Ended, None) => {}
+            (LeaveCause::Ended, Some(owned)) => {
+                for deferred in owned.disconnect(&peer, connection) {
+                    if let Deferred::Leave(ticket) = deferred {
+                        self.answer_leave(channel.clone(), connection, ticket);
+                    }
+                }
+            }
+        }
+        if let Some(slot) = slot.filter(|slot| self.owned(*slot).is_some()) {
+            self.batch(slot);
+        }
     }
 
     /// A local member must be out before the next thing is put into the order, see `joined`.
-    fn answer_leave(
-        &mut self,
-        channel: SharedChannel,
-        connection: ConnectionRef,
-        cause: LeaveCause,
-    ) {
-        if !matches!(cause, LeaveCause::Ended) {
-            let left = Left {
-                channel,
-                connection: connection.connection,
-                cause,
-            };
-            if connection.shard == self.context.id() {
-                self.home_left(left);
-            } else {
-                self.context
-                    .send(connection.shard, MeshMessage::Left(Box::new(left)));
-            }
+    fn answer_leave(&mut self, channel: SharedChannel, connection: ConnectionRef, ticket: Ticket) {
+        let left = Left {
+            channel,
+            connection: connection.connection,
+            ticket,
+        };
+        if connection.shard == self.context.id() {
+            self.home_left(left);
+        } else {
+            self.context
+                .send(connection.shard, MeshMessage::Left(Box::new(left)));
         }
     }
 
@@ -262,6 +260,52 @@ impl Shard {
             self.tell(slot, &key, &announcement);
         }
         self.complete_joins(slot);
+        self.watch_barrier(slot);
+    }
+
+    /// Notes until when the channel waits for home shards, if it does.
+    fn watch_barrier(&mut self, slot: ChannelSlot) {
+        let Some(channel) = self.channels.get_mut(slot) else {
+            return;
+        };
+        let end_ms = channel.owned.as_ref().and_then(|it| it.next_end_ms());
+        let before_ms = std::mem::replace(&mut channel.barrier_ms, end_ms);
+        if before_ms != end_ms {
+            before_ms.map(|at| self.barriers.remove(&(at, slot)));
+            end_ms.map(|at| self.barriers.insert((at, slot)));
+        }
+    }
+
+    /// When a channel no longer waits for a home shard, next.
+    pub(in crate::shard) fn next_barrier_ms(&self) -> Option<u64> {
+        self.barriers.first().map(|(end_ms, _)| *end_ms)
+    }
+
+    /// Channels that have waited for home shards for too long go on without.
+    pub(in crate::shard) fn end_barriers(&mut self) {
+        let now_ms = self.context.now.mono_ms;
+        while let Some((end_ms, slot)) = self.barriers.first().copied()
+            && end_ms <= now_ms
+        {
+            self.pass_barrier(slot, |owned| owned.end_overdue(now_ms));
+        }
+    }
+
+    /// A shard is gone: nobody waits until it has announced something.
+    pub(in crate::shard) fn lose_home(&mut self, home: ShardId) {
+        let waiting: Vec<ChannelSlot> = self.barriers.iter().map(|(_, slot)| *slot).collect();
+        for slot in waiting {
+            self.pass_barrier(slot, |owned| owned.lose(home));
+        }
+    }
+
+    fn pass_barrier(&mut self, slot: ChannelSlot, pass: impl FnOnce(&mut Channel)) {
+        if let Some(owned) = self.owned(slot) {
+            pass(owned);
+            self.complete_joins(slot);
+        }
+        self.watch_barrier(slot);
+        self.channels.release(slot);
     }
 
     fn tell(&mut self, slot: ChannelSlot, channel: &SharedChannel, announcement: &Announcement) {
@@ -272,7 +316,7 @@ impl Shard {
                 // Local members have it in their outboxes at once; the barrier is passed.
                 self.deliver_presence(slot, &frames);
                 if let Some(owned) = self.owned(slot) {
-                    owned.announced(*token);
+                    owned.announced(*token, *home);
                 }
             } else {
                 let announce = Announce {
@@ -286,13 +330,14 @@ impl Shard {
         }
     }
 
-    pub(in crate::shard) fn owner_announced(&mut self, announced: &Announced) {
+    pub(in crate::shard) fn owner_announced(&mut self, home: ShardId, announced: &Announced) {
         let Some(slot) = self.channels.find_key(&announced.channel) else {
             return;
         };
         if let Some(owned) = self.owned(slot) {
-            owned.announced(announced.token);
+            owned.announced(announced.token, home);
             self.complete_joins(slot);
+            self.watch_barrier(slot);
         }
         self.channels.release(slot);
     }
@@ -317,7 +362,7 @@ impl Shard {
             for deferred in joiner.deferred {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
-                    Deferred::Join(interest, reply_to) => {
+                    Deferred::Join(interest, ticket) => {
                         self.context
                             .loopback
                             .push_back(MeshMessage::Join(Box::new(Join {
@@ -325,17 +370,17 @@ impl Shard {
                                 connection: joiner.connection,
                                 peer: joiner.peer.clone(),
                                 interest,
-                                reply_to,
+                                ticket,
                             })))
                     }
-                    Deferred::Leave(reply_to) => {
+                    Deferred::Leave(ticket) => {
                         self.context
                             .loopback
                             .push_back(MeshMessage::Leave(Box::new(Leave {
                                 channel: key.clone(),
                                 connection: joiner.connection,
                                 peer: joiner.peer.clone(),
-                                cause: LeaveCause::Request(reply_to),
+                                cause: LeaveCause::Request(ticket),
                             })))
                     }
                 }
@@ -344,7 +389,7 @@ impl Shard {
                 channel: key,
                 connection: joiner.connection.connection,
                 interest: joiner.interest,
-                reply_to: joiner.reply_to,
+                ticket: joiner.ticket,
                 snapshot,
             };
             self.joined(joiner.connection.shard, joined);

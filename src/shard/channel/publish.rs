@@ -121,7 +121,7 @@ impl Shard {
                 request_id,
             } => {
                 let command = self.await_command(connection, Asked::Message, Some(request_id));
-                Some(self.ask(Question::Publish(command), owner))
+                Some(self.ask(Question::Publish(command), [owner]))
             }
             Waiter::Rest(caller) => {
                 let channel = channel.into();
@@ -137,7 +137,7 @@ impl Shard {
             Some(Question::Rest(waiting)) => {
                 self.answer_waiting(&waiting, &RestValue::Published(published.delivered));
             }
-            None => {}
+            _ => {}
         }
     }
 }

@@ -6,22 +6,20 @@
 //! wherever they are. Only then does the message go to the receiver's owner. Messages of one
 //! sender leave in the order in which they came, whichever owners had to be asked.
 
-use std::collections::VecDeque;
-
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::ids::{ConnectionId, ConnectionRef, ShardId, Ticket};
 use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
+use crate::shard::questions::Question;
 use crate::shard::state::Shard;
 
 /// A `send` on the sender's home shard whose scope is being asked for, or that waits for an
 /// earlier one of the same sender.
 #[derive(Debug)]
-pub(in crate::shard) struct PendingScope {
-    question: u64,
+pub(in crate::shard) struct Scoped {
     send: Send,
-    owners_missing: u16,
+    /// Whether a common channel has been found.
     shared: bool,
 }
 
@@ -31,28 +29,25 @@ type ByOwner = SmallVec<[(ShardId, Vec<SharedChannel>); 4]>;
 impl Shard {
     /// A `send` on the sender's home shard, in an app that asks for a common channel.
     pub(in crate::shard) fn scoped_send(&mut self, send: Send) {
-        let sender = send.sender;
+        let (sender, ticket) = (send.sender, send.send);
         let (shared, owners) = self.look_for_common_channel(&send);
-        let question = self.context.operation();
-        let pending = PendingScope {
-            question,
-            // There are no more owners than shards.
-            owners_missing: owners.len() as u16,
-            shared,
-            send,
-        };
+        let asked = owners.iter().map(|(owner, _)| *owner);
+        self.questions.wait_for(ticket, asked);
         for (owner, channels) in owners {
             let scope = Scope {
                 sender,
-                question,
-                to: pending.send.to.clone(),
+                send: ticket,
+                to: send.to.clone(),
                 channels,
             };
             self.context
                 .send(owner, MeshMessage::Scope(Box::new(scope)));
         }
+        if let Some(Question::Send(pending)) = self.questions.get_mut(ticket) {
+            pending.scoped = Some(Box::new(Scoped { send, shared }));
+        }
         let queue = self.scopes.entry(sender.connection).or_default();
-        queue.push_back(pending);
+        queue.push_back(ticket);
         self.release_scoped(sender.connection);
     }
 
@@ -82,8 +77,7 @@ impl Shard {
         let mut channels = scope.channels.iter();
         let shared = channels.any(|channel| self.has_joined(channel, &scope.to, scope.sender));
         let result = ScopeResult {
-            sender: scope.sender.connection,
-            question: scope.question,
+            send: scope.send,
             shared,
         };
         let home = scope.sender.shard;
@@ -101,36 +95,47 @@ impl Shard {
             .is_some_and(|owned| owned.roster().has_joined(peer_id, except))
     }
 
-    pub(in crate::shard) fn scope_result(&mut self, result: ScopeResult) {
-        let Some(queue) = self.scopes.get_mut(&result.sender) else {
-            return;
-        };
-        // Questions are numbered as they come.
-        if let Ok(at) = queue.binary_search_by_key(&result.question, |it| it.question) {
-            queue[at].shared |= result.shared;
-            queue[at].owners_missing -= 1;
+    pub(in crate::shard) fn scope_result(&mut self, from: ShardId, result: ScopeResult) {
+        if let Some(Question::Send(pending)) = self.questions.get_mut(result.send)
+            && let Some(scoped) = &mut pending.scoped
+        {
+            scoped.shared |= result.shared;
+            let sender = pending.command.connection;
+            self.questions.answered(result.send, from);
+            self.release_scoped(sender);
         }
-        self.release_scoped(result.sender);
     }
 
     /// Lets those of a sender's messages go whose scope is known, up to the first one of which
     /// it is not.
-    fn release_scoped(&mut self, sender: ConnectionId) {
-        let Some(queue) = self.scopes.get_mut(&sender) else {
-            return;
+    pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId) {
+        while let Some(ticket) = self.first_scoped(sender) {
+            let scoped = match self.questions.get_mut(ticket) {
+                Some(Question::Send(pending)) => pending.scoped.take(),
+                _ => None,
+            };
+            match scoped.map(|scoped| *scoped) {
+                Some(Scoped { send, shared: true }) => self.send_to_peer(send),
+                Some(Scoped { send, .. }) => self.send_failed(&send),
+                // It has ended unanswered.
+                None => {}
+            }
+        }
+    }
+
+    /// Takes the first of a sender's messages out if nobody has to be asked about it any more.
+    fn first_scoped(&mut self, sender: ConnectionId) -> Option<Ticket> {
+        let queue = self.scopes.get_mut(&sender)?;
+        let questions = &self.questions;
+        let is_known = |ticket: &mut Ticket| {
+            let question = questions.get(*ticket);
+            question.is_none_or(|(_, missing)| missing.is_empty())
         };
-        let known = queue.iter().take_while(|it| it.owners_missing == 0).count();
-        let known: VecDeque<PendingScope> = queue.drain(..known).collect();
+        let first = queue.pop_front_if(is_known);
         if queue.is_empty() {
             self.scopes.remove(&sender);
         }
-        for PendingScope { send, shared, .. } in known {
-            if shared {
-                self.send_to_peer(send);
-            } else {
-                self.send_failed(&send);
-            }
-        }
+        first
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::domain::channel::ReplyTo;
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::domain::token_bucket::TOKEN_THOUSANDTHS;
@@ -17,10 +16,13 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::bounds::Asked;
+use crate::shard::channel::joins::Wanted;
 use crate::shard::channel::publish::{Publisher, Waiter};
 use crate::shard::connection::connections::{Held, Phase, Session};
-use crate::shard::mesh_message::{Frame, Join, Leave, LeaveCause, MeshMessage, Send};
+use crate::shard::mesh_message::{Frame, Leave, LeaveCause, MeshMessage, Send};
 use crate::shard::outbound::encode;
+use crate::shard::peer::direct::PendingSend;
+use crate::shard::questions::{Question, ReplyTo};
 use crate::shard::state::Shard;
 
 impl Shard {
@@ -122,14 +124,18 @@ impl Shard {
         self.context.encoded.clear();
         encode::direct(&mut self.context.encoded, &session.peer, data);
         let frame = Frame::from(&self.context.encoded[..]);
-        self.await_reply(id, Asked::Message, request_id);
-        let number = self.begin_send(id, self.reply_to(request_id));
+        let pending = PendingSend {
+            command: self.await_command(id, Asked::Message, request_id),
+            scoped: None,
+            has_left_owner: false,
+        };
+        let ticket = self.ask(Question::Send(pending), []);
         let send = Send {
             app,
             to: to.into(),
             frame,
             sender: self.context.here(id),
-            send: number,
+            send: ticket,
             read_ns: self.context.stamp_ns,
         };
         if is_scoped {
@@ -153,7 +159,7 @@ impl Shard {
             .ok_or(ErrorCode::InternalError)?;
         let permissions = session.permissions();
         permissions.check(Action::Subscribe, Some(channel))?;
-        let (app, peer) = (session.key.app.index, session.peer.clone());
+        let app = session.key.app.index;
         let presence = permissions.may(Action::Presence);
         let hash = self.context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
@@ -161,31 +167,27 @@ impl Shard {
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
-        let join = Join {
+        let wanted = Wanted {
             channel: key,
-            connection: self.context.here(id),
-            peer,
             interest: Interest {
                 presence,
                 sender_metadata,
             },
-            reply_to: self.reply_to(request_id),
+            command: self.await_command(id, Asked::Membership, request_id),
         };
-        self.await_reply(id, Asked::Membership, request_id);
         let connection = self
             .connections
             .get_mut(id)
             .ok_or(ErrorCode::InternalError)?;
-        if let Phase::Open(session) = &mut connection.phase {
-            let joining = session.joining.get_or_insert_default();
-            if joining.must_park(&join.channel) {
-                joining.park(join);
-                connection.held.add(Held::JOINS);
-                return Ok(());
-            }
-            joining.ask(join.channel.clone());
+        if let Phase::Open(session) = &mut connection.phase
+            && let Some(joining) = &mut session.joining
+            && joining.must_park(&wanted.channel)
+        {
+            joining.park(wanted);
+            connection.held.add(Held::JOINS);
+            return Ok(());
         }
-        self.send_join(join);
+        self.ask_to_join(wanted, false);
         Ok(())
     }
 
@@ -225,14 +227,15 @@ impl Shard {
         if let Some(slot) = self.channels.find_key(&key) {
             self.remove_member(id, slot);
         }
+        let owner = self.context.placement.owner(hash);
+        let command = self.await_command(id, Asked::Membership, request_id);
+        let ticket = self.ask(Question::Leave(command), [owner]);
         let leave = Leave {
             channel: key,
             connection: self.context.here(id),
             peer,
-            cause: LeaveCause::Request(self.reply_to(request_id)),
+            cause: LeaveCause::Request(ticket),
         };
-        self.await_reply(id, Asked::Membership, request_id);
-        let owner = self.context.placement.owner(hash);
         self.context
             .send(owner, MeshMessage::Leave(Box::new(leave)));
     }
@@ -267,14 +270,6 @@ impl Shard {
         encode::event(&mut frame, &Event::Pong { request_id });
         self.reply(id, &frame, self.context.stamp_ns);
         self.context.encoded = frame;
-    }
-
-    /// What is kept of the present request until it can be answered.
-    fn reply_to(&self, request_id: Option<&str>) -> ReplyTo {
-        ReplyTo {
-            request_id: request_id.map(Box::from),
-            read_ns: self.context.stamp_ns,
-        }
     }
 
     pub(in crate::shard) fn ack(&mut self, id: ConnectionId, reply_to: &ReplyTo) {

@@ -10,7 +10,7 @@ use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::rights::Key;
 use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, Ticket};
 use crate::limits::TOKEN_EXPIRY_LEAD_MS;
 use crate::metrics::Stage;
 use crate::metrics::label::{self, EndedBy};
@@ -35,6 +35,7 @@ use crate::shard::effect::Span;
 use crate::shard::input::MemoryLevel;
 use crate::shard::mesh_message::{MeshMessage, Register};
 use crate::shard::outbound::encode;
+use crate::shard::questions::{PendingRegister, Question};
 use crate::shard::state::Shard;
 
 /// Candidates drawn for a random peer id, so that its owner is this shard and its direct
@@ -213,25 +214,35 @@ impl Shard {
             .context
             .placement
             .peer_owner(app.index, peer.id.as_str());
+        if owner == self.context.id() {
+            let connection = self.context.here(id);
+            self.peers.register(app.index, &peer, connection);
+            return self.registered(id, began_ns);
+        }
+        let pending = PendingRegister {
+            connection: id,
+            began_ns,
+        };
         let register = Register {
             app: app.index,
             peer,
             connection: self.context.here(id),
-            began_ns,
+            ticket: self.ask(Question::Register(pending), [owner]),
         };
-        if owner == self.context.id() {
-            self.peers
-                .register(register.app, &register.peer, register.connection);
-            self.registered(id, began_ns);
-        } else {
-            self.context
-                .send(owner, MeshMessage::Register(Box::new(register)));
+        self.context
+            .send(owner, MeshMessage::Register(Box::new(register)));
+    }
+
+    /// The peer's owner has registered a connection.
+    pub(in crate::shard) fn owner_registered(&mut self, ticket: Ticket) {
+        if let Some(Question::Register(pending)) = self.questions.take(ticket) {
+            self.registered(pending.connection, pending.began_ns);
         }
     }
 
     /// The peer's owner knows the connection, whose handshake began at `began_ns`: it is open
     /// from now on.
-    pub(in crate::shard) fn registered(&mut self, id: ConnectionId, began_ns: u64) {
+    fn registered(&mut self, id: ConnectionId, began_ns: u64) {
         if self.is_switching_rights() {
             self.follow_rights(id);
         }

@@ -2,18 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::domain::peer::SharedChannel;
+use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::ids::ConnectionId;
 use crate::metrics::label::{Dropped, EndedBy};
 use crate::proto::ws::close::{CloseCode, CloseFrame};
 use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::Decoder;
-use crate::shard::connection::connections::{
-    Awaited, Connection, Held, Http, Phase, Ping, Session,
-};
+use crate::shard::connection::connections::{Awaited, Connection, Held, Http, Phase, Ping};
 use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::deadlines::{Blocked, NEVER_MS};
-use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Register};
+use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Unregister};
 use crate::shard::outbound::outbox::{Class, Finish, Outbox};
 use crate::shard::state::Shard;
 
@@ -131,7 +129,7 @@ impl Shard {
         for membership in &session.memberships {
             if let Some(channel) = self.channels.get(membership.channel) {
                 let channel = channel.key.clone();
-                self.leave_ended(id, &session, channel);
+                self.leave_silently(id, session.peer.clone(), channel);
             }
             self.vacate(*membership);
         }
@@ -141,26 +139,33 @@ impl Shard {
             connection.borrows = None;
         }
         for asked in session.joining.iter().flat_map(|joining| &joining.asked) {
-            self.leave_ended(id, &session, asked.channel.clone());
+            self.questions.take(asked.ticket);
+            self.leave_silently(id, session.peer.clone(), asked.channel.clone());
         }
-        let register = Register {
+        let unregister = Unregister {
             app: session.key.app.index,
             peer: session.peer.clone(),
             connection: self.context.here(id),
-            began_ns: 0,
         };
         let placement = &self.context.placement;
-        let owner = placement.peer_owner(register.app, register.peer.id.as_str());
+        let owner = placement.peer_owner(unregister.app, unregister.peer.id.as_str());
         self.context
-            .send(owner, MeshMessage::Unregister(Box::new(register)));
+            .send(owner, MeshMessage::Unregister(Box::new(unregister)));
     }
 
-    fn leave_ended(&mut self, id: ConnectionId, session: &Session, channel: SharedChannel) {
+    /// Tells the owner of a channel that a connection is not in it any more; nobody waits for
+    /// that.
+    pub(in crate::shard) fn leave_silently(
+        &mut self,
+        id: ConnectionId,
+        peer: SharedPeer,
+        channel: SharedChannel,
+    ) {
         let owner = self.context.placement.owner(channel.hash);
         let leave = Leave {
             channel,
             connection: self.context.here(id),
-            peer: session.peer.clone(),
+            peer,
             cause: LeaveCause::Ended,
         };
         self.context

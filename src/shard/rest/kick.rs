@@ -16,25 +16,24 @@ use crate::proto::ws::close::CloseCode;
 use crate::shard::connection::connections::Phase;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestValue};
 use crate::shard::portions::LOOK;
+use crate::shard::questions::Question;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::{Caller, PendingAnswer, Served};
 use crate::shard::state::Shard;
 
 /// A kick on the shard that owns the peer.
 #[derive(Debug)]
-pub(super) struct KickAtOwner {
+pub(in crate::shard) struct KickAtOwner {
     /// The request that asked, on its home shard.
     request: (ShardId, Ticket),
-    homes_missing: u16,
     closed: u64,
 }
 
 /// A kick on a shard that had connections of the peer, while channel owners are being told.
 #[derive(Debug)]
-pub(super) struct KickAtHome {
+pub(in crate::shard) struct KickAtHome {
     peer_owner: ShardId,
     kicked: Kicked,
-    owners_missing: u16,
 }
 
 /// A kick on a shard that has connections of the peer, while they are being closed.
@@ -72,30 +71,21 @@ impl Shard {
     }
 
     pub(in crate::shard) fn owner_kick(&mut self, home: ShardId, kick: &Kick) {
-        let mut homes: SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]> = SmallVec::new();
-        for connection in self.peers.connections(kick.app, &kick.peer) {
-            let home = connection.shard;
-            match homes.iter_mut().find(|(known, _)| *known == home) {
-                Some((_, connections)) => connections.push(connection.connection),
-                None => homes.push((home, SmallVec::from_buf([connection.connection]))),
-            }
-        }
+        let homes = self.peers.by_home(kick.app, &kick.peer, None);
         if homes.is_empty() {
             return self
                 .context
                 .rest_result(home, kick.request, RestValue::Kicked(0));
         }
-        let number = self.context.operation();
         let at_owner = KickAtOwner {
             request: (home, kick.request),
-            // There are no more homes than shards.
-            homes_missing: homes.len() as u16,
             closed: 0,
         };
-        self.rest.kicks.insert(number, at_owner);
+        let asked = homes.iter().map(|(home, _)| *home);
+        let ticket = self.ask(Question::Kick(at_owner), asked);
         for (home, connections) in homes {
             let here = KickHere {
-                kick: number,
+                kick: ticket,
                 connections,
             };
             self.context
@@ -150,20 +140,15 @@ impl Shard {
         } = walk;
         let kicked = Kicked {
             kick: walk.kick.kick,
-            closed: walk.closed,
+            closed: Some(walk.closed),
         };
         if owners.is_empty() {
             return self.context.send(peer_owner, MeshMessage::Kicked(kicked));
         }
-        let number = self.context.operation();
-        let at_home = KickAtHome {
-            peer_owner,
-            kicked,
-            owners_missing: owners.len() as u16,
-        };
-        self.rest.kicked_here.insert(number, at_home);
+        let at_home = KickAtHome { peer_owner, kicked };
+        let ticket = self.ask(Question::Reach(at_home), owners.iter().copied());
         for owner in owners {
-            self.context.send(owner, MeshMessage::Reach(number));
+            self.context.send(owner, MeshMessage::Reach(ticket));
         }
     }
 
@@ -198,36 +183,53 @@ impl Shard {
     /// Everything that came before this on the link has been handled; what it changed for
     /// others is on its way to them, too, before the answer, but in large channels, where
     /// changes are told at intervals.
-    pub(in crate::shard) fn reach(&mut self, from: ShardId, number: u64) {
+    pub(in crate::shard) fn reach(&mut self, from: ShardId, ticket: Ticket) {
         self.announce_batches();
-        self.context.send(from, MeshMessage::Reached(number));
+        self.context.send(from, MeshMessage::Reached(ticket));
     }
 
-    pub(in crate::shard) fn home_reached(&mut self, number: u64) {
-        let Some(at_home) = self.rest.kicked_here.get_mut(&number) else {
-            return;
-        };
-        at_home.owners_missing -= 1;
-        if at_home.owners_missing == 0
-            && let Some(done) = self.rest.kicked_here.remove(&number)
+    pub(in crate::shard) fn home_reached(&mut self, from: ShardId, ticket: Ticket) {
+        if self.questions.answered(ticket, from) == Some(0)
+            && let Some(Question::Reach(done)) = self.questions.take(ticket)
         {
             self.context
                 .send(done.peer_owner, MeshMessage::Kicked(done.kicked));
         }
     }
 
-    pub(in crate::shard) fn owner_kicked(&mut self, kicked: Kicked) {
-        let Some(at_owner) = self.rest.kicks.get_mut(&kicked.kick) else {
+    pub(in crate::shard) fn owner_kicked(&mut self, from: ShardId, kicked: Kicked) {
+        let Kicked { kick, closed } = kicked;
+        let Some(Question::Kick(at_owner)) = self.questions.get_mut(kick) else {
             return;
         };
-        at_owner.closed += u64::from(kicked.closed);
-        at_owner.homes_missing -= 1;
-        if at_owner.homes_missing == 0
-            && let Some(done) = self.rest.kicks.remove(&kicked.kick)
+        at_owner.closed += u64::from(closed.unwrap_or_default());
+        let is_last = self.questions.answered(kick, from) == Some(0);
+        if (is_last || closed.is_none())
+            && let Some(Question::Kick(done)) = self.questions.take(kick)
         {
             let (home, request) = done.request;
-            self.context
-                .rest_result(home, request, RestValue::Kicked(done.closed));
+            let value = match closed {
+                Some(_) => RestValue::Kicked(done.closed),
+                None => RestValue::Unanswered,
+            };
+            self.context.rest_result(home, request, value);
         }
+    }
+
+    /// A home of the peer has not said that its connections are closed.
+    pub(in crate::shard) fn kick_unanswered(&mut self, kick: &KickAtOwner) {
+        let (home, request) = kick.request;
+        self.context
+            .rest_result(home, request, RestValue::Unanswered);
+    }
+
+    /// An owner of channels has not said that it knows of closed connections.
+    pub(in crate::shard) fn reach_unanswered(&mut self, kick: &KickAtHome) {
+        let kicked = Kicked {
+            closed: None,
+            ..kick.kicked
+        };
+        self.context
+            .send(kick.peer_owner, MeshMessage::Kicked(kicked));
     }
 }

@@ -24,8 +24,6 @@ pub(in crate::shard) mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ahash::AHashMap;
-
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
 use crate::domain::usage::UsageReport;
@@ -43,20 +41,15 @@ use crate::shard::mesh_message::{Frame, MeshMessage, RestResult, RestValue};
 use crate::shard::permissions::Permissions;
 use crate::shard::questions::Question;
 use crate::shard::rest::answer::{KickAnswer, PublishAnswer, append_json};
-use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
 use crate::shard::rest::peers::Recent;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
 use crate::shard::state::Shard;
 
-/// Requests under way.
+/// What requests share.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Rest {
-    /// Kicks of peers that this shard owns.
-    kicks: AHashMap<u64, KickAtOwner>,
-    /// Kicked connections of this shard, whose owners are being told.
-    kicked_here: AHashMap<u64, KickAtHome>,
     /// Answers are put together here.
     json: Vec<u8>,
     /// Bodies that several answers may share.
@@ -342,7 +335,7 @@ impl Shard {
             connection.await_answer();
         }
         let caller = caller.clone();
-        self.ask(Question::Rest(Waiting { caller, answer }), owner)
+        self.ask(Question::Rest(Waiting { caller, answer }), [owner])
     }
 
     /// What a request waited for is there.

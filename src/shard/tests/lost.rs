@@ -1,9 +1,15 @@
 //! Every wait ends: when a shard that was asked is silent for too long, and at once when it is
 //! lost.
 
+use smallvec::smallvec;
+
 use super::*;
-use crate::ids::AppIndex;
+use crate::ids::{AppIndex, ShardId, Ticket};
+use crate::shard::mesh_message::{DirectResult, MeshMessage};
 use crate::shard::rest::tests::with_key;
+use crate::shard::state::Shard;
+use crate::shard::testing::messages;
+use crate::shard::tuning::Tuning;
 
 /// Longer than any question is kept.
 const TOO_LONG_MS: u64 = 30_000;
@@ -54,6 +60,33 @@ fn check_backend_error(texts: &[String], request_id: &str) {
     );
 }
 
+/// Nobody on these shards waits for anything.
+#[track_caller]
+fn check_quiet(cluster: &mut Cluster, shards: &[usize]) {
+    for shard in shards {
+        cluster.shards[*shard].check_invariants();
+        assert_eq!(cluster.shards[*shard].questions.iter().count(), 0);
+        assert!(cluster.shards[*shard].scopes.is_empty());
+        assert!(cluster.shards[*shard].barriers.is_empty());
+    }
+}
+
+/// What a command on shard 0 brings when shard 1 is gone, which owns what it is about; and
+/// nothing before.
+#[track_caller]
+fn check_command(cluster: &mut Cluster, client: Client, command: &str, gone: Gone) {
+    cluster.message(client, command);
+    assert_eq!(texts(cluster, client), Vec::<String>::new(), "{command}");
+    go(cluster, 1, gone);
+    check_backend_error(&texts(cluster, client), "7");
+    assert_eq!(
+        cluster.shards[0].bytes_held(client.id).unwrap().awaited,
+        0,
+        "{command}"
+    );
+    check_quiet(cluster, &[0]);
+}
+
 #[test]
 fn a_publication_whose_owner_is_gone_is_a_backend_error() {
     for gone in BOTH {
@@ -61,15 +94,9 @@ fn a_publication_whose_owner_is_gone_is_a_backend_error() {
         let (ann, _) = cluster.connect(0, KEY);
         let channel = owned_by(&cluster, 1, "room");
         cluster.silence(1);
-        cluster.message(
-            ann,
-            &format!(r#"{{"type":"publish","channel":"{channel}","data":1,"requestId":"7"}}"#),
-        );
-        assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
-        go(&mut cluster, 1, gone);
-        check_backend_error(&texts(&mut cluster, ann), "7");
-        assert_eq!(cluster.shards[0].bytes_held(ann.id).unwrap().awaited, 0);
-        cluster.shards[0].check_invariants();
+        let publish =
+            format!(r#"{{"type":"publish","channel":"{channel}","data":1,"requestId":"7"}}"#);
+        check_command(&mut cluster, ann, &publish, gone);
     }
 }
 
@@ -121,8 +148,8 @@ fn input_that_waits_for_a_lost_shards_link_goes_on() {
     let (ann, _) = cluster.connect(0, KEY);
     let channel = owned_by(&cluster, 1, "room");
     let publish = format!(r#"{{"type":"publish","channel":"{channel}","data":1}}"#);
-    let message = crate::shard::mesh_message::MeshMessage::Throttle(true);
-    let from = crate::ids::ShardId(1);
+    let message = MeshMessage::Throttle(true);
+    let from = ShardId(1);
     cluster.input(0, Input::Mesh { from, message });
     cluster.silence(1);
     cluster.message(ann, &publish);
@@ -133,4 +160,318 @@ fn input_that_waits_for_a_lost_shards_link_goes_on() {
         texts(&mut cluster, ann),
         [r#"{"type":"pong","requestId":"1"}"#]
     );
+}
+
+#[test]
+fn a_subscription_whose_owner_is_gone_is_a_backend_error_and_counts_no_more() {
+    for gone in BOTH {
+        let mut cluster = Cluster::with(2, rights(app()), |config| {
+            config.limits.channels_per_connection = 1;
+        });
+        let (ann, _) = cluster.connect(0, KEY);
+        let channel = owned_by(&cluster, 1, "room");
+        cluster.silence(1);
+        let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"7"}}"#);
+        check_command(&mut cluster, ann, &subscribe, gone);
+        let here = owned_by(&cluster, 0, "room");
+        let subscribe = format!(r#"{{"type":"subscribe","channel":"{here}","requestId":"8"}}"#);
+        cluster.message(ann, &subscribe);
+        assert_eq!(
+            texts(&mut cluster, ann),
+            [r#"{"type":"ack","requestId":"8"}"#]
+        );
+    }
+}
+
+#[test]
+fn a_join_that_is_complete_too_late_leaves_no_member_behind() {
+    let mut cluster = cluster(2);
+    let (ann, _) = cluster.connect(0, KEY);
+    let channel = owned_by(&cluster, 1, "room");
+    let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"7"}}"#);
+    cluster.feed(ann, &Cluster::frame(&subscribe));
+    cluster.turn(0);
+    cluster.input(1, Input::EndOfTurn);
+    let late = std::mem::take(&mut cluster.effects(1).mesh[0]);
+    assert!(matches!(late[..], [MeshMessage::Joined(_)]), "{late:?}");
+    cluster.wait(TOO_LONG_MS);
+    check_backend_error(&texts(&mut cluster, ann), "7");
+    for message in late {
+        let from = ShardId(1);
+        cluster.input(0, Input::Mesh { from, message });
+    }
+    cluster.run();
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    let shards: Vec<&Shard> = cluster.shards.iter().collect();
+    Shard::check_quiet(&shards);
+    assert_eq!(cluster.shards[1].counts().1, 0, "the channel is gone");
+}
+
+#[test]
+fn an_unsubscription_whose_owner_is_gone_is_a_backend_error() {
+    for gone in BOTH {
+        let mut cluster = cluster(2);
+        let (ann, _) = cluster.connect(0, KEY);
+        let channel = owned_by(&cluster, 1, "room");
+        cluster.message(
+            ann,
+            &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#),
+        );
+        cluster.wait(1_000);
+        texts(&mut cluster, ann);
+        cluster.silence(1);
+        let unsubscribe =
+            format!(r#"{{"type":"unsubscribe","channel":"{channel}","requestId":"7"}}"#);
+        check_command(&mut cluster, ann, &unsubscribe, gone);
+    }
+}
+
+#[test]
+fn a_direct_message_whose_receivers_owner_is_gone_is_a_backend_error() {
+    for gone in BOTH {
+        let mut cluster = cluster(2);
+        let (ann, _) = cluster.connect(0, KEY);
+        let bob = owned_by(&cluster, 1, "bob");
+        cluster.silence(1);
+        let send = format!(r#"{{"type":"send","to":"{bob}","data":1,"requestId":"7"}}"#);
+        check_command(&mut cluster, ann, &send, gone);
+    }
+}
+
+#[test]
+fn a_direct_message_waits_for_the_homes_that_its_receivers_owner_names() {
+    let mut cluster = cluster(3);
+    let (ann, _) = cluster.connect(0, KEY);
+    let bob = owned_by(&cluster, 1, "bob");
+    let send = format!(r#"{{"type":"send","to":"{bob}","data":1,"requestId":"7"}}"#);
+    cluster.feed(ann, &Cluster::frame(&send));
+    let sent = std::mem::take(&mut cluster.effects(0).mesh[1]);
+    let [MeshMessage::Send(send)] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    let result = DirectResult {
+        send: send.send,
+        homes: Some(Arc::new(smallvec![ShardId(1), ShardId(2)])),
+        delivered: false,
+    };
+    let message = MeshMessage::DirectResult(result);
+    let from = ShardId(1);
+    cluster.input(0, Input::Mesh { from, message });
+    cluster.lose(1);
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    cluster.lose(2);
+    check_backend_error(&texts(&mut cluster, ann), "7");
+    check_quiet(&mut cluster, &[0]);
+}
+
+#[test]
+fn a_direct_message_whose_receivers_home_is_silent_is_a_backend_error() {
+    let mut cluster = cluster(3);
+    let (ann, _) = cluster.connect(0, KEY);
+    let bob = owned_by(&cluster, 1, "bob");
+    peer(&mut cluster, 2, &bob);
+    cluster.silence(2);
+    let send = format!(r#"{{"type":"send","to":"{bob}","data":1,"requestId":"7"}}"#);
+    cluster.message(ann, &send);
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    cluster.wait(TOO_LONG_MS);
+    check_backend_error(&texts(&mut cluster, ann), "7");
+}
+
+#[test]
+fn a_direct_message_that_one_home_has_waits_for_no_other() {
+    let mut cluster = cluster(3);
+    let (ann, _) = cluster.connect(0, KEY);
+    let bob = owned_by(&cluster, 1, "bob");
+    for shard in [1, 2] {
+        peer(&mut cluster, shard, &bob);
+    }
+    cluster.silence(2);
+    let send = format!(r#"{{"type":"send","to":"{bob}","data":1,"requestId":"7"}}"#);
+    cluster.message(ann, &send);
+    assert_eq!(
+        texts(&mut cluster, ann),
+        [r#"{"type":"ack","requestId":"7"}"#]
+    );
+    check_quiet(&mut cluster, &[0, 1]);
+}
+
+#[test]
+fn direct_messages_behind_one_whose_scope_is_unknown_go_on() {
+    for gone in BOTH {
+        let scoped = App {
+            direct_needs_shared_channel: true,
+            ..app()
+        };
+        let mut cluster = Cluster::new(2, rights(scoped));
+        let (ann, _) = cluster.connect(0, KEY);
+        let bob = owned_by(&cluster, 0, "bob");
+        let receiver = peer(&mut cluster, 0, &bob);
+        let (here, there) = (owned_by(&cluster, 0, "room"), owned_by(&cluster, 1, "room"));
+        let subscribe = |channel: &str| format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
+        cluster.message(ann, &subscribe(&there));
+        cluster.message(receiver, &subscribe(&here));
+        cluster.wait(1_000);
+        cluster.silence(1);
+        let send = |id| format!(r#"{{"type":"send","to":"{bob}","data":{id},"requestId":"{id}"}}"#);
+        // About the first, shard 1 is asked; the second finds a channel here, and waits.
+        cluster.message(ann, &send(7));
+        cluster.message(ann, &subscribe(&here));
+        cluster.wait(1_000);
+        cluster.message(ann, &send(8));
+        texts(&mut cluster, ann);
+        texts(&mut cluster, receiver);
+        go(&mut cluster, 1, gone);
+        let answers = texts(&mut cluster, ann);
+        check_backend_error(&answers[..1], "7");
+        assert_eq!(answers[1..], [r#"{"type":"ack","requestId":"8"}"#]);
+        let received = texts(&mut cluster, receiver);
+        assert!(received.len() == 1 && received[0].contains(r#""data":8"#));
+        check_quiet(&mut cluster, &[0]);
+    }
+}
+
+#[test]
+fn a_connection_whose_peers_owner_is_gone_is_closed_to_try_again() {
+    for gone in BOTH {
+        let mut cluster = cluster(2);
+        let token = token(&owned_by(&cluster, 1, "ann"), 3_600, "{}");
+        cluster.silence(1);
+        let client = cluster.accept(0);
+        cluster.send(client, &upgrade(&token));
+        let bytes = cluster.take(client);
+        assert!(bytes.starts_with(b"HTTP/1.1 101"));
+        assert!(bytes.ends_with(b"\r\n\r\n"), "nothing behind the head");
+        go(&mut cluster, 1, gone);
+        assert_eq!(messages(&cluster.take(client)), ["close 1013"]);
+        check_quiet(&mut cluster, &[0]);
+        cluster.close(client);
+        cluster.shards[0].check_vacant();
+    }
+}
+
+/// A request for a WebSocket with that credential.
+fn upgrade(credential: &str) -> Vec<u8> {
+    format!(
+        "GET /v1?{credential} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_kick_that_a_home_or_an_owner_of_channels_does_not_confirm_is_unavailable() {
+    for gone in BOTH {
+        for connection_on in [0, 1] {
+            let mut cluster = cluster(2);
+            let bob = owned_by(&cluster, 0, "bob");
+            let channel = owned_by(&cluster, 1, "room");
+            let connection = peer(&mut cluster, connection_on, &bob);
+            cluster.message(
+                connection,
+                &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#),
+            );
+            let client = cluster.accept(0);
+            cluster.silence(1);
+            let kick = with_key("DELETE", &format!("/v1/peers/{bob}"), "");
+            cluster.send(client, &kick);
+            assert!(!cluster.has_received(client));
+            go(&mut cluster, 1, gone);
+            let answers = cluster.responses(client);
+            assert_eq!(answers[0].status, 503, "a connection on {connection_on}");
+            assert_eq!(answers[0].json()["error"], "internal_error");
+            check_quiet(&mut cluster, &[0]);
+        }
+    }
+}
+
+#[test]
+fn a_join_waits_for_no_home_that_is_gone() {
+    for gone in BOTH {
+        let mut cluster = cluster(2);
+        let channel = owned_by(&cluster, 0, "room");
+        let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"7"}}"#);
+        let bob = peer(&mut cluster, 1, "bob");
+        cluster.message(bob, &subscribe);
+        let (ann, _) = cluster.connect(0, KEY);
+        cluster.silence(1);
+        cluster.message(ann, &subscribe);
+        assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+        let due_ms = cluster.shards[0].next_barrier_ms();
+        match gone {
+            Gone::Silent => {
+                cluster.wait(due_ms.unwrap() - cluster.now.mono_ms - 1);
+                assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+                cluster.wait(1);
+            }
+            Gone::Lost => cluster.lose(1),
+        }
+        assert_eq!(
+            texts(&mut cluster, ann),
+            [r#"{"type":"ack","requestId":"7"}"#]
+        );
+        cluster.wait(1_000);
+        assert!(texts(&mut cluster, ann)[0].starts_with(r#"{"type":"presence""#));
+        check_quiet(&mut cluster, &[0]);
+    }
+}
+
+#[test]
+fn a_member_whose_snapshot_cannot_be_asked_for_again_is_closed_to_try_again() {
+    for gone in BOTH {
+        let mut cluster = cluster(2);
+        let channels = ["room", "hall"].map(|prefix| owned_by(&cluster, 1, prefix));
+        let (ann, _) = cluster.connect(0, KEY);
+        for shard in &mut cluster.shards {
+            shard.tune(Tuning {
+                snapshot_bytes_max: 1,
+                ..Tuning::default()
+            });
+        }
+        // The second snapshot finds no room beside the first one, and is asked for again.
+        for channel in &channels {
+            cluster.feed(
+                ann,
+                &Cluster::frame(&format!(
+                    r#"{{"type":"subscribe","channel":"{channel}","requestId":"1"}}"#
+                )),
+            );
+        }
+        cluster.run();
+        cluster.silence(1);
+        cluster.wait(1_000);
+        assert!(
+            !texts(&mut cluster, ann)
+                .iter()
+                .any(|it| it.contains("close"))
+        );
+        go(&mut cluster, 1, gone);
+        assert_eq!(texts(&mut cluster, ann).last().unwrap(), "close 1013");
+    }
+}
+
+#[test]
+fn the_answer_to_another_question_is_no_answer() {
+    let mut cluster = cluster(2);
+    let (ann, _) = cluster.connect(0, KEY);
+    let channel = owned_by(&cluster, 1, "room");
+    cluster.silence(1);
+    cluster.message(
+        ann,
+        &format!(r#"{{"type":"publish","channel":"{channel}","data":1,"requestId":"7"}}"#),
+    );
+    let from = ShardId(1);
+    for generation in 1..100 {
+        let ticket = Ticket {
+            slot: 0,
+            generation,
+        };
+        let message = MeshMessage::Registered(ticket);
+        cluster.input(0, Input::Mesh { from, message });
+    }
+    cluster.run();
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    cluster.lose(1);
+    check_backend_error(&texts(&mut cluster, ann), "7");
 }

@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::domain::peer::{ChannelKey, SharedChannel};
+use crate::domain::roster::Interest;
+use crate::ids::Ticket;
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::connection::connections::{Connection, Held, Phase};
-use crate::shard::mesh_message::{Frame, Join};
+use crate::shard::mesh_message::Frame;
 use crate::shard::outbound::outbox::{Outbox, Piece};
+use crate::shard::questions::Command;
 
 /// Joins on their way, and what must not overtake them.
 #[derive(Debug, Default)]
@@ -27,13 +30,23 @@ pub struct Joining {
     pub(super) directs: VecDeque<(u64, Frame, u64)>,
     pub(super) directs_bytes: usize,
     /// A `subscribe` that waits for the snapshot of the one before it.
-    pub(super) parked: Option<Box<Join>>,
+    pub(super) parked: Option<Box<Wanted>>,
+}
+
+/// What a connection subscribes to.
+#[derive(Debug)]
+pub(in crate::shard) struct Wanted {
+    pub channel: SharedChannel,
+    pub interest: Interest,
+    pub command: Command,
 }
 
 /// See [`Joining::asked`].
 #[derive(Debug)]
 pub(in crate::shard) struct Asked {
     pub channel: SharedChannel,
+    /// Names the join while its owner is asked.
+    pub ticket: Ticket,
     pub(super) number: u64,
     /// Only the snapshot is asked for, again.
     pub(super) is_again: bool,
@@ -89,30 +102,27 @@ impl Joining {
     }
 
     /// Notes a join that is sent to the owner now.
-    pub(in crate::shard) fn ask(&mut self, channel: SharedChannel) {
-        self.push_asked(channel, false);
-    }
-
-    pub(super) fn push_asked(&mut self, channel: SharedChannel, is_again: bool) {
+    pub(super) fn ask(&mut self, channel: SharedChannel, ticket: Ticket, is_again: bool) {
         let number = self.next;
         self.next += 1;
         self.asked.push(Asked {
             channel,
+            ticket,
             number,
             is_again,
         });
     }
 
     /// Keeps a join until the one before it is over.
-    pub(in crate::shard) fn park(&mut self, join: Join) {
-        self.parked = Some(Box::new(join));
+    pub(in crate::shard) fn park(&mut self, wanted: Wanted) {
+        self.parked = Some(Box::new(wanted));
     }
 
     /// The owner has answered. Returns the join's number and whether only the snapshot was asked
     /// for, or `None` if the answer is not wanted any more.
-    pub(super) fn answered(&mut self, channel: &ChannelKey) -> Option<(u64, bool)> {
+    pub(super) fn answered(&mut self, ticket: Ticket, channel: &ChannelKey) -> Option<(u64, bool)> {
         let mut asked = self.asked.iter();
-        let at = asked.position(|asked| same(&asked.channel, channel))?;
+        let at = asked.position(|asked| asked.ticket == ticket)?;
         let asked = self.asked.remove(at);
         let mut waiting = self.snapshots.iter().filter(|it| it.slot.is_some());
         let is_wanted = !asked.is_again || waiting.any(|it| same(&it.channel, channel));
