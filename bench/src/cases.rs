@@ -1,6 +1,6 @@
 //! The operations that are timed and counted, by name.
 //!
-//! Each case prepares its own state and answers a closure that performs the operation once.
+//! Each case prepares its own state and returns a closure that performs the operation once.
 //! The closure leaves the state as it found it, so that it can be called any number of times.
 
 use std::hint::black_box;

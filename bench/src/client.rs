@@ -36,7 +36,7 @@ pub fn open_websocket(address: SocketAddr, query: &str) -> io::Result<TcpStream>
     Ok(socket)
 }
 
-/// Makes a WebSocket of a connection and waits for `welcome`. Answers how many bytes came.
+/// Makes a WebSocket of a connection and waits for `welcome`. Returns how many bytes came.
 ///
 /// # Errors
 /// Those of the socket, or a refusal.
@@ -45,7 +45,7 @@ pub fn upgrade(socket: &mut TcpStream, query: &str) -> io::Result<usize> {
     read_until(socket, b"\"maxMessageSize\":65536}")
 }
 
-/// Subscribes and waits for the ack. Answers how many bytes came.
+/// Subscribes and waits for the ack. Returns how many bytes came.
 ///
 /// # Errors
 /// Those of the socket.
@@ -62,7 +62,7 @@ pub fn subscription(channel: &str) -> (Vec<u8>, &'static [u8]) {
     (text_frame(&json), br#"{"type":"ack","requestId":"1"}"#)
 }
 
-/// Reads until what came ends with these bytes. Answers how many came.
+/// Reads until what came ends with these bytes. Returns how many came.
 fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<usize> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4_096];

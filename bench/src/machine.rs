@@ -55,7 +55,7 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
-/// Raises the limit on open files as far as it goes. Answers how far that is.
+/// Raises the limit on open files as far as it goes. Returns how far that is.
 #[must_use]
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);

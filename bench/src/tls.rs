@@ -178,7 +178,7 @@ impl TlsClient {
     }
 }
 
-/// Connects with that credential and subscribes. Answers the socket alone: what comes from now on
+/// Connects with that credential and subscribes. Returns the socket alone: what comes from now on
 /// need not be decrypted to be counted.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 
-/// The command fails with this code; answers the one line it wrote to standard error, logs of
+/// The command fails with this code. Returns the one line it wrote to standard error, logs of
 /// its start aside.
 #[track_caller]
 fn failure(mut command: Command, code: i32) -> String {

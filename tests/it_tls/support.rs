@@ -212,7 +212,7 @@ pub fn send<S: Read + Write>(socket: &mut WebSocket<S>, message: &Value) {
     socket.send(Message::text(message.to_string())).unwrap();
 }
 
-/// The connection answers.
+/// The connection serves a request.
 pub fn round_trip<S: Read + Write>(socket: &mut WebSocket<S>) -> Duration {
     let begun = Instant::now();
     send(socket, &json!({"type": "ping"}));

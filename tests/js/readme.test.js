@@ -43,7 +43,7 @@ class Program {
     this.child.stdin.write(`${line}\n`);
   }
 
-  /** Waits for a line that matches; answers the match. */
+  /** Waits for a line that matches; returns the match. */
   async says(pattern) {
     const said = new Promise((resolve) => {
       const look = () => {
@@ -75,7 +75,7 @@ describe("README", () => {
     await rm(directory, { recursive: true });
   });
 
-  /** Writes the program to where its packages are found; answers the file. */
+  /** Writes the program to where its packages are found; returns the file. */
   async function written(name) {
     const text = await documentedProgram(name);
     assert.ok(text.includes("127.0.0.1:8080"), `${name} names the default address`);

@@ -12,7 +12,7 @@ use crate::ledger::{Epoch, Item, Suspicion};
 use crate::walk::Walk;
 
 impl Walk {
-    /// A client takes all that has come. Answers whether there was anything.
+    /// A client takes all that has come. Returns whether there was anything.
     pub fn receive(&mut self, client: usize) -> bool {
         let socket = self.clients[client].socket;
         let mut any = false;

@@ -266,7 +266,7 @@ impl World {
         node.shard.waiting_bytes(socket.id)
     }
 
-    /// A shard reads up to `count_max` bytes from a socket. Answers whether it did anything.
+    /// A shard reads up to `count_max` bytes from a socket. Returns whether it did anything.
     pub fn read(&mut self, index: usize, count_max: usize) -> bool {
         let socket = &mut self.sockets[index];
         if !socket.to_read || socket.closed {
@@ -294,7 +294,7 @@ impl World {
         false
     }
 
-    /// A shard takes up to `count_max` messages from a link. Answers whether there were any.
+    /// A shard takes up to `count_max` messages from a link. Returns whether there were any.
     pub fn deliver(&mut self, from: usize, to: usize, count_max: usize) -> bool {
         let link = from * self.nodes.len() + to;
         let mut any = false;
@@ -331,7 +331,7 @@ impl World {
         );
     }
 
-    /// Ends a shard's turn: deadlines, announcements, writes, links. Answers whether anything
+    /// Ends a shard's turn: deadlines, announcements, writes, links. Returns whether anything
     /// was written or sent.
     pub fn end_turn(&mut self, at: usize) -> bool {
         let due = self.nodes[at].shard.next_deadline_ms();
@@ -548,7 +548,7 @@ impl World {
         any
     }
 
-    /// Lets everything happen that is on its way, clients aside. Answers whether anything was.
+    /// Lets everything happen that is on its way, clients aside. Returns whether anything was.
     pub fn settle(&mut self) -> bool {
         let mut any = false;
         for link in &mut self.links {

@@ -12,7 +12,7 @@ const LOADTEST = join(dirname(BINARY), "ringmesh-loadtest");
 const run = promisify(execFile);
 
 /**
- * Runs a scenario, TOML, against a server of `startDev`; answers the path of its HTML report.
+ * Runs a scenario, TOML, against a server of `startDev`; returns the path of its HTML report.
  * Throws what the harness says unless it ends well. The report goes when the test is over.
  */
 export async function loadReport(t, server, scenario) {

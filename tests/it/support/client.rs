@@ -106,7 +106,7 @@ impl Client {
         assert_eq!(answer["code"], code, "{shown}: {answer}");
     }
 
-    /// Sends a command with a request id of its own and answers that.
+    /// Sends a command with a request id of its own. Returns that id.
     pub fn request(&mut self, mut command: Value) -> String {
         self.requests += 1;
         let id = format!("r{}", self.requests);
@@ -121,7 +121,7 @@ impl Client {
         self.ask(json!({"type": "subscribe", "channel": channel}));
     }
 
-    /// Subscribes a connection with the `presence` action; answers the snapshot's peer ids.
+    /// Subscribes a connection with the `presence` action. Returns the snapshot's peer ids.
     #[track_caller]
     pub fn subscribe_for_presence(&mut self, channel: &str) -> Vec<String> {
         self.subscribe(channel);
@@ -161,14 +161,14 @@ impl Client {
         self.expect(r#"{"type":"pong","requestId":"quiet"}"#);
     }
 
-    /// The server closes with this code, with nothing before it; answers the reason.
+    /// The server closes with this code, with nothing before it. Returns the reason.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
         let peer = self.peer_id.clone();
         expect_close(&mut self.socket, code, &peer)
     }
 
-    /// Reads messages up to the close, which has this code; answers the messages.
+    /// Reads messages up to the close, which has this code. Returns the messages.
     #[track_caller]
     pub fn read_until_close(&mut self, code: u16) -> Vec<String> {
         let mut messages = Vec::new();
@@ -185,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Closes in order; answers the code of the server's answer.
+    /// Closes in order. Returns the code of the server's close frame.
     #[track_caller]
     pub fn close(mut self, code: Option<u16>) -> u16 {
         let frame = code.map(|code| CloseFrame {
@@ -223,7 +223,7 @@ pub fn read(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<Message> {
 }
 
 /// The server's next frame is a close with this code and a short ASCII reason, and once that is
-/// answered it ends the stream. Answers the reason.
+/// answered it ends the stream. Returns the reason.
 #[track_caller]
 pub fn expect_close(socket: &mut WebSocket<TcpStream>, code: u16, peer: &str) -> String {
     let reason = match read(socket) {

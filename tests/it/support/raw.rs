@@ -70,7 +70,7 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Writes until the server does not take any more; answers whether it took everything.
+    /// Writes until the server does not take any more. Returns whether it took everything.
     pub fn write_while_taken(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }

@@ -90,7 +90,7 @@ export class Server {
     return `ws://${this.address}`;
   }
 
-  /** Waits until standard output has something that matches; answers it. */
+  /** Waits until standard output has something that matches; returns it. */
   async prints(pattern) {
     const found = new Promise((resolve) => {
       const look = () => {
@@ -117,7 +117,7 @@ export class Server {
     await rm(this.#directory, { recursive: true });
   }
 
-  /** Calls the admin API; answers the body, and throws unless the status is 2xx. */
+  /** Calls the admin API; returns the body, and throws unless the status is 2xx. */
   async admin(method, path, body) {
     const token = (await readFile(join(this.#directory, "data", "admin.token"), "utf8")).trim();
     const response = await fetch(`http://${this.listening.admin}/api/internal/v1${path}`, {

@@ -200,7 +200,7 @@ impl<'a> Clients<'a> {
         schedule
     }
 
-    /// Publishes at the fixed rates, and waits for the last deliveries. Answers the latencies of
+    /// Publishes at the fixed rates, and waits for the last deliveries. Returns the latencies of
     /// the wide channel, by how much publications left late, and those of the small channels.
     fn run(&mut self, duration: Duration) -> io::Result<[Latencies; 3]> {
         let mut latencies = [Latencies::new()?, Latencies::new()?, Latencies::new()?];

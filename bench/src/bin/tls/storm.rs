@@ -90,7 +90,7 @@ impl Phases {
         &mut self.0[last]
     }
 
-    /// Prints the medians of the phases' quantiles; answers that of p99. A median, because other
+    /// Prints the medians of the phases' quantiles. Returns that of p99. A median, because other
     /// programs of a machine take the server's core for some milliseconds now and then, which
     /// says nothing about the server: a phase or two have it in their p99, the worst tells of it.
     fn print(mut self, name: &str) -> f64 {
