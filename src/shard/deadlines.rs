@@ -82,7 +82,7 @@ impl Blocked {
     }
 
     /// When it is over with a peer that takes too little for that long.
-    fn ends_ms(self, patience_ms: u64) -> u64 {
+    pub(in crate::shard) fn ends_ms(self, patience_ms: u64) -> u64 {
         self.since_ms.saturating_add(patience_ms)
     }
 }
@@ -293,6 +293,7 @@ impl Shard {
         self.announce_due();
         self.end_barriers();
         self.end_overdue_questions();
+        self.look_at_lags();
         let overdue = &mut self.portions.overdue.list;
         self.timers
             .expire(self.context.now.mono_ms, |id| overdue.push_back(id));

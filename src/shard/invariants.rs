@@ -66,6 +66,8 @@ impl Shard {
             connection.outbox.check();
         }
         self.check_queued();
+        self.check_lags();
+        self.check_lines();
         for (connection, session) in self.sessions() {
             connection.check_joins(self.context.tuning.snapshot_bytes_max);
             for membership in &session.memberships {
@@ -112,6 +114,7 @@ impl Shard {
             assert!(shard.pauses.is_empty(), "a snapshot waits for its time");
             assert!(shard.announcements.is_empty(), "a batch waits for its time");
             assert!(shard.barriers.is_empty(), "a channel waits for a home");
+            shard.check_nobody_waits_in_line();
             for (connection, session) in shard.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");

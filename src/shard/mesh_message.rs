@@ -71,6 +71,10 @@ pub enum MeshMessage {
     Reached(Ticket),
     /// Owner to the home of a REST request: what was awaited.
     RestResult(Box<RestResult>),
+    /// Home to channel owner: how many members there take what is published too slowly.
+    Lag(Box<Lag>),
+    /// Channel owner to every shard: hold back who publishes to it, or no longer.
+    Hold(Box<Hold>),
     /// The sender's outgoing links are over their limit, or no longer: hold back what feeds it.
     Throttle(bool),
 }
@@ -226,6 +230,26 @@ pub struct Announced {
     pub channel: SharedChannel,
     /// From `Announce`.
     pub token: u64,
+}
+
+/// See [`MeshMessage::Lag`]. None of both: the channel lags there no longer.
+#[derive(Debug)]
+pub struct Lag {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// How many members are late, although they take what they can.
+    pub late: u32,
+    /// How many are late and take nothing.
+    pub stuck: u32,
+}
+
+/// See [`MeshMessage::Hold`].
+#[derive(Debug)]
+pub struct Hold {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// Whether its publishers are held back.
+    pub is_held: bool,
 }
 
 /// A connection of a peer.

@@ -264,6 +264,7 @@ impl Shard {
             self.next_announcement_ms(),
             self.next_question_ms(),
             self.next_barrier_ms(),
+            self.next_look_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -416,6 +417,8 @@ impl Shard {
             MeshMessage::Reach(ticket) => self.reach(from, ticket),
             MeshMessage::Reached(ticket) => self.home_reached(from, ticket),
             MeshMessage::RestResult(result) => self.rest_result(*result),
+            MeshMessage::Lag(lag) => self.owner_lag(from, *lag),
+            MeshMessage::Hold(hold) => self.hold(&hold),
             MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
         }
     }

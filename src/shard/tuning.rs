@@ -12,6 +12,10 @@ pub struct Tuning {
     /// Bytes of snapshots that wait for one connection beside the answers that do; one is kept
     /// whatever its size.
     pub snapshot_bytes_max: usize,
+    /// From which share of what may wait for a connection on it is late.
+    pub late_share: usize,
+    /// How many members a channel has on a shard at least for which its publishers are held back.
+    pub lag_members_min: u32,
 }
 
 impl Default for Tuning {
@@ -19,6 +23,8 @@ impl Default for Tuning {
         Self {
             pace: Pace::default(),
             snapshot_bytes_max: REPLY_BACKLOG_BYTES_MAX,
+            late_share: 4,
+            lag_members_min: 8,
         }
     }
 }

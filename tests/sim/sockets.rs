@@ -8,8 +8,8 @@ use ringmesh::domain::time::Now;
 use ringmesh::ids::ConnectionId;
 use ringmesh::shard::flush::{Batch, Flushed, Wrote};
 
-/// What a stalled client's socket takes.
-const SOCKET_BYTES_MAX: usize = 2_000;
+/// What stalled clients' sockets take, in one run or another.
+pub const SOCKET_BYTES_MAX: &[usize] = &[2_000, 2_000, 100];
 
 /// One client's socket, both directions.
 pub struct Socket {
@@ -24,6 +24,8 @@ pub struct Socket {
     /// What the server wrote: when, and what.
     pub to_client: VecDeque<(u64, Vec<u8>)>,
     pub unread_bytes: usize,
+    /// What it takes while the client is stalled.
+    pub bytes_max: usize,
     /// Whether the client leaves what comes in its socket.
     pub stalled: bool,
     pub to_read: bool,
@@ -43,7 +45,7 @@ impl Socket {
             return Wrote::Broken;
         }
         let room = match self.stalled {
-            true => SOCKET_BYTES_MAX.saturating_sub(self.unread_bytes),
+            true => self.bytes_max.saturating_sub(self.unread_bytes),
             false => usize::MAX,
         };
         let bytes = bytes.iter().flat_map(|bytes| bytes.iter().copied());

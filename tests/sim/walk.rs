@@ -38,6 +38,7 @@ pub struct Walk {
     schedule: Random,
     links: Random,
     workload: Random,
+    stalls: Random,
 }
 
 impl Walk {
@@ -62,6 +63,7 @@ impl Walk {
             rights_version: 1,
             schedule,
             links: Random::new(seed, "links"),
+            stalls: Random::new(seed, "stalls"),
             workload: Random::new(seed, "workload"),
         }
     }
@@ -195,6 +197,14 @@ impl Walk {
         self.clients[client].ever_stalled |= stalled;
         let socket = self.clients[client].socket;
         self.world.sockets[socket].stalled = stalled;
+        if self.stalls.percent(25) {
+            // Whole channels read slowly.
+            for client in alive {
+                self.clients[client].ever_stalled |= stalled;
+                let socket = self.clients[client].socket;
+                self.world.sockets[socket].stalled = stalled;
+            }
+        }
     }
 
     fn connect(&mut self) {

@@ -23,7 +23,7 @@ use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
 use ringmesh::shard::tuning::Tuning;
 
 use crate::random::Random;
-use crate::sockets::{Pipes, Socket};
+use crate::sockets::{Pipes, SOCKET_BYTES_MAX, Socket};
 
 /// Messages that a link holds before its sender keeps them back.
 const LINK_MESSAGES_MAX: usize = 16;
@@ -64,6 +64,7 @@ pub struct World {
     /// A turn writes little. What is announced to a member then waits in the channel's buffer for
     /// some turns, and what is queued for the member alone leaves first.
     pub defers: bool,
+    socket_bytes_max: usize,
     draining: bool,
     /// Which turns write to many sockets at once.
     batches: Random,
@@ -91,6 +92,9 @@ impl World {
             tuning.snapshot_bytes_max = 150;
         }
         let defers = seed.is_multiple_of(3);
+        let mut random = Random::new(seed, "lag");
+        tuning.lag_members_min = *random.pick(&[1, 2, 8]);
+        tuning.late_share = *random.pick(&[4, 200, 1_000]);
         let node = |at: u16| {
             let config = ShardConfig {
                 shard: ShardId(at),
@@ -141,6 +145,7 @@ impl World {
             sockets: Vec::new(),
             asks_again,
             defers,
+            socket_bytes_max: *random.pick(SOCKET_BYTES_MAX),
             draining: false,
             batches: Random::new(seed, "batches"),
         }
@@ -208,6 +213,7 @@ impl World {
             end_told: false,
             to_client: VecDeque::new(),
             unread_bytes: 0,
+            bytes_max: self.socket_bytes_max,
             stalled: false,
             to_read: false,
             write_blocked: false,

@@ -5,13 +5,20 @@
 //! has not been offered so much yet is held back until all that was put into queues up to now
 //! has been offered to its sockets once. What a socket then does not take is the consumer's
 //! own fault. Other shards are told to hold back what feeds this one. A message that cannot wait
-//! in its publisher's input, because it came in pieces or as a request, is put off.
+//! in its publisher's input, because it came in pieces or as a request, is put off. A channel
+//! most of whose members read, but more slowly than is published, holds its publishers back for
+//! longer: see [`lag`].
 //!
 //! Always true: at the end of a turn nobody has more than the limit queued, see
 //! [`check_queued`](Shard::check_queued).
 
+mod hold;
+pub(in crate::shard) mod lag;
+
 use std::collections::VecDeque;
 
+use self::hold::Holds;
+use self::lag::Lags;
 use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
@@ -43,6 +50,8 @@ pub struct Unoffered {
     older: (Turn, u32),
     /// What the member with the longest queue waited for at the end of a turn.
     longest: (Turn, u32),
+    /// The last turn in which it was looked whether the channel lags because others do.
+    looked: Option<Turn>,
 }
 
 impl Unoffered {
@@ -100,6 +109,10 @@ pub(in crate::shard) struct BackPressure {
     waiting: VecDeque<(Turn, Waiting)>,
     /// Who waits for the next turn.
     next_turn: Vec<ConnectionId>,
+    /// Channels whose members here are behind.
+    lags: Lags,
+    /// Channels whose publishers wait for that.
+    holds: Holds,
 }
 
 impl BackPressure {
@@ -160,7 +173,7 @@ impl Shard {
     }
 
     /// A member of that channel waits for that many bytes which it has not been offered.
-    pub(in crate::shard) fn note_longest(&mut self, slot: ChannelSlot, count: usize) {
+    fn note_longest(&mut self, slot: ChannelSlot, count: usize) {
         let unoffered_max = self.unoffered_max();
         if count > unoffered_max
             && let Some(channel) = self.channels.get_mut(slot)
@@ -183,7 +196,7 @@ impl Shard {
     /// Whether a message is a publication that has to wait. It is not used then.
     #[inline]
     pub(in crate::shard) fn must_wait(&mut self, id: ConnectionId, text: &str) -> bool {
-        self.is_pressed() && self.hold_publication(id, text)
+        (self.is_pressed() || self.pressure.holds.any()) && self.hold_publication(id, text)
     }
 
     /// Whether anything at all has to wait.
@@ -207,6 +220,10 @@ impl Shard {
         };
         let app = session.key.app.index;
         let hash = self.context.placement.channel_hash(app, &channel);
+        if self.is_held(hash) {
+            self.wait_in_line(hash, id);
+            return true;
+        }
         if self.context.placement.owner(hash) != self.context.id() {
             return false;
         }
@@ -282,23 +299,31 @@ impl Shard {
             connection.held.add(Held::FAN_OUT);
         }
         let turn = self.pressure.turn;
-        let message = Waiting::Message(message);
-        self.pressure.waiting.push_back((turn, message));
+        match &message {
+            MeshMessage::Publish(publish) if self.is_held(publish.channel.hash) => {
+                self.put_in_line(publish.channel.hash, Waiting::Message(message));
+            }
+            _ => {
+                let message = Waiting::Message(message);
+                self.pressure.waiting.push_back((turn, message));
+            }
+        }
     }
 
     /// Sends what was put off on its way, unless what went before it has to be offered first:
     /// half as much as for what comes later, which can therefore not keep it from its turn.
     fn send_what_was_put_off(&mut self, message: MeshMessage) {
         let unoffered_max = self.unoffered_max() / 2;
-        let waits = self.is_pressed()
-            && match &message {
-                MeshMessage::Publish(publish) => {
-                    let slot = self.channels.find_key(&publish.channel);
-                    slot.is_some_and(|slot| self.has_much_to_offer(slot, unoffered_max))
-                }
-                MeshMessage::Send(send) => self.has_much_to_hear(send, unoffered_max),
-                _ => false,
-            };
+        let is_pressed = self.is_pressed();
+        let waits = match &message {
+            MeshMessage::Publish(publish) if self.is_held(publish.channel.hash) => true,
+            MeshMessage::Publish(publish) if is_pressed => {
+                let slot = self.channels.find_key(&publish.channel);
+                slot.is_some_and(|slot| self.has_much_to_offer(slot, unoffered_max))
+            }
+            MeshMessage::Send(send) if is_pressed => self.has_much_to_hear(send, unoffered_max),
+            _ => false,
+        };
         if waits {
             return self.put_off(message);
         }
@@ -365,6 +390,7 @@ impl Shard {
         for id in std::mem::take(&mut self.pressure.next_turn) {
             self.release_input(id, Held::FAN_OUT);
         }
+        self.look_at_suspects();
     }
 
     /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
@@ -418,6 +444,8 @@ pub(in crate::shard) fn unread(frame: &mut [u8]) {
     }
 }
 
+#[cfg(test)]
+mod slow_members;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod frozen;
 use std::mem;
 
 use crate::ids::ConnectionId;
+use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel, Member};
 use crate::shard::connection::connections::{Connection, Phase};
 use crate::shard::effect::Urgency;
@@ -235,12 +236,13 @@ impl Shard {
     }
 
     fn lend(&mut self, slot: ChannelSlot, urgency: Urgency) {
+        let late_bytes = self.late_bytes();
         let limit = self.context.config.limits.outbound_queue_bytes;
         let Some(channel) = self.channels.get_mut(slot) else {
             return;
         };
         let end = channel.fan_out.end();
-        let (mut copied, mut longest) = (0, 0);
+        let (mut copied, mut fed) = (0, Fed::default());
         for member in &mut channel.members {
             if member.sent_to == end {
                 continue;
@@ -272,14 +274,14 @@ impl Shard {
             ) {
                 self.slow.push(connection.id);
             }
-            longest = longest.max(connection.unoffered_bytes());
+            fed.note(connection, late_bytes);
             member.sent_to = end;
             copied += 1;
         }
         for _ in 0..copied {
             channel.fan_out.caught_up(&mut self.context.pool);
         }
-        self.note_longest(slot, longest);
+        self.note_fed(slot, fed);
     }
 
     /// What the connection is lent, if its own outbox is empty.

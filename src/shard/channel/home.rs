@@ -3,6 +3,7 @@
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
+use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
 use crate::shard::connection::connections::{Connection, Membership, Phase};
 use crate::shard::effect::{Effects, PublishedAt, Urgency};
@@ -78,6 +79,20 @@ impl Shard {
     pub(in crate::shard) fn deliver(
         &mut self,
         slot: ChannelSlot,
+        frames: (&[u8], Option<&[u8]>),
+        except: Option<ConnectionId>,
+        times: PublishedAt,
+    ) {
+        match self.is_to_be_kept(slot) {
+            true => self.keep(slot, frames, except, times),
+            false => self.deliver_now(slot, frames, except, times),
+        }
+    }
+
+    /// As [`deliver`](Self::deliver), although members may be behind.
+    pub(in crate::shard) fn deliver_now(
+        &mut self,
+        slot: ChannelSlot,
         (plain, with_metadata): (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
         times: PublishedAt,
@@ -115,7 +130,8 @@ impl Shard {
         let plain = piece(frames.0.as_ref(), plain);
         let with_metadata = piece(frames.1.as_ref(), with_metadata);
         let to = (limit, channel.urgency());
-        let (mut reached, mut longest) = (0, 0);
+        let (mut reached, mut fed) = (0, Fed::default());
+        let late_bytes = self.late_bytes();
         for member in &channel.members {
             let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
                 continue;
@@ -139,15 +155,16 @@ impl Shard {
                 true => reached += 1,
                 false => self.slow.push(connection.id),
             }
-            longest = longest.max(connection.unoffered_bytes());
+            fed.note(connection, late_bytes);
         }
-        self.note_longest(slot, longest);
+        self.note_fed(slot, fed);
         reached
     }
 
     /// Presence changes for the local members that want them: as a publication is delivered
     /// where all of them do, one by one otherwise.
     pub(in crate::shard) fn deliver_presence(&mut self, slot: ChannelSlot, frames: &Frame) {
+        self.release_kept(slot);
         let Some(channel) = self.channels.get(slot) else {
             return;
         };

@@ -50,6 +50,7 @@ impl Shard {
     /// A join is complete: the connection is a member from here on.
     pub(in crate::shard) fn home_joined(&mut self, joined: Joined) {
         let id = joined.connection;
+        self.release_kept_of(&joined.channel);
         let Some(Question::Join(PendingJoin { command, .. })) = self.questions.take(joined.ticket)
         else {
             return;

@@ -69,7 +69,8 @@ impl Shard {
             true => self.channels.find(hash, app, channel),
             false => None,
         };
-        let is_put_off = known.is_some_and(|slot| self.is_to_be_put_off(slot));
+        let is_put_off =
+            self.is_held(hash) || known.is_some_and(|slot| self.is_to_be_put_off(slot));
         if owner == self.context.id() && !is_put_off {
             return Some(known.map_or(0, |slot| self.publish_here(slot, &from, data)));
         }

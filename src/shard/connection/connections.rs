@@ -370,6 +370,13 @@ impl Connections {
         self.slots.get_mut(slot as usize)?.as_deref_mut()
     }
 
+    /// The connection that uses a slot now.
+    #[inline]
+    #[must_use]
+    pub fn at_slot(&self, slot: u32) -> Option<&Connection> {
+        self.slots.get(slot as usize)?.as_deref()
+    }
+
     /// The session of a connection, if it is open.
     #[inline]
     #[must_use]

@@ -61,8 +61,14 @@ impl Node {
         client
     }
 
+    /// A turn of ten milliseconds.
     fn turn(&mut self, reads: impl Fn(ConnectionId) -> bool) {
+        self.cluster.now.mono_ms += 10;
         self.read();
+        let due_ms = self.cluster.shards[0].next_deadline_ms();
+        if due_ms.is_some_and(|due_ms| due_ms <= self.cluster.now.mono_ms) {
+            self.cluster.input(0, Input::Time);
+        }
         self.cluster.input(0, Input::EndOfTurn);
         self.cluster.shards[0].check_queued();
         let turn = self.cluster.shards[0].turn();
@@ -138,7 +144,7 @@ impl Node {
     }
 }
 
-fn token_without_presence() -> String {
+pub(super) fn token_without_presence() -> String {
     let request = MintRequest {
         key_id: "sk_id_full",
         sub: "reader",

@@ -1,0 +1,456 @@
+//! Channels most of whose members read more slowly than is published: at home.
+//!
+//! A member is *late* while its socket has no room and more than a quarter of what may wait for
+//! it does. It *moves* as long as its socket took something within [`MOVES_MS`]. A channel *lags*
+//! while more than half of its members move and are late, where those who do not move are not
+//! counted. Then its publishers wait, wherever they are, see [`hold`](super::hold). What was on
+//! its way meanwhile is kept once for all members of a shard, so that nobody who reads is closed
+//! for it, and follows when there is room.
+//!
+//! So a few slow members slow nobody, and nobody waits for who does not read: they are closed at
+//! the limit. Nobody waits for ever either: after [`LAG_MS_MAX`] a channel is given up for
+//! [`REST_MS`], and its members are closed at the limit like others. Channels with fewer members
+//! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag: one
+//! slow reader would hold up a backend that serves thousands of rooms.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::domain::peer::SharedChannel;
+use crate::ids::ConnectionId;
+use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::connection::connections::Connection;
+use crate::shard::effect::PublishedAt;
+use crate::shard::mesh_message::{Frame, Lag, MeshMessage};
+use crate::shard::state::Shard;
+
+/// How long a member moves that takes nothing, in milliseconds. A peer's kernel makes room in
+/// steps of some hundred kilobytes where it has large buffers.
+const MOVES_MS: u64 = 3_000;
+/// How long a channel may lag, in milliseconds.
+const LAG_MS_MAX: u64 = 10_000;
+/// How long a channel is given up that has lagged for so long.
+const REST_MS: u64 = 10_000;
+/// How long a home keeps publications that nobody is held back for: members of other homes may
+/// be a little less late.
+const ALONE_MS_MAX: u64 = 1_000;
+/// How long it is between two looks at the channels that lag, in milliseconds.
+pub(super) const LOOK_MS: u64 = 20;
+/// How many channels are looked at together.
+const LOOKS_MAX: usize = 32;
+/// How many members stand for all of a channel's.
+const SAMPLE_MAX: usize = 512;
+/// What is kept for a channel's members at most, in limits for one connection.
+const KEPT_LIMITS: usize = 4;
+/// The same for all channels of the shard.
+const KEPT_LIMITS_IN_ALL: usize = 16;
+/// The share of that limit that follows between two looks.
+const FOLLOWS_SHARE: usize = 8;
+
+/// How a channel's members come along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    members: u32,
+    /// Those who move and are late.
+    late: u32,
+    /// Those who are late and do not move.
+    stuck: u32,
+}
+
+impl Progress {
+    fn is_lag(self, members_min: u32) -> bool {
+        self.members >= members_min && 2 * self.late > self.members - self.stuck
+    }
+}
+
+/// How members took what they got together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct Fed {
+    /// What the one with the longest queue has not been offered, in bytes.
+    pub(super) longest: usize,
+    /// How many are late, whether they move or not.
+    pub(super) late: usize,
+}
+
+impl Fed {
+    /// Notes a member that got its part; it is late if more than so many bytes wait for it.
+    #[inline]
+    pub(in crate::shard) fn note(&mut self, connection: &Connection, late_bytes: usize) {
+        self.longest = self.longest.max(connection.unoffered_bytes());
+        self.late += usize::from(connection.is_late(late_bytes));
+    }
+}
+
+/// A publication that waits for a channel's members.
+#[derive(Debug)]
+struct Kept {
+    plain: Frame,
+    with_metadata: Option<Frame>,
+    except: Option<ConnectionId>,
+    times: PublishedAt,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.plain.len() + self.with_metadata.as_ref().map_or(0, |frame| frame.len())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Course {
+    /// It lags since then.
+    Lags { since_ms: u64 },
+    /// It is left alone until then.
+    GivenUp { until_ms: u64 },
+}
+
+/// A channel that lags here, or did for too long.
+#[derive(Debug)]
+struct Lagging {
+    channel: SharedChannel,
+    course: Course,
+    /// What the owner was told last.
+    told: Progress,
+    /// Since when the owner holds nobody back.
+    alone_since_ms: Option<u64>,
+    kept: VecDeque<Kept>,
+}
+
+/// The channels that lag on one shard.
+#[derive(Debug, Default)]
+pub(super) struct Lags {
+    here: BTreeMap<ChannelSlot, Lagging>,
+    /// All of these, in the order in which they are looked at.
+    order: VecDeque<ChannelSlot>,
+    /// Channels that may lag, to be looked at when the turn ends.
+    suspects: Vec<ChannelSlot>,
+    /// When they are looked at next, and waiting publishers go on.
+    pub(super) look_ms: Option<u64>,
+    kept_bytes: usize,
+}
+
+impl Lags {
+    /// Makes sure that there is a look.
+    pub(super) fn look_soon(&mut self, now_ms: u64) {
+        self.look_ms.get_or_insert(now_ms + LOOK_MS);
+    }
+}
+
+impl Connection {
+    /// Whether its socket has no room and more than so many bytes wait for it.
+    #[inline]
+    fn is_late(&self, late_bytes: usize) -> bool {
+        self.blocked.is_blocked() && self.outbox.delivery_bytes() > late_bytes
+    }
+}
+
+impl Shard {
+    /// From how many bytes on that wait for it a member is late.
+    pub(in crate::shard) fn late_bytes(&self) -> usize {
+        self.context.config.limits.outbound_queue_bytes / self.context.tuning.late_share
+    }
+
+    /// Members of a channel got their parts of something.
+    pub(in crate::shard) fn note_fed(&mut self, slot: ChannelSlot, fed: Fed) {
+        self.note_longest(slot, fed.longest);
+        if fed.late > 0
+            && let Some(channel) = self.channels.get(slot)
+            && 2 * fed.late > channel.members.len()
+        {
+            self.pressure.lags.suspects.push(slot);
+        }
+    }
+
+    /// Looks at the channels most of whose members were found late in this turn.
+    pub(super) fn look_at_suspects(&mut self) {
+        for slot in std::mem::take(&mut self.pressure.lags.suspects) {
+            if self.lagging(slot).is_none() {
+                self.begin_lag(slot);
+            }
+        }
+    }
+
+    /// What is known of a channel that lags here. The slot may have another channel by now.
+    fn lagging(&mut self, slot: ChannelSlot) -> Option<&mut Lagging> {
+        let channel = self.channels.get(slot);
+        let lagging = self.pressure.lags.here.get_mut(&slot)?;
+        channel
+            .is_some_and(|it| SharedChannel::ptr_eq(&it.key, &lagging.channel))
+            .then_some(lagging)
+    }
+
+    /// A channel lags from now on, if it does.
+    fn begin_lag(&mut self, slot: ChannelSlot) {
+        let progress = self.progress(slot);
+        let Some(channel) = self.channels.get(slot) else {
+            return;
+        };
+        if !progress.is_lag(self.context.tuning.lag_members_min)
+            || self.pressure.lags.here.contains_key(&slot)
+        {
+            return;
+        }
+        let channel = channel.key.clone();
+        let now_ms = self.context.now.mono_ms;
+        let lagging = Lagging {
+            channel: channel.clone(),
+            course: Course::Lags { since_ms: now_ms },
+            told: progress,
+            alone_since_ms: None,
+            kept: VecDeque::new(),
+        };
+        self.pressure.lags.here.insert(slot, lagging);
+        self.pressure.lags.order.push_back(slot);
+        self.pressure.lags.look_soon(now_ms);
+        self.tell_lag(&channel, progress);
+    }
+
+    /// How the members of a channel come along, by some of them.
+    fn progress(&self, slot: ChannelSlot) -> Progress {
+        let Some(channel) = self.channels.get(slot) else {
+            return Progress::default();
+        };
+        let late_bytes = self.late_bytes();
+        let now_ms = self.peer_ms();
+        let step = channel.members.len().div_ceil(SAMPLE_MAX).max(1);
+        let mut progress = Progress::default();
+        for member in channel.members.iter().step_by(step) {
+            progress.members += step as u32;
+            let connection = self.connections.at_slot(member.connection_slot);
+            match connection.filter(|it| it.is_late(late_bytes)) {
+                Some(it) if it.blocked.ends_ms(MOVES_MS) > now_ms => progress.late += step as u32,
+                Some(_) => progress.stuck += step as u32,
+                None => {}
+            }
+        }
+        progress
+    }
+
+    fn tell_lag(&mut self, channel: &SharedChannel, progress: Progress) {
+        let owner = self.context.placement.owner(channel.hash);
+        let lag = Lag {
+            channel: channel.clone(),
+            late: progress.late,
+            stuck: progress.stuck,
+        };
+        if owner == self.context.id() {
+            self.owner_lag(owner, lag);
+        } else {
+            let lag = MeshMessage::Lag(Box::new(lag));
+            self.context.effects.send(owner, lag);
+        }
+    }
+
+    /// Whether a publication is to be kept for the members of a channel here.
+    #[inline]
+    pub(in crate::shard) fn is_to_be_kept(&mut self, slot: ChannelSlot) -> bool {
+        !self.pressure.lags.here.is_empty() && self.lags(slot)
+    }
+
+    #[cold]
+    fn lags(&mut self, slot: ChannelSlot) -> bool {
+        if self.lagging(slot).is_none() {
+            // Those who are late in one channel are in others too.
+            let turn = self.pressure.turn;
+            match self.channels.get_mut(slot) {
+                Some(channel) if channel.unoffered.looked != Some(turn) => {
+                    channel.unoffered.looked = Some(turn);
+                }
+                _ => return false,
+            }
+            self.begin_lag(slot);
+        }
+        let lagging = self.lagging(slot);
+        lagging.is_some_and(|it| matches!(it.course, Course::Lags { .. }))
+    }
+
+    /// Keeps a publication for the members of a channel that lags here.
+    #[cold]
+    pub(in crate::shard) fn keep(
+        &mut self,
+        slot: ChannelSlot,
+        (plain, with_metadata): (&[u8], Option<&[u8]>),
+        except: Option<ConnectionId>,
+        times: PublishedAt,
+    ) {
+        let kept = Kept {
+            plain: plain.into(),
+            with_metadata: with_metadata.map(Frame::from),
+            except,
+            times,
+        };
+        let limit = self.context.config.limits.outbound_queue_bytes;
+        let bytes = kept.bytes();
+        let Some(lagging) = self.lagging(slot) else {
+            return;
+        };
+        lagging.kept.push_back(kept);
+        let of_channel: usize = lagging.kept.iter().map(Kept::bytes).sum();
+        self.pressure.lags.kept_bytes += bytes;
+        if of_channel > KEPT_LIMITS * limit
+            || self.pressure.lags.kept_bytes > KEPT_LIMITS_IN_ALL * limit
+        {
+            self.give_up(slot);
+        }
+    }
+
+    /// What comes next in a channel's order must not overtake what is kept for its members.
+    #[inline]
+    pub(in crate::shard) fn release_kept(&mut self, slot: ChannelSlot) {
+        if self.pressure.lags.kept_bytes > 0 {
+            self.follow(slot, usize::MAX);
+        }
+    }
+
+    /// As [`release_kept`](Self::release_kept), by the channel's name.
+    #[inline]
+    pub(in crate::shard) fn release_kept_of(&mut self, channel: &SharedChannel) {
+        if self.pressure.lags.kept_bytes > 0
+            && let Some(slot) = self.channels.find_key(channel)
+        {
+            self.release_kept(slot);
+        }
+    }
+
+    /// Delivers what is kept for a channel's members, until it is that many bytes. Returns
+    /// whether that was all.
+    fn follow(&mut self, slot: ChannelSlot, bytes_max: usize) -> bool {
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let Some(kept) = self.lagging(slot).and_then(|it| it.kept.pop_front()) else {
+                return true;
+            };
+            bytes += kept.bytes();
+            self.pressure.lags.kept_bytes -= kept.bytes();
+            let frames = (&kept.plain[..], kept.with_metadata.as_deref());
+            self.deliver_now(slot, frames, kept.except, kept.times);
+        }
+        self.lagging(slot).is_none_or(|it| it.kept.is_empty())
+    }
+
+    /// The owner of a channel holds its publishers back, or does not.
+    pub(super) fn note_hold(&mut self, channel: &SharedChannel, is_held: bool) {
+        let now_ms = self.context.now.mono_ms;
+        let slot = self.channels.find_key(channel);
+        if let Some(lagging) = slot.and_then(|slot| self.lagging(slot)) {
+            lagging.alone_since_ms = match is_held {
+                true => None,
+                false => Some(lagging.alone_since_ms.unwrap_or(now_ms)),
+            };
+        }
+    }
+
+    /// When channels that lag are looked at next.
+    pub(in crate::shard) fn next_look_ms(&self) -> Option<u64> {
+        self.pressure.lags.look_ms
+    }
+
+    /// Looks at the channels that lag, if it is time to.
+    pub(in crate::shard) fn look_at_lags(&mut self) {
+        let now_ms = self.context.now.mono_ms;
+        if self
+            .pressure
+            .lags
+            .look_ms
+            .take_if(|at| *at <= now_ms)
+            .is_none()
+        {
+            return;
+        }
+        for _ in 0..LOOKS_MAX.min(self.pressure.lags.order.len()) {
+            if let Some(slot) = self.pressure.lags.order.pop_front()
+                && self.look(slot)
+            {
+                self.pressure.lags.order.push_back(slot);
+            }
+        }
+        self.advance_lines();
+        if !self.pressure.lags.here.is_empty() {
+            self.pressure.lags.look_soon(now_ms);
+        }
+    }
+
+    /// Looks at a channel that lags. Returns whether it is to be looked at again.
+    fn look(&mut self, slot: ChannelSlot) -> bool {
+        let limit = self.context.config.limits.outbound_queue_bytes;
+        let now_ms = self.context.now.mono_ms;
+        let Some(lagging) = self.lagging(slot) else {
+            self.end_lag(slot);
+            return false;
+        };
+        let (course, told) = (lagging.course, lagging.told);
+        let is_alone = lagging
+            .alone_since_ms
+            .is_some_and(|since_ms| now_ms >= since_ms + ALONE_MS_MAX);
+        match course {
+            Course::GivenUp { until_ms } if now_ms < until_ms => return true,
+            Course::GivenUp { .. } => {
+                self.end_lag(slot);
+                return false;
+            }
+            Course::Lags { since_ms } if is_alone || now_ms >= since_ms + LAG_MS_MAX => {
+                self.give_up(slot);
+                return true;
+            }
+            Course::Lags { .. } => {}
+        }
+        let progress = self.progress(slot);
+        if progress.is_lag(self.context.tuning.lag_members_min) {
+            if progress != told
+                && let Some(lagging) = self.lagging(slot)
+            {
+                lagging.told = progress;
+                let channel = lagging.channel.clone();
+                self.tell_lag(&channel, progress);
+            }
+            return true;
+        }
+        let is_all = self.follow(slot, limit / FOLLOWS_SHARE);
+        if is_all {
+            self.end_lag(slot);
+        }
+        !is_all
+    }
+
+    /// A channel lags no longer, or is no more.
+    fn end_lag(&mut self, slot: ChannelSlot) {
+        let Some(lagging) = self.pressure.lags.here.remove(&slot) else {
+            return;
+        };
+        let kept: usize = lagging.kept.iter().map(Kept::bytes).sum();
+        self.pressure.lags.kept_bytes -= kept;
+        if let Course::Lags { .. } = lagging.course {
+            self.tell_lag(&lagging.channel, Progress::default());
+        }
+    }
+
+    /// Nobody waits for the members of a channel any longer.
+    fn give_up(&mut self, slot: ChannelSlot) {
+        let until_ms = self.context.now.mono_ms + REST_MS;
+        if let Some(lagging) = self.lagging(slot) {
+            lagging.course = Course::GivenUp { until_ms };
+            let channel = lagging.channel.clone();
+            self.tell_lag(&channel, Progress::default());
+        }
+        self.follow(slot, usize::MAX);
+    }
+
+    /// Panics unless what is known of channels that lag agrees.
+    pub(in crate::shard) fn check_lags(&self) {
+        let lags = &self.pressure.lags;
+        let kept = lags.here.values().flat_map(|it| &it.kept);
+        let kept: usize = kept.map(Kept::bytes).sum();
+        assert_eq!(kept, lags.kept_bytes, "what is kept");
+        let limit = self.context.config.limits.outbound_queue_bytes;
+        assert!(kept <= KEPT_LIMITS_IN_ALL * limit, "too much is kept");
+        let mut order: Vec<ChannelSlot> = lags.order.iter().copied().collect();
+        order.sort_unstable();
+        assert!(order.iter().eq(lags.here.keys()), "who is looked at");
+        assert!(lags.here.is_empty() || lags.look_ms.is_some());
+    }
+
+    /// Whether a channel lags here, or rests after that.
+    #[cfg(test)]
+    pub(super) fn has_lags(&self) -> bool {
+        !self.pressure.lags.here.is_empty()
+    }
+}
