@@ -2,7 +2,7 @@
 //!
 //! Makes an app with two keys at its first start and remembers their secrets in `dev.json`
 //! beside the store, so that the next start prints the same ones. Nothing here is for
-//! production: there a secret is shown once and kept by whoever made it.
+//! production: there a secret is shown once, and nobody but its owner keeps it.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -159,7 +159,7 @@ fn save(path: &Path, keys: &DevKeys) -> io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
-/// What is printed for whoever tries it out: where, with what, and lines to paste.
+/// Returns what is printed at the start: addresses, keys, and lines to paste.
 #[must_use]
 pub fn welcome(address: SocketAddr, admin: Option<SocketAddr>, keys: &DevKeys) -> String {
     let DevKeys {

@@ -75,7 +75,7 @@ pub enum AppCommand {
         /// Id of the new app [default: made by the server]
         #[arg(long, value_name = "ID")]
         app: Option<String>,
-        /// What it is.
+        /// The fields of the app.
         #[command(flatten)]
         fields: Box<AppFields>,
     },
@@ -88,10 +88,10 @@ pub enum AppCommand {
     /// Change an app; what is not given stays.
     #[command(after_help = "Example:\n  ringmesh app update --app app_shop --status suspended")]
     Update {
-        /// Which.
+        /// The app to change.
         #[command(flatten)]
         app: AppId,
-        /// What changes.
+        /// The fields to set.
         #[command(flatten)]
         fields: Box<AppFields>,
     },
@@ -100,7 +100,7 @@ pub enum AppCommand {
     Delete(AppId),
 }
 
-/// Names an app.
+/// The argument that names an app.
 #[derive(Args)]
 pub struct AppId {
     /// Id of the app
@@ -179,13 +179,13 @@ pub enum KeyCommand {
                             --channels 'shop/**' --actions publish,subscribe"
     )]
     Create {
-        /// For which app.
+        /// The app that gets the key.
         #[command(flatten)]
         app: AppId,
         /// What backends sign with, or what clients connect with
         #[arg(long = "type", value_parser = ["secret", "publishable"])]
         key_type: String,
-        /// What it allows.
+        /// The fields of the key.
         #[command(flatten)]
         fields: KeyFields,
     },
@@ -198,17 +198,17 @@ pub enum KeyCommand {
     /// Change a key; what is not given stays.
     #[command(after_help = "Example:\n  ringmesh key update pk_live_… --actions subscribe")]
     Update {
-        /// Which.
+        /// The key to change.
         #[command(flatten)]
         key: KeyId,
-        /// What changes.
+        /// The fields to set.
         #[command(flatten)]
         fields: KeyFields,
     },
     /// Give a secret key new secrets; the old ones stay good for a while.
     #[command(after_help = "Example:\n  ringmesh key rotate sk_id_… --grace 1h")]
     Rotate {
-        /// Which.
+        /// The key whose secrets change.
         #[command(flatten)]
         key: KeyId,
         /// How long the old secrets stay good: 1h, 30m, 45s or seconds
@@ -223,7 +223,7 @@ pub enum KeyCommand {
     Revoke(KeyId),
 }
 
-/// Names a key.
+/// The argument that names a key.
 #[derive(Args)]
 pub struct KeyId {
     /// Id of the key, sk_id_… or pk_live_…

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// Reads `1h`, `30m`, `45s`, `1h30m`, or a bare number of seconds. Answers whole seconds.
+/// Reads `1h`, `30m`, `45s`, `1h30m`, or a bare number of seconds. Returns whole seconds.
 ///
 /// # Errors
 /// Anything else: what was expected.

@@ -32,7 +32,7 @@ impl Failure {
         }
     }
 
-    /// Writes the line to standard error and answers the exit code of the process.
+    /// Writes the line to standard error. Returns the exit code of the process.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         // Nobody is left to be told when standard error is closed.

@@ -35,18 +35,18 @@ pub enum Place {
     File(PathBuf),
     /// A line without a key: what stands there is not TOML.
     Line {
-        /// The configuration file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
     /// A key in the file.
     Key {
-        /// The configuration file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Dotted, `limits.message_rate`.
+        /// Dotted name of the key, `limits.message_rate`.
         key: String,
     },
     /// Not in the file: an environment variable or a command-line argument, by its name.
@@ -60,14 +60,14 @@ pub enum Fault {
     Unreadable(io::Error),
     /// Not text as TOML wants it.
     NotUtf8 {
-        /// Of the first byte that does not belong, counted from 0.
+        /// Offset of the first byte that does not belong, from 0.
         offset: usize,
-        /// That byte.
+        /// The byte there.
         byte: u8,
     },
     /// Not TOML; the parser's words.
     Syntax(String),
-    /// No such key.
+    /// There is no such key.
     UnknownKey {
         /// The known key that looks most like it, dotted.
         nearest: Option<String>,
@@ -81,7 +81,7 @@ pub enum Fault {
     Unexpected {
         /// What would be right.
         expected: String,
-        /// What is there.
+        /// What was typed.
         found: String,
         /// What the key is when it is left out.
         default: Option<String>,

@@ -12,13 +12,13 @@ const SHOWN_CHARS_MAX: usize = 60;
 /// A value and where it was typed.
 #[derive(Clone, Copy)]
 pub(super) enum Given<'d> {
-    /// In the file.
+    /// A value in the file.
     Toml(&'d Spanned<DeValue<'d>>),
-    /// Beside the file.
+    /// The text of a variable or argument.
     Text {
-        /// The variable or argument.
+        /// Name of the variable or argument.
         name: &'d str,
-        /// What it says.
+        /// Its text.
         text: &'d str,
     },
 }

@@ -15,7 +15,7 @@ pub struct Config {
     pub server: ServerConfig,
     /// Present: public listeners speak TLS.
     pub tls: Option<TlsConfig>,
-    /// The admin listener.
+    /// The admin API and the metrics.
     pub admin: AdminConfig,
     /// What is kept on disk.
     pub store: StoreConfig,
@@ -25,9 +25,9 @@ pub struct Config {
     pub rest: RestConfig,
     /// Bounds of what clients may do.
     pub limits: LimitsConfig,
-    /// The end.
+    /// How the server ends.
     pub shutdown: ShutdownConfig,
-    /// The log.
+    /// What is logged, and how.
     pub log: LogConfig,
     /// Apps that the file declares, with their keys.
     pub apps: Vec<DeclaredApp>,
@@ -189,7 +189,7 @@ pub struct LogConfig {
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
@@ -198,9 +198,9 @@ pub enum LogFormat {
 /// The arguments of `ringmesh dev`, as typed. They go before the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DevOptions {
-    /// `--listen`: public address.
+    /// `--listen`: the public address.
     pub listen: Option<String>,
-    /// `--admin`: admin address.
+    /// `--admin`: the address of the admin API.
     pub admin: Option<String>,
     /// `--shards`: number of shards.
     pub shards: Option<String>,

@@ -76,13 +76,13 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 /// Values that go before those of the file, and variables that look like such and are none.
 #[derive(Default)]
 pub(super) struct Overrides {
-    /// By dotted key.
+    /// The values, by the dotted key that each sets.
     entries: BTreeMap<String, Override>,
     /// Names of variables of ours that are none and that no program reads.
     others: Vec<String>,
 }
 
-/// One of them.
+/// A value that goes before that of the file.
 pub(super) struct Override {
     /// The variable or the argument, as errors call it.
     pub(super) name: String,

@@ -1,4 +1,4 @@
-//! Changes of apps.
+//! Changes of apps: each is decided against the registry, as rows to write and an outcome.
 
 use super::error::ControlError;
 use super::input::{AppInput, check_app_id};

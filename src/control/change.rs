@@ -16,34 +16,34 @@ pub enum Change {
     CreateApp(Object),
     /// Merges a patch into an app.
     PatchApp {
-        /// Which.
+        /// Id of the app.
         app_id: String,
-        /// The merge patch.
+        /// The merge patch (RFC 7396).
         patch: Object,
     },
     /// Ends an app, its keys and its connections.
     DeleteApp(String),
     /// A new key of an app.
     CreateKey {
-        /// Whose.
+        /// Id of the app that gets it.
         app_id: String,
-        /// Its fields.
+        /// The fields of the key.
         body: Object,
     },
     /// Merges a patch into a key.
     PatchKey {
-        /// Which.
+        /// Id of the key.
         key_id: String,
-        /// The merge patch.
+        /// The merge patch (RFC 7396).
         patch: Object,
     },
     /// Ends a key and the connections made with it.
     RevokeKey(String),
     /// New secrets for a key; the old ones last through a grace window.
     RotateKey {
-        /// Which.
+        /// Id of the key.
         key_id: String,
-        /// `graceSeconds`.
+        /// The body, with `graceSeconds`.
         body: Object,
     },
 }

@@ -1,5 +1,5 @@
-//! Why the control plane did not do what was asked, by whose fault it is. Each text can be
-//! shown to whoever asked.
+//! Why the control plane refused or failed, by whose fault it is. Each text may be shown to the
+//! client.
 
 use std::fmt;
 

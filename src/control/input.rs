@@ -70,15 +70,15 @@ const KEY_FIELDS: &[Field] = &[
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AppInput {
-    /// For people.
+    /// A name for people.
     pub name: String,
     /// Whether its clients may connect.
     pub status: AppStatus,
     /// What it may use.
     pub plan: PlanRecord,
-    /// Whom `send` reaches.
+    /// Which peers a `send` may reach.
     pub direct_scope: DirectScope,
-    /// TURN servers.
+    /// TURN servers for `welcome`.
     pub turn: Option<TurnInput>,
     /// The app's own message rate.
     pub limits: Option<MessageLimits>,
@@ -103,7 +103,7 @@ impl Default for AppInput {
 pub struct TurnInput {
     /// `turn:`, `turns:`, `stun:` and `stuns:` URLs.
     pub urls: Vec<String>,
-    /// coturn's `static-auth-secret`.
+    /// The secret shared with coturn (`static-auth-secret`).
     #[serde(default, skip_serializing)]
     pub secret: Option<String>,
     /// Lifetime of a credential, in seconds.
@@ -119,7 +119,7 @@ fn turn_ttl_sec_default() -> u64 {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInput {
-    /// For people.
+    /// A name for people.
     #[serde(default)]
     pub name: String,
     /// Which channels its holders may use.

@@ -1,4 +1,4 @@
-//! Changes of keys.
+//! Changes of keys: each is decided against the registry, as rows to write and an outcome.
 
 use super::error::ControlError;
 use super::input::{KeyInput, grace_seconds};

@@ -1,4 +1,4 @@
-//! What a change comes to: the rows that it writes, and the answer to whoever asked for it.
+//! The outcome of a change: the rows that it writes, and the object that its client is shown.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub struct Decision {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
-    /// An app.
+    /// The app as it is now, or was last.
     App(AppRecord),
     /// A key, with its secrets when they are new.
     Key(Box<KeyAnswer>),
@@ -29,7 +29,7 @@ pub enum Outcome {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyAnswer {
-    /// The key.
+    /// The key, without its secrets.
     #[serde(flatten)]
     pub key: KeyRecord,
     /// New secrets, shown this once.
@@ -44,7 +44,7 @@ pub struct KeyAnswer {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewSecrets {
-    /// Signs tokens.
+    /// The secret that signs tokens.
     pub signing_secret: SecretText,
     /// The bearer secret of REST.
     pub api_secret: SecretText,

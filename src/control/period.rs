@@ -17,9 +17,9 @@ pub enum PeriodRule {
     Month,
     /// Every so many days, with one period beginning at the anchor.
     Days {
-        /// Unix seconds.
+        /// Start of some period, in Unix seconds.
         anchor_unix: u64,
-        /// At least 1.
+        /// Length of a period in days, at least 1.
         days: u32,
     },
 }

@@ -48,23 +48,23 @@ const REPORTS_MAX: usize = 1_024;
 
 /// What the control plane is started with.
 pub struct ControlOptions {
-    /// The store's directory.
+    /// Directory of the store.
     pub data_dir: PathBuf,
-    /// The master key's file.
+    /// File of the master key; made when missing.
     pub master_key_file: PathBuf,
     /// The admin listener, or none.
     pub admin: Option<AdminOptions>,
     /// What the configuration declares.
     pub declared: Declared,
-    /// Both clocks.
+    /// How it reads the clocks.
     pub clock: Clocks,
     /// For tests: stands between the store and its disk.
     pub store_gate: Option<Arc<dyn WriteGate>>,
 }
 
-/// The admin listener.
+/// What the admin listener is started with.
 pub struct AdminOptions {
-    /// Where; port 0 picks one.
+    /// Address to listen on; port 0 picks one.
     pub listen: SocketAddr,
     /// The file of its bearer token; made when missing.
     pub token_file: PathBuf,
@@ -77,13 +77,13 @@ pub struct AdminOptions {
 /// Why the control plane cannot start: one line that names cause and remedy.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The store.
+    /// The store cannot be opened.
     Store(StoreError),
-    /// The admin token's file.
+    /// The admin token cannot be read or made.
     Token(TokenError),
-    /// The admin listener.
+    /// The admin listener cannot be bound.
     Listen(SocketAddr, std::io::Error),
-    /// What the configuration declares.
+    /// The declared apps contradict the store.
     Declared(ControlError),
     /// The system: no thread, no event loop.
     System(std::io::Error),

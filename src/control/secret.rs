@@ -27,7 +27,7 @@ impl SecretText {
         Self(Zeroizing::new(text))
     }
 
-    /// The secret itself.
+    /// Returns the secret itself, which must not be logged.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

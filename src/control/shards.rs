@@ -1,5 +1,5 @@
-//! What the control plane asks of the shards; the runtime answers. Nothing else about them is
-//! known here.
+//! The shards as the control plane needs them, implemented by the runtime. Nothing else about them
+//! is known here.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::domain::rights::Rights;
 use crate::metrics::report::NodeReport;
 use crate::metrics::text::Page;
 
-/// An answer that comes later.
+/// A result that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// All shards of the process.

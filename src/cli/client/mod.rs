@@ -1,7 +1,7 @@
 //! The client of the admin API: what `ringmesh app`, `key` and `stats` do.
 //!
-//! Plain HTTP: the admin API listens on loopback, or behind a tunnel. Where answers are printed
-//! is decided elsewhere.
+//! Plain HTTP: the admin API listens on loopback, or behind a tunnel. The caller prints what comes
+//! back.
 
 mod request;
 mod show;
@@ -93,7 +93,7 @@ impl AdminClient {
     /// Sends a request and returns the server's JSON.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// A [`ClientError`]: the server refused, or could not be reached.
     pub fn run(&self, asked: &Request) -> Result<Value, ClientError> {
         let url = format!("{}{}", self.base, asked.path);
         let request = http::Request::builder()

@@ -28,9 +28,9 @@ pub struct Request {
 /// What a good answer has in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// `apps`, a list.
+    /// A list of apps, under `apps`.
     Apps,
-    /// `keys`, a list.
+    /// A list of keys, under `keys`.
     Keys,
     /// The fields of one object.
     Object,

@@ -1,4 +1,4 @@
-//! Answers as people read them.
+//! The server's JSON as text for people.
 
 use serde_json::Value;
 

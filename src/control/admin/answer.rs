@@ -20,7 +20,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1_024;
 /// How long a body may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// An error answer.
+/// The response to a request that failed.
 pub struct Failure {
     status: StatusCode,
     code: &'static str,
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// 503.
+    /// 503, with `Retry-After`.
     pub fn unavailable(message: impl Into<String>) -> Self {
         ControlError::Unavailable(message.into()).into()
     }

@@ -1,7 +1,7 @@
-//! What is left of a request's body when its answer is ready.
+//! The rest of a request's body, when the response is ready before it has been read.
 //!
-//! A connection that is closed with bytes unread is reset, and whoever was sending them sees a
-//! broken pipe in place of the answer. So the rest is read and thrown away, within bounds.
+//! A connection that is closed with bytes unread is reset, and its client sees a broken pipe in
+//! place of the response. So the rest is read and thrown away, within bounds.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,13 +23,13 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 /// How long nothing may come.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A body that whoever answers reads, and that is read on when he is through with it.
+/// A body that a handler reads, and whose rest is read when the handler is done.
 pub struct Shared<B>(Arc<Inner<B>>);
 
 /// The rest of a body.
 pub struct Rest<B> {
     body: Arc<Inner<B>>,
-    /// The client waits for a word before it sends anything.
+    /// Whether the client waits for `100 Continue` before it sends anything.
     waits: bool,
 }
 

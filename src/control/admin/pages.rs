@@ -11,14 +11,14 @@ use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Something to look at.
+/// A file that browsers may ask for.
 #[derive(Debug)]
 pub struct Page {
     /// The whole path of its URL.
     pub path: &'static str,
-    /// Its media type.
+    /// Media type of the content.
     pub content_type: &'static str,
-    /// The bytes.
+    /// The content.
     pub body: Cow<'static, [u8]>,
 }
 
@@ -27,11 +27,11 @@ pub struct Page {
 pub struct Site {
     /// `Content-Security-Policy` of all of them.
     pub security_policy: HeaderValue,
-    /// The pages.
+    /// The pages of the site.
     pub pages: Vec<Page>,
 }
 
-/// The place for one site; shared by the admin listener and whoever fills it.
+/// The place for one site, which is filled after the admin listener has started.
 #[derive(Clone, Debug, Default)]
 pub struct Showcase(Arc<OnceLock<Site>>);
 
@@ -43,7 +43,7 @@ impl Showcase {
     }
 }
 
-/// Answers for the pages, and leaves all else to the routes behind it.
+/// Serves the pages, and leaves all other requests to the routes behind it.
 pub async fn serve(State(showcase): State<Showcase>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let site = showcase.0.get().filter(|_| reads);

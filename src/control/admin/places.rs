@@ -1,9 +1,9 @@
-//! The places of the admin listener, and who gives way when they run out.
+//! The places of the admin listener, and which connection gives way when they run out.
 //!
-//! Whoever reaches the port may take a place, so places of strangers are worth nothing: when
-//! they are all taken, the one whose connection has been idle for longest gives way to the
-//! next, and if none is idle the oldest. Whoever has shown the token has a place among others
-//! who have, which no stranger can take.
+//! Anybody who reaches the port may take a place, so a stranger's place is worth little: when all
+//! are taken, the connection that has been idle for longest gives way to the next, and if none is
+//! idle the oldest. A client that has shown the token has one of a set of places that no stranger
+//! can take.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

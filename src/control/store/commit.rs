@@ -13,7 +13,7 @@ use super::read::{self, Rows};
 use super::row::{AppRow, KeyRow, UsageRow};
 use super::tables::{APPS, KEYS, USAGE, json};
 
-/// The open store.
+/// The open store, which no other process can open meanwhile.
 pub struct Store {
     /// `None` after a failed [`reopen`](Store::reopen).
     database: Option<CrashOnlyDatabase>,

@@ -32,12 +32,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store with what was in it.
 pub struct Opened {
-    /// For writing.
+    /// The open store, for writing.
     pub store: Store,
-    /// Everything in it.
+    /// Every row that was in it.
     pub rows: Rows,
-    /// The master key, or why there is none. The server runs without it, and answers 503 where
-    /// it is needed.
+    /// The master key, or why there is none. The server runs without it; requests that need it get
+    /// 503.
     pub sealer: Result<Sealer, MasterKeyError>,
 }
 

@@ -13,7 +13,7 @@ use crate::domain::usage::PeriodUsage;
 /// An app with its TURN secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppRow {
-    /// As shown.
+    /// The app, as the admin API shows it.
     pub record: AppRecord,
     /// Present when the record has `turn`.
     pub turn_secret: Option<Sealed>,
@@ -22,7 +22,7 @@ pub struct AppRow {
 /// A key with its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRow {
-    /// As shown.
+    /// The key, as the admin API shows it.
     pub record: KeyRecord,
     /// `None` for a publishable key.
     pub secrets: Option<SecretsRow>,
@@ -31,7 +31,7 @@ pub struct KeyRow {
 /// A secret key's secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretsRow {
-    /// The present ones.
+    /// The secrets that are good now.
     pub current: SecretPair,
     /// Those before the last rotation, with the Unix time in milliseconds at which they end.
     pub previous: Option<(SecretPair, u64)>,
@@ -40,7 +40,7 @@ pub struct SecretsRow {
 /// A signing secret and an API secret, made together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretPair {
-    /// Signs tokens.
+    /// The secret that signs tokens, encrypted.
     pub signing: Sealed,
     /// SHA-256 of the bearer secret.
     pub api_sha256: SecretHash,
@@ -56,12 +56,12 @@ impl SecretsRow {
     }
 }
 
-/// An app's counts.
+/// What an app has used, as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRow {
-    /// Whose.
+    /// Id of the app.
     pub app_id: String,
-    /// In the present period.
+    /// The counts of the present period.
     #[serde(flatten)]
     pub usage: PeriodUsage,
     /// In the period before, for a clock that is set back into it.
