@@ -16,7 +16,9 @@ use crate::shard::input::MemoryLevel;
 use crate::shard::links::Links;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::outbound::outbox::BufferPool;
+use crate::shard::pending::Pending;
 use crate::shard::placement::Placement;
+use crate::shard::questions::Question;
 use crate::shard::state::{Entropy, ShardConfig};
 use crate::shard::tuning::Tuning;
 use crate::shard::usage::Usage;
@@ -42,6 +44,10 @@ pub(in crate::shard) struct Context {
     pub(in crate::shard) encoded: Vec<u8>,
     /// The variant with `fromMetadata`.
     pub(in crate::shard) encoded_with_metadata: Vec<u8>,
+    /// Connections that got more than they can take, to be closed after the present input.
+    pub(in crate::shard) slow: Vec<ConnectionId>,
+    /// What other shards have been asked.
+    pub(in crate::shard) questions: Pending<Question>,
     pub(in crate::shard) usage: Usage,
     pub(in crate::shard) metrics: Box<ShardMetrics>,
     pub(in crate::shard) http_date: HttpDate,
@@ -84,6 +90,8 @@ impl Context {
             pool: BufferPool::default(),
             encoded: Vec::new(),
             encoded_with_metadata: Vec::new(),
+            questions: Pending::default(),
+            slow: Vec::new(),
             usage: Usage::default(),
             metrics: Box::default(),
             http_date: HttpDate::default(),

@@ -16,7 +16,10 @@ use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::{Connection, Held, Phase, Ping};
+use crate::shard::context::Context;
 use crate::shard::outbound::outbox::Finish;
 use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
@@ -113,8 +116,8 @@ impl Shard {
     /// in a socket have come.
     pub fn forgive(&mut self, late_ms: u64, now: Now) {
         self.context.now = now;
-        self.forgiven_ms += late_ms;
-        self.stalled = Stalled {
+        self.connections.forgiven_ms += late_ms;
+        self.connections.stalled = Stalled {
             until_ms: self.context.now.mono_ms,
             late_ms,
         };
@@ -124,48 +127,99 @@ impl Shard {
     /// told: nobody is judged yet for not having sent something by a later one. Without this,
     /// peers are judged by the clock.
     pub fn judge_until(&mut self, mono_ms: u64) {
-        self.heard_ms = mono_ms;
+        self.connections.heard_ms = mono_ms;
     }
 
+    pub(in crate::shard) fn time(&mut self) {
+        if self
+            .context
+            .usage
+            .due_ms()
+            .is_some_and(|due_ms| due_ms <= self.context.now.mono_ms)
+        {
+            self.context.usage.report(&mut self.context.effects.usage);
+        }
+        self.channels.end_pauses(
+            self.context.now.mono_ms,
+            &mut self.connections,
+            &mut self.context,
+        );
+        self.channels
+            .announce_due(&mut self.connections, &mut self.context);
+        self.channels
+            .end_barriers(&mut self.connections, &mut self.context);
+        self.end_overdue_questions();
+        self.channels
+            .look_at_lags(&mut self.connections, &mut self.context);
+        let overdue = &mut self.portions.overdue.list;
+        self.connections
+            .timers
+            .expire(self.context.now.mono_ms, |id| overdue.push_back(id));
+        self.advance_overdue();
+    }
+
+    /// Deals with timers that have come, as many as this turn may.
+    pub(in crate::shard) fn advance_overdue(&mut self) {
+        while self.portions.overdue.left > 0
+            && let Some(id) = self.portions.overdue.list.pop_front()
+        {
+            let cost_of_end = self.connections.cost_of_end(id);
+            self.channels
+                .timer_came(id, &mut self.connections, &mut self.context);
+            let cost = match (cost_of_end, self.connections.cost_of_end(id)) {
+                (Some(cost), None) => cost,
+                _ => WRITE,
+            };
+            self.portions.overdue.spend(cost);
+        }
+    }
+}
+
+impl Connections {
     /// The time that peers are measured by, in milliseconds.
     #[inline]
-    pub(in crate::shard) fn peer_ms(&self) -> u64 {
-        self.context.now.mono_ms.saturating_sub(self.forgiven_ms)
+    pub(in crate::shard) fn peer_ms(&self, context: &Context) -> u64 {
+        context.now.mono_ms.saturating_sub(self.forgiven_ms)
     }
 
     /// A connection's socket took so many bytes of what waits, or had no room.
-    pub(in crate::shard) fn note_written(&mut self, id: ConnectionId, count: usize) {
-        let now_ms = self.peer_ms();
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn note_written(
+        &mut self,
+        id: ConnectionId,
+        count: usize,
+        context: &mut Context,
+    ) {
+        let now_ms = self.peer_ms(context);
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         connection.blocked.written(count, now_ms);
         let ping_is_out = connection.outbox.control_bytes() == 0;
         if ping_is_out && let Ping::Queued = connection.ping {
             connection.ping = Ping::Written { at_ms: now_ms };
-            self.arm(id);
+            self.arm(id, context);
         } else if count == 0 {
-            self.arm(id);
+            self.arm(id, context);
         }
     }
 
     /// Everything that waited for a connection has been written. Returns what its socket should
     /// do.
-    pub(in crate::shard) fn flushed(&mut self, id: ConnectionId) -> Finish {
-        let closes_ms = self.peer_ms() + CLOSE_HANDSHAKE_MS;
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn flushed(&mut self, id: ConnectionId, context: &mut Context) -> Finish {
+        let closes_ms = self.peer_ms(context) + CLOSE_HANDSHAKE_MS;
+        let Some(connection) = self.get_mut(id) else {
             return Finish::Close;
         };
         connection.blocked = Blocked::default();
         let finish = connection.finish();
         match &mut connection.phase {
             Phase::Open(_) | Phase::Registering(_) => {}
-            Phase::Http(_) => self.await_request(id),
+            Phase::Http(_) => self.await_request(id, context),
             Phase::Closing { until_ms, .. } | Phase::Lingering { until_ms } => {
                 let is_out = connection.outbox.is_empty() && finish != Finish::Close;
                 if is_out && *until_ms == NEVER_MS {
                     *until_ms = closes_ms;
-                    self.arm(id);
+                    self.arm(id, context);
                 }
             }
         }
@@ -173,9 +227,9 @@ impl Shard {
     }
 
     /// An HTTP connection is idle from the moment at which its last answer has been written.
-    fn await_request(&mut self, id: ConnectionId) {
-        let idle_until_ms = self.peer_ms() + self.context.config.limits.keep_alive_ms;
-        if let Some(connection) = self.connections.get_mut(id)
+    fn await_request(&mut self, id: ConnectionId, context: &mut Context) {
+        let idle_until_ms = self.peer_ms(context) + context.config.limits.keep_alive_ms;
+        if let Some(connection) = self.get_mut(id)
             && let Phase::Http(http) = &mut connection.phase
             && http.is_idle()
             && http.deadline_ms == NEVER_MS
@@ -183,15 +237,15 @@ impl Shard {
             && connection.outbox.is_empty()
         {
             http.deadline_ms = idle_until_ms;
-            self.arm(id);
+            self.arm(id, context);
         }
     }
 
     /// Input goes on that was held back: only from now on is anything expected to come.
-    pub(in crate::shard) fn await_input(&mut self, id: ConnectionId) {
-        let now_ms = self.peer_ms();
-        let request_until_ms = now_ms + self.context.config.limits.head_timeout_ms;
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn await_input(&mut self, id: ConnectionId, context: &mut Context) {
+        let now_ms = self.peer_ms(context);
+        let request_until_ms = now_ms + context.config.limits.head_timeout_ms;
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         if connection.held.any() {
@@ -207,17 +261,17 @@ impl Shard {
             Phase::Http(http) if !http.is_idle() => {
                 http.deadline_ms = http.deadline_ms.max(request_until_ms);
             }
-            Phase::Http(_) => self.await_request(id),
+            Phase::Http(_) => self.await_request(id, context),
             Phase::Registering(_) | Phase::Closing { .. } | Phase::Lingering { .. } => {}
         }
-        self.arm(id);
+        self.arm(id, context);
     }
 
     /// The next moment at which something must be done about a connection, on the clock.
-    fn deadline(&self, connection: &Connection) -> u64 {
-        let peers = self
+    fn deadline(&self, connection: &Connection, context: &Context) -> u64 {
+        let peers = context
             .input_deadline(connection)
-            .min(self.output_deadline(connection))
+            .min(context.output_deadline(connection))
             .saturating_add(self.forgiven_ms);
         let Phase::Open(session) = &connection.phase else {
             return peers;
@@ -230,9 +284,43 @@ impl Shard {
         peers.min(expiry_ms).min(drain_ms)
     }
 
+    /// Makes sure that the connection's next deadline is noticed.
+    pub(in crate::shard) fn arm(&mut self, id: ConnectionId, context: &mut Context) {
+        let Some(connection) = self.get(id) else {
+            return;
+        };
+        let deadline_ms = self.deadline(connection, context);
+        if deadline_ms < connection.timer_ms {
+            self.timers.insert(deadline_ms, id);
+            if let Some(connection) = self.get_mut(id) {
+                connection.timer_ms = deadline_ms;
+            }
+        }
+    }
+
+    /// Notices the connection's deadline at that time.
+    fn look_again(&mut self, id: ConnectionId, at_ms: u64) {
+        self.timers.insert(at_ms, id);
+        if let Some(connection) = self.get_mut(id) {
+            connection.timer_ms = at_ms;
+        }
+    }
+
+    fn ping(&mut self, id: ConnectionId, context: &mut Context) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.ping = Ping::Queued;
+            let mut frame = Vec::with_capacity(2);
+            append_frame(&mut frame, Opcode::Ping, b"");
+            connection.outbox.push_control(&frame);
+            connection.mark_dirty(&mut context.effects);
+        }
+    }
+}
+
+impl Context {
     /// By when something must come from the peer, or must be asked of it.
     fn input_deadline(&self, connection: &Connection) -> u64 {
-        let limits = &self.context.config.limits;
+        let limits = &self.config.limits;
         match &connection.phase {
             Phase::Closing { until_ms, .. } | Phase::Lingering { until_ms } => *until_ms,
             _ if connection.held.any() => NEVER_MS,
@@ -257,126 +345,80 @@ impl Shard {
                 let is_waiting =
                     connection.held.has(Held::REPLIES) || matches!(connection.ping, Ping::Queued);
                 match is_waiting {
-                    true => blocked.ends_ms(self.context.config.limits.drop_after_ms),
+                    true => blocked.ends_ms(self.config.limits.drop_after_ms),
                     false => NEVER_MS,
                 }
             }
-            _ if self.context.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
+            _ if self.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
             _ => blocked.ends_ms(PROGRESS_MS),
         }
     }
+}
 
-    /// Makes sure that the connection's next deadline is noticed.
-    pub(in crate::shard) fn arm(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else {
+impl Channels {
+    fn timer_came(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(connection) = connections.get_mut(id) else {
             return;
         };
-        let deadline_ms = self.deadline(connection);
-        if deadline_ms < connection.timer_ms {
-            self.timers.insert(deadline_ms, id);
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.timer_ms = deadline_ms;
-            }
-        }
-    }
-
-    pub(in crate::shard) fn time(&mut self) {
-        if self
-            .context
-            .usage
-            .due_ms()
-            .is_some_and(|due_ms| due_ms <= self.context.now.mono_ms)
-        {
-            self.context.usage.report(&mut self.context.effects.usage);
-        }
-        self.end_pauses(self.context.now.mono_ms);
-        self.announce_due();
-        self.end_barriers();
-        self.end_overdue_questions();
-        self.look_at_lags();
-        let overdue = &mut self.portions.overdue.list;
-        self.timers
-            .expire(self.context.now.mono_ms, |id| overdue.push_back(id));
-        self.advance_overdue();
-    }
-
-    /// Deals with timers that have come, as many as this turn may.
-    pub(in crate::shard) fn advance_overdue(&mut self) {
-        while self.portions.overdue.left > 0
-            && let Some(id) = self.portions.overdue.list.pop_front()
-        {
-            let cost_of_end = self.cost_of_end(id);
-            self.timer_came(id);
-            let cost = match (cost_of_end, self.cost_of_end(id)) {
-                (Some(cost), None) => cost,
-                _ => WRITE,
-            };
-            self.portions.overdue.spend(cost);
-        }
-    }
-
-    fn timer_came(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if self.context.now.mono_ms < connection.timer_ms {
+        if context.now.mono_ms < connection.timer_ms {
             return; // an earlier entry has dealt with it and set this one's successor
         }
         connection.timer_ms = NEVER_MS;
-        let connection = self.connections.get(id);
-        let deadline_ms = connection.map_or(NEVER_MS, |it| self.deadline(it));
-        if deadline_ms <= self.context.now.mono_ms && !self.due(id) {
-            self.look_again(id, self.context.now.mono_ms + LOOK_AGAIN_MS);
+        let connection = connections.get(id);
+        let deadline_ms = connection.map_or(NEVER_MS, |it| connections.deadline(it, context));
+        if deadline_ms <= context.now.mono_ms && !self.due(id, connections, context) {
+            connections.look_again(id, context.now.mono_ms + LOOK_AGAIN_MS);
         } else {
-            self.arm(id);
-        }
-    }
-
-    /// Notices the connection's deadline at that time.
-    fn look_again(&mut self, id: ConnectionId, at_ms: u64) {
-        self.timers.insert(at_ms, id);
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.timer_ms = at_ms;
+            connections.arm(id, context);
         }
     }
 
     /// A connection's deadline has come. Returns whether something was done about it: it is not
     /// while what the peer may have sent in time has not been read.
-    fn due(&mut self, id: ConnectionId) -> bool {
-        let peer_ms = self.peer_ms();
-        let heard_ms = self.heard_ms.saturating_sub(self.forgiven_ms);
-        let Some(connection) = self.connections.get(id) else {
+    fn due(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> bool {
+        let peer_ms = connections.peer_ms(context);
+        let heard_ms = connections.heard_ms.saturating_sub(connections.forgiven_ms);
+        let Some(connection) = connections.get(id) else {
             return true;
         };
-        if self.output_deadline(connection) <= peer_ms {
+        if context.output_deadline(connection) <= peer_ms {
             tracing::debug!(remote = %connection.remote, "dropped: reads nothing");
-            self.drop_peer(id);
+            self.drop_peer(id, connections, context);
             return true;
         }
-        let is_heard = self.input_deadline(connection) <= heard_ms;
+        let is_heard = context.input_deadline(connection) <= heard_ms;
         match &connection.phase {
             Phase::Http(_) | Phase::Closing { .. } | Phase::Lingering { .. } if !is_heard => {
                 return false;
             }
-            Phase::Http(_) => self.http_deadline(id),
+            Phase::Http(_) => connections.http_deadline(id, context),
             Phase::Registering(..) => {}
-            Phase::Closing { .. } | Phase::Lingering { .. } => self.context.effects.abort.push(id),
+            Phase::Closing { .. } | Phase::Lingering { .. } => context.effects.abort.push(id),
             Phase::Open(session) => {
                 let expires_ms = session.grant.as_ref().map(|grant| grant.closes_ms);
-                if session
-                    .drain_ms
-                    .is_some_and(|at| at <= self.context.now.mono_ms)
-                {
+                if session.drain_ms.is_some_and(|at| at <= context.now.mono_ms) {
                     let code = CloseCode::GOING_AWAY;
-                    self.close(id, code, "server shutting down");
-                } else if expires_ms.is_some_and(|at| at <= self.context.now.mono_ms) {
+                    self.close(id, code, "server shutting down", connections, context);
+                } else if expires_ms.is_some_and(|at| at <= context.now.mono_ms) {
                     let code = CloseCode::EXPIRED_TOKEN;
-                    self.close(id, code, code.reason());
-                } else if self.input_deadline(connection) <= peer_ms {
+                    self.close(id, code, code.reason(), connections, context);
+                } else if context.input_deadline(connection) <= peer_ms {
                     match connection.ping {
-                        Ping::None => self.ping(id),
+                        Ping::None => connections.ping(id, context),
                         Ping::Queued | Ping::Written { .. } if !is_heard => return false,
-                        Ping::Queued | Ping::Written { .. } => self.drop_peer(id),
+                        Ping::Queued | Ping::Written { .. } => {
+                            self.drop_peer(id, connections, context)
+                        }
                     }
                 }
             }
@@ -384,19 +426,14 @@ impl Shard {
         true
     }
 
-    fn ping(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.ping = Ping::Queued;
-            let mut frame = Vec::with_capacity(2);
-            append_frame(&mut frame, Opcode::Ping, b"");
-            connection.outbox.push_control(&frame);
-            connection.mark_dirty(&mut self.context.effects);
-        }
-    }
-
     /// Whoever does not answer needs no close frame.
-    fn drop_peer(&mut self, id: ConnectionId) {
-        self.end_session(id);
-        self.context.effects.abort.push(id);
+    fn drop_peer(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.end_session(id, connections, context);
+        context.effects.abort.push(id);
     }
 }

@@ -1,7 +1,9 @@
 //! The drain: goodbye to everybody, and the closes spread evenly over a window.
 
 use crate::ids::ConnectionId;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::Phase;
+use crate::shard::context::Context;
 use crate::shard::outbound::encode;
 use crate::shard::outbound::outbox::Class;
 use crate::shard::portions::{LOOK, WRITE};
@@ -51,16 +53,24 @@ impl Shard {
             }
             let id = self.connections.id_at(walk.next_slot);
             walk.next_slot += 1;
-            let cost = id.map_or(LOOK, |id| self.drain_one(id, &mut walk));
+            let cost = id.map_or(LOOK, |id| {
+                self.connections.drain_one(id, &mut walk, &mut self.context)
+            });
             self.portions.drain.spend(cost);
         }
     }
+}
 
+impl Connections {
     /// Returns the cost.
-    fn drain_one(&mut self, id: ConnectionId, walk: &mut DrainWalk) -> usize {
-        let close_ms =
-            walk.next_close_ms(self.context.id().0, self.context.placement.shard_count());
-        let Some(connection) = self.connections.get_mut(id) else {
+    fn drain_one(
+        &mut self,
+        id: ConnectionId,
+        walk: &mut DrainWalk,
+        context: &mut Context,
+    ) -> usize {
+        let close_ms = walk.next_close_ms(context.id().0, context.placement.shard_count());
+        let Some(connection) = self.get_mut(id) else {
             return LOOK;
         };
         match &mut connection.phase {
@@ -68,13 +78,13 @@ impl Shard {
                 session.drain_ms = Some(close_ms);
                 connection
                     .outbox
-                    .push(Class::Reply, &walk.going_away, &mut self.context.pool);
-                connection.mark_dirty(&mut self.context.effects);
-                self.context.metrics.counters.replies += 1;
+                    .push(Class::Reply, &walk.going_away, &mut context.pool);
+                connection.mark_dirty(&mut context.effects);
+                context.metrics.counters.replies += 1;
                 self.hold_if_unread(id);
-                self.arm(id);
+                self.arm(id, context);
             }
-            Phase::Http(_) => self.drain_http(id),
+            Phase::Http(_) => self.drain_http(id, context),
             // Hears of it behind its `welcome`.
             Phase::Registering(session) => session.drain_ms = Some(close_ms),
             Phase::Closing { .. } | Phase::Lingering { .. } => return LOOK,

@@ -12,6 +12,7 @@
 
 mod queue;
 
+use crate::shard::connection::connections::Connections;
 use std::io::IoSlice;
 
 pub use self::queue::{FlushQueue, LineMark};
@@ -168,7 +169,8 @@ impl Shard {
             connection.outbox.check();
         }
         if connection.borrows.is_some() && !connection.outbox.is_empty() {
-            self.copy_out_borrowed(id);
+            self.channels
+                .copy_out_borrowed(id, &mut self.connections, &mut self.context);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.dirty = None;
                 connection.outbox.note_offer();
@@ -191,8 +193,8 @@ impl Shard {
                 Wrote::Broken => return Flushed::Close,
             }
         }
-        match sink.end(self.finish(id)) {
-            Wrote::Taken(_) => self.flushed(id).into(),
+        match sink.end(self.connections.finish(id)) {
+            Wrote::Taken(_) => self.connections.flushed(id, &mut self.context).into(),
             Wrote::NoRoom => self.blocked(id),
             Wrote::Broken => Flushed::Close,
         }
@@ -216,7 +218,9 @@ impl Shard {
     #[inline]
     fn pending_in_one(&self, id: ConnectionId) -> Option<&[u8]> {
         match self.connections.get(id) {
-            Some(connection) if connection.outbox.is_empty() => Some(self.borrowed(connection)),
+            Some(connection) if connection.outbox.is_empty() => {
+                Some(self.channels.borrowed(connection))
+            }
             Some(connection) => connection.outbox.pending_in_one(),
             None => Some(&[]),
         }
@@ -227,11 +231,13 @@ impl Shard {
         let connection = self.connections.get(id);
         connection.map_or_else(Slices::new, |it| it.outbox.pending_slices())
     }
+}
 
+impl Connections {
     /// What the socket should do now that nothing waits.
     #[inline]
     fn finish(&self, id: ConnectionId) -> Finish {
-        let connection = self.connections.get(id);
+        let connection = self.get(id);
         connection.map_or(Finish::Close, Connection::finish)
     }
 }

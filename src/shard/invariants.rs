@@ -3,6 +3,8 @@
 //! For simulations: the checks read everything and panic with what they found; no running
 //! server calls them.
 
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::collections::BTreeSet;
 
 use crate::ids::{ConnectionId, ConnectionRef};
@@ -44,7 +46,7 @@ impl Shard {
     pub fn check_invariants(&self) {
         for (slot, channel) in self.channels.iter() {
             for (index, member) in channel.members.iter().enumerate() {
-                let found = self.sessions().any(|(connection, session)| {
+                let found = self.connections.sessions().any(|(connection, session)| {
                     connection.id.slot == member.connection_slot
                         && session.memberships.iter().any(|membership| {
                             membership.channel == slot && membership.index as usize == index
@@ -66,9 +68,9 @@ impl Shard {
             connection.outbox.check();
         }
         self.check_queued();
-        self.check_lags();
-        self.check_lines();
-        for (connection, session) in self.sessions() {
+        self.channels.check_lags(&self.context);
+        self.channels.check_lines();
+        for (connection, session) in self.connections.sessions() {
             connection.check_joins(self.context.tuning.snapshot_bytes_max);
             for membership in &session.memberships {
                 let channel = self.channels.get(membership.channel);
@@ -87,10 +89,11 @@ impl Shard {
             }
         }
         for connection in self.connections.iter() {
-            let needs_it = connection.borrows.is_none() || !self.borrowed(connection).is_empty();
+            let needs_it =
+                connection.borrows.is_none() || !self.channels.borrowed(connection).is_empty();
             assert!(needs_it, "lent a buffer of which it needs nothing");
         }
-        self.questions.check();
+        self.context.questions.check();
         self.check_all_bounds();
     }
 
@@ -104,18 +107,30 @@ impl Shard {
         let mut rostered = BTreeSet::new();
         for shard in shards {
             assert_eq!(
-                shard.questions.iter().count(),
+                shard.context.questions.iter().count(),
                 0,
                 "a question was not answered"
             );
             assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
-            assert!(shard.batched.is_empty(), "a batch waits for its turn");
+            assert!(
+                shard.channels.batched.is_empty(),
+                "a batch waits for its turn"
+            );
             assert!(!shard.portions.any(), "a portion waits for its turn");
-            assert!(shard.pauses.is_empty(), "a snapshot waits for its time");
-            assert!(shard.announcements.is_empty(), "a batch waits for its time");
-            assert!(shard.barriers.is_empty(), "a channel waits for a home");
-            shard.check_nobody_waits_in_line();
-            for (connection, session) in shard.sessions() {
+            assert!(
+                shard.channels.pauses.is_empty(),
+                "a snapshot waits for its time"
+            );
+            assert!(
+                shard.channels.announcements.is_empty(),
+                "a batch waits for its time"
+            );
+            assert!(
+                shard.channels.barriers.is_empty(),
+                "a channel waits for a home"
+            );
+            shard.channels.check_nobody_waits_in_line();
+            for (connection, session) in shard.connections.sessions() {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
                 assert_eq!(connection.awaited_bytes, 0, "an answer is missing");
@@ -124,7 +139,12 @@ impl Shard {
             registered.extend(shard.peers.iter());
             for (_, channel) in shard.channels.iter() {
                 let name = (channel.key.app, channel.key.name.as_str());
-                members.extend(shard.members(channel).map(|member| (name, member)));
+                members.extend(
+                    shard
+                        .connections
+                        .members(channel, &shard.context)
+                        .map(|member| (name, member)),
+                );
                 let owned = channel.owned.as_ref();
                 rostered.extend(owned.into_iter().flat_map(|owned| {
                     let memberships = owned.roster().connections();
@@ -144,12 +164,18 @@ impl Shard {
         assert!(self.connections.is_empty(), "connections are left");
         assert_eq!(self.channels.iter().count(), 0, "channels are left");
         assert!(self.peers.is_empty(), "peers are left");
-        assert_eq!(self.questions.iter().count(), 0, "a question is left");
+        assert_eq!(
+            self.context.questions.iter().count(),
+            0,
+            "a question is left"
+        );
         assert!(self.scopes.is_empty());
     }
+}
 
+impl Connections {
     fn sessions(&self) -> impl Iterator<Item = (&Connection, &Session)> {
-        self.connections.iter().filter_map(|connection| {
+        self.iter().filter_map(|connection| {
             let (Phase::Open(session) | Phase::Registering(session)) = &connection.phase else {
                 return None;
             };
@@ -157,15 +183,19 @@ impl Shard {
         })
     }
 
-    fn members(&self, channel: &LocalChannel) -> impl Iterator<Item = ConnectionRef> {
+    fn members(
+        &self,
+        channel: &LocalChannel,
+        context: &Context,
+    ) -> impl Iterator<Item = ConnectionRef> {
         let slots: BTreeSet<u32> = channel
             .members
             .iter()
             .map(|it| it.connection_slot)
             .collect();
-        let members = self.connections.iter();
+        let members = self.iter();
         members
             .filter(move |it| slots.contains(&it.id.slot))
-            .map(|it| self.context.here(it.id))
+            .map(|it| context.here(it.id))
     }
 }

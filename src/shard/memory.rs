@@ -7,7 +7,10 @@ use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::Phase;
+use crate::shard::context::Context;
 use crate::shard::input::MemoryLevel;
 use crate::shard::state::Shard;
 
@@ -29,7 +32,8 @@ impl Shard {
                 return;
             }
             freed += bytes;
-            self.close_for_memory(id);
+            self.channels
+                .close_for_memory(id, &mut self.connections, &mut self.context);
         }
     }
 
@@ -43,24 +47,31 @@ impl Shard {
         worst.sort_unstable_by_key(|(bytes, id)| (std::cmp::Reverse(*bytes), id.slot));
         worst
     }
+}
 
-    fn close_for_memory(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
+impl Channels {
+    fn close_for_memory(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(connection) = connections.get_mut(id) else {
             return;
         };
         tracing::debug!(remote = %connection.remote, "closed: the process is out of memory");
-        self.context.metrics.counters.dropped.add(Dropped::Memory);
+        context.metrics.counters.dropped.add(Dropped::Memory);
         match connection.phase {
             Phase::Open(_) => {
-                self.end_session(id);
-                if let Some(connection) = self.connections.get_mut(id) {
-                    connection.outbox.discard_unstarted(&mut self.context.pool);
+                self.end_session(id, connections, context);
+                if let Some(connection) = connections.get_mut(id) {
+                    connection.outbox.discard_unstarted(&mut context.pool);
                 }
                 let code = CloseCode::TRY_AGAIN_LATER;
-                self.close(id, code, code.reason());
+                self.close(id, code, code.reason(), connections, context);
             }
             // Nothing can be said behind an answer that is not read.
-            _ => self.context.effects.abort.push(id),
+            _ => context.effects.abort.push(id),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! This file knows how much is done and when; what is done stands in `rights_walk`, `drain`,
 //! `deadlines` and `rest/kick`.
 
+use crate::shard::connection::connections::Connections;
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
@@ -111,10 +112,12 @@ impl Shard {
         }
         self.portions.renew();
     }
+}
 
+impl Connections {
     /// What it would cost to end a connection's session; `None` if it has none.
     pub(in crate::shard) fn cost_of_end(&self, id: ConnectionId) -> Option<usize> {
-        match &self.connections.get(id)?.phase {
+        match &self.get(id)?.phase {
             Phase::Open(session) | Phase::Registering(session) => {
                 let joining = session.joining.as_ref();
                 let joining = joining.map_or(0, |joining| joining.asked.len());

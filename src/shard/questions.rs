@@ -6,7 +6,10 @@ use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::bounds::Asked;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::Phase;
+use crate::shard::context::Context;
 use crate::shard::mesh_message::RestValue;
 use crate::shard::peer::direct::PendingSend;
 use crate::shard::rest::Waiting;
@@ -89,65 +92,14 @@ impl ReplyTo {
 }
 
 impl Shard {
-    /// Keeps a question that those shards are asked.
-    pub(in crate::shard) fn ask(
-        &mut self,
-        question: Question,
-        of: impl IntoIterator<Item = ShardId>,
-    ) -> Ticket {
-        let until_ms = self.peer_ms() + ANSWER_MS_MAX;
-        self.questions.ask(question, of, until_ms)
-    }
-
-    /// The present command of a connection is answered later.
-    pub(in crate::shard) fn await_command(
-        &mut self,
-        connection: ConnectionId,
-        asked: Asked,
-        request_id: Option<&str>,
-    ) -> Command {
-        self.await_reply(connection, asked, request_id);
-        Command {
-            connection,
-            asked,
-            reply_to: ReplyTo {
-                request_id: request_id.map(Box::from),
-                read_ns: self.context.stamp_ns,
-            },
-        }
-    }
-
-    /// Answers a command that had to wait.
-    pub(in crate::shard) fn answer_command(
-        &mut self,
-        command: &Command,
-        answer: Result<(), ErrorCode>,
-    ) {
-        let Command {
-            connection,
-            asked,
-            reply_to,
-        } = command;
-        self.awaited_reply(*connection, *asked, reply_to.id());
-        match answer {
-            Ok(()) => self.ack(*connection, reply_to),
-            Err(code) => {
-                let reply_to = (reply_to.id(), reply_to.read_ns);
-                self.error(*connection, reply_to, code, None);
-            }
-        }
-    }
-
-    /// When the time of a question is over next, on the clock.
-    pub(in crate::shard) fn next_question_ms(&self) -> Option<u64> {
-        let end_ms = self.questions.next_end_ms()?;
-        Some(end_ms.saturating_add(self.forgiven_ms))
-    }
-
     /// Ends questions whose time is over, as many as a turn may.
     pub(in crate::shard) fn end_overdue_questions(&mut self) {
         for _ in 0..ENDS_PER_TURN_MAX {
-            let Some((ticket, question)) = self.questions.take_overdue(self.peer_ms()) else {
+            let Some((ticket, question)) = self
+                .context
+                .questions
+                .take_overdue(self.connections.peer_ms(&self.context))
+            else {
                 return;
             };
             self.end_unanswered(ticket, question);
@@ -157,39 +109,118 @@ impl Shard {
     /// Another shard is gone.
     pub(in crate::shard) fn lost(&mut self, shard: ShardId) {
         self.context.links.lose(shard);
-        self.resume_after_links();
-        for (ticket, question) in self.questions.take_lost(shard) {
+        self.connections.resume_after_links(&mut self.context);
+        for (ticket, question) in self.context.questions.take_lost(shard) {
             self.end_unanswered(ticket, question);
         }
-        self.lose_home(shard);
+        self.channels
+            .lose_home(shard, &mut self.connections, &mut self.context);
     }
 
     /// Whoever waits for an answer that will not come is told so.
     fn end_unanswered(&mut self, ticket: Ticket, question: Question) {
         let unanswered = Err(ErrorCode::BackendError);
         match question {
-            Question::Register(register) => self.register_unanswered(register.connection),
-            Question::Join(join) => self.join_unanswered(&join, ticket),
+            Question::Register(register) => self.channels.register_unanswered(
+                register.connection,
+                &mut self.connections,
+                &mut self.context,
+            ),
+            Question::Join(join) => self.channels.join_unanswered(
+                &join,
+                ticket,
+                &mut self.connections,
+                &mut self.context,
+            ),
             Question::Leave(command) | Question::Publish(command) => {
-                self.answer_command(&command, unanswered);
+                self.connections
+                    .answer_command(&command, unanswered, &mut self.context);
             }
             Question::Send(send) => {
-                self.answer_command(&send.command, unanswered);
+                self.connections
+                    .answer_command(&send.command, unanswered, &mut self.context);
                 // What was sent after it waits for nothing else.
                 self.release_scoped(send.command.connection);
             }
             Question::Rest(waiting) => self.answer_waiting(&waiting, &RestValue::Unanswered),
-            Question::Kick(kick) => self.kick_unanswered(&kick),
-            Question::Reach(kick) => self.reach_unanswered(&kick),
+            Question::Kick(kick) => self.context.kick_unanswered(&kick),
+            Question::Reach(kick) => self.context.reach_unanswered(&kick),
+        }
+    }
+}
+
+impl Connections {
+    /// Keeps a question that those shards are asked.
+    pub(in crate::shard) fn ask(
+        &mut self,
+        question: Question,
+        of: impl IntoIterator<Item = ShardId>,
+        context: &mut Context,
+    ) -> Ticket {
+        let until_ms = self.peer_ms(context) + ANSWER_MS_MAX;
+        context.questions.ask(question, of, until_ms)
+    }
+
+    /// The present command of a connection is answered later.
+    pub(in crate::shard) fn await_command(
+        &mut self,
+        connection: ConnectionId,
+        asked: Asked,
+        request_id: Option<&str>,
+        context: &mut Context,
+    ) -> Command {
+        self.await_reply(connection, asked, request_id);
+        Command {
+            connection,
+            asked,
+            reply_to: ReplyTo {
+                request_id: request_id.map(Box::from),
+                read_ns: context.stamp_ns,
+            },
         }
     }
 
+    /// Answers a command that had to wait.
+    pub(in crate::shard) fn answer_command(
+        &mut self,
+        command: &Command,
+        answer: Result<(), ErrorCode>,
+        context: &mut Context,
+    ) {
+        let Command {
+            connection,
+            asked,
+            reply_to,
+        } = command;
+        self.awaited_reply(*connection, *asked, reply_to.id());
+        match answer {
+            Ok(()) => self.ack(*connection, reply_to, context),
+            Err(code) => {
+                let reply_to = (reply_to.id(), reply_to.read_ns);
+                self.error(*connection, reply_to, code, None, context);
+            }
+        }
+    }
+
+    /// When the time of a question is over next, on the clock.
+    pub(in crate::shard) fn next_question_ms(&self, context: &Context) -> Option<u64> {
+        let end_ms = context.questions.next_end_ms()?;
+        Some(end_ms.saturating_add(self.forgiven_ms))
+    }
+}
+
+impl Channels {
     /// A connection without a registered peer cannot be opened.
-    fn register_unanswered(&mut self, id: ConnectionId) {
-        let connection = self.connections.get(id);
+    fn register_unanswered(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let connection = connections.get(id);
         if connection.is_some_and(|it| matches!(it.phase, Phase::Registering(_))) {
             let reason = "the peer could not be registered in time";
-            self.close(id, CloseCode::TRY_AGAIN_LATER, reason);
+            self.close(id, CloseCode::TRY_AGAIN_LATER, reason, connections, context);
         }
     }
 }

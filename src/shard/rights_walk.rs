@@ -4,6 +4,9 @@
 //! walked through, each is looked at before its next command. The walk is there for those that
 //! say nothing: they are closed too, and the runtime answers for the change when it is over.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::sync::Arc;
 
 use crate::domain::rights::Rights;
@@ -75,23 +78,33 @@ impl Shard {
                 return;
             };
             let cost = match self.connections.id_at(slot) {
-                Some(id) => self.follow_rights(id),
+                Some(id) => {
+                    self.channels
+                        .follow_rights(id, &mut self.connections, &mut self.context)
+                }
                 None => LOOK,
             };
             self.portions.rights.spend(cost);
         }
     }
+}
 
+impl Channels {
     /// Lets a connection follow its key and app as they are now, or closes it. Returns the cost.
-    pub(in crate::shard) fn follow_rights(&mut self, id: ConnectionId) -> usize {
-        let cost_of_end = self.cost_of_end(id);
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn follow_rights(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> usize {
+        let cost_of_end = connections.cost_of_end(id);
+        let Some(connection) = connections.get_mut(id) else {
             return LOOK;
         };
         let (Phase::Open(session) | Phase::Registering(session)) = &mut connection.phase else {
             return LOOK;
         };
-        let code = match self.context.rights.key(&session.key.id) {
+        let code = match context.rights.key(&session.key.id) {
             Some(key) if key.app.index != session.key.app.index => CloseCode::INVALID_TOKEN,
             Some(key) if key.app.suspended => CloseCode::APP_SUSPENDED,
             Some(key) => {
@@ -100,7 +113,7 @@ impl Shard {
             }
             None => CloseCode::INVALID_TOKEN,
         };
-        self.close(id, code, code.reason());
+        self.close(id, code, code.reason(), connections, context);
         cost_of_end.unwrap_or(LOOK)
     }
 }

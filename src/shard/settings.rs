@@ -3,12 +3,14 @@
 //! Live connections follow from the next thing that they do. A request that has begun keeps
 //! the time that it was given.
 
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::sync::Arc;
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
 use crate::proto::forwarded::TrustedProxies;
-use crate::shard::state::{Shard, ShardLimits};
+use crate::shard::state::ShardLimits;
 
 /// Connections whose timers are set anew in one turn: about 0.1 ms of work.
 const REARMS_PER_TURN_MAX: u32 = 1_000;
@@ -26,9 +28,9 @@ pub struct Settings {
     pub limits: ShardLimits,
 }
 
-impl Shard {
+impl Connections {
     /// These hold from now on.
-    pub(in crate::shard) fn switch_settings(&mut self, settings: &Settings) {
+    pub(in crate::shard) fn switch_settings(&mut self, settings: &Settings, context: &mut Context) {
         let Settings {
             reject_with_close,
             accept_bare_key_id,
@@ -37,25 +39,25 @@ impl Shard {
             connect_rates,
             limits,
         } = settings.clone();
-        self.context.config.reject_with_close = reject_with_close;
-        self.context.config.accept_bare_key_id = accept_bare_key_id;
-        self.context.config.trusted_proxies = trusted_proxies;
-        self.context.config.request_rates = request_rates;
-        self.context.connect_rates = connect_rates;
-        let before = std::mem::replace(&mut self.context.config.limits, limits);
-        let now = &self.context.config.limits;
+        context.config.reject_with_close = reject_with_close;
+        context.config.accept_bare_key_id = accept_bare_key_id;
+        context.config.trusted_proxies = trusted_proxies;
+        context.config.request_rates = request_rates;
+        context.connect_rates = connect_rates;
+        let before = std::mem::replace(&mut context.config.limits, limits);
+        let now = &context.config.limits;
         // A timer that is too early finds nothing to do, one that is too late would be.
         if now.ping_after_ms < before.ping_after_ms || now.drop_after_ms < before.drop_after_ms {
-            self.to_rearm = self.connections.slot_count();
+            self.to_rearm = self.slot_count();
         }
     }
 
     /// Sets the timers of some connections after their limits have become shorter.
-    pub(in crate::shard) fn rearm_some(&mut self) {
+    pub(in crate::shard) fn rearm_some(&mut self, context: &mut Context) {
         for _ in 0..self.to_rearm.min(REARMS_PER_TURN_MAX) {
             self.to_rearm -= 1;
-            if let Some(id) = self.connections.id_at(self.to_rearm) {
-                self.arm(id);
+            if let Some(id) = self.id_at(self.to_rearm) {
+                self.arm(id, context);
             }
         }
     }

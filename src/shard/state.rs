@@ -6,7 +6,7 @@
 //! itself takes the same way as what it says to others, through `loopback`, which is empty
 //! between inputs.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,24 +17,18 @@ use crate::domain::peers::Peers;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
-use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
-use crate::shard::channel::back_pressure::BackPressure;
-use crate::shard::channel::channels::{ChannelSlot, Channels};
+use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Held, Phase};
-use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::context::Context;
-use crate::shard::deadlines::Stalled;
 
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
-use crate::shard::pending::Pending;
 use crate::shard::portions::Portions;
-use crate::shard::questions::Question;
 use crate::shard::rest::Rest;
 
 /// Randomness for peer ids, given to the shard from outside.
@@ -100,37 +94,11 @@ pub struct Shard {
     pub(in crate::shard) connections: Connections,
     pub(in crate::shard) channels: Channels,
     pub(in crate::shard) peers: Peers,
-    pub(in crate::shard) timers: TimerWheel<ConnectionId>,
-    /// Slots of connections, from the first, whose timers were set for longer times than hold now.
-    pub(in crate::shard) to_rearm: u32,
-    /// Owned channels with presence changes that are announced at the end of the turn.
-    pub(in crate::shard) batched: Vec<ChannelSlot>,
-    /// Owned channels whose presence changes are announced later, and when.
-    pub(in crate::shard) announcements: BTreeSet<(u64, ChannelSlot)>,
-    /// Owned channels that wait for home shards, and until when.
-    pub(in crate::shard) barriers: BTreeSet<(u64, ChannelSlot)>,
-    /// Connections whose snapshots leave later, and when, in that order.
-    pub(in crate::shard) pauses: VecDeque<(u64, ConnectionId)>,
-    /// Channels whose fan-out buffers have grown in this turn.
-    pub(in crate::shard) grown: Vec<ChannelSlot>,
-    /// Connections that got more than they can take, to be closed after the present input.
-    pub(in crate::shard) slow: Vec<ConnectionId>,
-    /// Connections whose held input may go on.
-    pub(in crate::shard) resumable: VecDeque<ConnectionId>,
-    pub(in crate::shard) unauthenticated: Unauthenticated,
-    /// What other shards have been asked.
-    pub(in crate::shard) questions: Pending<Question>,
     /// Direct messages whose scope is being asked for, by sender and in order.
     pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<Ticket>>,
     pub(in crate::shard) rest: Rest,
-    /// See [`forgive`](Self::forgive).
-    pub(in crate::shard) forgiven_ms: u64,
-    pub(in crate::shard) stalled: Stalled,
-    /// See [`judge_until`](Self::judge_until).
-    pub(in crate::shard) heard_ms: u64,
     /// Work that is done a portion a turn.
     pub(in crate::shard) portions: Portions,
-    pub(in crate::shard) pressure: BackPressure,
 }
 
 impl fmt::Debug for Shard {
@@ -154,26 +122,11 @@ impl Shard {
     ) -> Self {
         Self {
             peers: Peers::new(config.hasher.clone()),
-            connections: Connections::default(),
+            connections: Connections::new(now.mono_ms),
             channels: Channels::default(),
-            timers: TimerWheel::new(now.mono_ms),
-            batched: Vec::new(),
-            announcements: BTreeSet::new(),
-            barriers: BTreeSet::new(),
-            pauses: VecDeque::new(),
-            grown: Vec::new(),
-            slow: Vec::new(),
-            resumable: VecDeque::new(),
-            unauthenticated: Unauthenticated::default(),
-            questions: Pending::default(),
             scopes: AHashMap::new(),
             rest: Rest::default(),
-            to_rearm: 0,
-            forgiven_ms: 0,
-            stalled: Stalled::default(),
-            heard_ms: u64::MAX,
             portions: Portions::default(),
-            pressure: BackPressure::default(),
             context: Context::new(config, rights, connect_rates, entropy, now),
         }
     }
@@ -185,26 +138,37 @@ impl Shard {
         let touched = input.connection();
         match input {
             Input::Accepted { connection, remote } => self.accepted(connection, remote),
-            Input::MakeRoom => self.make_room(),
-            Input::Proxied { connection, client } => self.proxied(connection, client),
-            Input::Handshake { connection, step } => self.handshake(connection, step),
+            Input::MakeRoom => self.connections.make_room(&mut self.context),
+            Input::Proxied { connection, client } => self.connections.proxied(connection, client),
+            Input::Handshake { connection, step } => {
+                self.connections
+                    .handshake(connection, step, &mut self.context)
+            }
             Input::Received { connection, bytes } => self.received(connection, bytes),
-            Input::Ended { connection } => self.stream_ended(connection),
+            Input::Ended { connection } => {
+                self.channels
+                    .stream_ended(connection, &mut self.connections, &mut self.context)
+            }
             Input::Closed { connection } => self.closed(connection),
             Input::Mesh { from, message } => {
-                self.pressure.watch();
+                self.channels.pressure.watch();
                 self.mesh(from, message);
                 self.settle();
-                self.throttle_if_pressed();
+                self.channels.throttle_if_pressed(&mut self.context);
             }
-            Input::Link { to, over_limit } => self.link(to, over_limit),
+            Input::Link { to, over_limit } => {
+                self.channels
+                    .link(to, over_limit, &mut self.connections, &mut self.context)
+            }
             Input::Lost { shard } => self.lost(shard),
             Input::Memory {
                 level,
                 excess_bytes,
             } => self.memory(level, excess_bytes),
             Input::Rights(rights) => self.switch_rights(rights),
-            Input::Settings(settings) => self.switch_settings(&settings),
+            Input::Settings(settings) => self
+                .connections
+                .switch_settings(&settings, &mut self.context),
             Input::Drain {
                 window_ms,
                 retry_after_ms,
@@ -258,13 +222,13 @@ impl Shard {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let deadlines = [
-            self.timers.next_deadline(),
+            self.connections.timers.next_deadline(),
             self.context.usage.due_ms(),
-            self.next_snapshot_ms(),
-            self.next_announcement_ms(),
-            self.next_question_ms(),
-            self.next_barrier_ms(),
-            self.next_look_ms(),
+            self.channels.next_snapshot_ms(),
+            self.channels.next_announcement_ms(),
+            self.connections.next_question_ms(&self.context),
+            self.channels.next_barrier_ms(),
+            self.channels.next_look_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -280,10 +244,10 @@ impl Shard {
     /// Whether another turn has something to do even if nothing comes in.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty()
-            || !self.batched.is_empty()
-            || !self.grown.is_empty()
-            || self.to_rearm > 0
+        !self.connections.resumable.is_empty()
+            || !self.channels.batched.is_empty()
+            || !self.channels.grown.is_empty()
+            || self.connections.to_rearm > 0
             || self.portions.any()
     }
 
@@ -312,7 +276,7 @@ impl Shard {
     /// Brings everything that the present input has set going to its end on this shard.
     #[inline]
     pub(in crate::shard) fn settle(&mut self) {
-        if !self.context.loopback.is_empty() || !self.slow.is_empty() {
+        if !self.context.loopback.is_empty() || !self.context.slow.is_empty() {
             self.settle_all();
         }
     }
@@ -321,63 +285,186 @@ impl Shard {
         loop {
             if let Some(message) = self.context.loopback.pop_front() {
                 self.mesh(self.context.id(), message);
-            } else if let Some(connection) = self.slow.pop() {
-                self.close_slow_consumer(connection);
+            } else if let Some(connection) = self.context.slow.pop() {
+                self.channels.close_slow_consumer(
+                    connection,
+                    &mut self.connections,
+                    &mut self.context,
+                );
             } else {
                 return;
             }
         }
     }
 
+    fn mesh(&mut self, from: ShardId, message: MeshMessage) {
+        match message {
+            MeshMessage::Join(join) => self.channels.owner_join(*join, &mut self.context),
+            MeshMessage::Leave(leave) => {
+                self.channels
+                    .owner_leave(*leave, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Publish(publish) => self.channels.owner_publish(
+                from,
+                *publish,
+                &mut self.connections,
+                &mut self.context,
+            ),
+            MeshMessage::Announced(announced) => self.channels.owner_announced(
+                from,
+                &announced,
+                &mut self.connections,
+                &mut self.context,
+            ),
+            MeshMessage::Joined(joined) => {
+                self.channels
+                    .home_joined(*joined, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Left(left) => {
+                self.channels
+                    .home_left(*left, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Published(published) => self.published(published),
+            MeshMessage::Deliver(deliver) => {
+                self.channels
+                    .home_deliver(&deliver, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Announce(announce) => self.channels.home_announce(
+                from,
+                &announce,
+                &mut self.connections,
+                &mut self.context,
+            ),
+            MeshMessage::Register(register) => self.peer_register(&register),
+            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
+            MeshMessage::Unregister(it) => {
+                let peer_id = it.peer.id.as_str();
+                self.peers.unregister(it.app, peer_id, it.connection);
+            }
+            MeshMessage::Send(send) => self.peer_send(*send),
+            MeshMessage::Direct(direct) => {
+                self.channels
+                    .home_direct(&direct, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::DirectResult(result) => {
+                self.connections
+                    .direct_result(from, result, &mut self.context)
+            }
+            MeshMessage::Scope(scope) => self.channels.owner_scope(&scope, &mut self.context),
+            MeshMessage::ScopeResult(result) => self.scope_result(from, result),
+            MeshMessage::ListPeers(list) => self.owner_list_peers(from, &list),
+            MeshMessage::Kick(kick) => self.owner_kick(from, &kick),
+            MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
+            MeshMessage::Kicked(kicked) => self.context.owner_kicked(from, kicked),
+            MeshMessage::Reach(ticket) => {
+                self.channels
+                    .reach(from, ticket, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Reached(ticket) => self.context.home_reached(from, ticket),
+            MeshMessage::RestResult(result) => self.rest_result(*result),
+            MeshMessage::Lag(lag) => {
+                self.channels
+                    .owner_lag(from, *lag, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Hold(hold) => {
+                self.channels
+                    .hold(&hold, &mut self.connections, &mut self.context)
+            }
+            MeshMessage::Throttle(throttled) => {
+                self.connections
+                    .throttle(from, throttled, &mut self.context)
+            }
+        }
+    }
+
+    fn end_of_turn(&mut self) {
+        self.advance_portions();
+        self.settle();
+        self.connections.rearm_some(&mut self.context);
+        self.channels
+            .announce_batches(&mut self.connections, &mut self.context);
+        self.settle();
+        for _ in 0..self.connections.resumable.len().min(RESUMES_PER_TURN_MAX) {
+            if let Some(id) = self.connections.resumable.pop_front() {
+                self.resume_input(id);
+            }
+        }
+        self.channels
+            .announce_batches(&mut self.connections, &mut self.context);
+        self.channels
+            .lend_buffers(&mut self.connections, &mut self.context);
+        self.channels
+            .end_pressure_turn(&mut self.connections, &mut self.context);
+    }
+}
+
+impl Channels {
     /// Starts attributing what is sent, and what it leads to, to one connection.
-    pub(in crate::shard) fn watch_links(&mut self) {
-        self.context.links.watch();
+    pub(in crate::shard) fn watch_links(&mut self, context: &mut Context) {
+        context.links.watch();
         self.pressure.watch();
     }
 
     /// Holds a connection's input back if a blocked link was fed since
     /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
     /// there, by `Throttle`.
-    pub(in crate::shard) fn hold_if_link_blocked(&mut self, id: ConnectionId) {
-        self.hold_if_pressed(id);
-        if self.context.links.has_fed_blocked()
-            && let Some(connection) = self.connections.get_mut(id)
+    pub(in crate::shard) fn hold_if_link_blocked(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.hold_if_pressed(id, connections);
+        if context.links.has_fed_blocked()
+            && let Some(connection) = connections.get_mut(id)
             && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
         {
             connection.held.add(Held::LINK);
-            self.context.links.hold(id);
+            context.links.hold(id);
         }
     }
 
-    fn link(&mut self, to: ShardId, over_limit: bool) {
-        self.context.links.set_over_limit(to, over_limit);
-        self.tell_throttle();
-        self.resume_after_links();
+    fn link(
+        &mut self,
+        to: ShardId,
+        over_limit: bool,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        context.links.set_over_limit(to, over_limit);
+        self.tell_throttle(context);
+        connections.resume_after_links(context);
     }
 
     /// Tells the other shards whether to hold back what they send here, if that has changed.
-    pub(in crate::shard) fn tell_throttle(&mut self) {
+    pub(in crate::shard) fn tell_throttle(&mut self, context: &mut Context) {
         let is_overfed = self.pressure.is_overfed();
-        if let Some(throttle) = self.context.links.throttle_to_tell(is_overfed) {
-            self.context
-                .send_to_others(|| MeshMessage::Throttle(throttle));
+        if let Some(throttle) = context.links.throttle_to_tell(is_overfed) {
+            context.send_to_others(|| MeshMessage::Throttle(throttle));
         }
     }
+}
 
-    pub(in crate::shard) fn throttle(&mut self, from: ShardId, throttled: bool) {
-        self.context.links.set_throttled(from, throttled);
-        self.resume_after_links();
+impl Connections {
+    pub(in crate::shard) fn throttle(
+        &mut self,
+        from: ShardId,
+        throttled: bool,
+        context: &mut Context,
+    ) {
+        context.links.set_throttled(from, throttled);
+        self.resume_after_links(context);
     }
 
-    pub(in crate::shard) fn resume_after_links(&mut self) {
-        for id in self.context.links.take_released() {
+    pub(in crate::shard) fn resume_after_links(&mut self, context: &mut Context) {
+        for id in context.links.take_released() {
             self.release_input(id, Held::LINK);
         }
     }
 
     /// Removes a reason for holding input back; the input goes on at the end of the turn.
     pub(in crate::shard) fn release_input(&mut self, id: ConnectionId, reason: Held) {
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.get_mut(id)
             && connection.held.has(reason)
         {
             connection.held.remove(reason);
@@ -386,56 +473,5 @@ impl Shard {
                 self.resumable.push_back(id);
             }
         }
-    }
-
-    fn mesh(&mut self, from: ShardId, message: MeshMessage) {
-        match message {
-            MeshMessage::Join(join) => self.owner_join(*join),
-            MeshMessage::Leave(leave) => self.owner_leave(*leave),
-            MeshMessage::Publish(publish) => self.owner_publish(from, *publish),
-            MeshMessage::Announced(announced) => self.owner_announced(from, &announced),
-            MeshMessage::Joined(joined) => self.home_joined(*joined),
-            MeshMessage::Left(left) => self.home_left(*left),
-            MeshMessage::Published(published) => self.published(published),
-            MeshMessage::Deliver(deliver) => self.home_deliver(&deliver),
-            MeshMessage::Announce(announce) => self.home_announce(from, &announce),
-            MeshMessage::Register(register) => self.peer_register(&register),
-            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
-            MeshMessage::Unregister(it) => {
-                let peer_id = it.peer.id.as_str();
-                self.peers.unregister(it.app, peer_id, it.connection);
-            }
-            MeshMessage::Send(send) => self.peer_send(*send),
-            MeshMessage::Direct(direct) => self.home_direct(&direct),
-            MeshMessage::DirectResult(result) => self.direct_result(from, result),
-            MeshMessage::Scope(scope) => self.owner_scope(&scope),
-            MeshMessage::ScopeResult(result) => self.scope_result(from, result),
-            MeshMessage::ListPeers(list) => self.owner_list_peers(from, &list),
-            MeshMessage::Kick(kick) => self.owner_kick(from, &kick),
-            MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
-            MeshMessage::Kicked(kicked) => self.owner_kicked(from, kicked),
-            MeshMessage::Reach(ticket) => self.reach(from, ticket),
-            MeshMessage::Reached(ticket) => self.home_reached(from, ticket),
-            MeshMessage::RestResult(result) => self.rest_result(*result),
-            MeshMessage::Lag(lag) => self.owner_lag(from, *lag),
-            MeshMessage::Hold(hold) => self.hold(&hold),
-            MeshMessage::Throttle(throttled) => self.throttle(from, throttled),
-        }
-    }
-
-    fn end_of_turn(&mut self) {
-        self.advance_portions();
-        self.settle();
-        self.rearm_some();
-        self.announce_batches();
-        self.settle();
-        for _ in 0..self.resumable.len().min(RESUMES_PER_TURN_MAX) {
-            if let Some(id) = self.resumable.pop_front() {
-                self.resume_input(id);
-            }
-        }
-        self.announce_batches();
-        self.lend_buffers();
-        self.end_pressure_turn();
     }
 }

@@ -15,6 +15,9 @@
 mod hold;
 pub(in crate::shard) mod lag;
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::collections::VecDeque;
 
 use self::hold::Holds;
@@ -142,141 +145,19 @@ impl BackPressure {
 }
 
 impl Shard {
-    fn unoffered_max(&self) -> usize {
-        self.context.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
-    }
-
-    fn turn_bytes_max(&self) -> usize {
-        self.context.config.limits.outbound_queue_bytes / TURN_SHARE
-    }
-
     /// The present turn: what is queued now has been offered when [`offered`](Self::offered) is
     /// told of a later one.
     #[must_use]
     pub fn turn(&self) -> u32 {
-        self.pressure.turn
-    }
-
-    /// A publication of so many bytes goes to a channel's members on this shard.
-    #[inline]
-    pub(in crate::shard) fn note_publication(&mut self, slot: ChannelSlot, count: usize) {
-        let unoffered_max = self.unoffered_max();
-        let pressure = &mut self.pressure;
-        pressure.turn_bytes += count;
-        if let Some(channel) = self.channels.get_mut(slot) {
-            let unoffered = &mut channel.unoffered;
-            let unoffered = unoffered.add(count, pressure.turn, pressure.offered);
-            if unoffered > unoffered_max {
-                pressure.press(unoffered, unoffered_max);
-            }
-        }
-    }
-
-    /// A member of that channel waits for that many bytes which it has not been offered.
-    fn note_longest(&mut self, slot: ChannelSlot, count: usize) {
-        let unoffered_max = self.unoffered_max();
-        if count > unoffered_max
-            && let Some(channel) = self.channels.get_mut(slot)
-        {
-            channel.unoffered.longest = (self.pressure.turn, count as u32);
-            self.pressure.press(count, unoffered_max);
-        }
-    }
-
-    /// A direct message was queued to a connection.
-    pub(in crate::shard) fn note_direct(&mut self, id: ConnectionId) {
-        let unoffered_max = self.unoffered_max();
-        let connection = self.connections.get(id);
-        let unoffered = connection.map_or(0, Connection::unoffered_bytes);
-        if unoffered > unoffered_max {
-            self.pressure.press(unoffered, unoffered_max);
-        }
-    }
-
-    /// Whether a message is a publication that has to wait. It is not used then.
-    #[inline]
-    pub(in crate::shard) fn must_wait(&mut self, id: ConnectionId, text: &str) -> bool {
-        (self.is_pressed() || self.pressure.holds.any()) && self.hold_publication(id, text)
-    }
-
-    /// Whether anything at all has to wait.
-    #[inline]
-    fn is_pressed(&self) -> bool {
-        let is_tight = self.pressure.is_open(self.pressure.tight);
-        is_tight || self.pressure.turn_bytes > self.turn_bytes_max()
-    }
-
-    #[cold]
-    fn hold_publication(&mut self, id: ConnectionId, text: &str) -> bool {
-        let Some(session) = self.connections.session(id) else {
-            return false;
-        };
-        let Ok(Request {
-            command: Command::Publish { channel, .. },
-            ..
-        }) = Request::parse(text)
-        else {
-            return false;
-        };
-        let app = session.key.app.index;
-        let hash = self.context.placement.channel_hash(app, &channel);
-        if self.is_held(hash) {
-            self.wait_in_line(hash, id);
-            return true;
-        }
-        if self.context.placement.owner(hash) != self.context.id() {
-            return false;
-        }
-        let channel = self.channels.find(hash, app, &channel);
-        let Some(channel) = channel.and_then(|slot| self.channels.get(slot)) else {
-            return false;
-        };
-        let unoffered = channel.unoffered.bytes(self.pressure.offered);
-        if unoffered > self.unoffered_max() {
-            self.wait_for_offer(id);
-            return true;
-        }
-        let is_turn_full = self.pressure.turn_bytes > self.turn_bytes_max();
-        if is_turn_full && let Some(connection) = self.connections.get_mut(id) {
-            connection.held.add(Held::FAN_OUT);
-            self.pressure.next_turn.push(id);
-        }
-        is_turn_full
-    }
-
-    /// Holds a connection's input back until all that is queued now has been offered.
-    fn wait_for_offer(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
-            && !connection.held.has(Held::FAN_OUT)
-        {
-            connection.held.add(Held::FAN_OUT);
-            let turn = self.pressure.turn;
-            let input = Waiting::Input(id);
-            self.pressure.waiting.push_back((turn, input));
-        }
-    }
-
-    /// Whether a publication to a channel of this shard's has to be put off.
-    #[inline]
-    pub(in crate::shard) fn is_to_be_put_off(&self, slot: ChannelSlot) -> bool {
-        self.is_pressed() && self.has_much_to_offer(slot, self.unoffered_max())
-    }
-
-    #[cold]
-    fn has_much_to_offer(&self, slot: ChannelSlot, unoffered_max: usize) -> bool {
-        let channel = self.channels.get(slot);
-        let offered = self.pressure.offered;
-        channel.is_some_and(|it| it.unoffered.bytes(offered) > unoffered_max)
-            || self.pressure.turn_bytes > self.turn_bytes_max()
+        self.channels.pressure.turn
     }
 
     /// The same for a direct message, at the owner of its receiver.
     #[inline]
     pub(in crate::shard) fn is_send_to_be_put_off(&self, send: &Send) -> bool {
         send.sender.shard == self.context.id()
-            && self.is_pressed()
-            && self.has_much_to_hear(send, self.unoffered_max())
+            && self.channels.is_pressed(&self.context)
+            && self.has_much_to_hear(send, self.context.unoffered_max())
     }
 
     #[cold]
@@ -289,11 +170,240 @@ impl Shard {
         })
     }
 
+    /// Sends what was put off on its way, unless what went before it has to be offered first:
+    /// half as much as for what comes later, which can therefore not keep it from its turn.
+    fn send_what_was_put_off(&mut self, message: MeshMessage) {
+        let unoffered_max = self.context.unoffered_max() / 2;
+        let is_pressed = self.channels.is_pressed(&self.context);
+        let waits = match &message {
+            MeshMessage::Publish(publish) if self.channels.is_held(publish.channel.hash) => true,
+            MeshMessage::Publish(publish) if is_pressed => {
+                let slot = self.channels.find_key(&publish.channel);
+                slot.is_some_and(|slot| {
+                    self.channels
+                        .has_much_to_offer(slot, unoffered_max, &self.context)
+                })
+            }
+            MeshMessage::Send(send) if is_pressed => self.has_much_to_hear(send, unoffered_max),
+            _ => false,
+        };
+        if waits {
+            return self
+                .channels
+                .put_off(message, &mut self.connections, &mut self.context);
+        }
+        self.channels.pressure.watch();
+        let sender = sender_of(&message, self.context.id());
+        self.context.loopback.push_back(message);
+        self.settle();
+        if let Some(id) = sender {
+            self.connections.release_input(id, Held::FAN_OUT);
+            self.channels.hold_if_pressed(id, &mut self.connections);
+        }
+    }
+
+    /// Whether messages of other shards are to be handled now. While a channel that they feed has
+    /// much to be offered, they wait in their links.
+    #[must_use]
+    pub fn takes_mesh(&self) -> bool {
+        !(self.channels.pressure.is_overfed()
+            && self
+                .channels
+                .pressure
+                .is_open(self.channels.pressure.choked))
+    }
+
+    /// Every connection that something was queued to in turns before that one has been offered
+    /// it: its socket has taken it, or has no room.
+    pub fn offered(&mut self, turn: u32, now: Now) {
+        self.context.now = now;
+        self.channels.pressure.offered = turn;
+        if self.channels.pressure.overfed.is_some() && !self.channels.pressure.is_overfed() {
+            self.channels.pressure.overfed = None;
+            self.channels.tell_throttle(&mut self.context);
+        }
+        let is_over = |(since, _): &mut (Turn, Waiting)| is_before(*since, turn);
+        while let Some((_, waiting)) = self.channels.pressure.waiting.pop_front_if(is_over) {
+            match waiting {
+                Waiting::Input(id) => self.connections.release_input(id, Held::FAN_OUT),
+                Waiting::Message(message) => self.send_what_was_put_off(message),
+            }
+        }
+    }
+
+    /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
+    pub fn check_queued(&self) {
+        let limit = self.context.config.limits.outbound_queue_bytes;
+        for connection in self.connections.iter() {
+            let queued = connection.queued_bytes();
+            assert!(queued <= limit, "{queued} bytes of deliveries are queued");
+        }
+    }
+}
+
+impl Context {
+    fn unoffered_max(&self) -> usize {
+        self.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
+    }
+
+    fn turn_bytes_max(&self) -> usize {
+        self.config.limits.outbound_queue_bytes / TURN_SHARE
+    }
+}
+
+impl Channels {
+    /// A publication of so many bytes goes to a channel's members on this shard.
+    #[inline]
+    pub(in crate::shard) fn note_publication(
+        &mut self,
+        slot: ChannelSlot,
+        count: usize,
+        context: &mut Context,
+    ) {
+        let unoffered_max = context.unoffered_max();
+        self.pressure.turn_bytes += count;
+        let (turn, offered) = (self.pressure.turn, self.pressure.offered);
+        if let Some(channel) = self.get_mut(slot) {
+            let unoffered = channel.unoffered.add(count, turn, offered);
+            if unoffered > unoffered_max {
+                self.pressure.press(unoffered, unoffered_max);
+            }
+        }
+    }
+
+    /// A member of that channel waits for that many bytes which it has not been offered.
+    fn note_longest(&mut self, slot: ChannelSlot, count: usize, context: &mut Context) {
+        let unoffered_max = context.unoffered_max();
+        let turn = self.pressure.turn;
+        if count > unoffered_max
+            && let Some(channel) = self.get_mut(slot)
+        {
+            channel.unoffered.longest = (turn, count as u32);
+            self.pressure.press(count, unoffered_max);
+        }
+    }
+
+    /// A direct message was queued to a connection.
+    pub(in crate::shard) fn note_direct(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let unoffered_max = context.unoffered_max();
+        let connection = connections.get(id);
+        let unoffered = connection.map_or(0, Connection::unoffered_bytes);
+        if unoffered > unoffered_max {
+            self.pressure.press(unoffered, unoffered_max);
+        }
+    }
+
+    /// Whether a message is a publication that has to wait. It is not used then.
+    #[inline]
+    pub(in crate::shard) fn must_wait(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> bool {
+        (self.is_pressed(context) || self.pressure.holds.any())
+            && self.hold_publication(id, text, connections, context)
+    }
+
+    /// Whether anything at all has to wait.
+    #[inline]
+    fn is_pressed(&self, context: &Context) -> bool {
+        let is_tight = self.pressure.is_open(self.pressure.tight);
+        is_tight || self.pressure.turn_bytes > context.turn_bytes_max()
+    }
+
+    #[cold]
+    fn hold_publication(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> bool {
+        let Some(session) = connections.session(id) else {
+            return false;
+        };
+        let Ok(Request {
+            command: Command::Publish { channel, .. },
+            ..
+        }) = Request::parse(text)
+        else {
+            return false;
+        };
+        let app = session.key.app.index;
+        let hash = context.placement.channel_hash(app, &channel);
+        if self.is_held(hash) {
+            self.wait_in_line(hash, id, connections);
+            return true;
+        }
+        if context.placement.owner(hash) != context.id() {
+            return false;
+        }
+        let channel = self.find(hash, app, &channel);
+        let Some(channel) = channel.and_then(|slot| self.get(slot)) else {
+            return false;
+        };
+        let unoffered = channel.unoffered.bytes(self.pressure.offered);
+        if unoffered > context.unoffered_max() {
+            self.wait_for_offer(id, connections);
+            return true;
+        }
+        let is_turn_full = self.pressure.turn_bytes > context.turn_bytes_max();
+        if is_turn_full && let Some(connection) = connections.get_mut(id) {
+            connection.held.add(Held::FAN_OUT);
+            self.pressure.next_turn.push(id);
+        }
+        is_turn_full
+    }
+
+    /// Holds a connection's input back until all that is queued now has been offered.
+    fn wait_for_offer(&mut self, id: ConnectionId, connections: &mut Connections) {
+        if let Some(connection) = connections.get_mut(id)
+            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
+            && !connection.held.has(Held::FAN_OUT)
+        {
+            connection.held.add(Held::FAN_OUT);
+            let turn = self.pressure.turn;
+            let input = Waiting::Input(id);
+            self.pressure.waiting.push_back((turn, input));
+        }
+    }
+
+    /// Whether a publication to a channel of this shard's has to be put off.
+    #[inline]
+    pub(in crate::shard) fn is_to_be_put_off(&self, slot: ChannelSlot, context: &Context) -> bool {
+        self.is_pressed(context) && self.has_much_to_offer(slot, context.unoffered_max(), context)
+    }
+
+    #[cold]
+    fn has_much_to_offer(
+        &self,
+        slot: ChannelSlot,
+        unoffered_max: usize,
+        context: &Context,
+    ) -> bool {
+        let channel = self.get(slot);
+        let offered = self.pressure.offered;
+        channel.is_some_and(|it| it.unoffered.bytes(offered) > unoffered_max)
+            || self.pressure.turn_bytes > context.turn_bytes_max()
+    }
+
     /// Puts off what a connection of this shard has asked for, and holds its input back.
     #[cold]
-    pub(in crate::shard) fn put_off(&mut self, message: MeshMessage) {
-        if let Some(id) = sender_of(&message, self.context.id())
-            && let Some(connection) = self.connections.get_mut(id)
+    pub(in crate::shard) fn put_off(
+        &mut self,
+        message: MeshMessage,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(id) = sender_of(&message, context.id())
+            && let Some(connection) = connections.get_mut(id)
             && let Phase::Open(_) = connection.phase
         {
             connection.held.add(Held::FAN_OUT);
@@ -310,96 +420,43 @@ impl Shard {
         }
     }
 
-    /// Sends what was put off on its way, unless what went before it has to be offered first:
-    /// half as much as for what comes later, which can therefore not keep it from its turn.
-    fn send_what_was_put_off(&mut self, message: MeshMessage) {
-        let unoffered_max = self.unoffered_max() / 2;
-        let is_pressed = self.is_pressed();
-        let waits = match &message {
-            MeshMessage::Publish(publish) if self.is_held(publish.channel.hash) => true,
-            MeshMessage::Publish(publish) if is_pressed => {
-                let slot = self.channels.find_key(&publish.channel);
-                slot.is_some_and(|slot| self.has_much_to_offer(slot, unoffered_max))
-            }
-            MeshMessage::Send(send) if is_pressed => self.has_much_to_hear(send, unoffered_max),
-            _ => false,
-        };
-        if waits {
-            return self.put_off(message);
-        }
-        self.pressure.watch();
-        let sender = sender_of(&message, self.context.id());
-        self.context.loopback.push_back(message);
-        self.settle();
-        if let Some(id) = sender {
-            self.release_input(id, Held::FAN_OUT);
-            self.hold_if_pressed(id);
-        }
-    }
-
     /// Holds a connection's input back if what it did since `watch_links` has led to more than
     /// may wait.
     #[inline]
-    pub(in crate::shard) fn hold_if_pressed(&mut self, id: ConnectionId) {
+    pub(in crate::shard) fn hold_if_pressed(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+    ) {
         if self.pressure.fed {
             self.pressure.fed = false;
-            self.wait_for_offer(id);
+            self.wait_for_offer(id, connections);
         }
     }
 
     /// What another shard has sent may have led to more than may wait: then all of them hold
     /// back what feeds this one.
     #[inline]
-    pub(in crate::shard) fn throttle_if_pressed(&mut self) {
+    pub(in crate::shard) fn throttle_if_pressed(&mut self, context: &mut Context) {
         if self.pressure.fed {
             self.pressure.fed = false;
             self.pressure.overfed = Some(self.pressure.turn);
-            self.tell_throttle();
-        }
-    }
-
-    /// Whether messages of other shards are to be handled now. While a channel that they feed has
-    /// much to be offered, they wait in their links.
-    #[must_use]
-    pub fn takes_mesh(&self) -> bool {
-        !(self.pressure.is_overfed() && self.pressure.is_open(self.pressure.choked))
-    }
-
-    /// Every connection that something was queued to in turns before that one has been offered
-    /// it: its socket has taken it, or has no room.
-    pub fn offered(&mut self, turn: u32, now: Now) {
-        self.context.now = now;
-        self.pressure.offered = turn;
-        if self.pressure.overfed.is_some() && !self.pressure.is_overfed() {
-            self.pressure.overfed = None;
-            self.tell_throttle();
-        }
-        let is_over = |(since, _): &mut (Turn, Waiting)| is_before(*since, turn);
-        while let Some((_, waiting)) = self.pressure.waiting.pop_front_if(is_over) {
-            match waiting {
-                Waiting::Input(id) => self.release_input(id, Held::FAN_OUT),
-                Waiting::Message(message) => self.send_what_was_put_off(message),
-            }
+            self.tell_throttle(context);
         }
     }
 
     /// The turn's inputs have been handled.
-    pub(in crate::shard) fn end_pressure_turn(&mut self) {
+    pub(in crate::shard) fn end_pressure_turn(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         self.pressure.turn = self.pressure.turn.wrapping_add(1);
         self.pressure.turn_bytes = 0;
         for id in std::mem::take(&mut self.pressure.next_turn) {
-            self.release_input(id, Held::FAN_OUT);
+            connections.release_input(id, Held::FAN_OUT);
         }
-        self.look_at_suspects();
-    }
-
-    /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
-    pub fn check_queued(&self) {
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        for connection in self.connections.iter() {
-            let queued = connection.queued_bytes();
-            assert!(queued <= limit, "{queued} bytes of deliveries are queued");
-        }
+        self.look_at_suspects(connections, context);
     }
 }
 

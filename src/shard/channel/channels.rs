@@ -6,12 +6,13 @@
 
 use ahash::RandomState;
 use hashbrown::HashTable;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
-use crate::ids::AppIndex;
-use crate::shard::channel::back_pressure::Unoffered;
+use crate::ids::{AppIndex, ConnectionId};
+use crate::shard::channel::back_pressure::{BackPressure, Unoffered};
 use crate::shard::channel::fan_out::FanOutBuffer;
 
 /// Index of a channel on this shard.
@@ -60,6 +61,17 @@ pub struct Channels {
     free: Vec<u32>,
     /// How many of them are owned.
     owned_count: usize,
+    /// Owned channels with presence changes that are announced at the end of the turn.
+    pub(in crate::shard) batched: Vec<ChannelSlot>,
+    /// Owned channels whose presence changes are announced later, and when.
+    pub(in crate::shard) announcements: BTreeSet<(u64, ChannelSlot)>,
+    /// Owned channels that wait for home shards, and until when.
+    pub(in crate::shard) barriers: BTreeSet<(u64, ChannelSlot)>,
+    /// Connections whose snapshots leave later, and when, in that order.
+    pub(in crate::shard) pauses: VecDeque<(u64, ConnectionId)>,
+    /// Channels whose fan-out buffers have grown in this turn.
+    pub(in crate::shard) grown: Vec<ChannelSlot>,
+    pub(in crate::shard) pressure: BackPressure,
 }
 
 impl Default for Channels {
@@ -69,6 +81,12 @@ impl Default for Channels {
             slots: Vec::new(),
             free: Vec::new(),
             owned_count: 0,
+            batched: Vec::new(),
+            announcements: BTreeSet::new(),
+            barriers: BTreeSet::new(),
+            pauses: VecDeque::new(),
+            grown: Vec::new(),
+            pressure: BackPressure::default(),
         }
     }
 }
@@ -140,7 +158,7 @@ impl Channels {
     }
 
     /// Adds a member, who gets what is published from now on, and returns its index.
-    pub fn add_member(
+    pub fn push_member(
         &mut self,
         slot: ChannelSlot,
         connection_slot: u32,
@@ -160,7 +178,7 @@ impl Channels {
 
     /// Removes the member at an index. Returns the connection that now stands there, whose
     /// session must note its new index.
-    pub fn remove_member(&mut self, slot: ChannelSlot, index: u32) -> Option<u32> {
+    pub fn take_member(&mut self, slot: ChannelSlot, index: u32) -> Option<u32> {
         let channel = self.get_mut(slot)?;
         let index = index as usize;
         if index >= channel.members.len() {
@@ -257,10 +275,10 @@ mod tests {
     fn an_entry_without_members_and_owner_is_forgotten_and_its_slot_used_again() {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
-        assert_eq!(channels.add_member(slot, 7, Interest::default()), 0);
+        assert_eq!(channels.push_member(slot, 7, Interest::default()), 0);
         channels.release(slot);
         assert!(channels.get(slot).is_some());
-        assert_eq!(channels.remove_member(slot, 0), None);
+        assert_eq!(channels.take_member(slot, 0), None);
         channels.release(slot);
         assert!(channels.get(slot).is_none());
         assert_eq!(channels.find_or_insert(&key(1, "b")), slot);
@@ -276,7 +294,7 @@ mod tests {
             assert!(channels.own(slot, &hasher).unwrap().is_empty());
         }
         assert_eq!(channels.owned_count(), 2);
-        channels.add_member(slots[1], 7, Interest::default());
+        channels.push_member(slots[1], 7, Interest::default());
         for _ in 0..2 {
             channels.release(slots[1]);
             assert_eq!(channels.owned_count(), 1);
@@ -293,11 +311,11 @@ mod tests {
         let mut channels = Channels::default();
         let slot = channels.find_or_insert(&key(1, "a"));
         for connection_slot in 10..13 {
-            channels.add_member(slot, connection_slot, Interest::default());
+            channels.push_member(slot, connection_slot, Interest::default());
         }
-        assert_eq!(channels.remove_member(slot, 0), Some(12));
-        assert_eq!(channels.remove_member(slot, 1), None);
-        assert_eq!(channels.remove_member(slot, 0), None);
-        assert_eq!(channels.remove_member(slot, 0), None);
+        assert_eq!(channels.take_member(slot, 0), Some(12));
+        assert_eq!(channels.take_member(slot, 1), None);
+        assert_eq!(channels.take_member(slot, 0), None);
+        assert_eq!(channels.take_member(slot, 0), None);
     }
 }

@@ -17,6 +17,9 @@
 
 mod frozen;
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::mem;
 
 use crate::ids::ConnectionId;
@@ -25,7 +28,6 @@ use crate::shard::channel::channels::{ChannelSlot, LocalChannel, Member};
 use crate::shard::connection::connections::{Connection, Phase};
 use crate::shard::effect::Urgency;
 use crate::shard::outbound::outbox::BufferPool;
-use crate::shard::state::Shard;
 
 use self::frozen::{Frozen, Pieces};
 
@@ -156,7 +158,7 @@ impl Connection {
     }
 }
 
-impl Shard {
+impl Channels {
     /// Appends a publication for all members of a channel on this shard but one. Returns for how
     /// many.
     pub(in crate::shard) fn share_publication(
@@ -164,10 +166,12 @@ impl Shard {
         slot: ChannelSlot,
         frame: &[u8],
         except: Option<ConnectionId>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> usize {
-        let members = self.share(slot, frame, except);
+        let members = self.share(slot, frame, except, connections, context);
         if members > 0
-            && let Some(channel) = self.channels.get_mut(slot)
+            && let Some(channel) = self.get_mut(slot)
         {
             channel.fan_out.is_live = true;
         }
@@ -180,11 +184,13 @@ impl Shard {
         slot: ChannelSlot,
         frame: &[u8],
         except: Option<ConnectionId>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> usize {
         let except = except
-            .and_then(|id| self.connections.get(id)?.place_in(slot))
-            .inspect(|place| self.copy_out_member(slot, *place));
-        let Some(channel) = self.channels.get(slot) else {
+            .and_then(|id| connections.get(id)?.place_in(slot))
+            .inspect(|place| self.copy_out_member(slot, *place, connections, context));
+        let Some(channel) = self.get(slot) else {
             return 0;
         };
         let members = channel.members.len() - usize::from(except.is_some());
@@ -193,52 +199,68 @@ impl Shard {
             return 0;
         }
         if buffered > 0 && buffered + frame.len() > BUFFER_BYTES_MAX {
-            self.copy_out_channel(slot);
+            self.copy_out_channel(slot, connections, context);
         }
-        let Some(channel) = self.channels.get_mut(slot) else {
+        let Some(channel) = self.get_mut(slot) else {
             return 0;
         };
         let buffer = &mut channel.fan_out;
         if buffer.bytes.capacity() == 0 {
-            buffer.bytes = self.context.pool.take(frame.len());
+            buffer.bytes = context.pool.take(frame.len());
         }
         buffer.bytes.extend_from_slice(frame);
         buffer.behind = members as u32;
-        if !mem::replace(&mut buffer.grown, true) {
-            self.grown.push(slot);
-        }
+        let was_grown = mem::replace(&mut buffer.grown, true);
         let end = buffer.end();
         if let Some(member) = except.and_then(|place| channel.members.get_mut(place)) {
             member.sent_to = end;
+        }
+        if !was_grown {
+            self.grown.push(slot);
         }
         members
     }
 
     /// At the end of the turn: members that are behind are to be flushed.
-    pub(in crate::shard) fn lend_buffers(&mut self) {
+    pub(in crate::shard) fn lend_buffers(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let mut grown = mem::take(&mut self.grown);
         for slot in grown.drain(..) {
-            self.lend_buffer(slot);
+            self.lend_buffer(slot, connections, context);
         }
         self.grown = grown;
     }
 
-    fn lend_buffer(&mut self, slot: ChannelSlot) {
+    fn lend_buffer(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let mut urgency = Urgency::Reply;
-        if let Some(channel) = self.channels.get_mut(slot) {
+        if let Some(channel) = self.get_mut(slot) {
             channel.fan_out.grown = false;
             if mem::take(&mut channel.fan_out.is_live) || channel.is_wide() {
                 urgency = channel.urgency();
             }
         }
-        self.lend(slot, urgency);
-        self.channels.release(slot);
+        self.lend(slot, urgency, connections, context);
+        self.release(slot);
     }
 
-    fn lend(&mut self, slot: ChannelSlot, urgency: Urgency) {
-        let late_bytes = self.late_bytes();
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get_mut(slot) else {
+    fn lend(
+        &mut self,
+        slot: ChannelSlot,
+        urgency: Urgency,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let late_bytes = context.late_bytes();
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.get_mut(slot) else {
             return;
         };
         let end = channel.fan_out.end();
@@ -247,7 +269,7 @@ impl Shard {
             if member.sent_to == end {
                 continue;
             }
-            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
                 continue;
             };
             let unsent = end.wrapping_sub(member.sent_to);
@@ -258,7 +280,7 @@ impl Shard {
             {
                 connection.borrows = Some(slot);
                 connection.lent_bytes = unsent;
-                connection.mark(urgency, &mut self.context.effects);
+                connection.mark(urgency, &mut context.effects);
                 continue;
             }
             // What it was lent before goes along with the copy.
@@ -269,19 +291,19 @@ impl Shard {
                 waits,
                 &pieces,
                 to,
-                &mut self.context.pool,
-                &mut self.context.effects,
+                &mut context.pool,
+                &mut context.effects,
             ) {
-                self.slow.push(connection.id);
+                context.slow.push(connection.id);
             }
             fed.note(connection, late_bytes);
             member.sent_to = end;
             copied += 1;
         }
         for _ in 0..copied {
-            channel.fan_out.caught_up(&mut self.context.pool);
+            channel.fan_out.caught_up(&mut context.pool);
         }
-        self.note_fed(slot, fed);
+        self.note_fed(slot, fed, context);
     }
 
     /// What the connection is lent, if its own outbox is empty.
@@ -291,62 +313,89 @@ impl Shard {
             .borrows
             .and_then(|slot| {
                 let place = connection.place_in(slot)?;
-                Some(self.channels.get(slot)?.unsent(place))
+                Some(self.get(slot)?.unsent(place))
             })
             .unwrap_or_default()
     }
 
     /// The first bytes of what a connection is lent have been written. It borrows no longer: what
     /// its socket did not take waits in its own outbox.
-    pub(in crate::shard) fn borrowed_written(&mut self, id: ConnectionId, count: usize) {
-        let Some((slot, place)) = self.connections.get_mut(id).and_then(|connection| {
+    pub(in crate::shard) fn borrowed_written(
+        &mut self,
+        id: ConnectionId,
+        count: usize,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some((slot, place)) = connections.get_mut(id).and_then(|connection| {
             let slot = connection.borrows.take()?;
             Some((slot, connection.place_in(slot)?))
         }) else {
             return;
         };
-        let Some(channel) = self.channels.get_mut(slot) else {
+        let Some(channel) = self.get_mut(slot) else {
             return;
         };
         if count < channel.unsent(place).len()
-            && let Some(connection) = self.connections.get_mut(id)
+            && let Some(connection) = connections.get_mut(id)
         {
             let pieces = channel.fan_out.pieces(channel.members[place].sent_to);
             let outbox = &mut connection.outbox;
-            outbox.push_partly_written(&pieces, count, &mut self.context.pool);
+            outbox.push_partly_written(&pieces, count, &mut context.pool);
         }
-        channel.catch_up(place, &mut self.context.pool);
+        channel.catch_up(place, &mut context.pool);
     }
 
     /// Copies what a connection is lent behind what is in its own outbox, so that both leave in
     /// one write.
-    pub(in crate::shard) fn copy_out_borrowed(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get(id)
+    pub(in crate::shard) fn copy_out_borrowed(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(connection) = connections.get(id)
             && let Some(slot) = connection.borrows
             && let Some(place) = connection.place_in(slot)
         {
-            self.copy_out_member(slot, place);
+            self.copy_out_member(slot, place, connections, context);
         }
     }
 
     /// Puts all publications that a connection has not been sent into its outbox.
-    pub(in crate::shard) fn copy_out_connection(&mut self, id: ConnectionId) {
-        let Some(session) = self.connections.session(id) else {
+    pub(in crate::shard) fn copy_out_connection(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(session) = connections.session(id) else {
             return;
         };
         if self.grown.is_empty() {
-            return self.copy_out_borrowed(id);
+            return self.copy_out_borrowed(id, connections, context);
         }
         // Copied: settling changes connections, though not their memberships.
         for membership in session.memberships.clone() {
-            self.copy_out_member(membership.channel, membership.index as usize);
+            self.copy_out_member(
+                membership.channel,
+                membership.index as usize,
+                connections,
+                context,
+            );
         }
     }
 
     /// Puts what one member has not been sent into its outbox.
-    pub(in crate::shard) fn copy_out_member(&mut self, slot: ChannelSlot, place: usize) {
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get_mut(slot) else {
+    pub(in crate::shard) fn copy_out_member(
+        &mut self,
+        slot: ChannelSlot,
+        place: usize,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.get_mut(slot) else {
             return;
         };
         if channel.unsent(place).is_empty() {
@@ -359,7 +408,7 @@ impl Shard {
             waits,
             ..
         } = channel.members[place];
-        if let Some(connection) = self.connections.at_slot_mut(connection_slot) {
+        if let Some(connection) = connections.at_slot_mut(connection_slot) {
             connection.borrows.take_if(|borrowed| *borrowed == slot);
             let pieces = channel.fan_out.pieces(sent_to);
             let (waits, to) = (waits.then_some(slot), (limit, urgency));
@@ -367,23 +416,28 @@ impl Shard {
                 waits,
                 &pieces,
                 to,
-                &mut self.context.pool,
-                &mut self.context.effects,
+                &mut context.pool,
+                &mut context.effects,
             ) {
-                self.slow.push(connection.id);
+                context.slow.push(connection.id);
             }
         }
-        channel.catch_up(place, &mut self.context.pool);
+        channel.catch_up(place, &mut context.pool);
     }
 
     /// Puts what the members of a channel have not been sent into their outboxes.
-    pub(in crate::shard) fn copy_out_channel(&mut self, slot: ChannelSlot) {
-        let places = match self.channels.get(slot) {
+    pub(in crate::shard) fn copy_out_channel(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let places = match self.get(slot) {
             Some(channel) if channel.fan_out.behind > 0 => channel.members.len(),
             _ => return,
         };
         for place in 0..places {
-            self.copy_out_member(slot, place);
+            self.copy_out_member(slot, place, connections, context);
         }
     }
 }

@@ -4,18 +4,26 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channel::back_pressure::lag::Fed;
+use crate::shard::channel::channels::Channels;
 use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::{Connection, Membership, Phase};
+use crate::shard::context::Context;
 use crate::shard::effect::{Effects, PublishedAt, Urgency};
 use crate::shard::mesh_message::{Announce, Announced, Deliver, Frame, Left, MeshMessage};
 use crate::shard::outbound::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
 use crate::shard::questions::Question;
-use crate::shard::state::Shard;
 
-impl Shard {
+impl Channels {
     /// Takes a connection out of a channel's local members, if it is one.
-    pub(in crate::shard) fn remove_member(&mut self, id: ConnectionId, slot: ChannelSlot) {
-        let Some(session) = self.connections.session_mut(id) else {
+    pub(in crate::shard) fn remove_member(
+        &mut self,
+        id: ConnectionId,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(session) = connections.session_mut(id) else {
             return;
         };
         let at = session
@@ -27,51 +35,78 @@ impl Shard {
         if session.memberships.is_empty() {
             session.memberships.shrink_to_fit();
         }
-        self.vacate(membership);
-        self.forget_snapshot(id, slot);
+        self.vacate(membership, connections, context);
+        self.forget_snapshot(id, slot, connections, context);
     }
 
     /// Takes the place of a membership that its session has given up; what it was to get until
     /// now is in its outbox.
-    pub(in crate::shard) fn vacate(&mut self, membership: Membership) {
+    pub(in crate::shard) fn vacate(
+        &mut self,
+        membership: Membership,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Membership { channel, index } = membership;
-        self.copy_out_member(channel, index as usize);
-        if let Some(moved) = self.channels.remove_member(channel, index)
-            && let Some(connection) = self.connections.at_slot_mut(moved)
+        self.copy_out_member(channel, index as usize, connections, context);
+        if let Some(moved) = self.take_member(channel, index)
+            && let Some(connection) = connections.at_slot_mut(moved)
         {
             connection.move_membership(channel, index);
         }
-        self.channels.release(channel);
+        self.release(channel);
     }
 
     /// A leave is complete at the owner.
-    pub(in crate::shard) fn home_left(&mut self, left: Left) {
-        let Some(Question::Leave(command)) = self.questions.take(left.ticket) else {
+    pub(in crate::shard) fn home_left(
+        &mut self,
+        left: Left,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(Question::Leave(command)) = context.questions.take(left.ticket) else {
             return;
         };
-        if let Some(slot) = self.channels.find_key(&left.channel) {
-            self.remove_member(left.connection, slot);
+        if let Some(slot) = self.find_key(&left.channel) {
+            self.remove_member(left.connection, slot, connections, context);
         }
-        self.answer_command(&command, Ok(()));
+        connections.answer_command(&command, Ok(()), context);
     }
 
-    pub(in crate::shard) fn home_deliver(&mut self, deliver: &Deliver) {
-        if let Some(slot) = self.channels.find_key(&deliver.channel) {
+    pub(in crate::shard) fn home_deliver(
+        &mut self,
+        deliver: &Deliver,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(slot) = self.find_key(&deliver.channel) {
             let frames = (&deliver.plain[..], deliver.with_metadata.as_deref());
-            self.deliver(slot, frames, deliver.except, deliver.times);
+            self.deliver(
+                slot,
+                frames,
+                deliver.except,
+                deliver.times,
+                connections,
+                context,
+            );
         }
     }
 
-    pub(in crate::shard) fn home_announce(&mut self, owner: ShardId, announce: &Announce) {
-        if let Some(slot) = self.channels.find_key(&announce.channel) {
-            self.deliver_presence(slot, &announce.frames);
+    pub(in crate::shard) fn home_announce(
+        &mut self,
+        owner: ShardId,
+        announce: &Announce,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(slot) = self.find_key(&announce.channel) {
+            self.deliver_presence(slot, &announce.frames, connections, context);
         }
         let announced = Announced {
             channel: announce.channel.clone(),
             token: announce.token,
         };
-        self.context
-            .send(owner, MeshMessage::Announced(Box::new(announced)));
+        context.send(owner, MeshMessage::Announced(Box::new(announced)));
     }
 
     /// Fan-out: one publication for all local members, where some of them want it with
@@ -82,10 +117,12 @@ impl Shard {
         frames: (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
         times: PublishedAt,
+        connections: &mut Connections,
+        context: &mut Context,
     ) {
-        match self.is_to_be_kept(slot) {
-            true => self.keep(slot, frames, except, times),
-            false => self.deliver_now(slot, frames, except, times),
+        match self.is_to_be_kept(slot, connections, context) {
+            true => self.keep(slot, frames, except, times, connections, context),
+            false => self.deliver_now(slot, frames, except, times, connections, context),
         }
     }
 
@@ -96,18 +133,20 @@ impl Shard {
         (plain, with_metadata): (&[u8], Option<&[u8]>),
         except: Option<ConnectionId>,
         times: PublishedAt,
+        connections: &mut Connections,
+        context: &mut Context,
     ) {
         let count = with_metadata.map_or(plain.len(), <[u8]>::len);
-        self.note_publication(slot, count);
+        self.note_publication(slot, count, context);
         let reached = match with_metadata {
-            None => self.share_publication(slot, plain, except),
-            Some(frame) => self.deliver_each(slot, (plain, frame), except),
+            None => self.share_publication(slot, plain, except, connections, context),
+            Some(frame) => self.deliver_each(slot, (plain, frame), except, connections, context),
         };
         if reached > 0 {
-            self.context.metrics.counters.deliveries += reached as u64;
-            let channel = self.channels.get(slot);
+            context.metrics.counters.deliveries += reached as u64;
+            let channel = self.get(slot);
             let urgency = channel.map_or(Urgency::Wide, LocalChannel::urgency);
-            self.context.effects.published.push((times, urgency));
+            context.effects.published.push((times, urgency));
         }
     }
 
@@ -118,10 +157,12 @@ impl Shard {
         slot: ChannelSlot,
         (plain, with_metadata): (&[u8], &[u8]),
         except: Option<ConnectionId>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> usize {
-        self.copy_out_channel(slot);
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get(slot) else {
+        self.copy_out_channel(slot, connections, context);
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.get(slot) else {
             return 0;
         };
         // What is large is copied once.
@@ -131,9 +172,9 @@ impl Shard {
         let with_metadata = piece(frames.1.as_ref(), with_metadata);
         let to = (limit, channel.urgency());
         let (mut reached, mut fed) = (0, Fed::default());
-        let late_bytes = self.late_bytes();
+        let late_bytes = context.late_bytes();
         for member in &channel.members {
-            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
                 continue;
             };
             if except == Some(connection.id) {
@@ -149,35 +190,41 @@ impl Shard {
                 waits,
                 frame,
                 to,
-                &mut self.context.pool,
-                &mut self.context.effects,
+                &mut context.pool,
+                &mut context.effects,
             ) {
                 true => reached += 1,
-                false => self.slow.push(connection.id),
+                false => context.slow.push(connection.id),
             }
             fed.note(connection, late_bytes);
         }
-        self.note_fed(slot, fed);
+        self.note_fed(slot, fed, context);
         reached
     }
 
     /// Presence changes for the local members that want them: as a publication is delivered
     /// where all of them do, one by one otherwise.
-    pub(in crate::shard) fn deliver_presence(&mut self, slot: ChannelSlot, frames: &Frame) {
-        self.release_kept(slot);
-        let Some(channel) = self.channels.get(slot) else {
+    pub(in crate::shard) fn deliver_presence(
+        &mut self,
+        slot: ChannelSlot,
+        frames: &Frame,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.release_kept(slot, connections, context);
+        let Some(channel) = self.get(slot) else {
             return;
         };
         let frame_count = count_frames(frames) as u64;
         let mut members = channel.members.iter();
         if members.all(|member| member.interest.presence) {
-            let reached = self.share(slot, frames, None) as u64;
-            self.context.metrics.counters.presence_sent += frame_count * reached;
+            let reached = self.share(slot, frames, None, connections, context) as u64;
+            context.metrics.counters.presence_sent += frame_count * reached;
             return;
         }
-        self.copy_out_channel(slot);
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(channel) = self.channels.get(slot) else {
+        self.copy_out_channel(slot, connections, context);
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(channel) = self.get(slot) else {
             return;
         };
         for member in channel
@@ -185,7 +232,7 @@ impl Shard {
             .iter()
             .filter(|member| member.interest.presence)
         {
-            let Some(connection) = self.connections.at_slot_mut(member.connection_slot) else {
+            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
                 continue;
             };
             let frames = [Piece::Shared(frames, 0..frames.len())];
@@ -195,11 +242,11 @@ impl Shard {
                 waits,
                 &frames,
                 to,
-                &mut self.context.pool,
-                &mut self.context.effects,
+                &mut context.pool,
+                &mut context.effects,
             ) {
-                true => self.context.metrics.counters.presence_sent += frame_count,
-                false => self.slow.push(connection.id),
+                true => context.metrics.counters.presence_sent += frame_count,
+                false => context.slow.push(connection.id),
             }
         }
     }
@@ -211,49 +258,59 @@ impl Shard {
         id: ConnectionId,
         frame: &Frame,
         read_ns: u64,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> bool {
-        self.copy_out_connection(id);
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(connection) = self.connections.get_mut(id) else {
+        self.copy_out_connection(id, connections, context);
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(connection) = connections.get_mut(id) else {
             return false;
         };
         let frame = [Piece::Shared(frame, 0..frame.len())];
         let to = (limit, Urgency::Live);
-        let delivered = connection.deliver(
-            &frame,
-            to,
-            &mut self.context.pool,
-            &mut self.context.effects,
-        );
+        let delivered = connection.deliver(&frame, to, &mut context.pool, &mut context.effects);
         match delivered {
             true => {
-                self.context.metrics.counters.deliveries += 1;
-                self.context.effects.write(Stage::Direct, read_ns);
+                context.metrics.counters.deliveries += 1;
+                context.effects.write(Stage::Direct, read_ns);
             }
-            false => self.slow.push(id),
+            false => context.slow.push(id),
         }
-        self.note_direct(id);
+        self.note_direct(id, connections, context);
         delivered
     }
+}
 
+impl Connections {
     /// A frame that answers what the connection sent, which was read at `read_ns`.
-    pub(in crate::shard) fn reply(&mut self, id: ConnectionId, frame: &[u8], read_ns: u64) {
-        if self.queue_reply(id, frame) {
-            self.context.effects.write(Stage::Reply, read_ns);
+    pub(in crate::shard) fn reply(
+        &mut self,
+        id: ConnectionId,
+        frame: &[u8],
+        read_ns: u64,
+        context: &mut Context,
+    ) {
+        if self.queue_reply(id, frame, context) {
+            context.effects.write(Stage::Reply, read_ns);
         }
     }
 
     /// Queues an answer. Returns whether it goes out.
-    pub(in crate::shard) fn queue_reply(&mut self, id: ConnectionId, frame: &[u8]) -> bool {
+    pub(in crate::shard) fn queue_reply(
+        &mut self,
+        id: ConnectionId,
+        frame: &[u8],
+        context: &mut Context,
+    ) -> bool {
         // Nothing follows a close frame.
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.get_mut(id)
             && let Phase::Open(_) = connection.phase
         {
             connection
                 .outbox
-                .push(Class::Reply, frame, &mut self.context.pool);
-            connection.mark_dirty(&mut self.context.effects);
-            self.context.metrics.counters.replies += 1;
+                .push(Class::Reply, frame, &mut context.pool);
+            connection.mark_dirty(&mut context.effects);
+            context.metrics.counters.replies += 1;
             return true;
         }
         false

@@ -20,6 +20,9 @@
 
 mod joining;
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use smallvec::SmallVec;
 
 pub use self::joining::Joining;
@@ -38,7 +41,6 @@ use crate::shard::connection::connections::{Held, Membership, Phase};
 use crate::shard::mesh_message::{Frame, Join, Joined, MeshMessage};
 use crate::shard::outbound::outbox::Class;
 use crate::shard::questions::{Command, PendingJoin, Question, ReplyTo};
-use crate::shard::state::Shard;
 
 /// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
 /// needs that begins to listen for the snapshot when it has read the ack (with none, Node's `ws`
@@ -46,16 +48,22 @@ use crate::shard::state::Shard;
 /// what the writes of a turn take after its time was read.
 const SNAPSHOT_PAUSE_MS: u64 = 15 + 1 + 1;
 
-impl Shard {
+impl Channels {
     /// A join is complete: the connection is a member from here on.
-    pub(in crate::shard) fn home_joined(&mut self, joined: Joined) {
+    pub(in crate::shard) fn home_joined(
+        &mut self,
+        joined: Joined,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let id = joined.connection;
-        self.release_kept_of(&joined.channel);
-        let Some(Question::Join(PendingJoin { command, .. })) = self.questions.take(joined.ticket)
+        self.release_kept_of(&joined.channel, connections, context);
+        let Some(Question::Join(PendingJoin { command, .. })) =
+            context.questions.take(joined.ticket)
         else {
             return;
         };
-        let Some(session) = self.connections.session_mut(id) else {
+        let Some(session) = connections.session_mut(id) else {
             return;
         };
         let joining = session.joining.as_mut();
@@ -64,12 +72,12 @@ impl Shard {
             // The connection has unsubscribed meanwhile. The owner may have heard of that before it
             // was asked again, which made a member of it once more.
             let peer = session.peer.clone();
-            self.leave_silently(id, peer, joined.channel);
-            return self.advance_joins(id);
+            context.leave_silently(id, peer, joined.channel);
+            return self.advance_joins(id, connections, context);
         };
-        let slot = self.add_member(id, &joined);
+        let slot = self.add_member(id, &joined, connections, context);
         if !is_again {
-            self.answer_command(&command, Ok(()));
+            connections.answer_command(&command, Ok(()), context);
         }
         if let Some(snapshot) = joined.snapshot {
             let is_acked = command.reply_to.id().is_some();
@@ -83,29 +91,35 @@ impl Shard {
                 held: Vec::new(),
                 read_ns: command.reply_to.read_ns,
             };
-            self.await_snapshot(id, awaited, is_acked);
+            self.await_snapshot(id, awaited, is_acked, connections, context);
         }
-        self.advance_joins(id);
-        self.hold_if_unread(id);
+        self.advance_joins(id, connections, context);
+        connections.hold_if_unread(id);
     }
 
-    fn add_member(&mut self, id: ConnectionId, joined: &Joined) -> ChannelSlot {
-        let slot = self.channels.find_or_insert(&joined.channel);
-        let Some(session) = self.connections.session_mut(id) else {
+    fn add_member(
+        &mut self,
+        id: ConnectionId,
+        joined: &Joined,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> ChannelSlot {
+        let slot = self.find_or_insert(&joined.channel);
+        let Some(session) = connections.session_mut(id) else {
             return slot;
         };
         let mut memberships = session.memberships.iter();
         if let Some(known) = memberships.find(|membership| membership.channel == slot) {
             let place = known.index as usize;
-            self.copy_out_member(slot, place);
-            if let Some(channel) = self.channels.get_mut(slot)
+            self.copy_out_member(slot, place, connections, context);
+            if let Some(channel) = self.get_mut(slot)
                 && let Some(member) = channel.members.get_mut(place)
             {
                 member.interest = joined.interest;
             }
             return slot;
         }
-        let index = self.channels.add_member(slot, id.slot, joined.interest);
+        let index = self.push_member(slot, id.slot, joined.interest);
         session.memberships.push(Membership {
             channel: slot,
             index,
@@ -114,9 +128,16 @@ impl Shard {
     }
 
     /// The connection has become a member; what is sent to it from now on follows the snapshot.
-    fn await_snapshot(&mut self, id: ConnectionId, mut awaited: Awaited, is_acked: bool) {
-        let room = self.context.tuning.snapshot_bytes_max;
-        let Some(connection) = self.connections.get_mut(id) else {
+    fn await_snapshot(
+        &mut self,
+        id: ConnectionId,
+        mut awaited: Awaited,
+        is_acked: bool,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let room = context.tuning.snapshot_bytes_max;
+        let Some(connection) = connections.get_mut(id) else {
             return;
         };
         let replies = connection.outbox.reply_bytes();
@@ -146,17 +167,23 @@ impl Shard {
             None => joining.snapshots.push_back(awaited),
         }
         if let Some(slot) = slot {
-            self.set_waits(id, slot, true);
+            self.set_waits(id, slot, true, connections);
         }
-        self.queue_snapshots(id, self.context.now.mono_ms);
+        self.queue_snapshots(id, context.now.mono_ms, connections, context);
     }
 
-    fn set_waits(&mut self, id: ConnectionId, slot: ChannelSlot, waits: bool) {
-        let Some(connection) = self.connections.get(id) else {
+    fn set_waits(
+        &mut self,
+        id: ConnectionId,
+        slot: ChannelSlot,
+        waits: bool,
+        connections: &mut Connections,
+    ) {
+        let Some(connection) = connections.get(id) else {
             return;
         };
         if let Some(place) = connection.place_in(slot)
-            && let Some(channel) = self.channels.get_mut(slot)
+            && let Some(channel) = self.get_mut(slot)
             && let Some(member) = channel.members.get_mut(place)
         {
             member.waits = waits;
@@ -165,18 +192,29 @@ impl Shard {
 
     /// Something of an outbox has been written, now.
     #[inline]
-    pub(in crate::shard) fn joins_written(&mut self, id: ConnectionId, now_ms: u64) {
-        let is_joining = self
-            .connections
+    pub(in crate::shard) fn joins_written(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let is_joining = connections
             .session(id)
             .is_some_and(|it| it.joining.is_some());
         if is_joining {
-            self.snapshots_written(id, now_ms);
+            self.snapshots_written(id, now_ms, connections, context);
         }
     }
 
-    fn snapshots_written(&mut self, id: ConnectionId, now_ms: u64) {
-        let Some(connection) = self.connections.get_mut(id) else {
+    fn snapshots_written(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(connection) = connections.get_mut(id) else {
             return;
         };
         let outbox = &connection.outbox;
@@ -201,7 +239,7 @@ impl Shard {
             // The pause has one length, so that they end in the order in which they begin.
             self.pauses.push_back((from_ms, id));
         }
-        self.advance_joins(id);
+        self.advance_joins(id, connections, context);
     }
 
     /// When the next snapshot may leave.
@@ -210,17 +248,28 @@ impl Shard {
     }
 
     /// Lets the snapshots leave whose pauses are over.
-    pub(in crate::shard) fn end_pauses(&mut self, now_ms: u64) {
+    pub(in crate::shard) fn end_pauses(
+        &mut self,
+        now_ms: u64,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         while let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) {
-            self.queue_snapshots(id, now_ms);
-            self.advance_joins(id);
-            self.hold_if_unread(id);
+            self.queue_snapshots(id, now_ms, connections, context);
+            self.advance_joins(id, connections, context);
+            connections.hold_if_unread(id);
         }
     }
 
     /// Queues the snapshots that may leave, and behind each what waited for it.
-    fn queue_snapshots(&mut self, id: ConnectionId, now_ms: u64) {
-        let Some(connection) = self.connections.get_mut(id) else {
+    fn queue_snapshots(
+        &mut self,
+        id: ConnectionId,
+        now_ms: u64,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(connection) = connections.get_mut(id) else {
             return;
         };
         let outbox = &mut connection.outbox;
@@ -233,49 +282,142 @@ impl Shard {
             let Some(snapshot) = awaited.snapshot.take_if(|_| is_due) else {
                 continue;
             };
-            let frames = snapshot.push(outbox, &mut self.context.pool);
-            self.context.metrics.counters.presence_sent += frames as u64;
-            self.context.effects.write(Stage::Snapshot, awaited.read_ns);
+            let frames = snapshot.push(outbox, &mut context.pool);
+            context.metrics.counters.presence_sent += frames as u64;
+            context.effects.write(Stage::Snapshot, awaited.read_ns);
             awaited.state = State::Queued { end: outbox.end() };
-            outbox.push(Class::Delivery, &awaited.held, &mut self.context.pool);
+            outbox.push(Class::Delivery, &awaited.held, &mut context.pool);
             awaited.held = Vec::new();
             queued.extend(awaited.slot.take());
         }
         if queued.is_empty() {
             return;
         }
-        connection.mark_dirty(&mut self.context.effects);
+        connection.mark_dirty(&mut context.effects);
         for slot in queued {
-            self.set_waits(id, slot, false);
+            self.set_waits(id, slot, false, connections);
         }
     }
 
     /// Whoever waited for a join goes on, if it waits for no other.
-    fn advance_joins(&mut self, id: ConnectionId) {
-        self.release_directs(id);
-        self.ask_again(id);
-        self.release_parked(id);
-        if let Some(session) = self.connections.session_mut(id) {
+    fn advance_joins(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.release_directs(id, connections, context);
+        connections.ask_again(id, context);
+        connections.release_parked(id, context);
+        if let Some(session) = connections.session_mut(id) {
             session.joining.take_if(|joining| joining.is_over());
         }
     }
 
-    fn release_directs(&mut self, id: ConnectionId) {
-        while let Some(session) = self.connections.session_mut(id)
+    fn release_directs(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        while let Some(session) = connections.session_mut(id)
             && let Some(joining) = &mut session.joining
             && let oldest = joining.oldest().unwrap_or(u64::MAX)
             && let Some((_, frame, read_ns)) =
                 joining.directs.pop_front_if(|(first, ..)| *first <= oldest)
         {
             joining.directs_bytes -= frame.len();
-            self.deliver_to(id, &frame, read_ns);
+            self.deliver_to(id, &frame, read_ns, connections, context);
         }
     }
 
+    /// The owner of a channel has not said that a join is complete, and never will. A connection
+    /// that waits among the members for its snapshot alone could only wait on: it is closed.
+    pub(in crate::shard) fn join_unanswered(
+        &mut self,
+        join: &PendingJoin,
+        ticket: Ticket,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let PendingJoin {
+            command,
+            channel,
+            is_again,
+        } = join;
+        let id = command.connection;
+        if *is_again {
+            let reason = "a snapshot could not be had in time";
+            return self.close(id, CloseCode::TRY_AGAIN_LATER, reason, connections, context);
+        }
+        let Some(session) = connections.session_mut(id) else {
+            return;
+        };
+        let peer = session.peer.clone();
+        if let Some(joining) = &mut session.joining {
+            joining.answered(ticket, channel);
+        }
+        context.leave_silently(id, peer, channel.clone());
+        if let Some(slot) = self.find_key(channel) {
+            self.remove_member(id, slot, connections, context);
+        }
+        connections.answer_command(command, Err(ErrorCode::BackendError), context);
+        self.advance_joins(id, connections, context);
+    }
+
+    /// The connection is no member any more: nothing of the channel is to be sent to it.
+    pub(in crate::shard) fn forget_snapshot(
+        &mut self,
+        id: ConnectionId,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(session) = connections.session_mut(id)
+            && let Some(joining) = &mut session.joining
+        {
+            joining.snapshots.retain(|it| it.slot != Some(slot));
+            self.advance_joins(id, connections, context);
+        }
+    }
+
+    /// A direct message to one connection: behind the joins it waits for, if any.
+    pub(in crate::shard) fn deliver_direct(
+        &mut self,
+        id: ConnectionId,
+        frame: &Frame,
+        read_ns: u64,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> bool {
+        let limit = context.config.limits.outbound_queue_bytes;
+        let Some(connection) = connections.get_mut(id) else {
+            return false;
+        };
+        let waiting_bytes = connection.queued_bytes() + connection.held_bytes();
+        let Phase::Open(session) = &mut connection.phase else {
+            return false;
+        };
+        let joining = session.joining.as_mut();
+        let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
+            return self.deliver_to(id, frame, read_ns, connections, context);
+        };
+        if waiting_bytes + frame.len() > limit {
+            context.slow.push(id);
+            return false;
+        }
+        joining.directs_bytes += frame.len();
+        let held = (joining.next, frame.clone(), read_ns);
+        joining.directs.push_back(held);
+        true
+    }
+}
+
+impl Connections {
     /// Asks for a snapshot for which there was no room, if there is now.
-    fn ask_again(&mut self, id: ConnectionId) {
-        let room = self.context.tuning.snapshot_bytes_max;
-        let Some(connection) = self.connections.get_mut(id) else {
+    fn ask_again(&mut self, id: ConnectionId, context: &mut Context) {
+        let room = context.tuning.snapshot_bytes_max;
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         let replies = connection.outbox.reply_bytes();
@@ -316,71 +458,48 @@ impl Shard {
             interest,
             command,
         };
-        self.ask_to_join(wanted, true);
+        self.ask_to_join(wanted, true, context);
     }
 
     /// Asks the owner of a channel to make a member of a connection; if it `is_again`, only for
     /// the snapshot.
-    pub(in crate::shard) fn ask_to_join(&mut self, wanted: Wanted, is_again: bool) {
+    pub(in crate::shard) fn ask_to_join(
+        &mut self,
+        wanted: Wanted,
+        is_again: bool,
+        context: &mut Context,
+    ) {
         let Wanted {
             channel,
             interest,
             command,
         } = wanted;
         let id = command.connection;
-        let owner = self.context.placement.owner(channel.hash);
+        let owner = context.placement.owner(channel.hash);
         let question = Question::Join(PendingJoin {
             command,
             channel: channel.clone(),
             is_again,
         });
-        let ticket = self.ask(question, [owner]);
-        let Some(session) = self.connections.session_mut(id) else {
-            self.questions.take(ticket);
+        let ticket = self.ask(question, [owner], context);
+        let Some(session) = self.session_mut(id) else {
+            context.questions.take(ticket);
             return;
         };
         let joining = session.joining.get_or_insert_default();
         joining.ask(channel.clone(), ticket, is_again);
         let join = Join {
             channel,
-            connection: self.context.here(id),
+            connection: context.here(id),
             peer: session.peer.clone(),
             interest,
             ticket,
         };
-        self.context.send(owner, MeshMessage::Join(Box::new(join)));
+        context.send(owner, MeshMessage::Join(Box::new(join)));
     }
 
-    /// The owner of a channel has not said that a join is complete, and never will. A connection
-    /// that waits among the members for its snapshot alone could only wait on: it is closed.
-    pub(in crate::shard) fn join_unanswered(&mut self, join: &PendingJoin, ticket: Ticket) {
-        let PendingJoin {
-            command,
-            channel,
-            is_again,
-        } = join;
-        let id = command.connection;
-        if *is_again {
-            let reason = "a snapshot could not be had in time";
-            return self.close(id, CloseCode::TRY_AGAIN_LATER, reason);
-        }
-        let Some(session) = self.connections.session_mut(id) else {
-            return;
-        };
-        let peer = session.peer.clone();
-        if let Some(joining) = &mut session.joining {
-            joining.answered(ticket, channel);
-        }
-        self.leave_silently(id, peer, channel.clone());
-        if let Some(slot) = self.channels.find_key(channel) {
-            self.remove_member(id, slot);
-        }
-        self.answer_command(command, Err(ErrorCode::BackendError));
-        self.advance_joins(id);
-    }
-
-    fn release_parked(&mut self, id: ConnectionId) {
-        let Some(session) = self.connections.session_mut(id) else {
+    fn release_parked(&mut self, id: ConnectionId, context: &mut Context) {
+        let Some(session) = self.session_mut(id) else {
             return;
         };
         let Some(joining) = &mut session.joining else {
@@ -390,50 +509,11 @@ impl Shard {
         match parked {
             Some(wanted) if joining.must_park(&wanted.channel) => joining.parked = Some(wanted),
             Some(wanted) => {
-                self.ask_to_join(*wanted, false);
+                self.ask_to_join(*wanted, false, context);
                 self.release_input(id, Held::JOINS);
             }
             None => {}
         }
-    }
-
-    /// The connection is no member any more: nothing of the channel is to be sent to it.
-    pub(in crate::shard) fn forget_snapshot(&mut self, id: ConnectionId, slot: ChannelSlot) {
-        if let Some(session) = self.connections.session_mut(id)
-            && let Some(joining) = &mut session.joining
-        {
-            joining.snapshots.retain(|it| it.slot != Some(slot));
-            self.advance_joins(id);
-        }
-    }
-
-    /// A direct message to one connection: behind the joins it waits for, if any.
-    pub(in crate::shard) fn deliver_direct(
-        &mut self,
-        id: ConnectionId,
-        frame: &Frame,
-        read_ns: u64,
-    ) -> bool {
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return false;
-        };
-        let waiting_bytes = connection.queued_bytes() + connection.held_bytes();
-        let Phase::Open(session) = &mut connection.phase else {
-            return false;
-        };
-        let joining = session.joining.as_mut();
-        let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
-            return self.deliver_to(id, frame, read_ns);
-        };
-        if waiting_bytes + frame.len() > limit {
-            self.slow.push(id);
-            return false;
-        }
-        joining.directs_bytes += frame.len();
-        let held = (joining.next, frame.clone(), read_ns);
-        joining.directs.push_back(held);
-        true
     }
 }
 

@@ -6,6 +6,9 @@
 //! a large channel until some time has passed since those before, and only a publication of a
 //! peer whose own change waits does not wait for that.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use smallvec::SmallVec;
 
 use crate::domain::channel::{
@@ -23,7 +26,6 @@ use crate::shard::mesh_message::{
     Publish, Published,
 };
 use crate::shard::outbound::encode;
-use crate::shard::state::Shard;
 
 /// A publication whose `message` frame is encoded.
 #[derive(Clone, Copy)]
@@ -38,10 +40,10 @@ pub(in crate::shard) struct Publication<'a> {
     pub read_ns: u64,
 }
 
-impl Shard {
-    pub(in crate::shard) fn owner_join(&mut self, join: Join) {
-        let slot = self.channels.find_or_insert(&join.channel);
-        let Some(owned) = self.channels.own(slot, self.context.placement.hasher()) else {
+impl Channels {
+    pub(in crate::shard) fn owner_join(&mut self, join: Join, context: &mut Context) {
+        let slot = self.find_or_insert(&join.channel);
+        let Some(owned) = self.own(slot, context.placement.hasher()) else {
             return;
         };
         owned.join(Joiner {
@@ -54,28 +56,41 @@ impl Shard {
         self.batch(slot);
     }
 
-    pub(in crate::shard) fn owner_leave(&mut self, leave: Leave) {
+    pub(in crate::shard) fn owner_leave(
+        &mut self,
+        leave: Leave,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Leave {
             channel,
             connection,
             peer,
             cause,
         } = leave;
-        let slot = self.channels.find_key(&channel);
+        let slot = self.find_key(&channel);
         let owned = slot.and_then(|slot| self.owned(slot));
         match (cause, owned) {
-            (LeaveCause::Request(ticket), None) => self.answer_leave(channel, connection, ticket),
+            (LeaveCause::Request(ticket), None) => {
+                self.answer_leave(channel, connection, ticket, connections, context)
+            }
             (LeaveCause::Request(ticket), Some(owned)) => {
                 if owned.leave(&peer, connection, ticket) == LeaveOutcome::Deferred {
                     return;
                 }
-                self.answer_leave(channel, connection, ticket);
+                self.answer_leave(channel, connection, ticket, connections, context);
             }
             (LeaveCause::Ended, None) => {}
             (LeaveCause::Ended, Some(owned)) => {
                 for deferred in owned.disconnect(&peer, connection) {
                     if let Deferred::Leave(ticket) = deferred {
-                        self.answer_leave(channel.clone(), connection, ticket);
+                        self.answer_leave(
+                            channel.clone(),
+                            connection,
+                            ticket,
+                            connections,
+                            context,
+                        );
                     }
                 }
             }
@@ -86,35 +101,47 @@ impl Shard {
     }
 
     /// A local member must be out before the next thing is put into the order, see `joined`.
-    fn answer_leave(&mut self, channel: SharedChannel, connection: ConnectionRef, ticket: Ticket) {
+    fn answer_leave(
+        &mut self,
+        channel: SharedChannel,
+        connection: ConnectionRef,
+        ticket: Ticket,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let left = Left {
             channel,
             connection: connection.connection,
             ticket,
         };
-        if connection.shard == self.context.id() {
-            self.home_left(left);
+        if connection.shard == context.id() {
+            self.home_left(left, connections, context);
         } else {
-            self.context
-                .send(connection.shard, MeshMessage::Left(Box::new(left)));
+            context.send(connection.shard, MeshMessage::Left(Box::new(left)));
         }
     }
 
     /// A publication from another shard, or one of this shard's that was put off.
-    pub(in crate::shard) fn owner_publish(&mut self, home: ShardId, publish: Publish) {
+    pub(in crate::shard) fn owner_publish(
+        &mut self,
+        home: ShardId,
+        publish: Publish,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let publication = Publication {
             from: &publish.from,
             plain: &publish.frame,
             shared: Some(&publish.frame),
             read_ns: publish.read_ns,
         };
-        let delivered = match self.channels.find_key(&publish.channel) {
-            Some(slot) => self.sequence(slot, publication),
+        let delivered = match self.find_key(&publish.channel) {
+            Some(slot) => self.sequence(slot, publication, connections, context),
             None => 0,
         };
         if let Some(waiter) = publish.waiter {
             let published = Published { waiter, delivered };
-            self.context.send(home, MeshMessage::Published(published));
+            context.send(home, MeshMessage::Published(published));
         }
     }
 
@@ -124,22 +151,24 @@ impl Shard {
         &mut self,
         slot: ChannelSlot,
         publication: Publication<'_>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> u64 {
-        let (now_ms, pace) = (self.context.now.mono_ms, self.context.tuning.pace);
+        let (now_ms, pace) = (context.now.mono_ms, context.tuning.pace);
         if let Some(owned) = self.owned(slot)
             && (owned.due_ms(pace) <= now_ms || publication.from.is_withheld(owned))
         {
-            self.announce(slot);
+            self.announce(slot, connections, context);
         }
         let times = PublishedAt {
             read_ns: publication.read_ns,
-            ordered_ns: self.context.stamp_ns,
+            ordered_ns: context.stamp_ns,
         };
         let waited_ns = times.ordered_ns.saturating_sub(times.read_ns);
         // Read and ordered in one input: nothing was waited for, and nothing says how long the
         // handling took.
         if waited_ns > 0 {
-            let latencies = &mut self.context.metrics.latencies;
+            let latencies = &mut context.metrics.latencies;
             latencies.record(Stage::CommandToOrder, waited_ns);
         }
         let Some(owned) = self.owned(slot) else {
@@ -147,7 +176,7 @@ impl Shard {
         };
         let homes: SmallVec<[Home; 4]> = owned.homes().iter().copied().collect();
         let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
-        let mut with_metadata = std::mem::take(&mut self.context.encoded_with_metadata);
+        let mut with_metadata = std::mem::take(&mut context.encoded_with_metadata);
         with_metadata.clear();
         if let Some(metadata) = &publication.from.peer.metadata
             && homes.iter().any(|home| home.metadata_count > 0)
@@ -159,13 +188,13 @@ impl Shard {
         for home in &homes {
             let variant = Some(&with_metadata[..])
                 .filter(|bytes| !bytes.is_empty() && home.metadata_count > 0);
-            if home.shard == self.context.id() {
+            if home.shard == context.id() {
                 let frames = (publication.plain, variant);
                 let except = publication.from.connection_on(home.shard);
-                self.deliver(slot, frames, except, times);
+                self.deliver(slot, frames, except, times, connections, context);
                 continue;
             }
-            let Some(channel) = self.channels.get(slot) else {
+            let Some(channel) = self.get(slot) else {
                 continue;
             };
             let deliver = Deliver {
@@ -181,16 +210,15 @@ impl Shard {
                 except: publication.from.connection_on(home.shard),
                 times,
             };
-            self.context
-                .send(home.shard, MeshMessage::Deliver(Box::new(deliver)));
+            context.send(home.shard, MeshMessage::Deliver(Box::new(deliver)));
         }
-        self.context.encoded_with_metadata = with_metadata;
+        context.encoded_with_metadata = with_metadata;
         member_count
     }
 
     /// Notes that the channel has presence changes or joiners to be dealt with this turn.
     fn batch(&mut self, slot: ChannelSlot) {
-        if let Some(channel) = self.channels.get_mut(slot)
+        if let Some(channel) = self.get_mut(slot)
             && !channel.batched
         {
             channel.batched = true;
@@ -199,12 +227,16 @@ impl Shard {
     }
 
     /// Ends the batches of this turn, but those that are due later.
-    pub(in crate::shard) fn announce_batches(&mut self) {
+    pub(in crate::shard) fn announce_batches(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         while let Some(slot) = self.batched.pop() {
-            if let Some(channel) = self.channels.get_mut(slot) {
+            if let Some(channel) = self.get_mut(slot) {
                 channel.batched = false;
             }
-            self.announce_or_defer(slot);
+            self.announce_or_defer(slot, connections, context);
         }
     }
 
@@ -214,23 +246,32 @@ impl Shard {
     }
 
     /// Ends the batches that are due by now.
-    pub(in crate::shard) fn announce_due(&mut self) {
+    pub(in crate::shard) fn announce_due(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         while let Some((due_ms, slot)) = self.announcements.first().copied()
-            && due_ms <= self.context.now.mono_ms
+            && due_ms <= context.now.mono_ms
         {
             self.announcements.pop_first();
             // The slot may have another channel by now, or none.
-            let channel = self.channels.get_mut(slot);
+            let channel = self.get_mut(slot);
             let due = channel.and_then(|it| it.announce_ms.take_if(|at| *at == due_ms));
             if due.is_some() {
-                self.announce_or_defer(slot);
+                self.announce_or_defer(slot, connections, context);
             }
         }
     }
 
-    fn announce_or_defer(&mut self, slot: ChannelSlot) {
-        let (now_ms, pace) = (self.context.now.mono_ms, self.context.tuning.pace);
-        if let Some(channel) = self.channels.get_mut(slot)
+    fn announce_or_defer(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let (now_ms, pace) = (context.now.mono_ms, context.tuning.pace);
+        if let Some(channel) = self.get_mut(slot)
             && let Some(owned) = &channel.owned
             && let due_ms = owned.due_ms(pace)
             && due_ms > now_ms
@@ -241,15 +282,20 @@ impl Shard {
             }
             return;
         }
-        self.announce(slot);
-        self.channels.release(slot);
+        self.announce(slot, connections, context);
+        self.release(slot);
     }
 
     /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
     /// none of them.
-    fn announce(&mut self, slot: ChannelSlot) {
-        let now_ms = self.context.now.mono_ms;
-        let Some(channel) = self.channels.get_mut(slot) else {
+    fn announce(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let now_ms = context.now.mono_ms;
+        let Some(channel) = self.get_mut(slot) else {
             return;
         };
         let Some(owned) = channel.owned.as_mut().filter(|owned| owned.has_batch()) else {
@@ -257,15 +303,15 @@ impl Shard {
         };
         if let Some(announcement) = owned.announce(now_ms) {
             let key = channel.key.clone();
-            self.tell(slot, &key, &announcement);
+            self.tell(slot, &key, &announcement, connections, context);
         }
-        self.complete_joins(slot);
+        self.complete_joins(slot, connections, context);
         self.watch_barrier(slot);
     }
 
     /// Notes until when the channel waits for home shards, if it does.
     fn watch_barrier(&mut self, slot: ChannelSlot) {
-        let Some(channel) = self.channels.get_mut(slot) else {
+        let Some(channel) = self.get_mut(slot) else {
             return;
         };
         let end_ms = channel.owned.as_ref().and_then(|it| it.next_end_ms());
@@ -282,39 +328,66 @@ impl Shard {
     }
 
     /// Channels that have waited for home shards for too long go on without.
-    pub(in crate::shard) fn end_barriers(&mut self) {
-        let now_ms = self.context.now.mono_ms;
+    pub(in crate::shard) fn end_barriers(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let now_ms = context.now.mono_ms;
         while let Some((end_ms, slot)) = self.barriers.first().copied()
             && end_ms <= now_ms
         {
-            self.pass_barrier(slot, |owned| owned.end_overdue(now_ms));
+            self.pass_barrier(
+                slot,
+                |owned| owned.end_overdue(now_ms),
+                connections,
+                context,
+            );
         }
     }
 
     /// A shard is gone: nobody waits until it has announced something.
-    pub(in crate::shard) fn lose_home(&mut self, home: ShardId) {
+    pub(in crate::shard) fn lose_home(
+        &mut self,
+        home: ShardId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let waiting: Vec<ChannelSlot> = self.barriers.iter().map(|(_, slot)| *slot).collect();
         for slot in waiting {
-            self.pass_barrier(slot, |owned| owned.lose(home));
+            self.pass_barrier(slot, |owned| owned.lose(home), connections, context);
         }
     }
 
-    fn pass_barrier(&mut self, slot: ChannelSlot, pass: impl FnOnce(&mut Channel)) {
+    fn pass_barrier(
+        &mut self,
+        slot: ChannelSlot,
+        pass: impl FnOnce(&mut Channel),
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         if let Some(owned) = self.owned(slot) {
             pass(owned);
-            self.complete_joins(slot);
+            self.complete_joins(slot, connections, context);
         }
         self.watch_barrier(slot);
-        self.channels.release(slot);
+        self.release(slot);
     }
 
-    fn tell(&mut self, slot: ChannelSlot, channel: &SharedChannel, announcement: &Announcement) {
+    fn tell(
+        &mut self,
+        slot: ChannelSlot,
+        channel: &SharedChannel,
+        announcement: &Announcement,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Announcement { token, told, homes } = announcement;
         let frames = Frame::from(encode::presence_changes(channel, told));
         for home in homes {
-            if *home == self.context.id() {
+            if *home == context.id() {
                 // Local members have it in their outboxes at once; the barrier is passed.
-                self.deliver_presence(slot, &frames);
+                self.deliver_presence(slot, &frames, connections, context);
                 if let Some(owned) = self.owned(slot) {
                     owned.announced(*token, *home);
                 }
@@ -324,28 +397,38 @@ impl Shard {
                     frames: frames.clone(),
                     token: *token,
                 };
-                self.context
-                    .send(*home, MeshMessage::Announce(Box::new(announce)));
+                context.send(*home, MeshMessage::Announce(Box::new(announce)));
             }
         }
     }
 
-    pub(in crate::shard) fn owner_announced(&mut self, home: ShardId, announced: &Announced) {
-        let Some(slot) = self.channels.find_key(&announced.channel) else {
+    pub(in crate::shard) fn owner_announced(
+        &mut self,
+        home: ShardId,
+        announced: &Announced,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(slot) = self.find_key(&announced.channel) else {
             return;
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token, home);
-            self.complete_joins(slot);
+            self.complete_joins(slot, connections, context);
             self.watch_barrier(slot);
         }
-        self.channels.release(slot);
+        self.release(slot);
     }
 
     /// Makes members of all joiners whose announcement has reached everybody, in order.
-    fn complete_joins(&mut self, slot: ChannelSlot) {
+    fn complete_joins(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         loop {
-            let Some(channel) = self.channels.get_mut(slot) else {
+            let Some(channel) = self.get_mut(slot) else {
                 return;
             };
             let Some(owned) = channel.owned.as_mut() else {
@@ -363,18 +446,16 @@ impl Shard {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
                     Deferred::Join(interest, ticket) => {
-                        self.context
-                            .loopback
-                            .push_back(MeshMessage::Join(Box::new(Join {
-                                channel: key.clone(),
-                                connection: joiner.connection,
-                                peer: joiner.peer.clone(),
-                                interest,
-                                ticket,
-                            })))
+                        context.loopback.push_back(MeshMessage::Join(Box::new(Join {
+                            channel: key.clone(),
+                            connection: joiner.connection,
+                            peer: joiner.peer.clone(),
+                            interest,
+                            ticket,
+                        })))
                     }
                     Deferred::Leave(ticket) => {
-                        self.context
+                        context
                             .loopback
                             .push_back(MeshMessage::Leave(Box::new(Leave {
                                 channel: key.clone(),
@@ -392,22 +473,27 @@ impl Shard {
                 ticket: joiner.ticket,
                 snapshot,
             };
-            self.joined(joiner.connection.shard, joined);
+            self.joined(joiner.connection.shard, joined, connections, context);
         }
     }
 
     /// A local member must be in place before the next thing is put into the order, which may
     /// happen before `loopback` is looked at.
-    fn joined(&mut self, home: ShardId, joined: Joined) {
-        if home == self.context.id() {
-            self.home_joined(joined);
+    fn joined(
+        &mut self,
+        home: ShardId,
+        joined: Joined,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if home == context.id() {
+            self.home_joined(joined, connections, context);
         } else {
-            self.context
-                .send(home, MeshMessage::Joined(Box::new(joined)));
+            context.send(home, MeshMessage::Joined(Box::new(joined)));
         }
     }
 
     pub(in crate::shard) fn owned(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
-        self.channels.get_mut(slot)?.owned.as_deref_mut()
+        self.get_mut(slot)?.owned.as_deref_mut()
     }
 }

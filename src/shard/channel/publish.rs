@@ -9,7 +9,10 @@ use crate::domain::peer::SharedPeer;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
 use crate::shard::bounds::Asked;
 use crate::shard::channel::channels::ChannelSlot;
+use crate::shard::channel::channels::Channels;
 use crate::shard::channel::owner::Publication;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use crate::shard::mesh_message::{Frame, MeshMessage, Publish, Published, RestValue};
 use crate::shard::outbound::encode;
 use crate::shard::questions::Question;
@@ -54,6 +57,22 @@ pub(in crate::shard) enum Waiter<'a> {
 }
 
 impl Shard {
+    /// A publication has its place at the channel's owner.
+    pub(in crate::shard) fn published(&mut self, published: Published) {
+        match self.context.questions.take(published.waiter) {
+            Some(Question::Publish(command)) => {
+                self.connections
+                    .answer_command(&command, Ok(()), &mut self.context)
+            }
+            Some(Question::Rest(waiting)) => {
+                self.answer_waiting(&waiting, &RestValue::Published(published.delivered));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Channels {
     /// Publishes data, which is JSON, into a channel by its app and name. Returns how many members
     /// the channel has if the publication has its place now; if not, the waiter is answered later.
     pub(in crate::shard) fn publish_into(
@@ -62,21 +81,25 @@ impl Shard {
         from: Publisher,
         data: &str,
         waiter: Waiter<'_>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Option<u64> {
-        let hash = self.context.placement.channel_hash(app, channel);
-        let owner = self.context.placement.owner(hash);
-        let known = match owner == self.context.id() {
-            true => self.channels.find(hash, app, channel),
+        let hash = context.placement.channel_hash(app, channel);
+        let owner = context.placement.owner(hash);
+        let known = match owner == context.id() {
+            true => self.find(hash, app, channel),
             false => None,
         };
         let is_put_off =
-            self.is_held(hash) || known.is_some_and(|slot| self.is_to_be_put_off(slot));
-        if owner == self.context.id() && !is_put_off {
-            return Some(known.map_or(0, |slot| self.publish_here(slot, &from, data)));
+            self.is_held(hash) || known.is_some_and(|slot| self.is_to_be_put_off(slot, context));
+        if owner == context.id() && !is_put_off {
+            return Some(known.map_or(0, |slot| {
+                self.publish_here(slot, &from, data, connections, context)
+            }));
         }
-        let waiter = self.ticket_of(waiter, channel, owner);
+        let waiter = connections.ticket_of(waiter, channel, owner, context);
         let channel = self.channel_key(app, hash, channel);
-        let encoded = &mut self.context.encoded;
+        let encoded = &mut context.encoded;
         encoded.clear();
         encode::message(encoded, channel.name.json(), &from.peer, data);
         let publish = MeshMessage::Publish(Box::new(Publish {
@@ -84,61 +107,66 @@ impl Shard {
             frame: Frame::from(&encoded[..]),
             from,
             waiter,
-            read_ns: self.context.stamp_ns,
+            read_ns: context.stamp_ns,
         }));
         if is_put_off {
-            self.put_off(publish);
+            self.put_off(publish, connections, context);
         } else {
-            self.context.send(owner, publish);
+            context.send(owner, publish);
         }
         None
     }
 
     /// Publishes into a channel of this shard's. Returns how many members it has.
-    fn publish_here(&mut self, slot: ChannelSlot, from: &Publisher, data: &str) -> u64 {
-        let Some(local) = self.channels.get(slot) else {
+    fn publish_here(
+        &mut self,
+        slot: ChannelSlot,
+        from: &Publisher,
+        data: &str,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> u64 {
+        let Some(local) = self.get(slot) else {
             return 0;
         };
-        let mut plain = std::mem::take(&mut self.context.encoded);
+        let mut plain = std::mem::take(&mut context.encoded);
         plain.clear();
         encode::message(&mut plain, local.key.name.json(), &from.peer, data);
         let publication = Publication {
             from,
             plain: &plain,
             shared: None,
-            read_ns: self.context.stamp_ns,
+            read_ns: context.stamp_ns,
         };
-        let delivered = self.sequence(slot, publication);
-        self.context.encoded = plain;
+        let delivered = self.sequence(slot, publication, connections, context);
+        context.encoded = plain;
         delivered
     }
+}
 
+impl Connections {
     /// Keeps what is needed to answer a waiter once the channel's owner has.
-    fn ticket_of(&mut self, waiter: Waiter<'_>, channel: &str, owner: ShardId) -> Option<Ticket> {
+    fn ticket_of(
+        &mut self,
+        waiter: Waiter<'_>,
+        channel: &str,
+        owner: ShardId,
+        context: &mut Context,
+    ) -> Option<Ticket> {
         match waiter {
             Waiter::Nobody => None,
             Waiter::Command {
                 connection,
                 request_id,
             } => {
-                let command = self.await_command(connection, Asked::Message, Some(request_id));
-                Some(self.ask(Question::Publish(command), [owner]))
+                let command =
+                    self.await_command(connection, Asked::Message, Some(request_id), context);
+                Some(self.ask(Question::Publish(command), [owner], context))
             }
             Waiter::Rest(caller) => {
                 let channel = channel.into();
-                Some(self.wait(caller, PendingAnswer::Published { channel }, owner))
+                Some(self.wait(caller, PendingAnswer::Published { channel }, owner, context))
             }
-        }
-    }
-
-    /// A publication has its place at the channel's owner.
-    pub(in crate::shard) fn published(&mut self, published: Published) {
-        match self.questions.take(published.waiter) {
-            Some(Question::Publish(command)) => self.answer_command(&command, Ok(())),
-            Some(Question::Rest(waiting)) => {
-                self.answer_waiting(&waiting, &RestValue::Published(published.delivered));
-            }
-            _ => {}
         }
     }
 }

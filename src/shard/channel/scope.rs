@@ -6,6 +6,9 @@
 //! wherever they are. Only then does the message go to the receiver's owner. Messages of one
 //! sender leave in the order in which they came, whichever owners had to be asked.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
@@ -30,9 +33,11 @@ impl Shard {
     /// A `send` on the sender's home shard, in an app that asks for a common channel.
     pub(in crate::shard) fn scoped_send(&mut self, send: Send) {
         let (sender, ticket) = (send.sender, send.send);
-        let (shared, owners) = self.look_for_common_channel(&send);
+        let (shared, owners) =
+            self.channels
+                .look_for_common_channel(&send, &self.connections, &self.context);
         let asked = owners.iter().map(|(owner, _)| *owner);
-        self.questions.wait_for(ticket, asked);
+        self.context.questions.wait_for(ticket, asked);
         for (owner, channels) in owners {
             let scope = Scope {
                 sender,
@@ -43,7 +48,7 @@ impl Shard {
             self.context
                 .send(owner, MeshMessage::Scope(Box::new(scope)));
         }
-        if let Some(Question::Send(pending)) = self.questions.get_mut(ticket) {
+        if let Some(Question::Send(pending)) = self.context.questions.get_mut(ticket) {
             pending.scoped = Some(Box::new(Scoped { send, shared }));
         }
         let queue = self.scopes.entry(sender.connection).or_default();
@@ -51,15 +56,65 @@ impl Shard {
         self.release_scoped(sender.connection);
     }
 
+    pub(in crate::shard) fn scope_result(&mut self, from: ShardId, result: ScopeResult) {
+        if let Some(Question::Send(pending)) = self.context.questions.get_mut(result.send)
+            && let Some(scoped) = &mut pending.scoped
+        {
+            scoped.shared |= result.shared;
+            let sender = pending.command.connection;
+            self.context.questions.answered(result.send, from);
+            self.release_scoped(sender);
+        }
+    }
+
+    /// Lets those of a sender's messages go whose scope is known, up to the first one of which
+    /// it is not.
+    pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId) {
+        while let Some(ticket) = self.first_scoped(sender) {
+            let scoped = match self.context.questions.get_mut(ticket) {
+                Some(Question::Send(pending)) => pending.scoped.take(),
+                _ => None,
+            };
+            match scoped.map(|scoped| *scoped) {
+                Some(Scoped { send, shared: true }) => self.context.send_to_peer(send),
+                Some(Scoped { send, .. }) => self.context.send_failed(&send),
+                // It has ended unanswered.
+                None => {}
+            }
+        }
+    }
+
+    /// Takes the first of a sender's messages out if nobody has to be asked about it any more.
+    fn first_scoped(&mut self, sender: ConnectionId) -> Option<Ticket> {
+        let queue = self.scopes.get_mut(&sender)?;
+        let questions = &self.context.questions;
+        let is_known = |ticket: &mut Ticket| {
+            let question = questions.get(*ticket);
+            question.is_none_or(|(_, missing)| missing.is_empty())
+        };
+        let first = queue.pop_front_if(is_known);
+        if queue.is_empty() {
+            self.scopes.remove(&sender);
+        }
+        first
+    }
+}
+
+impl Channels {
     /// Whether the receiver is in one of the sender's channels that this shard owns; if not, the
     /// sender's other channels, by owner.
-    fn look_for_common_channel(&self, send: &Send) -> (bool, ByOwner) {
-        let session = self.connections.session(send.sender.connection);
+    fn look_for_common_channel(
+        &self,
+        send: &Send,
+        connections: &Connections,
+        context: &Context,
+    ) -> (bool, ByOwner) {
+        let session = connections.session(send.sender.connection);
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let mut owners = ByOwner::new();
-        for channel in memberships.filter_map(|it| self.channels.get(it.channel)) {
-            let owner = self.context.placement.owner(channel.key.hash);
-            if owner == self.context.id() {
+        for channel in memberships.filter_map(|it| self.get(it.channel)) {
+            let owner = context.placement.owner(channel.key.hash);
+            if owner == context.id() {
                 if self.has_joined(&channel.key, &send.to, send.sender) {
                     return (true, ByOwner::new());
                 }
@@ -73,7 +128,7 @@ impl Shard {
         (false, owners)
     }
 
-    pub(in crate::shard) fn owner_scope(&mut self, scope: &Scope) {
+    pub(in crate::shard) fn owner_scope(&mut self, scope: &Scope, context: &mut Context) {
         let mut channels = scope.channels.iter();
         let shared = channels.any(|channel| self.has_joined(channel, &scope.to, scope.sender));
         let result = ScopeResult {
@@ -81,61 +136,18 @@ impl Shard {
             shared,
         };
         let home = scope.sender.shard;
-        self.context.send(home, MeshMessage::ScopeResult(result));
+        context.send(home, MeshMessage::ScopeResult(result));
     }
 
     /// Whether a peer is in a channel that this shard owns, with another connection than that.
     fn has_joined(&self, channel: &SharedChannel, peer_id: &str, except: ConnectionRef) -> bool {
         #[cfg(test)]
         LOOK_UPS.with(|count| count.set(count.get() + 1));
-        let slot = self.channels.find_key(channel);
-        let local = slot.and_then(|slot| self.channels.get(slot));
+        let slot = self.find_key(channel);
+        let local = slot.and_then(|slot| self.get(slot));
         local
             .and_then(|local| local.owned.as_ref())
             .is_some_and(|owned| owned.roster().has_joined(peer_id, except))
-    }
-
-    pub(in crate::shard) fn scope_result(&mut self, from: ShardId, result: ScopeResult) {
-        if let Some(Question::Send(pending)) = self.questions.get_mut(result.send)
-            && let Some(scoped) = &mut pending.scoped
-        {
-            scoped.shared |= result.shared;
-            let sender = pending.command.connection;
-            self.questions.answered(result.send, from);
-            self.release_scoped(sender);
-        }
-    }
-
-    /// Lets those of a sender's messages go whose scope is known, up to the first one of which
-    /// it is not.
-    pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId) {
-        while let Some(ticket) = self.first_scoped(sender) {
-            let scoped = match self.questions.get_mut(ticket) {
-                Some(Question::Send(pending)) => pending.scoped.take(),
-                _ => None,
-            };
-            match scoped.map(|scoped| *scoped) {
-                Some(Scoped { send, shared: true }) => self.send_to_peer(send),
-                Some(Scoped { send, .. }) => self.send_failed(&send),
-                // It has ended unanswered.
-                None => {}
-            }
-        }
-    }
-
-    /// Takes the first of a sender's messages out if nobody has to be asked about it any more.
-    fn first_scoped(&mut self, sender: ConnectionId) -> Option<Ticket> {
-        let queue = self.scopes.get_mut(&sender)?;
-        let questions = &self.questions;
-        let is_known = |ticket: &mut Ticket| {
-            let question = questions.get(*ticket);
-            question.is_none_or(|(_, missing)| missing.is_empty())
-        };
-        let first = queue.pop_front_if(is_known);
-        if queue.is_empty() {
-            self.scopes.remove(&sender);
-        }
-        first
     }
 }
 

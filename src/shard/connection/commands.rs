@@ -3,6 +3,9 @@
 //! The order of the checks is the order of the error codes: syntax (decided by `proto::wire`),
 //! action, channel, limits, quota.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::sync::Arc;
 
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
@@ -30,38 +33,64 @@ impl Shard {
     pub(in crate::shard) fn message(&mut self, id: ConnectionId, text: &str) {
         self.context.metrics.counters.messages_received += 1;
         if self.is_switching_rights() {
-            self.follow_rights(id);
+            self.channels
+                .follow_rights(id, &mut self.connections, &mut self.context);
         }
-        if !self.take_tokens(id, TOKEN_THOUSANDTHS) {
+        if !self.channels.take_tokens(
+            id,
+            TOKEN_THOUSANDTHS,
+            &mut self.connections,
+            &mut self.context,
+        ) {
             return;
         }
         let request = match Request::parse(text) {
             Ok(request) => request,
             Err(rejection) => {
                 let request_id = rejection.request_id.map(JsonStr::as_str);
-                self.error(
+                self.connections.error(
                     id,
                     (request_id, self.context.stamp_ns),
                     rejection.code,
                     Some(rejection.message),
+                    &mut self.context,
                 );
                 return;
             }
         };
         let request_id = request.request_id.map(JsonStr::as_str);
         let done = match request.command {
-            Command::Publish { channel, data } => self.publish(id, (&channel, data), request_id),
+            Command::Publish { channel, data } => self.channels.publish(
+                id,
+                (&channel, data),
+                request_id,
+                &mut self.connections,
+                &mut self.context,
+            ),
             Command::Send { to, data } => self.direct_send(id, (&to, data), request_id),
             Command::Subscribe {
                 channel,
                 include_sender_metadata,
-            } => self.subscribe(id, &channel, include_sender_metadata, request_id),
+            } => self.channels.subscribe(
+                id,
+                &channel,
+                include_sender_metadata,
+                request_id,
+                &mut self.connections,
+                &mut self.context,
+            ),
             Command::Unsubscribe { channel } => {
-                self.unsubscribe(id, &channel, request_id);
+                self.channels.unsubscribe(
+                    id,
+                    &channel,
+                    request_id,
+                    &mut self.connections,
+                    &mut self.context,
+                );
                 Ok(())
             }
             Command::Ping => {
-                self.pong(id, request_id);
+                self.connections.pong(id, request_id, &mut self.context);
                 Ok(())
             }
         };
@@ -73,38 +102,14 @@ impl Shard {
                     .dropped
                     .add(Dropped::MessageQuota);
             }
-            self.error(id, (request_id, self.context.stamp_ns), code, None);
+            self.connections.error(
+                id,
+                (request_id, self.context.stamp_ns),
+                code,
+                None,
+                &mut self.context,
+            );
         }
-    }
-
-    fn publish(
-        &mut self,
-        id: ConnectionId,
-        (channel, data): (&str, &str),
-        request_id: Option<&str>,
-    ) -> Result<(), ErrorCode> {
-        let session = self
-            .connections
-            .session(id)
-            .ok_or(ErrorCode::InternalError)?;
-        self.context
-            .admit_message(session.permissions(), Action::Publish, Some(channel))?;
-        let app = session.key.app.index;
-        let from = Publisher {
-            peer: session.peer.clone(),
-            connection: Some(self.context.here(id)),
-        };
-        let waiter = request_id.map_or(Waiter::Nobody, |request_id| Waiter::Command {
-            connection: id,
-            request_id,
-        });
-        if self
-            .publish_into((app, channel), from, data, waiter)
-            .is_some()
-        {
-            self.ack_raw(id, (request_id, self.context.stamp_ns));
-        }
-        Ok(())
     }
 
     fn direct_send(
@@ -125,11 +130,18 @@ impl Shard {
         encode::direct(&mut self.context.encoded, &session.peer, data);
         let frame = Frame::from(&self.context.encoded[..]);
         let pending = PendingSend {
-            command: self.await_command(id, Asked::Message, request_id),
+            command: self.connections.await_command(
+                id,
+                Asked::Message,
+                request_id,
+                &mut self.context,
+            ),
             scoped: None,
             has_left_owner: false,
         };
-        let ticket = self.ask(Question::Send(pending), []);
+        let ticket = self
+            .connections
+            .ask(Question::Send(pending), [], &mut self.context);
         let send = Send {
             app,
             to: to.into(),
@@ -141,7 +153,37 @@ impl Shard {
         if is_scoped {
             self.scoped_send(send);
         } else {
-            self.send_to_peer(send);
+            self.context.send_to_peer(send);
+        }
+        Ok(())
+    }
+}
+
+impl Channels {
+    fn publish(
+        &mut self,
+        id: ConnectionId,
+        (channel, data): (&str, &str),
+        request_id: Option<&str>,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Result<(), ErrorCode> {
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
+        context.admit_message(session.permissions(), Action::Publish, Some(channel))?;
+        let app = session.key.app.index;
+        let from = Publisher {
+            peer: session.peer.clone(),
+            connection: Some(context.here(id)),
+        };
+        let waiter = request_id.map_or(Waiter::Nobody, |request_id| Waiter::Command {
+            connection: id,
+            request_id,
+        });
+        if self
+            .publish_into((app, channel), from, data, waiter, connections, context)
+            .is_some()
+        {
+            connections.ack_raw(id, (request_id, context.stamp_ns), context);
         }
         Ok(())
     }
@@ -152,18 +194,17 @@ impl Shard {
         channel: &str,
         sender_metadata: bool,
         request_id: Option<&str>,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Result<(), ErrorCode> {
-        let session = self
-            .connections
-            .session(id)
-            .ok_or(ErrorCode::InternalError)?;
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
         let permissions = session.permissions();
         permissions.check(Action::Subscribe, Some(channel))?;
         let app = session.key.app.index;
         let presence = permissions.may(Action::Presence);
-        let hash = self.context.placement.channel_hash(app, channel);
+        let hash = context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
-        let channels_max = self.context.config.limits.channels_per_connection;
+        let channels_max = context.config.limits.channels_per_connection;
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
@@ -173,12 +214,9 @@ impl Shard {
                 presence,
                 sender_metadata,
             },
-            command: self.await_command(id, Asked::Membership, request_id),
+            command: connections.await_command(id, Asked::Membership, request_id, context),
         };
-        let connection = self
-            .connections
-            .get_mut(id)
-            .ok_or(ErrorCode::InternalError)?;
+        let connection = connections.get_mut(id).ok_or(ErrorCode::InternalError)?;
         if let Phase::Open(session) = &mut connection.phase
             && let Some(joining) = &mut session.joining
             && joining.must_park(&wanted.channel)
@@ -187,7 +225,7 @@ impl Shard {
             connection.held.add(Held::JOINS);
             return Ok(());
         }
-        self.ask_to_join(wanted, false);
+        connections.ask_to_join(wanted, false, context);
         Ok(())
     }
 
@@ -204,7 +242,7 @@ impl Shard {
     }
 
     fn is_member(&self, session: &Session, key: &SharedChannel) -> bool {
-        let slot = self.channels.find_key(key);
+        let slot = self.find_key(key);
         slot.is_some_and(|slot| {
             session
                 .memberships
@@ -213,31 +251,37 @@ impl Shard {
         })
     }
 
-    fn unsubscribe(&mut self, id: ConnectionId, channel: &str, request_id: Option<&str>) {
-        let Some(session) = self.connections.session(id) else {
+    fn unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        channel: &str,
+        request_id: Option<&str>,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(session) = connections.session(id) else {
             return;
         };
         let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
-        let hash = self.context.placement.channel_hash(app, channel);
+        let hash = context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
         if !self.counts_already(session, &key) {
-            self.ack_raw(id, (request_id, self.context.stamp_ns));
+            connections.ack_raw(id, (request_id, context.stamp_ns), context);
             return;
         }
-        if let Some(slot) = self.channels.find_key(&key) {
-            self.remove_member(id, slot);
+        if let Some(slot) = self.find_key(&key) {
+            self.remove_member(id, slot, connections, context);
         }
-        let owner = self.context.placement.owner(hash);
-        let command = self.await_command(id, Asked::Membership, request_id);
-        let ticket = self.ask(Question::Leave(command), [owner]);
+        let owner = context.placement.owner(hash);
+        let command = connections.await_command(id, Asked::Membership, request_id, context);
+        let ticket = connections.ask(Question::Leave(command), [owner], context);
         let leave = Leave {
             channel: key,
-            connection: self.context.here(id),
+            connection: context.here(id),
             peer,
             cause: LeaveCause::Request(ticket),
         };
-        self.context
-            .send(owner, MeshMessage::Leave(Box::new(leave)));
+        context.send(owner, MeshMessage::Leave(Box::new(leave)));
     }
 
     /// The key of a channel: this shard's own, if it knows the channel.
@@ -247,10 +291,7 @@ impl Shard {
         hash: u64,
         name: &str,
     ) -> SharedChannel {
-        let known = self
-            .channels
-            .find(hash, app, name)
-            .and_then(|slot| self.channels.get(slot));
+        let known = self.find(hash, app, name).and_then(|slot| self.get(slot));
         known.map_or_else(
             || {
                 Arc::new(ChannelKey {
@@ -262,27 +303,39 @@ impl Shard {
             |channel| channel.key.clone(),
         )
     }
+}
 
-    fn pong(&mut self, id: ConnectionId, request_id: Option<&str>) {
-        let mut frame = std::mem::take(&mut self.context.encoded);
+impl Connections {
+    fn pong(&mut self, id: ConnectionId, request_id: Option<&str>, context: &mut Context) {
+        let mut frame = std::mem::take(&mut context.encoded);
         frame.clear();
         let request_id = request_id.map(JsonStr::from_escaped);
         encode::event(&mut frame, &Event::Pong { request_id });
-        self.reply(id, &frame, self.context.stamp_ns);
-        self.context.encoded = frame;
+        self.reply(id, &frame, context.stamp_ns, context);
+        context.encoded = frame;
     }
 
-    pub(in crate::shard) fn ack(&mut self, id: ConnectionId, reply_to: &ReplyTo) {
-        self.ack_raw(id, (reply_to.id(), reply_to.read_ns));
+    pub(in crate::shard) fn ack(
+        &mut self,
+        id: ConnectionId,
+        reply_to: &ReplyTo,
+        context: &mut Context,
+    ) {
+        self.ack_raw(id, (reply_to.id(), reply_to.read_ns), context);
     }
 
-    fn ack_raw(&mut self, id: ConnectionId, (request_id, read_ns): (Option<&str>, u64)) {
+    fn ack_raw(
+        &mut self,
+        id: ConnectionId,
+        (request_id, read_ns): (Option<&str>, u64),
+        context: &mut Context,
+    ) {
         if let Some(request_id) = request_id {
-            let mut frame = std::mem::take(&mut self.context.encoded);
+            let mut frame = std::mem::take(&mut context.encoded);
             frame.clear();
             encode::ack(&mut frame, request_id);
-            self.reply(id, &frame, read_ns);
-            self.context.encoded = frame;
+            self.reply(id, &frame, read_ns, context);
+            context.encoded = frame;
         }
     }
 
@@ -294,8 +347,9 @@ impl Shard {
         (request_id, read_ns): (Option<&str>, u64),
         code: ErrorCode,
         message: Option<&'static str>,
+        context: &mut Context,
     ) {
-        let mut frame = std::mem::take(&mut self.context.encoded);
+        let mut frame = std::mem::take(&mut context.encoded);
         frame.clear();
         encode::error(
             &mut frame,
@@ -303,7 +357,7 @@ impl Shard {
             code,
             message.unwrap_or(code.message()),
         );
-        self.reply(id, &frame, read_ns);
-        self.context.encoded = frame;
+        self.reply(id, &frame, read_ns, context);
+        context.encoded = frame;
     }
 }

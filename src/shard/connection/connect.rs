@@ -2,6 +2,9 @@
 //!
 //! A client learns only that its credential is not good; the real cause goes into the debug log.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -54,7 +57,7 @@ impl Shard {
         target: &Target<'_>,
     ) {
         let upgrade = check_upgrade(head);
-        let Some(remote) = self.client_address(id, head) else {
+        let Some(remote) = self.connections.client_address(id, head, &self.context) else {
             return;
         };
         let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
@@ -65,113 +68,87 @@ impl Shard {
                 .attempt(remote, self.context.now.mono_ms)
         {
             tracing::debug!(%remote, cause = "connect rate", "connect refused");
-            self.count_refusal(label::Refusal::ConnectRate);
+            self.context.count_refusal(label::Refusal::ConnectRate);
             let headers = [ResponseHeader::RetryAfterSec(
                 retry_after_ms.div_ceil(1_000),
             )];
             let error = (ApiError::RateLimited, "too many connects from this address");
-            return self.refuse_connect(id, error, &headers);
+            return self
+                .connections
+                .refuse_connect(id, error, &headers, &mut self.context);
         }
-        if !is_attempt && let Err(limited) = self.count_stranger(remote) {
+        if !is_attempt && let Err(limited) = self.context.count_stranger(remote) {
             let error = (limited.error, &*limited.message);
-            return self.refuse_connect(id, error, limited.header.as_slice());
+            return self.connections.refuse_connect(
+                id,
+                error,
+                limited.header.as_slice(),
+                &mut self.context,
+            );
         }
         let key = match upgrade {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.count_refusal(label::Refusal::BadUpgrade);
-                self.end_http(id, error);
+                self.context.count_refusal(label::Refusal::BadUpgrade);
+                self.connections.end_http(id, error, &mut self.context);
                 return;
             }
         };
         if self.context.memory_level != MemoryLevel::Normal {
-            self.count_refusal(label::Refusal::Memory);
+            self.context.count_refusal(label::Refusal::Memory);
             let error = (ApiError::InternalError, "the server is short of memory");
             let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
-            return self.refuse_connect(id, error, &headers);
+            return self
+                .connections
+                .refuse_connect(id, error, &headers, &mut self.context);
         }
         if self.context.draining {
-            self.count_refusal(label::Refusal::Draining);
+            self.context.count_refusal(label::Refusal::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");
-            return self.refuse_connect(id, error, &[]);
+            return self
+                .connections
+                .refuse_connect(id, error, &[], &mut self.context);
         }
         match credential::of_connect(&self.context.rights, head, target, self.context.now) {
             Ok(credential) => self.admit(id, &key, credential),
             Err(fault) => {
                 tracing::debug!(%remote, cause = %fault, "connect refused");
-                self.count_refusal(fault.label());
-                self.refuse_credential(id, &key, &fault);
+                self.context.count_refusal(fault.label());
+                self.channels.refuse_credential(
+                    id,
+                    &key,
+                    &fault,
+                    &mut self.connections,
+                    &mut self.context,
+                );
             }
         }
-    }
-
-    fn count_refusal(&mut self, cause: label::Refusal) {
-        self.context.metrics.counters.handshakes_refused.add(cause);
-    }
-
-    /// Who sent a request, by the word of trusted proxies where there are any.
-    pub(in crate::shard) fn client_address(
-        &self,
-        id: ConnectionId,
-        head: &RequestHead<'_>,
-    ) -> Option<IpAddr> {
-        let remote = self.connections.get(id)?.remote;
-        let trusted = &self.context.config.trusted_proxies;
-        warn_of_forwarded(trusted, remote, head, self.context.now);
-        Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
-    }
-
-    fn refuse_credential(&mut self, id: ConnectionId, key: &WebSocketKey, fault: &CredentialFault) {
-        match fault.close_code() {
-            Some(close) if self.context.config.reject_with_close => {
-                self.close_upgraded(id, key, close);
-            }
-            _ => self.refuse_connect(id, fault.answer(), &[]),
-        }
-    }
-
-    fn refuse_connect(
-        &mut self,
-        id: ConnectionId,
-        error: (ApiError, &str),
-        headers: &[ResponseHeader],
-    ) {
-        let context = ResponseContext::UNREADABLE;
-        let answer = Answer {
-            context,
-            status: Err(error),
-            headers,
-            body: Body::Bytes(b""),
-        };
-        self.answer(id, &answer);
-    }
-
-    /// Completes the handshake only to say why the connection is closed.
-    fn close_upgraded(&mut self, id: ConnectionId, key: &WebSocketKey, code: CloseCode) {
-        self.switch_protocols(id, key);
-        self.close(id, code, code.reason());
-    }
-
-    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey) {
-        let mut response = std::mem::take(&mut self.context.encoded);
-        response.clear();
-        key.append_switching_protocols(&mut response);
-        self.write_http(id, &response);
-        self.context.encoded = response;
     }
 
     fn admit(&mut self, id: ConnectionId, key: &WebSocketKey, credential: Credential) {
-        self.show_credential(id);
+        self.connections.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
-            self.count_refusal(label::Refusal::AppSuspended);
-            return self.close_upgraded(id, key, CloseCode::APP_SUSPENDED);
+            self.context.count_refusal(label::Refusal::AppSuspended);
+            return self.channels.close_upgraded(
+                id,
+                key,
+                CloseCode::APP_SUSPENDED,
+                &mut self.connections,
+                &mut self.context,
+            );
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
-            self.count_refusal(label::Refusal::ConnectionLimit);
-            return self.close_upgraded(id, key, CloseCode::CONNECTION_LIMIT);
+            self.context.count_refusal(label::Refusal::ConnectionLimit);
+            return self.channels.close_upgraded(
+                id,
+                key,
+                CloseCode::CONNECTION_LIMIT,
+                &mut self.connections,
+                &mut self.context,
+            );
         };
         if app.connections_max.is_some_and(|max| connections > max) {
             self.context
@@ -183,7 +160,7 @@ impl Shard {
             claims,
         } = credential;
         let (peer, grant) = match claims {
-            None => (self.random_peer(&rights), None),
+            None => (self.context.random_peer(&rights), None),
             Some(claims) => {
                 let (peer, grant) = granted(claims, self.context.now);
                 (peer, Some(Box::new(grant)))
@@ -199,7 +176,8 @@ impl Shard {
             joining: None,
             drain_ms: None,
         });
-        self.switch_protocols(id, key);
+        self.connections
+            .switch_protocols(id, key, &mut self.context);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -227,7 +205,9 @@ impl Shard {
             app: app.index,
             peer,
             connection: self.context.here(id),
-            ticket: self.ask(Question::Register(pending), [owner]),
+            ticket: self
+                .connections
+                .ask(Question::Register(pending), [owner], &mut self.context),
         };
         self.context
             .send(owner, MeshMessage::Register(Box::new(register)));
@@ -235,7 +215,7 @@ impl Shard {
 
     /// The peer's owner has registered a connection.
     pub(in crate::shard) fn owner_registered(&mut self, ticket: Ticket) {
-        if let Some(Question::Register(pending)) = self.questions.take(ticket) {
+        if let Some(Question::Register(pending)) = self.context.questions.take(ticket) {
             self.registered(pending.connection, pending.began_ns);
         }
     }
@@ -244,7 +224,8 @@ impl Shard {
     /// from now on.
     fn registered(&mut self, id: ConnectionId, began_ns: u64) {
         if self.is_switching_rights() {
-            self.follow_rights(id);
+            self.channels
+                .follow_rights(id, &mut self.connections, &mut self.context);
         }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -288,29 +269,35 @@ impl Shard {
             encode::going_away(&mut frame, self.context.retry_after_ms);
             self.context.metrics.counters.replies += 1;
         }
-        self.queue_reply(id, &frame);
+        self.connections.queue_reply(id, &frame, &mut self.context);
         self.context.encoded = frame;
         self.context.metrics.counters.handshakes += 1;
         self.context.effects.ended.push(Span {
             stage: Stage::Handshake,
             began_ns,
         });
-        self.hold_if_unread(id);
-        self.release_input(id, Held::REQUEST);
-        self.arm(id);
+        self.connections.hold_if_unread(id);
+        self.connections.release_input(id, Held::REQUEST);
+        self.connections.arm(id, &mut self.context);
+    }
+}
+
+impl Context {
+    fn count_refusal(&mut self, cause: label::Refusal) {
+        self.metrics.counters.handshakes_refused.add(cause);
     }
 
     /// A peer for a publishable key: a random UUID (RFC 9562, version 4).
     fn random_peer(&mut self, key: &Key) -> SharedPeer {
         let mut random = [0; 16 * PEER_ID_CANDIDATES];
-        self.context.entropy.fill(&mut random);
+        self.entropy.fill(&mut random);
         let (candidates, _) = random.as_chunks::<16>();
         let mut buffer = uuid::Uuid::encode_buffer();
         let mut id = "";
         for candidate in candidates {
             let uuid = uuid::Builder::from_random_bytes(*candidate).into_uuid();
             id = uuid.hyphenated().encode_lower(&mut buffer);
-            if self.context.placement.peer_owner(key.app.index, id) == self.context.id() {
+            if self.placement.peer_owner(key.app.index, id) == self.id() {
                 break;
             }
         }
@@ -318,6 +305,77 @@ impl Shard {
             id: JsonName::new(id),
             metadata: None,
         })
+    }
+}
+
+impl Connections {
+    /// Who sent a request, by the word of trusted proxies where there are any.
+    pub(in crate::shard) fn client_address(
+        &self,
+        id: ConnectionId,
+        head: &RequestHead<'_>,
+        context: &Context,
+    ) -> Option<IpAddr> {
+        let remote = self.get(id)?.remote;
+        let trusted = &context.config.trusted_proxies;
+        warn_of_forwarded(trusted, remote, head, context.now);
+        Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
+    }
+
+    fn refuse_connect(
+        &mut self,
+        id: ConnectionId,
+        error: (ApiError, &str),
+        headers: &[ResponseHeader],
+        context: &mut Context,
+    ) {
+        let response_context = ResponseContext::UNREADABLE;
+        let answer = Answer {
+            response_context,
+            status: Err(error),
+            headers,
+            body: Body::Bytes(b""),
+        };
+        self.answer(id, &answer, context);
+    }
+
+    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey, context: &mut Context) {
+        let mut response = std::mem::take(&mut context.encoded);
+        response.clear();
+        key.append_switching_protocols(&mut response);
+        self.write_http(id, &response, context);
+        context.encoded = response;
+    }
+}
+
+impl Channels {
+    fn refuse_credential(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        fault: &CredentialFault,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        match fault.close_code() {
+            Some(close) if context.config.reject_with_close => {
+                self.close_upgraded(id, key, close, connections, context);
+            }
+            _ => connections.refuse_connect(id, fault.answer(), &[], context),
+        }
+    }
+
+    /// Completes the handshake only to say why the connection is closed.
+    fn close_upgraded(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        code: CloseCode,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        connections.switch_protocols(id, key, context);
+        self.close(id, code, code.reason(), connections, context);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The runtime numbers connections when it accepts them and keeps the sockets under the same
 //! numbers; a generation tells an ended connection from the next user of its slot.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::domain::peer::SharedPeer;
 use crate::domain::rights::Key;
+use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::{BucketLimits, TokenBucket};
 use crate::ids::ConnectionId;
 use crate::metrics::label::{EndedBy, Route};
@@ -21,7 +23,8 @@ use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channel::channels::ChannelSlot;
 use crate::shard::channel::joins::Joining;
 use crate::shard::connection::input_buffer::InputBuffer;
-use crate::shard::deadlines::{Blocked, NEVER_MS};
+use crate::shard::connection::unauthenticated::Unauthenticated;
+use crate::shard::deadlines::{Blocked, NEVER_MS, Stalled};
 use crate::shard::effect::Urgency;
 use crate::shard::outbound::outbox::{Finish, Outbox};
 use crate::shard::permissions::Permissions;
@@ -322,13 +325,40 @@ impl Session {
 }
 
 /// The connections of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
     slots: Vec<Option<Box<Connection>>>,
     count: usize,
+    /// Slots of connections, from the first, whose timers were set for longer times than hold now.
+    pub(in crate::shard) to_rearm: u32,
+    pub(in crate::shard) timers: TimerWheel<ConnectionId>,
+    /// Connections whose held input may go on.
+    pub(in crate::shard) resumable: VecDeque<ConnectionId>,
+    pub(in crate::shard) unauthenticated: Unauthenticated,
+    /// See [`Shard::forgive`](crate::shard::state::Shard::forgive).
+    pub(in crate::shard) forgiven_ms: u64,
+    pub(in crate::shard) stalled: Stalled,
+    /// See [`Shard::judge_until`](crate::shard::state::Shard::judge_until).
+    pub(in crate::shard) heard_ms: u64,
 }
 
 impl Connections {
+    /// No connections; the time is that of the monotonic clock, in milliseconds.
+    #[must_use]
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            count: 0,
+            timers: TimerWheel::new(now_ms),
+            to_rearm: 0,
+            resumable: VecDeque::new(),
+            unauthenticated: Unauthenticated::default(),
+            forgiven_ms: 0,
+            stalled: Stalled::default(),
+            heard_ms: u64::MAX,
+        }
+    }
+
     /// Adds a connection under the runtime's number.
     pub fn insert(&mut self, connection: Connection) {
         let slot = connection.id.slot as usize;

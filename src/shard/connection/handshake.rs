@@ -6,16 +6,22 @@
 //! are few; it goes on where it stood when a peer that dribbles has brought nothing to an end.
 
 use crate::ids::ConnectionId;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::{Awaited, Phase};
+use crate::shard::context::Context;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::input::HandshakeStep;
-use crate::shard::state::Shard;
 
-impl Shard {
-    pub(in crate::shard) fn handshake(&mut self, id: ConnectionId, step: HandshakeStep) {
-        let head_timeout_ms = self.context.config.limits.head_timeout_ms;
-        let now_ms = self.peer_ms();
-        let Some(connection) = self.connections.get_mut(id) else {
+impl Connections {
+    pub(in crate::shard) fn handshake(
+        &mut self,
+        id: ConnectionId,
+        step: HandshakeStep,
+        context: &mut Context,
+    ) {
+        let head_timeout_ms = context.config.limits.head_timeout_ms;
+        let now_ms = self.peer_ms(context);
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         let Phase::Http(http) = &mut connection.phase else {
@@ -31,7 +37,7 @@ impl Shard {
                 let left_ms = if answered { head_timeout_ms } else { left_ms };
                 connection.awaited = Awaited::Since(now_ms);
                 http.deadline_ms = now_ms + left_ms;
-                self.arm(id);
+                self.arm(id, context);
             }
             (HandshakeStep::Due, Awaited::NotNow(_))
             | (HandshakeStep::Taken { .. }, Awaited::Since(_)) => {}

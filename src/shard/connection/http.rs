@@ -16,8 +16,10 @@ use crate::proto::http::response::{
     append_request_error, append_response,
 };
 use crate::proto::http::target::Target;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::{Http, PartialRequest, Phase};
 use crate::shard::connection::proxies::warn_of_header;
+use crate::shard::context::Context;
 use crate::shard::deadlines::NEVER_MS;
 use crate::shard::effect::Span;
 use crate::shard::mesh_message::Frame;
@@ -32,7 +34,7 @@ const CONNECT_PATHS: [&str; 2] = ["/v1", "/v1/"];
 
 /// An answer to a request that was read whole.
 pub(in crate::shard) struct Answer<'a> {
-    pub context: ResponseContext<'static>,
+    pub response_context: ResponseContext<'static>,
     pub status: Result<Status, (ApiError, &'a str)>,
     pub headers: &'a [ResponseHeader],
     pub body: Body<'a>,
@@ -49,11 +51,11 @@ pub(in crate::shard) enum Body<'a> {
 impl<'a> Answer<'a> {
     /// The answer to a request that is not served.
     pub(in crate::shard) fn refusing(
-        context: ResponseContext<'static>,
+        response_context: ResponseContext<'static>,
         refusal: &'a Refusal,
     ) -> Self {
         Self {
-            context,
+            response_context,
             status: Err((refusal.error, &refusal.message)),
             headers: refusal.header.as_slice(),
             body: Body::Bytes(b""),
@@ -68,7 +70,7 @@ impl Shard {
         id: ConnectionId,
         bytes: &mut [u8],
     ) -> Option<usize> {
-        self.watch_links();
+        self.channels.watch_links(&mut self.context);
         let connection = self.connections.get_mut(id)?;
         let Phase::Http(http) = &mut connection.phase else {
             return None;
@@ -78,8 +80,9 @@ impl Shard {
             None => self.head_step(id, bytes)?,
         };
         self.settle();
-        self.hold_if_link_blocked(id);
-        self.hold_if_unread(id);
+        self.channels
+            .hold_if_link_blocked(id, &mut self.connections, &mut self.context);
+        self.connections.hold_if_unread(id);
         Some(used)
     }
 
@@ -87,7 +90,7 @@ impl Shard {
     fn head_step(&mut self, id: ConnectionId, bytes: &mut [u8]) -> Option<usize> {
         let head_bytes_max = self.context.config.limits.head_bytes_max;
         let head_timeout_ms = self.context.config.limits.head_timeout_ms;
-        let now_ms = self.peer_ms();
+        let now_ms = self.connections.peer_ms(&self.context);
         let connection = self.connections.get_mut(id)?;
         let Phase::Http(http) = &mut connection.phase else {
             return None;
@@ -101,11 +104,12 @@ impl Shard {
             Ok(Some(end)) => end,
             Ok(None) => {
                 http.scanned = bytes.len() as u32;
-                self.arm(id);
+                self.connections.arm(id, &mut self.context);
                 return None;
             }
             Err(error) => {
-                self.refuse_request(id, error);
+                self.connections
+                    .refuse_request(id, error, &mut self.context);
                 return Some(bytes.len());
             }
         };
@@ -118,7 +122,8 @@ impl Shard {
         match of_body {
             Ok(of_body) => Some(end + of_body),
             Err(error) => {
-                self.refuse_request(id, error);
+                self.connections
+                    .refuse_request(id, error, &mut self.context);
                 Some(end)
             }
         }
@@ -137,23 +142,25 @@ impl Shard {
             self.connect(id, head, &target);
             return Ok(0);
         }
-        self.begin_rest(id, target.path);
+        self.connections
+            .begin_rest(id, target.path, &mut self.context);
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
-        let Some(remote) = self.client_address(id, head) else {
+        let Some(remote) = self.connections.client_address(id, head, &self.context) else {
             return Ok(0);
         };
         let body_bytes_max = self.context.config.limits.rest_body_bytes_max as u64;
-        let admitted = self.admit_request(remote, head, &target, framing);
+        let admitted = self.context.admit_request(remote, head, &target, framing);
         if let Ok(Admitted::Key { .. }) = &admitted {
-            self.show_credential(id);
+            self.connections.show_credential(id);
         }
         let too_long = matches!(framing, BodyFraming::Length(length) if length > body_bytes_max);
         if let Err(refusal) = &admitted
             && (too_long || expects_continue)
         {
             // The body is not waited for, so nobody knows where the next request begins.
-            self.refuse(id, head, refusal, false);
+            self.connections
+                .refuse(id, head, refusal, false, &mut self.context);
             return Ok(0);
         }
         let mut decoder = BodyDecoder::new(framing, body_bytes_max);
@@ -161,7 +168,8 @@ impl Shard {
             (Ok(progress), _) => progress,
             (Err(error), Ok(_)) => return Err(error),
             (Err(_), Err(refusal)) => {
-                self.refuse(id, head, refusal, false);
+                self.connections
+                    .refuse(id, head, refusal, false, &mut self.context);
                 return Ok(0);
             }
         };
@@ -171,7 +179,7 @@ impl Shard {
             return Ok(progress.consumed);
         }
         if expects_continue && progress.consumed == 0 {
-            self.write_http(id, CONTINUE);
+            self.connections.write_http(id, CONTINUE, &mut self.context);
         }
         let mut bytes = head_bytes.to_vec();
         if admitted.is_ok() {
@@ -183,45 +191,16 @@ impl Shard {
             decoder,
             verdict: admitted.map(|_| ()),
         };
-        let deadline_ms = self.peer_ms() + self.context.config.limits.head_timeout_ms;
+        let deadline_ms =
+            self.connections.peer_ms(&self.context) + self.context.config.limits.head_timeout_ms;
         if let Some(connection) = self.connections.get_mut(id)
             && let Phase::Http(http) = &mut connection.phase
         {
             http.body = Some(Box::new(partial));
             http.deadline_ms = deadline_ms;
-            self.arm(id);
+            self.connections.arm(id, &mut self.context);
         }
         Ok(progress.consumed)
-    }
-
-    /// A request that is no upgrade has a complete head.
-    fn begin_rest(&mut self, id: ConnectionId, path: &str) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Phase::Http(http) = &mut connection.phase
-        {
-            http.began_ns = self.context.stamp_ns;
-            http.route = Some(route::label(path));
-        }
-    }
-
-    /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
-    /// that took is measured from the end of its head, if that has come.
-    fn end_rest(&mut self, id: ConnectionId, status: Status) {
-        let connection = self.connections.get(id);
-        let Some(Phase::Http(http)) = connection.map(|connection| &connection.phase) else {
-            return;
-        };
-        let outcome = RestOutcome {
-            route: http.route.unwrap_or(Route::Other),
-            status: status.code(),
-        };
-        self.context.metrics.counters.rest_requests.add(outcome);
-        if http.route.is_some() {
-            self.context.effects.ended.push(Span {
-                stage: Stage::Rest,
-                began_ns: http.began_ns,
-            });
-        }
     }
 
     /// More of a body. Answers how many bytes belonged to it.
@@ -254,26 +233,30 @@ impl Shard {
         let (target, head) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
-                self.refuse_request(id, error);
+                self.connections
+                    .refuse_request(id, error, &mut self.context);
                 return bytes.len();
             }
         };
         match (decoded, &partial.verdict) {
             (Ok(progress), Ok(())) => {
-                let admitted = self.admit_request_again(&head, &target);
+                let admitted = self.context.admit_request_again(&head, &target);
                 self.complete(id, &head, admitted, content);
                 progress.consumed
             }
             (Ok(progress), Err(refusal)) => {
-                self.refuse(id, &head, refusal, true);
+                self.connections
+                    .refuse(id, &head, refusal, true, &mut self.context);
                 progress.consumed
             }
             (Err(_), Err(refusal)) => {
-                self.refuse(id, &head, refusal, false);
+                self.connections
+                    .refuse(id, &head, refusal, false, &mut self.context);
                 bytes.len()
             }
             (Err(error), Ok(())) => {
-                self.refuse_request(id, error);
+                self.connections
+                    .refuse_request(id, error, &mut self.context);
                 bytes.len()
             }
         }
@@ -287,10 +270,43 @@ impl Shard {
         admitted: Result<Admitted<'_>, Refusal>,
         body: &[u8],
     ) {
-        let context = ResponseContext::of(head);
-        let served = admitted.and_then(|admitted| self.serve(id, context, admitted, body));
+        let response_context = ResponseContext::of(head);
+        let served = admitted.and_then(|admitted| self.serve(id, response_context, admitted, body));
         if let Err(refusal) = served {
-            self.refuse(id, head, &refusal, true);
+            self.connections
+                .refuse(id, head, &refusal, true, &mut self.context);
+        }
+    }
+}
+
+impl Connections {
+    /// A request that is no upgrade has a complete head.
+    fn begin_rest(&mut self, id: ConnectionId, path: &str, context: &mut Context) {
+        if let Some(connection) = self.get_mut(id)
+            && let Phase::Http(http) = &mut connection.phase
+        {
+            http.began_ns = context.stamp_ns;
+            http.route = Some(route::label(path));
+        }
+    }
+
+    /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
+    /// that took is measured from the end of its head, if that has come.
+    fn end_rest(&mut self, id: ConnectionId, status: Status, context: &mut Context) {
+        let connection = self.get(id);
+        let Some(Phase::Http(http)) = connection.map(|connection| &connection.phase) else {
+            return;
+        };
+        let outcome = RestOutcome {
+            route: http.route.unwrap_or(Route::Other),
+            status: status.code(),
+        };
+        context.metrics.counters.rest_requests.add(outcome);
+        if http.route.is_some() {
+            context.effects.ended.push(Span {
+                stage: Stage::Rest,
+                began_ns: http.began_ns,
+            });
         }
     }
 
@@ -301,26 +317,35 @@ impl Shard {
         head: &RequestHead<'_>,
         refusal: &Refusal,
         is_whole: bool,
+        context: &mut Context,
     ) {
-        let context = ResponseContext::of(head);
+        let response_context = ResponseContext::of(head);
         // A proxy that took a handshake for accepted would pass a stranger's bytes on to here.
         let upgrades = head.list_contains("upgrade", "websocket");
-        let context = ResponseContext {
-            keep_alive: context.keep_alive && is_whole && !upgrades && !refusal.ends_connection,
-            ..context
+        let response_context = ResponseContext {
+            keep_alive: response_context.keep_alive
+                && is_whole
+                && !upgrades
+                && !refusal.ends_connection,
+            ..response_context
         };
-        self.answer(id, &Answer::refusing(context, refusal));
+        self.answer(id, &Answer::refusing(response_context, refusal), context);
     }
 
-    /// Writes an answer; the connection goes on or ends as its context says.
-    pub(in crate::shard) fn answer(&mut self, id: ConnectionId, answer: &Answer<'_>) {
+    /// Writes an answer; the connection goes on or ends as its response_context says.
+    pub(in crate::shard) fn answer(
+        &mut self,
+        id: ConnectionId,
+        answer: &Answer<'_>,
+        context: &mut Context,
+    ) {
         let Answer {
-            mut context,
+            mut response_context,
             status,
             headers,
             body,
         } = *answer;
-        let Some(connection) = self.connections.get(id) else {
+        let Some(connection) = self.get(id) else {
             return;
         };
         let Phase::Http(Http { route, .. }) = connection.phase else {
@@ -328,14 +353,14 @@ impl Shard {
         };
         if route.is_some() {
             let status = status.unwrap_or_else(|(error, _)| error.status());
-            self.end_rest(id, status);
+            self.end_rest(id, status, context);
         }
-        context.keep_alive &= !self.context.draining;
+        response_context.keep_alive &= !context.draining;
         let dated = ResponseContext {
-            date: self.context.http_date.at(self.context.now),
-            ..context
+            date: context.http_date.at(context.now),
+            ..response_context
         };
-        let mut response = std::mem::take(&mut self.context.encoded);
+        let mut response = std::mem::take(&mut context.encoded);
         response.clear();
         let mut behind = None;
         match (status, body) {
@@ -344,64 +369,72 @@ impl Shard {
             }
             (Ok(status), Body::Shared(json)) => {
                 append_head(&mut response, &dated, status, headers, json.len());
-                behind = Some(json).filter(|_| !context.head_only);
+                behind = Some(json).filter(|_| !response_context.head_only);
             }
             (Err((error, message)), _) => {
                 append_error(&mut response, &dated, error, message, headers);
             }
         }
-        self.write_http(id, &response);
+        self.write_http(id, &response, context);
         if let Some(json) = behind
-            && let Some(connection) = self.connections.get_mut(id)
+            && let Some(connection) = self.get_mut(id)
         {
-            connection
-                .outbox
-                .push_http_shared(json, &mut self.context.pool);
+            connection.outbox.push_http_shared(json, &mut context.pool);
         }
-        self.context.encoded = response;
-        if context.keep_alive {
-            if let Some(connection) = self.connections.get_mut(id) {
-                let http = Http::awaiting_request(NEVER_MS, self.context.stamp_ns, true);
+        context.encoded = response;
+        if response_context.keep_alive {
+            if let Some(connection) = self.get_mut(id) {
+                let http = Http::awaiting_request(NEVER_MS, context.stamp_ns, true);
                 connection.phase = Phase::Http(http);
             }
         } else {
-            self.linger(id);
+            self.linger(id, context);
         }
     }
 
-    pub(in crate::shard) fn write_http(&mut self, id: ConnectionId, bytes: &[u8]) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.push_http(bytes, &mut self.context.pool);
-            connection.mark_dirty(&mut self.context.effects);
+    pub(in crate::shard) fn write_http(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        context: &mut Context,
+    ) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.outbox.push_http(bytes, &mut context.pool);
+            connection.mark_dirty(&mut context.effects);
         }
     }
 
     /// Answers a REST request that could not be understood, and ends the connection.
-    fn refuse_request(&mut self, id: ConnectionId, error: RequestError) {
-        if let Some(connection) = self.connections.get(id) {
-            warn_of_header(connection.remote, error, self.context.now);
+    fn refuse_request(&mut self, id: ConnectionId, error: RequestError, context: &mut Context) {
+        if let Some(connection) = self.get(id) {
+            warn_of_header(connection.remote, error, context.now);
         }
-        self.end_rest(id, error.api_error().status());
-        self.end_http(id, error);
+        self.end_rest(id, error.api_error().status(), context);
+        self.end_http(id, error, context);
     }
 
     /// Says what a request got wrong, and ends the connection.
-    pub(in crate::shard) fn end_http(&mut self, id: ConnectionId, error: RequestError) {
+    pub(in crate::shard) fn end_http(
+        &mut self,
+        id: ConnectionId,
+        error: RequestError,
+        context: &mut Context,
+    ) {
         let mut response = Vec::with_capacity(256);
         // The bytes behind a faulty head cannot be trusted to be another request.
-        let context = ResponseContext {
-            date: self.context.http_date.at(self.context.now),
+        let response_context = ResponseContext {
+            date: context.http_date.at(context.now),
             ..ResponseContext::UNREADABLE
         };
-        let _ = append_request_error(&mut response, &context, error);
-        self.write_http(id, &response);
-        self.linger(id);
+        let _ = append_request_error(&mut response, &response_context, error);
+        self.write_http(id, &response, context);
+        self.linger(id, context);
     }
 
     /// A request did not arrive in time, or none came.
-    pub(in crate::shard) fn http_deadline(&mut self, id: ConnectionId) {
-        let now_ms = self.peer_ms();
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn http_deadline(&mut self, id: ConnectionId, context: &mut Context) {
+        let now_ms = self.peer_ms(context);
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         let Phase::Http(http) = &connection.phase else {
@@ -412,14 +445,14 @@ impl Shard {
             connection.outbox.finish(Finish::Close);
             connection.phase = Phase::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
-            connection.mark_dirty(&mut self.context.effects);
+            connection.mark_dirty(&mut context.effects);
             return;
         }
         if http.route.is_none() {
-            self.end_rest(id, ApiError::RequestTimeout.status());
+            self.end_rest(id, ApiError::RequestTimeout.status(), context);
         }
         let answer = Answer {
-            context: ResponseContext::UNREADABLE,
+            response_context: ResponseContext::UNREADABLE,
             status: Err((
                 ApiError::RequestTimeout,
                 "the request did not arrive in time",
@@ -427,13 +460,13 @@ impl Shard {
             headers: &[],
             body: Body::Bytes(b""),
         };
-        self.answer(id, &answer);
+        self.answer(id, &answer, context);
     }
 
     /// The server is shutting down: idle connections end now, others behind their answer.
-    pub(in crate::shard) fn drain_http(&mut self, id: ConnectionId) {
-        let now_ms = self.peer_ms();
-        let Some(connection) = self.connections.get_mut(id) else {
+    pub(in crate::shard) fn drain_http(&mut self, id: ConnectionId, context: &mut Context) {
+        let now_ms = self.peer_ms(context);
+        let Some(connection) = self.get_mut(id) else {
             return;
         };
         if let Phase::Http(http) = &connection.phase
@@ -444,8 +477,8 @@ impl Shard {
             connection.outbox.finish(Finish::Close);
             connection.phase = Phase::Lingering { until_ms: NEVER_MS };
             connection.begin_to_end(now_ms);
-            connection.mark_dirty(&mut self.context.effects);
-            self.arm(id);
+            connection.mark_dirty(&mut context.effects);
+            self.arm(id, context);
         }
     }
 }

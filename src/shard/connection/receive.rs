@@ -3,6 +3,9 @@
 //! Bytes are used where they are: in the runtime's scratch buffer as long as nothing is left
 //! over, in the connection's own buffer otherwise. What is held back stays there, in order.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::borrow::Cow;
 
 use crate::ids::ConnectionId;
@@ -20,7 +23,7 @@ const FRAME_THOUSANDTHS: u32 = 125;
 
 impl Shard {
     pub(in crate::shard) fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
-        let now_ms = self.peer_ms();
+        let now_ms = self.connections.peer_ms(&self.context);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -28,7 +31,7 @@ impl Shard {
         let ready = connection.input.is_empty() && !connection.held.any();
         if std::mem::take(&mut connection.ping) != Ping::None {
             // The next ping is due before the deadline that this one had.
-            self.arm(id);
+            self.connections.arm(id, &mut self.context);
         }
         if ready {
             let used = self.consume(id, bytes);
@@ -58,37 +61,16 @@ impl Shard {
             if !connection.held.any()
                 && let Some(code) = connection.leaves_with.take()
             {
-                self.answer_close(id, code);
+                self.channels
+                    .answer_close(id, code, &mut self.connections, &mut self.context);
             }
         }
         self.resume_buffered(id);
-        self.await_input(id);
-        self.end_if_used(id);
+        self.connections.await_input(id, &mut self.context);
+        self.channels
+            .end_if_used(id, &mut self.connections, &mut self.context);
         if self.wants_input(id) {
             self.context.effects.readable.push(id);
-        }
-    }
-
-    /// The peer will send no more.
-    pub(in crate::shard) fn stream_ended(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.stream_ended = true;
-            self.end_if_used(id);
-        }
-    }
-
-    /// The end of the stream is dealt with in its place: when what came before it has been used,
-    /// and what other shards were asked for has been answered.
-    fn end_if_used(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if !connection.stream_ended || connection.held.any() {
-            return;
-        }
-        match &connection.phase {
-            Phase::Open(_) if connection.awaited_messages > 0 => connection.held.add(Held::ANSWERS),
-            _ => self.peer_ended(id),
         }
     }
 
@@ -121,7 +103,10 @@ impl Shard {
             let step = match connection.phase {
                 Phase::Http(_) => self.http_step(id, rest),
                 Phase::Open(_) => self.message_step(id, rest),
-                Phase::Closing { .. } => self.closing_step(id, rest),
+                Phase::Closing { .. } => {
+                    self.channels
+                        .closing_step(id, rest, &mut self.connections, &mut self.context)
+                }
                 Phase::Registering(_) => None,
                 Phase::Lingering { .. } => Some(rest.len()),
             };
@@ -133,110 +118,159 @@ impl Shard {
         used
     }
 
-    fn message_limits(&self) -> MessageLimits {
-        MessageLimits {
-            message_bytes_max: self.context.config.limits.message_bytes_max + ENVELOPE_BYTES_MAX,
-        }
-    }
-
     /// One frame of an open connection.
     fn message_step(&mut self, id: ConnectionId, bytes: &mut [u8]) -> Option<usize> {
-        self.watch_links();
-        let limits = self.message_limits();
+        self.channels.watch_links(&mut self.context);
+        let limits = self.context.message_limits();
         let whole = bytes.len();
         let session = self.connections.session_mut(id)?;
         let (consumed, item) = match session.decoder.decode(bytes, &limits) {
             Ok(Decoded::Incomplete { .. }) => return None,
             Ok(Decoded::Item { consumed, item }) => (consumed, item),
             Err(fault) => {
-                self.close_broken(id, fault.code(), fault.reason());
+                self.channels.close_broken(
+                    id,
+                    fault.code(),
+                    fault.reason(),
+                    &mut self.connections,
+                    &mut self.context,
+                );
                 return Some(whole);
             }
         };
         match item {
             // Who sends a message in pieces is held back behind it.
-            Item::Text(Cow::Borrowed(text)) if self.must_wait(id, text) => {
+            Item::Text(Cow::Borrowed(text))
+                if self
+                    .channels
+                    .must_wait(id, text, &mut self.connections, &mut self.context) =>
+            {
                 unread(bytes);
-                self.begin_wait(id);
+                self.connections.begin_wait(id, &mut self.context);
                 return Some(0);
             }
             Item::Text(text) => self.message(id, &text),
             Item::Ping(payload) => {
-                if self.take_tokens(id, FRAME_THOUSANDTHS) {
-                    self.answer_ping(id, payload);
+                if self.channels.take_tokens(
+                    id,
+                    FRAME_THOUSANDTHS,
+                    &mut self.connections,
+                    &mut self.context,
+                ) {
+                    self.connections.answer_ping(id, payload, &mut self.context);
                 }
             }
             Item::Close(close) => {
                 let code = CloseCode::answer_to(close.as_ref());
-                self.close_received(id, code);
+                self.channels
+                    .close_received(id, code, &mut self.connections, &mut self.context);
             }
             Item::Pong | Item::Continuation => {
-                self.take_tokens(id, FRAME_THOUSANDTHS);
+                self.channels.take_tokens(
+                    id,
+                    FRAME_THOUSANDTHS,
+                    &mut self.connections,
+                    &mut self.context,
+                );
             }
         }
         self.settle();
-        self.hold_if_link_blocked(id);
-        self.hold_if_unread(id);
+        self.channels
+            .hold_if_link_blocked(id, &mut self.connections, &mut self.context);
+        self.connections.hold_if_unread(id);
         Some(consumed)
+    }
+}
+
+impl Channels {
+    /// The peer will send no more.
+    pub(in crate::shard) fn stream_ended(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(connection) = connections.get_mut(id) {
+            connection.stream_ended = true;
+            self.end_if_used(id, connections, context);
+        }
+    }
+
+    /// The end of the stream is dealt with in its place: when what came before it has been used,
+    /// and what other shards were asked for has been answered.
+    fn end_if_used(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let Some(connection) = connections.get_mut(id) else {
+            return;
+        };
+        if !connection.stream_ended || connection.held.any() {
+            return;
+        }
+        match &connection.phase {
+            Phase::Open(_) if connection.awaited_messages > 0 => connection.held.add(Held::ANSWERS),
+            _ => self.peer_ended(id, connections, context),
+        }
     }
 
     /// A close frame is answered behind all that was asked for before it.
-    fn close_received(&mut self, id: ConnectionId, code: CloseCode) {
-        match self.connections.get_mut(id) {
+    fn close_received(
+        &mut self,
+        id: ConnectionId,
+        code: CloseCode,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        match connections.get_mut(id) {
             Some(connection) if connection.awaited_messages > 0 => {
                 connection.leaves_with = Some(code);
                 connection.held.add(Held::ANSWERS);
             }
-            _ => self.answer_close(id, code),
-        }
-    }
-
-    fn answer_ping(&mut self, id: ConnectionId, payload: &[u8]) {
-        let mut pong = Vec::with_capacity(payload.len() + 2);
-        append_frame(&mut pong, Opcode::Pong, payload);
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.push_control(&pong);
-            connection.mark_dirty(&mut self.context.effects);
-        }
-    }
-
-    /// A connection waits from now on with what it has sent.
-    fn begin_wait(&mut self, id: ConnectionId) {
-        if let Some(session) = self.connections.session_mut(id) {
-            let rate = session.message_rate(&self.context.config.limits);
-            session.bucket.touch(self.context.now.mono_ms, &rate);
+            _ => self.answer_close(id, code, connections, context),
         }
     }
 
     /// Counts something against the connection's message rate, in thousandths of a token. Returns
     /// whether that was allowed; the connection is closed if not.
-    pub(in crate::shard) fn take_tokens(&mut self, id: ConnectionId, thousandths: u32) -> bool {
-        let Some(session) = self.connections.session_mut(id) else {
+    pub(in crate::shard) fn take_tokens(
+        &mut self,
+        id: ConnectionId,
+        thousandths: u32,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> bool {
+        let stalled = connections.stalled;
+        let Some(session) = connections.session_mut(id) else {
             return false;
         };
-        let rate = session.message_rate(&self.context.config.limits);
+        let rate = session.message_rate(&context.config.limits);
         let bucket = &mut session.bucket;
-        if bucket.is_older_than(self.stalled.until_ms) {
-            bucket.carry_over(self.context.now.mono_ms, &rate, self.stalled.late_ms);
+        if bucket.is_older_than(stalled.until_ms) {
+            bucket.carry_over(context.now.mono_ms, &rate, stalled.late_ms);
         }
-        let is_allowed = bucket.try_take_thousandths(self.context.now.mono_ms, &rate, thousandths);
+        let is_allowed = bucket.try_take_thousandths(context.now.mono_ms, &rate, thousandths);
         if !is_allowed {
-            self.context
-                .metrics
-                .counters
-                .dropped
-                .add(Dropped::MessageRate);
+            context.metrics.counters.dropped.add(Dropped::MessageRate);
             let code = CloseCode::MESSAGE_RATE;
-            self.close(id, code, code.reason());
+            self.close(id, code, code.reason(), connections, context);
         }
         is_allowed
     }
 
     /// One frame of a connection that the server has closed: only the peer's close matters.
-    fn closing_step(&mut self, id: ConnectionId, bytes: &mut [u8]) -> Option<usize> {
-        let limits = self.message_limits();
+    fn closing_step(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut [u8],
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Option<usize> {
+        let limits = context.message_limits();
         let whole = bytes.len();
-        let Phase::Closing { decoder, .. } = &mut self.connections.get_mut(id)?.phase else {
+        let Phase::Closing { decoder, .. } = &mut connections.get_mut(id)?.phase else {
             return None;
         };
         match decoder.decode(bytes, &limits) {
@@ -246,14 +280,41 @@ impl Shard {
                 item: Item::Close(close),
             }) => {
                 let code = CloseCode::answer_to(close.as_ref());
-                self.answer_close(id, code);
+                self.answer_close(id, code, connections, context);
                 Some(consumed)
             }
             Ok(Decoded::Item { consumed, .. }) => Some(consumed),
             Err(_) => {
-                self.linger(id);
+                connections.linger(id, context);
                 Some(whole)
             }
+        }
+    }
+}
+
+impl Context {
+    fn message_limits(&self) -> MessageLimits {
+        MessageLimits {
+            message_bytes_max: self.config.limits.message_bytes_max + ENVELOPE_BYTES_MAX,
+        }
+    }
+}
+
+impl Connections {
+    fn answer_ping(&mut self, id: ConnectionId, payload: &[u8], context: &mut Context) {
+        let mut pong = Vec::with_capacity(payload.len() + 2);
+        append_frame(&mut pong, Opcode::Pong, payload);
+        if let Some(connection) = self.get_mut(id) {
+            connection.outbox.push_control(&pong);
+            connection.mark_dirty(&mut context.effects);
+        }
+    }
+
+    /// A connection waits from now on with what it has sent.
+    fn begin_wait(&mut self, id: ConnectionId, context: &mut Context) {
+        if let Some(session) = self.session_mut(id) {
+            let rate = session.message_rate(&context.config.limits);
+            session.bucket.touch(context.now.mono_ms, &rate);
         }
     }
 }

@@ -6,6 +6,8 @@
 //! for a second: its request is not there, or not whole, however it dribbles. One that waits for
 //! the server is never closed for that; while there is no idle one, nobody new is to be accepted.
 
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
@@ -33,33 +35,36 @@ impl Shard {
     /// Whether the bound is kept. If not, nobody is to be accepted.
     #[must_use]
     pub fn accepts(&self) -> bool {
-        self.unauthenticated.count <= self.context.config.limits.unauthenticated_connections_max
+        self.connections.unauthenticated.count
+            <= self.context.config.limits.unauthenticated_connections_max
     }
 
     /// How many connections have not shown a good credential.
     #[must_use]
     pub fn unauthenticated_count(&self) -> usize {
-        self.unauthenticated.count
+        self.connections.unauthenticated.count
     }
 
     /// A connection was accepted that has shown nothing yet.
     pub(in crate::shard) fn stranger_accepted(&mut self, id: ConnectionId) {
-        let strangers = &mut self.unauthenticated;
+        let strangers = &mut self.connections.unauthenticated;
         strangers.count += 1;
         strangers.oldest.push_back(id);
         if strangers.oldest.len() > strangers.count + STALE_ENTRIES_MAX {
-            let connections = &self.connections;
-            let is_meant = |id: &ConnectionId| connections.get(*id).is_some_and(is_stranger);
-            strangers.oldest.retain(is_meant);
+            let mut oldest = std::mem::take(&mut strangers.oldest);
+            oldest.retain(|id| self.connections.get(*id).is_some_and(is_stranger));
+            self.connections.unauthenticated.oldest = oldest;
         }
         if !self.accepts() {
-            self.make_room();
+            self.connections.make_room(&mut self.context);
         }
     }
+}
 
+impl Connections {
     /// A connection has shown a good credential.
     pub(in crate::shard) fn show_credential(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.get_mut(id)
             && !std::mem::replace(&mut connection.has_shown_credential, true)
         {
             self.unauthenticated.count -= 1;
@@ -74,21 +79,21 @@ impl Shard {
     }
 
     /// Closes the oldest idle connection without a credential, if there is one.
-    pub(in crate::shard) fn make_room(&mut self) {
-        let now_ms = self.peer_ms();
+    pub(in crate::shard) fn make_room(&mut self, context: &mut Context) {
+        let now_ms = self.peer_ms(context);
         for _ in 0..LOOKS_MAX.min(self.unauthenticated.oldest.len()) {
             let Some(id) = self.unauthenticated.oldest.pop_front() else {
                 return;
             };
-            let Some(connection) = self.connections.get(id).filter(|it| is_stranger(it)) else {
+            let Some(connection) = self.get(id).filter(|it| is_stranger(it)) else {
                 continue;
             };
             if is_idle(connection, now_ms) {
                 tracing::debug!(remote = %connection.remote, "idle without a credential: closed");
-                self.context.metrics.counters.unauthenticated_closed += 1;
+                context.metrics.counters.unauthenticated_closed += 1;
                 // It counts no longer, although its socket is only about to be closed.
                 self.show_credential(id);
-                self.context.effects.abort.push(id);
+                context.effects.abort.push(id);
                 return;
             }
             self.unauthenticated.oldest.push_back(id);

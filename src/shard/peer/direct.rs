@@ -5,6 +5,9 @@
 //! sender's home, which acks when the first part was delivered and answers `peer_not_found`
 //! when none was. Where the app asks for a common channel, `shard/channel/scope.rs` comes first.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::sync::Arc;
 
 use crate::domain::peers::ByHome;
@@ -36,24 +39,30 @@ impl Shard {
             .send(shard, MeshMessage::Registered(register.ticket));
     }
 
-    /// Hands a `send` to the receiving peer's owner.
-    pub(in crate::shard) fn send_to_peer(&mut self, send: Send) {
-        let owner = self.context.placement.peer_owner(send.app, &send.to);
-        self.questions.wait_for(send.send, [owner]);
-        self.context.send(owner, MeshMessage::Send(Box::new(send)));
-    }
-
     /// A `send` at the receiving peer's owner.
     pub(in crate::shard) fn peer_send(&mut self, send: Send) {
         if self.is_send_to_be_put_off(&send) {
-            return self.put_off(MeshMessage::Send(Box::new(send)));
+            return self.channels.put_off(
+                MeshMessage::Send(Box::new(send)),
+                &mut self.connections,
+                &mut self.context,
+            );
         }
         let sender = Some(send.sender);
         let homes = self.peers.by_home(send.app, &send.to, sender);
         if homes.is_empty() {
-            return self.send_failed(&send);
+            return self.context.send_failed(&send);
         }
-        self.direct(&send, homes);
+        self.context.direct(&send, homes);
+    }
+}
+
+impl Context {
+    /// Hands a `send` to the receiving peer's owner.
+    pub(in crate::shard) fn send_to_peer(&mut self, send: Send) {
+        let owner = self.placement.peer_owner(send.app, &send.to);
+        self.questions.wait_for(send.send, [owner]);
+        self.send(owner, MeshMessage::Send(Box::new(send)));
     }
 
     fn direct(&mut self, send: &Send, homes: ByHome) {
@@ -68,8 +77,7 @@ impl Shard {
                 homes: all.clone(),
                 read_ns: send.read_ns,
             };
-            self.context
-                .send(home, MeshMessage::Direct(Box::new(direct)));
+            self.send(home, MeshMessage::Direct(Box::new(direct)));
         }
     }
 
@@ -79,31 +87,44 @@ impl Shard {
             homes: None,
             delivered: false,
         };
-        self.context
-            .send(send.sender.shard, MeshMessage::DirectResult(result));
+        self.send(send.sender.shard, MeshMessage::DirectResult(result));
     }
+}
 
-    pub(in crate::shard) fn home_direct(&mut self, direct: &Direct) {
+impl Channels {
+    pub(in crate::shard) fn home_direct(
+        &mut self,
+        direct: &Direct,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let mut delivered = false;
         for id in &direct.connections {
-            delivered |= self.deliver_direct(*id, &direct.frame, direct.read_ns);
+            delivered |=
+                self.deliver_direct(*id, &direct.frame, direct.read_ns, connections, context);
         }
         let result = DirectResult {
             send: direct.send,
             homes: direct.homes.clone(),
             delivered,
         };
-        self.context
-            .send(direct.sender.shard, MeshMessage::DirectResult(result));
+        context.send(direct.sender.shard, MeshMessage::DirectResult(result));
     }
+}
 
-    pub(in crate::shard) fn direct_result(&mut self, from: ShardId, result: DirectResult) {
+impl Connections {
+    pub(in crate::shard) fn direct_result(
+        &mut self,
+        from: ShardId,
+        result: DirectResult,
+        context: &mut Context,
+    ) {
         let DirectResult {
             send,
             homes,
             delivered,
         } = result;
-        let Some(Question::Send(pending)) = self.questions.get_mut(send) else {
+        let Some(Question::Send(pending)) = context.questions.get_mut(send) else {
             return;
         };
         let is_first = !std::mem::replace(&mut pending.has_left_owner, true);
@@ -111,18 +132,18 @@ impl Shard {
             && !delivered
         {
             if is_first {
-                self.questions.wait_for(send, homes.iter().copied());
+                context.questions.wait_for(send, homes.iter().copied());
             }
-            if self.questions.answered(send, from) != Some(0) {
+            if context.questions.answered(send, from) != Some(0) {
                 return;
             }
         }
-        if let Some(Question::Send(pending)) = self.questions.take(send) {
+        if let Some(Question::Send(pending)) = context.questions.take(send) {
             let answer = match delivered {
                 true => Ok(()),
                 false => Err(ErrorCode::PeerNotFound),
             };
-            self.answer_command(&pending.command, answer);
+            self.answer_command(&pending.command, answer, context);
         }
     }
 }

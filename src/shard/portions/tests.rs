@@ -17,7 +17,12 @@ fn subscribed(cluster: &mut Cluster, shard: usize, id: &str, channels: usize) ->
 
 /// How many of the clients still have a session.
 fn alive(cluster: &Cluster, clients: &[Client]) -> usize {
-    let is_alive = |it: &&Client| cluster.shards[it.shard].cost_of_end(it.id).is_some();
+    let is_alive = |it: &&Client| {
+        cluster.shards[it.shard]
+            .connections
+            .cost_of_end(it.id)
+            .is_some()
+    };
     clients.iter().filter(is_alive).count()
 }
 

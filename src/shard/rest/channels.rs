@@ -37,7 +37,14 @@ impl Shard {
         };
         let channel = (permissions.key.app.index, &*name);
         let waiter = Waiter::Rest(caller);
-        let Some(delivered) = self.publish_into(channel, from, publication.data, waiter) else {
+        let Some(delivered) = self.channels.publish_into(
+            channel,
+            from,
+            publication.data,
+            waiter,
+            &mut self.connections,
+            &mut self.context,
+        ) else {
             return Ok(Served::Later);
         };
         let answer = PublishAnswer {

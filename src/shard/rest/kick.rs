@@ -7,6 +7,9 @@
 //! the home then tells the peer's owner arrives behind the news that the
 //! connections are gone, so the peer is out of the registry too before the request is answered.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use smallvec::SmallVec;
 
 use crate::ids::{ConnectionId, ShardId, Ticket};
@@ -51,25 +54,6 @@ pub(in crate::shard) struct KickWalk {
 type Shards = SmallVec<[ShardId; 8]>;
 
 impl Shard {
-    pub(super) fn kick_peer(&mut self, caller: &Caller, raw_id: &str) -> Result<Served, Refusal> {
-        let peer = percent_decode(raw_id)?;
-        if validate_peer_id(&peer).is_err() {
-            return Err(Refusal::invalid(
-                "the peer id in the path must be 1 to 128 printable ASCII characters",
-            ));
-        }
-        let app = caller.key.app.index;
-        let owner = self.context.placement.peer_owner(app, &peer);
-        let peer: Box<str> = peer.into();
-        let answer = PendingAnswer::Kicked {
-            peer_id: peer.clone(),
-        };
-        let request = self.wait(caller, answer, owner);
-        let kick = Kick { app, peer, request };
-        self.context.send(owner, MeshMessage::Kick(Box::new(kick)));
-        Ok(Served::Later)
-    }
-
     pub(in crate::shard) fn owner_kick(&mut self, home: ShardId, kick: &Kick) {
         let homes = self.peers.by_home(kick.app, &kick.peer, None);
         if homes.is_empty() {
@@ -82,7 +66,9 @@ impl Shard {
             closed: 0,
         };
         let asked = homes.iter().map(|(home, _)| *home);
-        let ticket = self.ask(Question::Kick(at_owner), asked);
+        let ticket = self
+            .connections
+            .ask(Question::Kick(at_owner), asked, &mut self.context);
         for (home, connections) in homes {
             let here = KickHere {
                 kick: ticket,
@@ -108,7 +94,7 @@ impl Shard {
     pub(in crate::shard) fn advance_kicks(&mut self) {
         while let Some(mut walk) = self.portions.kicks.list.pop_front() {
             if self.advance_kick(&mut walk) {
-                self.finish_kick(walk);
+                self.connections.finish_kick(walk, &mut self.context);
             } else {
                 self.portions.kicks.list.push_front(walk);
                 return;
@@ -123,18 +109,55 @@ impl Shard {
                 return false;
             }
             walk.at += 1;
-            let cost = self.cost_of_end(id).unwrap_or(LOOK);
+            let cost = self.connections.cost_of_end(id).unwrap_or(LOOK);
             self.portions.kicks.spend(cost);
-            if self.collect_channel_owners(id, &mut walk.owners) {
+            if self.channels.collect_channel_owners(
+                id,
+                &mut walk.owners,
+                &self.connections,
+                &self.context,
+            ) {
                 walk.closed += 1;
                 let code = CloseCode::KICKED;
-                self.close(id, code, code.reason());
+                self.channels.close(
+                    id,
+                    code,
+                    code.reason(),
+                    &mut self.connections,
+                    &mut self.context,
+                );
             }
         }
         true
     }
+}
 
-    fn finish_kick(&mut self, walk: KickWalk) {
+impl Connections {
+    pub(super) fn kick_peer(
+        &mut self,
+        caller: &Caller,
+        raw_id: &str,
+        context: &mut Context,
+    ) -> Result<Served, Refusal> {
+        let peer = percent_decode(raw_id)?;
+        if validate_peer_id(&peer).is_err() {
+            return Err(Refusal::invalid(
+                "the peer id in the path must be 1 to 128 printable ASCII characters",
+            ));
+        }
+        let app = caller.key.app.index;
+        let owner = context.placement.peer_owner(app, &peer);
+        let peer: Box<str> = peer.into();
+        let answer = PendingAnswer::Kicked {
+            peer_id: peer.clone(),
+        };
+        let request = self.wait(caller, answer, owner, context);
+        let kick = Kick { app, peer, request };
+        context.send(owner, MeshMessage::Kick(Box::new(kick)));
+        Ok(Served::Later)
+    }
+
+    fn finish_kick(&mut self, walk: KickWalk, context: &mut Context) {
         let KickWalk {
             peer_owner, owners, ..
         } = walk;
@@ -143,18 +166,26 @@ impl Shard {
             closed: Some(walk.closed),
         };
         if owners.is_empty() {
-            return self.context.send(peer_owner, MeshMessage::Kicked(kicked));
+            return context.send(peer_owner, MeshMessage::Kicked(kicked));
         }
         let at_home = KickAtHome { peer_owner, kicked };
-        let ticket = self.ask(Question::Reach(at_home), owners.iter().copied());
+        let ticket = self.ask(Question::Reach(at_home), owners.iter().copied(), context);
         for owner in owners {
-            self.context.send(owner, MeshMessage::Reach(ticket));
+            context.send(owner, MeshMessage::Reach(ticket));
         }
     }
+}
 
+impl Channels {
     /// Adds the owners of a connection's channels. `false` if its session has ended.
-    fn collect_channel_owners(&self, id: ConnectionId, owners: &mut Shards) -> bool {
-        let session = self.connections.get(id).and_then(|it| match &it.phase {
+    fn collect_channel_owners(
+        &self,
+        id: ConnectionId,
+        owners: &mut Shards,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        let session = connections.get(id).and_then(|it| match &it.phase {
             Phase::Open(session) | Phase::Registering(session) => Some(session),
             _ => None,
         });
@@ -164,7 +195,7 @@ impl Shard {
         let joined = session
             .memberships
             .iter()
-            .filter_map(|membership| self.channels.get(membership.channel))
+            .filter_map(|membership| self.get(membership.channel))
             .map(|channel| channel.key.hash);
         let joining = session
             .joining
@@ -172,7 +203,7 @@ impl Shard {
             .flat_map(|joining| &joining.asked)
             .map(|asked| asked.channel.hash);
         for hash in joined.chain(joining) {
-            let owner = self.context.placement.owner(hash);
+            let owner = context.placement.owner(hash);
             if !owners.contains(&owner) {
                 owners.push(owner);
             }
@@ -183,17 +214,24 @@ impl Shard {
     /// Everything that came before this on the link has been handled; what it changed for
     /// others is on its way to them, too, before the answer, but in large channels, where
     /// changes are told at intervals.
-    pub(in crate::shard) fn reach(&mut self, from: ShardId, ticket: Ticket) {
-        self.announce_batches();
-        self.context.send(from, MeshMessage::Reached(ticket));
+    pub(in crate::shard) fn reach(
+        &mut self,
+        from: ShardId,
+        ticket: Ticket,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.announce_batches(connections, context);
+        context.send(from, MeshMessage::Reached(ticket));
     }
+}
 
+impl Context {
     pub(in crate::shard) fn home_reached(&mut self, from: ShardId, ticket: Ticket) {
         if self.questions.answered(ticket, from) == Some(0)
             && let Some(Question::Reach(done)) = self.questions.take(ticket)
         {
-            self.context
-                .send(done.peer_owner, MeshMessage::Kicked(done.kicked));
+            self.send(done.peer_owner, MeshMessage::Kicked(done.kicked));
         }
     }
 
@@ -212,15 +250,14 @@ impl Shard {
                 Some(_) => RestValue::Kicked(done.closed),
                 None => RestValue::Unanswered,
             };
-            self.context.rest_result(home, request, value);
+            self.rest_result(home, request, value);
         }
     }
 
     /// A home of the peer has not said that its connections are closed.
     pub(in crate::shard) fn kick_unanswered(&mut self, kick: &KickAtOwner) {
         let (home, request) = kick.request;
-        self.context
-            .rest_result(home, request, RestValue::Unanswered);
+        self.rest_result(home, request, RestValue::Unanswered);
     }
 
     /// An owner of channels has not said that it knows of closed connections.
@@ -229,7 +266,6 @@ impl Shard {
             closed: None,
             ..kick.kicked
         };
-        self.context
-            .send(kick.peer_owner, MeshMessage::Kicked(kicked));
+        self.send(kick.peer_owner, MeshMessage::Kicked(kicked));
     }
 }

@@ -21,6 +21,7 @@ mod unread;
 #[cfg(test)]
 pub(in crate::shard) mod tests;
 
+use crate::shard::connection::connections::Connections;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(in crate::shard) struct Rest {
 #[derive(Clone, Debug)]
 pub(in crate::shard) struct Caller {
     connection: ConnectionId,
-    context: ResponseContext<'static>,
+    response_context: ResponseContext<'static>,
     key: Arc<Key>,
 }
 
@@ -119,6 +120,114 @@ enum Served {
 }
 
 impl Shard {
+    /// Serves a request that has arrived whole: answers it, or holds its connection until an
+    /// owner has.
+    pub(in crate::shard) fn serve(
+        &mut self,
+        id: ConnectionId,
+        response_context: ResponseContext<'static>,
+        admitted: Admitted<'_>,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        self.rest.json.clear();
+        let (route, name, target, key) = match admitted {
+            Admitted::Open(route) => {
+                let body = match route {
+                    OpenRoute::Health => br#"{"status":"ok"}"#,
+                    OpenRoute::OpenApi => openapi::document().as_bytes(),
+                };
+                // Anybody may read these, so any page may.
+                let headers = &[ResponseHeader::AllowAnyOrigin];
+                self.connections.answer_with(
+                    id,
+                    response_context,
+                    (headers, body),
+                    &mut self.context,
+                );
+                return Ok(());
+            }
+            Admitted::Key {
+                route,
+                name,
+                target,
+                key,
+            } => (route, name, target, key),
+        };
+        let caller = Caller {
+            connection: id,
+            response_context,
+            key,
+        };
+        let served = match route {
+            KeyRoute::MintToken => self.mint_token(&caller.key, body)?,
+            KeyRoute::ListPeers => self.list_peers(&caller, name, &target)?,
+            KeyRoute::Publish => self.publish_rest(&caller, name, body)?,
+            KeyRoute::KickPeer => self
+                .connections
+                .kick_peer(&caller, name, &mut self.context)?,
+            KeyRoute::ReadUsage => {
+                append_json(&mut self.rest.json, &UsageReport::of(&caller.key.app));
+                Served::Now
+            }
+        };
+        match served {
+            Served::Now => self.answer_json(id, response_context),
+            Served::Shared(body) => return self.answer_shared(&caller, &body),
+            Served::Later => {}
+        }
+        Ok(())
+    }
+
+    /// Answers with what is in `Rest::json`.
+    fn answer_json(&mut self, id: ConnectionId, response_context: ResponseContext<'static>) {
+        let json = std::mem::take(&mut self.rest.json);
+        self.connections
+            .answer_with(id, response_context, (&[], &json), &mut self.context);
+        self.rest.json = json;
+    }
+
+    /// What a request waited for is there.
+    pub(in crate::shard) fn rest_result(&mut self, result: RestResult) {
+        if let Some(Question::Rest(waiting)) = self.context.questions.take(result.request) {
+            self.answer_waiting(&waiting, &result.value);
+        }
+    }
+
+    /// Answers a request with what it waited for.
+    pub(in crate::shard) fn answer_waiting(&mut self, waiting: &Waiting, value: &RestValue) {
+        let Waiting { caller, answer } = waiting;
+        let (id, response_context) = (caller.connection, caller.response_context);
+        self.connections.release_input(id, Held::REQUEST);
+        self.rest.json.clear();
+        let answered = match (answer, value) {
+            (PendingAnswer::Published { channel }, RestValue::Published(delivered)) => {
+                let delivered = *delivered;
+                append_json(&mut self.rest.json, &PublishAnswer { channel, delivered });
+                self.answer_json(id, response_context);
+                Ok(())
+            }
+            (PendingAnswer::Kicked { peer_id }, RestValue::Kicked(closed)) => {
+                let closed = *closed;
+                append_json(&mut self.rest.json, &KickAnswer { peer_id, closed });
+                self.answer_json(id, response_context);
+                Ok(())
+            }
+            (PendingAnswer::Peers, RestValue::Peers(body)) => self.answer_shared(caller, body),
+            // An owner was silent, or lost. None answers what it was not asked.
+            _ => Err(Refusal::UNANSWERED),
+        };
+        if let Err(refusal) = answered {
+            self.connections.answer(
+                id,
+                &Answer::refusing(response_context, &refusal),
+                &mut self.context,
+            );
+        }
+        self.connections.hold_if_unread(id);
+    }
+}
+
+impl Context {
     /// Decides about a request by its head: who asks, how often, for what, with what body.
     pub(in crate::shard) fn admit_request<'h>(
         &self,
@@ -130,10 +239,9 @@ impl Shard {
         let is_api = target.path.starts_with("/v1/");
         if is_api
             && let Verdict::Limited { retry_after_ms } = self
-                .context
                 .config
                 .request_rates
-                .of_address(remote, self.context.now.mono_ms)
+                .of_address(remote, self.now.mono_ms)
         {
             let message = "too many requests from this address";
             return Err(Refusal::rate_limited(message, retry_after_ms));
@@ -142,7 +250,7 @@ impl Shard {
             Some(key) => self.count_request(key),
             None => self.count_stranger(remote),
         })?;
-        let body_bytes_max = self.context.config.limits.rest_body_bytes_max as u64;
+        let body_bytes_max = self.config.limits.rest_body_bytes_max as u64;
         if let BodyFraming::Length(length) = framing
             && length > body_bytes_max
         {
@@ -165,12 +273,7 @@ impl Shard {
     }
 
     fn count_request(&self, key: &Key) -> Result<(), Refusal> {
-        match self
-            .context
-            .config
-            .request_rates
-            .of_key(&key.id, self.context.now.mono_ms)
-        {
+        match self.config.request_rates.of_key(&key.id, self.now.mono_ms) {
             Verdict::Allowed => Ok(()),
             Verdict::Limited { retry_after_ms } => Err(Refusal::rate_limited(
                 "too many requests with this key",
@@ -183,10 +286,9 @@ impl Shard {
     /// on and on would be the very work that the limit is to save.
     pub(in crate::shard) fn count_stranger(&self, remote: IpAddr) -> Result<(), Refusal> {
         match self
-            .context
             .config
             .request_rates
-            .of_stranger(remote, self.context.now.mono_ms)
+            .of_stranger(remote, self.now.mono_ms)
         {
             Verdict::Allowed => Ok(()),
             Verdict::Limited { retry_after_ms } => Err(Refusal {
@@ -224,20 +326,16 @@ impl Shard {
                 Access::Key(_) => Err(Refusal::UNAUTHORIZED),
             };
         }
-        let accept_bare_key_id = self.context.config.accept_bare_key_id;
+        let accept_bare_key_id = self.config.accept_bare_key_id;
         let authorization = head.authorization();
-        let proven = credential::of_request(
-            &self.context.rights,
-            authorization,
-            accept_bare_key_id,
-            self.context.now,
-        );
+        let proven =
+            credential::of_request(&self.rights, authorization, accept_bare_key_id, self.now);
         count(proven.as_deref().ok())?;
         let key = proven.map_err(|fault| Refusal::from(&fault))?;
         let (access, name) = route::find(head.method, target.path)?;
         match access {
             Access::Open(route) => Ok(Admitted::Open(route)),
-            Access::Key(_) if self.context.draining => Err(Refusal::new(
+            Access::Key(_) if self.draining => Err(Refusal::new(
                 ApiError::InternalError,
                 "the server is shutting down",
             )),
@@ -249,78 +347,23 @@ impl Shard {
             }),
         }
     }
+}
 
-    /// Serves a request that has arrived whole: answers it, or holds its connection until an
-    /// owner has.
-    pub(in crate::shard) fn serve(
-        &mut self,
-        id: ConnectionId,
-        context: ResponseContext<'static>,
-        admitted: Admitted<'_>,
-        body: &[u8],
-    ) -> Result<(), Refusal> {
-        self.rest.json.clear();
-        let (route, name, target, key) = match admitted {
-            Admitted::Open(route) => {
-                let body = match route {
-                    OpenRoute::Health => br#"{"status":"ok"}"#,
-                    OpenRoute::OpenApi => openapi::document().as_bytes(),
-                };
-                // Anybody may read these, so any page may.
-                let headers = &[ResponseHeader::AllowAnyOrigin];
-                self.answer_with(id, context, (headers, body));
-                return Ok(());
-            }
-            Admitted::Key {
-                route,
-                name,
-                target,
-                key,
-            } => (route, name, target, key),
-        };
-        let caller = Caller {
-            connection: id,
-            context,
-            key,
-        };
-        let served = match route {
-            KeyRoute::MintToken => self.mint_token(&caller.key, body)?,
-            KeyRoute::ListPeers => self.list_peers(&caller, name, &target)?,
-            KeyRoute::Publish => self.publish_rest(&caller, name, body)?,
-            KeyRoute::KickPeer => self.kick_peer(&caller, name)?,
-            KeyRoute::ReadUsage => {
-                append_json(&mut self.rest.json, &UsageReport::of(&caller.key.app));
-                Served::Now
-            }
-        };
-        match served {
-            Served::Now => self.answer_json(id, context),
-            Served::Shared(body) => return self.answer_shared(&caller, &body),
-            Served::Later => {}
-        }
-        Ok(())
-    }
-
-    /// Answers with what is in `Rest::json`.
-    fn answer_json(&mut self, id: ConnectionId, context: ResponseContext<'static>) {
-        let json = std::mem::take(&mut self.rest.json);
-        self.answer_with(id, context, (&[], &json));
-        self.rest.json = json;
-    }
-
+impl Connections {
     fn answer_with(
         &mut self,
         id: ConnectionId,
-        context: ResponseContext<'static>,
+        response_context: ResponseContext<'static>,
         (headers, json): (&[ResponseHeader], &[u8]),
+        context: &mut Context,
     ) {
         let answer = Answer {
-            context,
+            response_context,
             status: Ok(Status::Ok),
             headers,
             body: Body::Bytes(json),
         };
-        self.answer(id, &answer);
+        self.answer(id, &answer, context);
     }
 
     /// Holds the input of a request's connection until that shard has answered.
@@ -329,49 +372,14 @@ impl Shard {
         caller: &Caller,
         answer: PendingAnswer,
         owner: ShardId,
+        context: &mut Context,
     ) -> Ticket {
-        if let Some(connection) = self.connections.get_mut(caller.connection) {
+        if let Some(connection) = self.get_mut(caller.connection) {
             connection.held.add(Held::REQUEST);
             connection.await_answer();
         }
         let caller = caller.clone();
-        self.ask(Question::Rest(Waiting { caller, answer }), [owner])
-    }
-
-    /// What a request waited for is there.
-    pub(in crate::shard) fn rest_result(&mut self, result: RestResult) {
-        if let Some(Question::Rest(waiting)) = self.questions.take(result.request) {
-            self.answer_waiting(&waiting, &result.value);
-        }
-    }
-
-    /// Answers a request with what it waited for.
-    pub(in crate::shard) fn answer_waiting(&mut self, waiting: &Waiting, value: &RestValue) {
-        let Waiting { caller, answer } = waiting;
-        let (id, context) = (caller.connection, caller.context);
-        self.release_input(id, Held::REQUEST);
-        self.rest.json.clear();
-        let answered = match (answer, value) {
-            (PendingAnswer::Published { channel }, RestValue::Published(delivered)) => {
-                let delivered = *delivered;
-                append_json(&mut self.rest.json, &PublishAnswer { channel, delivered });
-                self.answer_json(id, context);
-                Ok(())
-            }
-            (PendingAnswer::Kicked { peer_id }, RestValue::Kicked(closed)) => {
-                let closed = *closed;
-                append_json(&mut self.rest.json, &KickAnswer { peer_id, closed });
-                self.answer_json(id, context);
-                Ok(())
-            }
-            (PendingAnswer::Peers, RestValue::Peers(body)) => self.answer_shared(caller, body),
-            // An owner was silent, or lost. None answers what it was not asked.
-            _ => Err(Refusal::UNANSWERED),
-        };
-        if let Err(refusal) = answered {
-            self.answer(id, &Answer::refusing(context, &refusal));
-        }
-        self.hold_if_unread(id);
+        self.ask(Question::Rest(Waiting { caller, answer }), [owner], context)
     }
 }
 

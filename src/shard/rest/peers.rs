@@ -50,12 +50,14 @@ impl Shard {
         }
         let app = key.app.index;
         let hash = self.context.placement.channel_hash(app, &name);
-        let channel = self.channel_key(app, hash, &name);
+        let channel = self.channels.channel_key(app, hash, &name);
         let owner = self.context.placement.owner(hash);
         if owner == self.context.id() {
             return Ok(Served::Shared(self.peers_body(&channel, &page)));
         }
-        let request = self.wait(caller, PendingAnswer::Peers, owner);
+        let request = self
+            .connections
+            .wait(caller, PendingAnswer::Peers, owner, &mut self.context);
         let list = ListPeers {
             channel,
             page,
@@ -87,7 +89,7 @@ impl Shard {
     pub(super) fn answer_shared(&mut self, caller: &Caller, body: &Frame) -> Result<(), Refusal> {
         let Caller {
             connection: id,
-            context,
+            response_context,
             key,
         } = caller;
         let unread = self.rest.unread.of_key(key);
@@ -95,12 +97,12 @@ impl Shard {
             return Err(too_much_unread());
         }
         let answer = Answer {
-            context: *context,
+            response_context: *response_context,
             status: Ok(Status::Ok),
             headers: &[],
             body: Body::Shared(body),
         };
-        self.answer(*id, &answer);
+        self.connections.answer(*id, &answer, &mut self.context);
         if let Some(connection) = self.connections.get(*id) {
             let bytes = connection.outbox.reply_bytes();
             self.rest.unread.set(*id, key, bytes);

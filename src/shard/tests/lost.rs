@@ -65,9 +65,9 @@ fn check_backend_error(texts: &[String], request_id: &str) {
 fn check_quiet(cluster: &mut Cluster, shards: &[usize]) {
     for shard in shards {
         cluster.shards[*shard].check_invariants();
-        assert_eq!(cluster.shards[*shard].questions.iter().count(), 0);
+        assert_eq!(cluster.shards[*shard].context.questions.iter().count(), 0);
         assert!(cluster.shards[*shard].scopes.is_empty());
-        assert!(cluster.shards[*shard].barriers.is_empty());
+        assert!(cluster.shards[*shard].channels.barriers.is_empty());
     }
 }
 
@@ -398,7 +398,7 @@ fn a_join_waits_for_no_home_that_is_gone() {
         cluster.silence(1);
         cluster.message(ann, &subscribe);
         assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
-        let due_ms = cluster.shards[0].next_barrier_ms();
+        let due_ms = cluster.shards[0].channels.next_barrier_ms();
         match gone {
             Gone::Silent => {
                 cluster.wait(due_ms.unwrap() - cluster.now.mono_ms - 1);

@@ -7,6 +7,9 @@
 //! go on, then four, and so on at each look: a thousand publishers at once would fill the
 //! members' queues before another word could come.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
@@ -15,7 +18,6 @@ use super::{Waiting, sender_of};
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::connection::connections::{Held, Phase};
 use crate::shard::mesh_message::{Hold, Lag, MeshMessage};
-use crate::shard::state::Shard;
 
 /// How many go on first when a line is opened.
 const FIRST: usize = 2;
@@ -57,7 +59,7 @@ impl Holds {
     }
 }
 
-impl Shard {
+impl Channels {
     /// Whether a publication to the channel with this hash has to wait, whoever owns it.
     #[inline]
     pub(in crate::shard) fn is_held(&self, hash: u64) -> bool {
@@ -65,13 +67,19 @@ impl Shard {
     }
 
     /// A home of a channel says how its members come along.
-    pub(in crate::shard) fn owner_lag(&mut self, home: ShardId, lag: Lag) {
+    pub(in crate::shard) fn owner_lag(
+        &mut self,
+        home: ShardId,
+        lag: Lag,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Lag {
             channel,
             late,
             stuck,
         } = lag;
-        let slot = self.channels.find_key(&channel);
+        let slot = self.find_key(&channel);
         let owned = slot.and_then(|slot| self.owned(slot));
         let homes = owned.iter().flat_map(|owned| owned.homes());
         let total: u32 = homes.map(|home| home.member_count).sum();
@@ -90,26 +98,31 @@ impl Shard {
         }
         if is_held != was_held {
             let (to_others, here) = (channel.clone(), channel);
-            self.context.send_to_others(|| {
+            context.send_to_others(|| {
                 let channel = to_others.clone();
                 MeshMessage::Hold(Box::new(Hold { channel, is_held }))
             });
             let channel = here;
-            self.hold(&Hold { channel, is_held });
+            self.hold(&Hold { channel, is_held }, connections, context);
         } else if !is_held && late > 0 {
             let hold = Hold { channel, is_held };
-            match home == self.context.id() {
-                true => self.hold(&hold),
+            match home == context.id() {
+                true => self.hold(&hold, connections, context),
                 false => {
                     let hold = MeshMessage::Hold(Box::new(hold));
-                    self.context.effects.send(home, hold);
+                    context.effects.send(home, hold);
                 }
             }
         }
     }
 
     /// The owner of a channel holds its publishers back, or no longer.
-    pub(in crate::shard) fn hold(&mut self, hold: &Hold) {
+    pub(in crate::shard) fn hold(
+        &mut self,
+        hold: &Hold,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Hold { channel, is_held } = hold;
         let lines = &mut self.pressure.holds.lines;
         if *is_held {
@@ -118,22 +131,22 @@ impl Shard {
             && line.opens.is_none()
         {
             line.opens = Some(FIRST);
-            self.advance_line(channel.hash);
+            self.advance_line(channel.hash, connections, context);
         }
-        self.note_hold(channel, *is_held);
+        self.note_hold(channel, *is_held, context);
     }
 
     /// Lets some of those go on whose lines are open.
-    pub(super) fn advance_lines(&mut self) {
+    pub(super) fn advance_lines(&mut self, connections: &mut Connections, context: &mut Context) {
         let lines = self.pressure.holds.lines.iter();
         let open = lines.filter(|(_, line)| line.opens.is_some());
         let open: Vec<u64> = open.map(|(hash, _)| *hash).collect();
         for hash in open {
-            self.advance_line(hash);
+            self.advance_line(hash, connections, context);
         }
     }
 
-    fn advance_line(&mut self, hash: u64) {
+    fn advance_line(&mut self, hash: u64, connections: &mut Connections, context: &mut Context) {
         let Some(line) = self.pressure.holds.lines.get_mut(&hash) else {
             return;
         };
@@ -144,26 +157,26 @@ impl Shard {
         if line.waiting.is_empty() {
             self.pressure.holds.lines.remove(&hash);
         } else {
-            self.pressure.lags.look_soon(self.context.now.mono_ms);
+            self.pressure.lags.look_soon(context.now.mono_ms);
         }
         for waiting in next {
-            self.go_on(waiting);
+            self.go_on(waiting, connections, context);
         }
     }
 
     /// Lets one go on. A message of this shard's own channel still waits for an offer.
-    fn go_on(&mut self, waiting: Waiting) {
+    fn go_on(&mut self, waiting: Waiting, connections: &mut Connections, context: &mut Context) {
         match waiting {
-            Waiting::Input(id) => self.release_input(id, Held::FAN_OUT),
+            Waiting::Input(id) => connections.release_input(id, Held::FAN_OUT),
             Waiting::Message(MeshMessage::Publish(publish))
-                if self.context.placement.owner(publish.channel.hash) != self.context.id() =>
+                if context.placement.owner(publish.channel.hash) != context.id() =>
             {
-                let owner = self.context.placement.owner(publish.channel.hash);
+                let owner = context.placement.owner(publish.channel.hash);
                 let message = MeshMessage::Publish(publish);
-                let sender = sender_of(&message, self.context.id());
-                self.context.effects.send(owner, message);
+                let sender = sender_of(&message, context.id());
+                context.effects.send(owner, message);
                 if let Some(id) = sender {
-                    self.release_input(id, Held::FAN_OUT);
+                    connections.release_input(id, Held::FAN_OUT);
                 }
             }
             waiting @ Waiting::Message(_) => {
@@ -174,8 +187,13 @@ impl Shard {
     }
 
     /// Holds a connection's input back that is to publish to the channel with this hash.
-    pub(super) fn wait_in_line(&mut self, hash: u64, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
+    pub(super) fn wait_in_line(
+        &mut self,
+        hash: u64,
+        id: ConnectionId,
+        connections: &mut Connections,
+    ) {
+        if let Some(connection) = connections.get_mut(id)
             && let Phase::Open(_) = connection.phase
             && !connection.held.has(Held::FAN_OUT)
         {

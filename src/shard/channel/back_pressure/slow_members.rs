@@ -164,8 +164,9 @@ impl Net {
         }
         self.cluster.input(at, Input::EndOfTurn);
         self.cluster.shards[at].check_queued();
-        self.cluster.shards[at].check_lags();
-        self.cluster.shards[at].check_lines();
+        let shard = &self.cluster.shards[at];
+        shard.channels.check_lags(&shard.context);
+        self.cluster.shards[at].channels.check_lines();
         self.queues[at].extend(self.cluster.effects(at).dirty.drain());
         let turn = self.cluster.shards[at].turn();
         let mark = self.taken[at] + self.queues[at].len();
@@ -257,7 +258,7 @@ fn a_publisher_waits_for_members_most_of_whom_read_too_slowly() {
     for _ in 0..2_000 {
         net.step();
     }
-    assert!(!net.cluster.shards[0].has_lags());
+    assert!(!net.cluster.shards[0].channels.has_lags());
     for member in members {
         assert!(net.sockets[&member.id].written > 160 * 60_000);
     }
@@ -286,7 +287,7 @@ fn strangers_on_the_shard_do_not_wait_for_them() {
         }
     }
     assert_eq!(net.closed_count(&slow), 0);
-    assert!(net.cluster.shards[0].has_lags());
+    assert!(net.cluster.shards[0].channels.has_lags());
 }
 
 #[test]
@@ -392,7 +393,12 @@ fn check_shards(owner: u16) {
         net.step();
     }
     assert_eq!(net.closed_count(&members), 0);
-    assert!(net.cluster.shards.iter().all(|shard| !shard.has_lags()));
+    assert!(
+        net.cluster
+            .shards
+            .iter()
+            .all(|shard| !shard.channels.has_lags())
+    );
     let heard = |member: Client| messages(net.sockets[&member.id].log.as_ref().unwrap());
     let (one, another) = (heard(members[0]), heard(members[39]));
     assert_eq!(one.len(), 160);

@@ -219,7 +219,9 @@ fn equal_lists_are_one_piece_of_memory() {
         .context
         .placement
         .channel_hash(crate::ids::AppIndex(0), "room");
-    let channel = cluster.shards[0].channel_key(crate::ids::AppIndex(0), key, "room");
+    let channel = cluster.shards[0]
+        .channels
+        .channel_key(crate::ids::AppIndex(0), key, "room");
     let page = || crate::shard::mesh_message::PeersPage {
         limit: usize::MAX,
         after: None,
