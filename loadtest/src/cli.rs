@@ -26,8 +26,12 @@ use crate::workload::rest::RestOptions;
                   --server-pid $(pidof ringmesh) fanout --subscribers 1000 --rate 80"
 )]
 pub struct Cli {
-    /// Run every [[run]] of this TOML file, instead of a subcommand
-    #[arg(long, value_name = "FILE")]
+    /// The scenario, TOML: its runs stand in for a subcommand.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Run every [[run]] of this TOML file, instead of a subcommand"
+    )]
     pub scenario: Option<PathBuf>,
     /// Shared by all runs.
     #[command(flatten)]

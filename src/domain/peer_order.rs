@@ -1,7 +1,7 @@
 //! The peers of a large channel by their ids, so that a page of them needs no sorting.
 //!
 //! A few hundred are sorted whenever somebody asks; sorting thousands would hold up everybody
-//! else on the shard. So from [`MANY`] on the order is kept, at the cost of a look-up for each
+//! else on the shard. So from `MANY` on the order is kept, at the cost of a look-up for each
 //! peer that comes or goes.
 
 use std::borrow::Borrow;

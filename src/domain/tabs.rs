@@ -1,7 +1,7 @@
 //! Connections of one peer, in the order in which they came.
 //!
 //! Nearly every peer has one or two: they stand in an array, which is searched. From
-//! [`MANY`] on they are numbered and found by their hash, so that a peer with thousands of
+//! `MANY` on they are numbered and found by their hash, so that a peer with thousands of
 //! connections costs no more for each than thousands of peers do.
 
 use std::collections::{BTreeMap, HashMap};

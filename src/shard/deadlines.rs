@@ -4,7 +4,7 @@
 //! - *For bytes to come*: a request, a pong, anything at all. Not while input is held back, and
 //!   not before the ping or the answer that the peer is to react to has been written.
 //! - *For bytes to be taken*: from the moment at which the socket has no room, the peer must
-//!   take [`PROGRESS_BYTES`] in each [`PROGRESS_MS`], or all that waits. Slow readers come to
+//!   take `PROGRESS_BYTES` in each `PROGRESS_MS`, or all that waits. Slow readers come to
 //!   their end so, dead ones are not waited for.
 //! - *For the end*: [`CLOSE_HANDSHAKE_MS`] from when the last byte was written.
 //!

@@ -213,3 +213,35 @@ fn without_its_master_key_the_server_serves_what_needs_none() {
     server.kill_and_restart();
     server.connect(&format!("?token={token}"));
 }
+
+/// Every path of the manual is served, and nothing is asked of it that changes anything.
+#[test]
+fn every_path_of_the_manual_is_there() {
+    let server = Setup::new(1).start();
+    let admin = server.admin();
+    let manual = include_str!("../../src/docs/admin-api.md");
+    let rows = manual.lines().filter_map(|line| {
+        let (method, path) = line
+            .strip_prefix("| `")?
+            .split_once('`')?
+            .0
+            .split_once(' ')?;
+        Some((method, path))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), 16, "{rows:?}");
+    for (method, path) in rows {
+        let path = path
+            .replace("{appId}", "app_a")
+            .replace("{keyId}", "sk_id_a");
+        // What changes something is sent no object, or is for what the configuration declares.
+        let body = (method == "POST" || method == "PATCH").then(|| json!([]));
+        let answer = admin.call(method, &path, body.as_ref());
+        let expected = match method {
+            "GET" => 200,
+            "DELETE" => 409,
+            _ => 400,
+        };
+        assert_eq!(answer.status, expected, "{method} {path}: {answer:?}");
+    }
+}

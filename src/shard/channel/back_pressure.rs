@@ -7,7 +7,7 @@
 //! own fault. Other shards are told to hold back what feeds this one. A message that cannot wait
 //! in its publisher's input, because it came in pieces or as a request, is put off. A channel
 //! most of whose members read, but more slowly than is published, holds its publishers back for
-//! longer: see [`lag`].
+//! longer: see `lag`.
 //!
 //! Always true: at the end of a turn nobody has more than the limit queued, see
 //! [`check_queued`](Shard::check_queued).

@@ -1,7 +1,7 @@
 //! Joins of one connection, side by side.
 //!
 //! When the owner of a channel says that a join is complete, the connection is a member and is
-//! acked at once, and its snapshot waits until [`SNAPSHOT_PAUSE_MS`] after the write that carried
+//! acked at once, and its snapshot waits until `SNAPSHOT_PAUSE_MS` after the write that carried
 //! the ack. All pauses overlap. Only what belongs behind the snapshot waits with it: what is sent
 //! to that channel meanwhile, and direct messages, whose senders may be peers that only the
 //! snapshot tells of. These wait for the joins that were under way when they came, not for later
