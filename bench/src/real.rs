@@ -9,7 +9,7 @@ use std::{env, thread};
 
 use ringmesh::domain::connect_rate::ConnectRates;
 use ringmesh::proto::forwarded::TrustedProxies;
-use ringmesh::runtime::boot::{Options, Shards};
+use ringmesh::runtime::boot::{Options, RunningShards};
 use ringmesh::runtime::clock::Clock;
 use ringmesh::runtime::listener::Endpoint;
 use ringmesh::runtime::memory::Memory;
@@ -87,7 +87,7 @@ impl Drop for Server {
 ///
 /// # Errors
 /// The cause as text when they cannot start.
-pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<Shards, String> {
+pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<RunningShards, String> {
     start_with(None, shard_count, cores)
 }
 
@@ -96,7 +96,7 @@ fn start_with(
     tls: Option<TlsConfig>,
     shard_count: u16,
     cores: Vec<usize>,
-) -> Result<Shards, String> {
+) -> Result<RunningShards, String> {
     let clock = Clock::start();
     let endpoint = |tls| Endpoint {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -104,7 +104,7 @@ fn start_with(
     };
     let mut listen = vec![endpoint(false)];
     listen.extend(tls.is_some().then(|| endpoint(true)));
-    Shards::start(Options {
+    RunningShards::start(Options {
         tls,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: false,
@@ -146,7 +146,7 @@ pub fn serve_tls(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
     clippy::print_stdout,
     reason = "tells the parent process where it listens"
 )]
-fn serve_until_killed(shards: &Shards) -> ! {
+fn serve_until_killed(shards: &RunningShards) -> ! {
     let addresses = shards.endpoints().iter().map(|it| it.address.to_string());
     println!("{}", addresses.collect::<Vec<_>>().join(" "));
     loop {

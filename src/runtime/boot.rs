@@ -6,11 +6,11 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use flume::Selector;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::ShutdownConfig;
 use crate::control::ControlHandle;
@@ -20,6 +20,7 @@ use crate::domain::rights::Rights;
 use crate::ids::ShardId;
 use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
+use crate::runtime::affinity;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{Command, CommandSender, Done, commands};
 use crate::runtime::descriptors::{self, PublicDescriptors};
@@ -110,10 +111,10 @@ enum Drained {
     Cut,
 }
 
-/// Running shards.
-pub struct Shards {
+/// The shards of the process, each on a thread of its own.
+pub struct RunningShards {
     commands: Vec<CommandSender>,
-    threads: Vec<ExecutorJoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     drained: flume::Receiver<ShardId>,
     endpoints: Vec<Endpoint>,
 }
@@ -186,8 +187,8 @@ impl Entropy for SystemEntropy {
     }
 }
 
-impl Shards {
-    /// Binds all listeners, then starts one pinned executor for each shard.
+impl RunningShards {
+    /// Binds all listeners, then starts one pinned thread for each shard.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -236,30 +237,26 @@ impl Shards {
             let core = options.cores[number % options.cores.len()];
             let (options, descriptors) = (options.clone(), public.clone());
             let memory = options.memory.clone();
-            let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
-                .name(&format!("shard-{number}"))
-                .io_memory(0)
-                .spawn(move || async move {
-                    let parts = Parts {
-                        shard: new_shard(config, &options),
-                        clock: options.clock,
-                        listeners,
-                        transports: transports(&options),
-                        mesh_out,
-                        mesh_in,
-                        commands,
-                        control: options.control.clone(),
-                        wake,
-                        descriptors,
-                        memory,
-                    };
-                    let Err(error) = ShardLoop::new(parts).and_then(ShardLoop::run) else {
-                        return;
-                    };
-                    // Half a mesh is worse than a restart. The log's writer may not come to it.
-                    let _ = writeln!(io::stderr(), "ringmesh: shard {number} failed: {error}");
-                    std::process::exit(1);
-                })
+            let run = move || -> io::Result<()> {
+                affinity::pin(core)?;
+                let parts = Parts {
+                    shard: new_shard(config, &options),
+                    clock: options.clock,
+                    listeners,
+                    transports: transports(&options),
+                    mesh_out,
+                    mesh_in,
+                    commands,
+                    control: options.control.clone(),
+                    wake,
+                    descriptors,
+                    memory,
+                };
+                ShardLoop::new(parts).and_then(ShardLoop::run)
+            };
+            let thread = thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || run().unwrap_or_else(|error| give_up(shard, &error)))
                 .map_err(|error| StartError::Shard(shard, error.to_string()))?;
             shards.commands.push(sender);
             shards.threads.push(thread);
@@ -317,20 +314,28 @@ impl Shards {
     /// Ends the shards.
     ///
     /// # Errors
-    /// The first shard whose executor had not started, and why.
+    /// The first shard whose thread has panicked.
     pub fn stop(self) -> Result<(), StartError> {
         for commands in &self.commands {
             commands.send(Command::Stop);
         }
         let mut outcome = Ok(());
         for (number, thread) in self.threads.into_iter().enumerate() {
-            if let Err(error) = thread.join() {
-                let failed = StartError::Shard(ShardId(number as u16), error.to_string());
+            if thread.join().is_err() {
+                let cause = "its thread has panicked".to_owned();
+                let failed = StartError::Shard(ShardId(number as u16), cause);
                 outcome = outcome.and(Err(failed));
             }
         }
         outcome
     }
+}
+
+/// Ends the process: half a mesh is worse than a restart.
+fn give_up(shard: ShardId, error: &io::Error) {
+    // The log's writer may not come to it.
+    let _ = writeln!(io::stderr(), "ringmesh: shard {shard} failed: {error}");
+    std::process::exit(1);
 }
 
 fn transports(options: &Options) -> Transports {

@@ -34,9 +34,8 @@ const RESERVE: usize = 96;
 /// Where the limit is so low that the reserve would be most of it: one part in so many.
 const RESERVE_SHARE: usize = 4;
 
-/// Descriptors that a shard opens when it starts: its ring, and glommio's three with their
-/// eventfds and timers. 10 were counted.
-const PER_SHARD: usize = 10;
+/// Descriptors that a shard opens when it starts: its ring.
+const PER_SHARD: usize = 1;
 
 /// What all shards together take for public connections.
 #[derive(Debug)]

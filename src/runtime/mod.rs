@@ -1,6 +1,7 @@
 //! Threads, sockets, io_uring, clock and signals: what drives the shards. No other module names
-//! glommio, sockets or the clock.
+//! io_uring, sockets or the clock.
 
+mod affinity;
 mod allocator;
 pub mod boot;
 mod certificates;

@@ -17,8 +17,9 @@ use crate::control::{
 };
 use crate::domain::declared::Declared;
 use crate::log::Log;
+use crate::runtime::affinity;
 use crate::runtime::allocator;
-use crate::runtime::boot::{Options, Shards, StartError};
+use crate::runtime::boot::{Options, RunningShards, StartError};
 use crate::runtime::certificates::Certificates;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::clock::Clock;
@@ -69,7 +70,7 @@ impl From<StartError> for ServerError {
 
 /// A server at work.
 pub struct Server {
-    shards: Shards,
+    shards: RunningShards,
     /// Present with `[tls]`.
     certificates: Option<Certificates>,
     control: RunningControlPlane,
@@ -112,7 +113,7 @@ impl Server {
         let settings = reload::settings(config, &machine, rates);
         let options = options(config, &machine, &control, tls, &settings);
         let (clock, memory) = (options.clock, options.memory.clone());
-        let shards = Shards::start(options)?;
+        let shards = RunningShards::start(options)?;
         let certificates = files
             .map(|files| Certificates::watch(files, shards.handle()))
             .transpose()
@@ -206,14 +207,13 @@ impl Server {
 /// has, if there is one.
 fn keep_off_shard_cores(machine: &Machine) {
     let shard_cores = &machine.cores[..machine.cores.len().min(machine.shard_count.into())];
-    let allowed = preflight::allowed_cores().unwrap_or_default();
+    let allowed = affinity::allowed_cores().unwrap_or_default();
     let spare = allowed
         .into_iter()
         .rev()
         .find(|core| !shard_cores.contains(core));
-    if let Some(id) = spare {
-        core_affinity::set_for_current(core_affinity::CoreId { id });
-    }
+    // Best effort: the kernel finds them another place at need.
+    let _ = spare.map(affinity::pin);
 }
 
 /// The apps that the file declares, for the control plane.

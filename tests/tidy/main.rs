@@ -76,7 +76,7 @@ const IMPURE_NAMES: &[&str] = &[
 
 /// What may stand in one place only: the word, where, and why.
 const CONFINED_NAMES: &[(&str, &[&str])] = &[
-    ("glommio::", &["src/runtime/"]),
+    ("core_affinity::", &["src/runtime/affinity.rs"]),
     ("io_uring::", &["src/runtime/"]),
     ("unsafe ", &["src/runtime/", "src/proto/ws/mask.rs"]),
 ];

@@ -152,16 +152,16 @@ mod tests {
 
     #[test]
     fn memory_that_may_be_locked_is_followed_with_a_warning() {
-        let warnings = check((64, None, Some(8_192)), None, 21);
+        let warnings = check((128, None, Some(8_192)), None, 85);
         let [warning @ Warning::ShardsBelowCores { .. }] = warnings[..] else {
             panic!("{warnings:?}");
         };
         let text = warning.to_string();
         assert!(
-            text.starts_with("21 shards are started instead of 64, because only 8192 KiB"),
+            text.starts_with("85 shards are started instead of 128, because only 8192 KiB"),
             "{text}"
         );
-        assert_eq!(check((21, None, Some(8_192)), None, 21), []);
+        assert_eq!(check((85, None, Some(8_192)), None, 85), []);
         assert_eq!(check((64, Some(2_000), Some(8_192)), None, 2), []);
         // Too little even for one: that is refused elsewhere.
         check((64, None, Some(64)), None, 1);
