@@ -48,15 +48,13 @@ pub enum ApiError {
     RateLimited,
     /// 429: the app's period quota is used up.
     OverMessageQuota,
-    /// 409: the name is taken, or the object is not to be changed this way.
-    Conflict,
     /// 503: the server cannot decide or cannot serve now.
     InternalError,
 }
 
 impl ApiError {
     /// Every row of the table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Unauthorized,
         Self::NotFound,
         Self::InvalidRequest,
@@ -72,7 +70,6 @@ impl ApiError {
         Self::ActionNotPermitted,
         Self::RateLimited,
         Self::OverMessageQuota,
-        Self::Conflict,
         Self::InternalError,
     ];
 
@@ -95,7 +92,6 @@ impl ApiError {
             Self::ActionNotPermitted => "action_not_permitted",
             Self::RateLimited => "rate_limited",
             Self::OverMessageQuota => "over_message_quota",
-            Self::Conflict => "conflict",
             Self::InternalError => "internal_error",
         }
     }
@@ -116,7 +112,6 @@ impl ApiError {
             Self::HeadTooLarge => Status::RequestHeaderFieldsTooLarge,
             Self::ChannelNotAuthorized | Self::ActionNotPermitted => Status::Forbidden,
             Self::RateLimited | Self::OverMessageQuota => Status::TooManyRequests,
-            Self::Conflict => Status::Conflict,
             Self::InternalError => Status::ServiceUnavailable,
         }
     }
@@ -301,7 +296,6 @@ mod tests {
             (403, "action_not_permitted"),
             (429, "rate_limited"),
             (429, "over_message_quota"),
-            (409, "conflict"),
             (503, "internal_error"),
         ];
         assert_eq!(rows, published);

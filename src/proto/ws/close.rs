@@ -31,8 +31,6 @@ impl CloseCode {
     pub const UNSUPPORTED_DATA: Self = Self(1003);
     /// The peer sent text that is not UTF-8.
     pub const INVALID_PAYLOAD_DATA: Self = Self(1007);
-    /// The peer broke a policy that has no code of its own.
-    pub const POLICY_VIOLATION: Self = Self(1008);
     /// The peer sent too long a message.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
     /// Slow consumer: the connection's outbound queue passed its limit.
@@ -84,7 +82,6 @@ impl CloseCode {
             Self::PROTOCOL_ERROR => "WebSocket protocol error",
             Self::UNSUPPORTED_DATA => "binary messages are not supported",
             Self::INVALID_PAYLOAD_DATA => "text is not valid UTF-8",
-            Self::POLICY_VIOLATION => "policy violation",
             Self::MESSAGE_TOO_BIG => "message is too long",
             Self::TRY_AGAIN_LATER => "slow consumer: outbound queue is full",
             Self::INVALID_TOKEN => "invalid token",
@@ -310,7 +307,7 @@ mod tests {
         let encode = |reason: &str| {
             let mut out = Vec::new();
             CloseFrame {
-                code: CloseCode::POLICY_VIOLATION,
+                code: CloseCode::KICKED,
                 reason,
             }
             .append_payload(&mut out);
@@ -338,7 +335,7 @@ mod tests {
     #[test]
     fn every_own_code_may_be_sent_with_a_short_ascii_reason_of_its_own() {
         let numbers = [
-            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1013, 4001, 4002, 4010, 4011, 4012, 4020,
+            1000, 1001, 1002, 1003, 1007, 1009, 1013, 4001, 4002, 4010, 4011, 4012, 4020,
         ];
         let mut reasons = std::collections::HashSet::new();
         for number in numbers {
