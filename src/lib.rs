@@ -1,16 +1,20 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod cli;
-pub mod config;
-pub mod control;
-pub mod demo;
-pub mod dev;
+mod cli;
+mod config;
+mod control;
+mod demo;
+mod dev;
 pub mod domain;
 pub mod ids;
 pub mod limits;
-pub mod log;
-pub mod metrics;
+mod log;
+mod metrics;
+mod program;
 pub mod proto;
 pub mod runtime;
 pub mod shard;
 pub mod tls;
+
+pub use cli::Cli;
+pub use program::run;

@@ -3,19 +3,21 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringmesh::cli::admin::OperatorCommand;
-use ringmesh::cli::{self, Cli, CliCommand, Failure, NoCommand, ServeArgs, TokenCommand, operate};
-use ringmesh::config::{Config, ConfigError, DevOptions, Environment};
-use ringmesh::demo::{self, Backend};
-use ringmesh::dev;
-use ringmesh::runtime::clock::unix_ms;
-use ringmesh::runtime::process::forbid_dumps;
-use ringmesh::runtime::server::{Server, ServerError};
-use ringmesh::shard::rest::openapi;
+use crate::cli::admin::OperatorCommand;
+use crate::cli::{self, Cli, CliCommand, Failure, NoCommand, ServeArgs, TokenCommand, operate};
+use crate::config::{Config, ConfigError, DevOptions, Environment};
+use crate::demo::{self, Backend};
+use crate::dev;
+use crate::runtime::clock::unix_ms;
+use crate::runtime::process::forbid_dumps;
+use crate::runtime::server::{Server, ServerError};
+use crate::shard::rest::openapi;
 
-fn main() -> ExitCode {
+/// Carries out what was typed, and returns the exit code of the process.
+#[must_use]
+pub fn run() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
-        Ok(cli) => run(cli),
+        Ok(cli) => carry_out(cli),
         Err(NoCommand::Shown(text)) => print(&text),
         Err(NoCommand::BadUsage(failure)) => Err(failure),
     };
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn carry_out(cli: Cli) -> Result<(), Failure> {
     let environment = Environment::of_process();
     match cli.command {
         CliCommand::Dev(args) => run_dev(&args.into(), &environment),

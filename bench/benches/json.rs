@@ -36,7 +36,9 @@ fn object(bytes: usize) -> String {
     let mut length = members[0].len();
     while length < bytes {
         let at = members.len();
-        members.push(format!(r#""field{at}":{{"tags":["red","blue"],"at":{at}}}"#));
+        members.push(format!(
+            r#""field{at}":{{"tags":["red","blue"],"at":{at}}}"#
+        ));
         length += members[at].len() + 1;
     }
     format!("{{{}}}", members.join(","))
@@ -48,9 +50,13 @@ fn claims(bytes: usize) -> String {
 }
 
 fn key(bytes: usize) -> String {
-    let patterns: Vec<_> = (0..=bytes / 16).map(|at| format!(r#""room-{at:06}/*""#)).collect();
+    let patterns: Vec<_> = (0..=bytes / 16)
+        .map(|at| format!(r#""room-{at:06}/*""#))
+        .collect();
     let patterns = patterns.join(",");
-    format!(r#"{{"type":"secret","name":"k","actions":["publish"],"channelPatterns":[{patterns}]}}"#)
+    format!(
+        r#"{{"type":"secret","name":"k","actions":["publish"],"channelPatterns":[{patterns}]}}"#
+    )
 }
 
 #[divan::bench(args = SIZES)]
@@ -77,9 +83,8 @@ fn claims_simd_json(bencher: Bencher<'_, '_>, bytes: usize) {
 #[divan::bench(args = SIZES)]
 fn admin_object_serde_json(bencher: Bencher<'_, '_>, bytes: usize) {
     let text = key(bytes);
-    bencher.bench(|| {
-        black_box(serde_json::from_str::<serde_json::Value>(black_box(&text)).unwrap())
-    });
+    bencher
+        .bench(|| black_box(serde_json::from_str::<serde_json::Value>(black_box(&text)).unwrap()));
 }
 
 #[divan::bench(args = SIZES)]

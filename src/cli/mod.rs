@@ -19,7 +19,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 pub use failure::Failure;
-pub use token::{MintArgs, TokenCommand};
+pub use token::TokenCommand;
 
 use crate::config::DevOptions;
 

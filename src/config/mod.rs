@@ -25,11 +25,10 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use crate::proto::cidr::{Cidr, CidrError};
 pub use difference::{Difference, differences};
-pub use error::{ConfigError, Fault, Place};
+pub use error::ConfigError;
 pub use model::{
-    AdminConfig, AuthConfig, Config, DevOptions, LimitsConfig, LogConfig, LogFormat, RejectWith,
-    RestConfig, ServerConfig, ShutdownConfig, StoreConfig, TlsConfig, UnreadVariable,
+    Config, DevOptions, LimitsConfig, LogConfig, LogFormat, RejectWith, ShutdownConfig, TlsConfig,
+    UnreadVariable,
 };
 pub use overrides::Environment;

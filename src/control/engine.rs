@@ -12,11 +12,11 @@ use tokio::sync::Semaphore;
 
 use super::change::{Change, decide};
 use super::error::ControlError;
+use super::ledger::Ledger;
 use super::outcome::Outcome;
 use super::registry::Registry;
 use super::shards::Shards;
 use super::store::Edit;
-use super::usage::Ledger;
 use super::wall_clock::{Clocks, WallClock};
 use super::writer::{StoreWriter, WriterState};
 use crate::domain::declared::Declared;

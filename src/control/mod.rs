@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod input;
 mod keys;
+mod ledger;
 mod merge;
 mod outcome;
 mod period;
@@ -24,7 +25,6 @@ mod shards;
 pub mod store;
 #[cfg(test)]
 mod testing;
-mod usage;
 mod wall_clock;
 mod writer;
 
@@ -32,11 +32,6 @@ pub use admin::pages::{Page, Site};
 pub use change::Change;
 pub use error::ControlError;
 pub use merge::Object;
-pub use outcome::{KeyAnswer, NewSecrets, Outcome, Rotation};
-pub use plane::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, Promise,
-    RunningControlPlane,
-};
-pub use secret::SecretText;
+pub use outcome::Outcome;
+pub use plane::{AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane};
 pub use shards::{Later, Shards};
-pub use wall_clock::Clocks;

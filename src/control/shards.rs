@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::rights::Rights;
 use crate::metrics::report::NodeReport;
-use crate::metrics::text::Page;
+use crate::metrics::text::MetricsPage;
 
 /// A result that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,7 +21,7 @@ pub trait Shards: Send + Sync + 'static {
     fn stats(&self) -> Later<'_, NodeReport>;
 
     /// What the shards count and measure, in Prometheus' text format.
-    fn metrics(&self) -> Later<'_, Page>;
+    fn metrics(&self) -> Later<'_, MetricsPage>;
 
     /// Why the node is not ready; `None`: every shard accepts, and the cluster is joined if one
     /// is configured.

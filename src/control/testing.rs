@@ -8,16 +8,16 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
+use super::plane::OpenError;
 use super::store::WriteGate;
 use super::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Later, OpenError,
-    RunningControlPlane, Shards,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Later, RunningControlPlane, Shards,
 };
 use crate::domain::declared::Declared;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::metrics::report::{NodeReport, ShardReport};
-use crate::metrics::text::Page;
+use crate::metrics::text::MetricsPage;
 
 /// Shards that remember the snapshots they have switched to.
 #[derive(Default)]
@@ -69,11 +69,11 @@ impl Shards for StubShards {
         Box::pin(async { report })
     }
 
-    fn metrics(&self) -> Later<'_, Page> {
+    fn metrics(&self) -> Later<'_, MetricsPage> {
         Box::pin(async {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let _open = self.gate.lock().await;
-            let mut page = Page::default();
+            let mut page = MetricsPage::default();
             page.sample("connections", &[("shard", "0".to_owned())], 3);
             page
         })

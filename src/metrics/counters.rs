@@ -1,6 +1,6 @@
 //! What a shard counts, from its start on.
 
-use super::label::{AcceptPause, Dropped, EndedBy, Refusal, RestOutcome, Tally};
+use super::label::{AcceptPause, Dropped, EndedBy, HandshakeRefused, RestOutcome, Tally};
 
 /// Counts of one shard. They only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Counters {
     /// WebSockets whose `welcome` was queued.
     pub handshakes: u64,
     /// WebSocket handshakes refused, by cause.
-    pub handshakes_refused: Tally<Refusal>,
+    pub handshakes_refused: Tally<HandshakeRefused>,
     /// Text messages from clients, whatever became of them.
     pub messages_received: u64,
     /// Copies of publications and direct messages, queued to their receivers.

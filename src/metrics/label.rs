@@ -90,7 +90,7 @@ macro_rules! label {
 
 label! {
     /// Why a WebSocket handshake was refused.
-    Refusal as "cause" {
+    HandshakeRefused as "cause" {
         /// Too many connects from the address.
         ConnectRate = "connect_rate",
         /// No upgrade that RFC 6455 allows.

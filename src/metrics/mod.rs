@@ -12,6 +12,5 @@ pub mod report;
 pub mod snapshot;
 pub mod text;
 
-pub use counters::Counters;
-pub use latency::{Latencies, Stage};
+pub use latency::Stage;
 pub use snapshot::{Gauges, ShardMetrics, ShardSnapshot};

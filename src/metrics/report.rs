@@ -48,7 +48,6 @@ pub struct ProcessReport {
 /// One shard. The numbers of the moment are those of [`Gauges`](super::snapshot::Gauges).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of Gauges")]
 pub struct ShardReport {
     pub shard: u16,
     /// CPU time of its thread, in milliseconds.
@@ -71,7 +70,6 @@ pub struct ShardReport {
 /// Counts since the start, those of [`Counters`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of Counters")]
 pub struct TotalsReport {
     pub connections_opened: u64,
     pub accept_pauses: TallyReport,
@@ -99,7 +97,6 @@ pub type TallyReport = BTreeMap<String, u64>;
 /// The distribution of every latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are the latencies, by their names")]
 pub struct LatencyReports {
     pub handshake: DistributionReport,
     pub read_to_command: DistributionReport,

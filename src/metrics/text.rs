@@ -12,7 +12,7 @@ const PREFIX: &str = "ringmesh_";
 
 /// A metrics page that is being written.
 #[derive(Debug, Default)]
-pub struct Page(String);
+pub struct MetricsPage(String);
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Kind {
     Summary,
 }
 
-impl Page {
+impl MetricsPage {
     /// Begins a metric: its samples follow. `name` without the prefix.
     pub fn metric(&mut self, kind: Kind, name: &str, help: &str) {
         let kind = match kind {
@@ -89,7 +89,7 @@ impl Display for Seconds {
 }
 
 /// Appends everything that shards tell.
-pub fn append_shards(page: &mut Page, all: &[ShardSnapshot]) {
+pub fn append_shards(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     append_gauges(page, all);
     append_cpu(page, all);
     append_counters(page, all);
@@ -101,7 +101,7 @@ fn shard_label(snapshot: &ShardSnapshot) -> (&'static str, String) {
     ("shard", snapshot.shard.to_string())
 }
 
-fn append_gauges(page: &mut Page, all: &[ShardSnapshot]) {
+fn append_gauges(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     type Gauge = (&'static str, &'static str, fn(&Gauges) -> u64);
     let gauges: [Gauge; 9] = [
         ("connections", "Connections now.", |it| {
@@ -150,7 +150,7 @@ fn append_gauges(page: &mut Page, all: &[ShardSnapshot]) {
     }
 }
 
-fn append_cpu(page: &mut Page, all: &[ShardSnapshot]) {
+fn append_cpu(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     let name = "shard_cpu_seconds_total";
     page.metric(Kind::Counter, name, "CPU time of the shard's thread.");
     for snapshot in all {
@@ -158,7 +158,7 @@ fn append_cpu(page: &mut Page, all: &[ShardSnapshot]) {
     }
 }
 
-fn append_counters(page: &mut Page, all: &[ShardSnapshot]) {
+fn append_counters(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     type Counter = (&'static str, &'static str, fn(&Counters) -> u64);
     let counters: [Counter; 13] = [
         ("connections_opened_total", "Connections accepted.", |it| {
@@ -224,7 +224,7 @@ fn append_counters(page: &mut Page, all: &[ShardSnapshot]) {
     }
 }
 
-fn append_tallies(page: &mut Page, all: &[ShardSnapshot]) {
+fn append_tallies(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     let mut tally = Tallies { page, all };
     tally.append(
         "connections_closed_total",
@@ -252,7 +252,7 @@ fn append_tallies(page: &mut Page, all: &[ShardSnapshot]) {
 }
 
 struct Tallies<'p> {
-    page: &'p mut Page,
+    page: &'p mut MetricsPage,
     all: &'p [ShardSnapshot],
 }
 
@@ -270,7 +270,7 @@ impl Tallies<'_> {
 }
 
 /// Each shard's, and all shards' together: quantiles cannot be added up by whoever reads them.
-fn append_latencies(page: &mut Page, all: &[ShardSnapshot]) {
+fn append_latencies(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     for stage in Stage::ALL {
         let name = format!("{}_seconds", stage.name());
         page.metric(Kind::Summary, &name, stage.help());
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn page(all: &[ShardSnapshot]) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         append_shards(&mut page, all);
         page.into_string()
     }

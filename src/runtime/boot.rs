@@ -22,7 +22,7 @@ use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::affinity;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, CommandSender, Done, commands};
+use crate::runtime::command::{CommandSender, Done, ShardCommand, commands};
 use crate::runtime::descriptors::{self, PublicDescriptors};
 use crate::runtime::listener::{Endpoint, bind_all};
 use crate::runtime::memory::Memory;
@@ -131,7 +131,7 @@ impl ShardsHandle {
     pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<()> {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
-            commands.send(Command::Rights(rights.clone(), done.clone()));
+            commands.send(ShardCommand::Rights(rights.clone(), done.clone()));
         }
         heard
     }
@@ -147,7 +147,7 @@ impl ShardsHandle {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
             let (settings, proxies) = (settings.clone(), proxies.clone());
-            commands.send(Command::Settings(settings, proxies, done.clone()));
+            commands.send(ShardCommand::Settings(settings, proxies, done.clone()));
         }
         heard
     }
@@ -158,7 +158,7 @@ impl ShardsHandle {
     pub fn switch_tls(&self, config: &TlsConfig) -> flume::Receiver<()> {
         let (done, heard) = Done::pair();
         for commands in &self.commands {
-            commands.send(Command::Tls(config.clone(), done.clone()));
+            commands.send(ShardCommand::Tls(config.clone(), done.clone()));
         }
         heard
     }
@@ -168,7 +168,7 @@ impl ShardsHandle {
     pub fn stats(&self) -> flume::Receiver<ShardSnapshot> {
         let (sender, receiver) = flume::unbounded();
         for commands in &self.commands {
-            commands.send(Command::Stats(sender.clone()));
+            commands.send(ShardCommand::Stats(sender.clone()));
         }
         receiver
     }
@@ -284,7 +284,7 @@ impl RunningShards {
         let window_ms = shutdown.drain_ms;
         let retry_after_ms = shutdown.retry_after_ms;
         for commands in &self.commands {
-            commands.send(Command::Drain {
+            commands.send(ShardCommand::Drain {
                 window_ms,
                 retry_after_ms,
             });
@@ -317,7 +317,7 @@ impl RunningShards {
     /// The first shard whose thread has panicked.
     pub fn stop(self) -> Result<(), StartError> {
         for commands in &self.commands {
-            commands.send(Command::Stop);
+            commands.send(ShardCommand::Stop);
         }
         let mut outcome = Ok(());
         for (number, thread) in self.threads.into_iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::tls::TlsConfig;
 
 /// A command from another thread.
 #[derive(Debug)]
-pub enum Command {
+pub enum ShardCommand {
     /// Rights hold from now on; tell when they do.
     Rights(Arc<Rights>, Done),
     /// These settings hold from now on, and new connections from these proxies begin with a
@@ -70,13 +70,13 @@ pub fn commands(
 /// The side of the other threads.
 #[derive(Clone, Debug)]
 pub struct CommandSender {
-    sender: flume::Sender<Command>,
+    sender: flume::Sender<ShardCommand>,
     wake: Arc<Wake>,
 }
 
 impl CommandSender {
     /// Tells the shard; one that has ended is told nothing.
-    pub fn send(&self, command: Command) {
+    pub fn send(&self, command: ShardCommand) {
         if self.sender.send(command).is_ok() {
             self.wake.wake();
         }
@@ -87,14 +87,14 @@ impl CommandSender {
 #[derive(Debug)]
 pub struct Commands {
     shard: ShardId,
-    from: flume::Receiver<Command>,
+    from: flume::Receiver<ShardCommand>,
     drained: flume::Sender<ShardId>,
 }
 
 impl Commands {
     /// The next command, if there is one.
     #[must_use]
-    pub fn next(&self) -> Option<Command> {
+    pub fn next(&self) -> Option<ShardCommand> {
         self.from.try_recv().ok()
     }
 

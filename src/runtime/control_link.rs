@@ -7,7 +7,7 @@ use crate::control::{Later, Shards};
 use crate::domain::rights::Rights;
 use crate::metrics::ShardSnapshot;
 use crate::metrics::report::{LatencyReports, NodeReport};
-use crate::metrics::text::{Kind, Page, append_shards};
+use crate::metrics::text::{Kind, MetricsPage, append_shards};
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::clock::Clock;
 use crate::runtime::memory::Memory;
@@ -75,9 +75,9 @@ impl Shards for ControlLink {
         })
     }
 
-    fn metrics(&self) -> Later<'_, Page> {
+    fn metrics(&self) -> Later<'_, MetricsPage> {
         Box::pin(async move {
-            let mut page = Page::default();
+            let mut page = MetricsPage::default();
             page.metric(Kind::Gauge, "build_info", "1, with the version.");
             page.sample("build_info", &[("version", VERSION.to_owned())], 1);
             ProcessUsage::read(&self.process).append(&mut page);

@@ -6,7 +6,7 @@ use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavi
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::metrics::report::ProcessReport;
-use crate::metrics::text::{Kind, Page};
+use crate::metrics::text::{Kind, MetricsPage};
 use crate::runtime::clock::{Clock, unix_ms};
 
 /// When the process started.
@@ -71,7 +71,7 @@ impl ProcessUsage {
     }
 
     /// Appends it to a metrics page.
-    pub fn append(&self, page: &mut Page) {
+    pub fn append(&self, page: &mut MetricsPage) {
         let seconds = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
         page.single(
             Kind::Gauge,
@@ -171,7 +171,7 @@ mod tests {
                 .is_none_or(|most| most >= usage.open_files)
         );
         assert!(usage.cpu_ns > 0 && thread_cpu_ns() > 0);
-        let mut page = Page::default();
+        let mut page = MetricsPage::default();
         usage.append(&mut page);
         let shown = 5 + usize::from(usage.listen_overflows.is_some());
         assert_eq!(page.into_string().matches("# TYPE").count(), shown);

@@ -22,7 +22,7 @@ use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::READ_BYTES_MAX;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{Command, Commands, Done};
+use crate::runtime::command::{Commands, Done, ShardCommand};
 use crate::runtime::descriptors::PublicDescriptors;
 use crate::runtime::handshakes::Handshakes;
 use crate::runtime::heard::Heard;
@@ -307,16 +307,16 @@ impl ShardLoop {
     fn take_commands(&mut self, now: Now) -> io::Result<()> {
         while let Some(command) = self.commands.next() {
             match command {
-                Command::Rights(rights, done) => {
+                ShardCommand::Rights(rights, done) => {
                     self.handle(Input::Rights(rights), now);
                     self.rights_told.push(done);
                 }
-                Command::Settings(settings, proxies, done) => {
+                ShardCommand::Settings(settings, proxies, done) => {
                     self.transports.switch_proxies(proxies);
                     self.handle(Input::Settings(settings), now);
                     done.done();
                 }
-                Command::Drain {
+                ShardCommand::Drain {
                     window_ms,
                     retry_after_ms,
                 } => {
@@ -330,15 +330,15 @@ impl ShardLoop {
                         now,
                     );
                 }
-                Command::Stats(answer) => {
+                ShardCommand::Stats(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.snapshot());
                 }
-                Command::Tls(config, done) => {
+                ShardCommand::Tls(config, done) => {
                     self.transports.switch_tls(config);
                     done.done();
                 }
-                Command::Stop => {
+                ShardCommand::Stop => {
                     self.handle(Input::Usage, now);
                     self.stopped = true;
                 }

@@ -182,19 +182,19 @@ pub enum Next {
     /// The peer will send no more.
     Ended,
     /// It ends: the peer broke a rule. The bytes that tell it so are unsent.
-    Refused(Refusal),
+    Refused(TransportFault),
 }
 
 /// The rule that a peer broke, for the log.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum TransportFault {
     /// The proxy at that address sent no proper header.
     Proxy(IpAddr, ProxyHeaderError),
     /// It does not speak TLS, or not properly.
     Tls(TlsFault),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TransportFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proxy(_, error) => error.fmt(f),
@@ -261,7 +261,7 @@ impl Transport {
                 }
                 Err(error) => {
                     self.refused = true;
-                    let refusal = Refusal::Proxy(proxy.address, error);
+                    let refusal = TransportFault::Proxy(proxy.address, error);
                     return received(None, Next::Refused(refusal));
                 }
             }
@@ -278,7 +278,7 @@ impl Transport {
             Ok(Progress::PeerClosed) => received(client, Next::Ended),
             Err(fault) => {
                 self.refused = true;
-                received(client, Next::Refused(Refusal::Tls(fault)))
+                received(client, Next::Refused(TransportFault::Tls(fault)))
             }
         }
     }

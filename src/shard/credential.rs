@@ -65,14 +65,14 @@ impl fmt::Display for CredentialFault {
 
 impl CredentialFault {
     /// What metrics call it.
-    pub(in crate::shard) fn label(&self) -> label::Refusal {
+    pub(in crate::shard) fn label(&self) -> label::HandshakeRefused {
         match self {
-            Self::NotOneCredential => label::Refusal::NotOneCredential,
-            Self::UnknownKey => label::Refusal::UnknownKey,
-            Self::Origin => label::Refusal::Origin,
-            Self::Token(TokenError::Expired) => label::Refusal::TokenExpired,
-            Self::Token(_) => label::Refusal::TokenInvalid,
-            Self::KeyUnreadable => label::Refusal::KeyUnreadable,
+            Self::NotOneCredential => label::HandshakeRefused::NotOneCredential,
+            Self::UnknownKey => label::HandshakeRefused::UnknownKey,
+            Self::Origin => label::HandshakeRefused::Origin,
+            Self::Token(TokenError::Expired) => label::HandshakeRefused::TokenExpired,
+            Self::Token(_) => label::HandshakeRefused::TokenInvalid,
+            Self::KeyUnreadable => label::HandshakeRefused::KeyUnreadable,
         }
     }
 

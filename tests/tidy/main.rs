@@ -30,7 +30,7 @@ const LONG_FILES: &[(&str, usize)] = &[];
 
 /// Every module below `src`, and what it may name besides itself.
 ///
-/// `main → cli, config, runtime → tls, control, shard → domain → proto → ids, limits`, and never
+/// `program → cli, config, runtime → tls, control, shard → domain → proto → ids, limits`, and never
 /// upward. `control` and `shard` know nothing of each other: they meet in `runtime`.
 const LAYERS: &[(&str, &[&str])] = &[
     ("ids", &[]),
@@ -48,6 +48,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "dev",
         &["config", "control", "demo", "proto", "ids", "limits"],
+    ),
+    (
+        "program",
+        &["cli", "config", "demo", "dev", "runtime", "shard"],
     ),
     (
         "runtime",

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
-use ringmesh::cli::Cli;
+use ringmesh::Cli;
 
 use super::{COLUMNS_MAX, Source, check, paths_below, read, root, sources};
 

@@ -139,7 +139,9 @@ fn measured(
     let mut numbers = told.split_whitespace().map(str::parse);
     let mut next = || numbers.next().ok_or("too few numbers");
     // A line of `strace -c`: share, seconds, time of a call, calls, errors if any, name.
-    let line = traces.lines().find(|line| line.ends_with(" io_uring_enter"));
+    let line = traces
+        .lines()
+        .find(|line| line.ends_with(" io_uring_enter"));
     let calls = line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
     Ok(Measured {
         rings: next()??,

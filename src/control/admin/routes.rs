@@ -25,7 +25,7 @@ use crate::control::outcome::Outcome;
 use crate::control::writer::WriterState;
 use crate::domain::record::{AppRecord, KeyRecord};
 use crate::domain::usage::UsageReport;
-use crate::metrics::text::{Kind, Page};
+use crate::metrics::text::{Kind, MetricsPage};
 
 /// How long the shards may take to tell about themselves.
 const SHARDS_TIME_MAX: Duration = Duration::from_secs(5);
@@ -239,7 +239,7 @@ impl Scrapes {
     }
 }
 
-fn append_store(page: &mut Page, store: &WriterState) {
+fn append_store(page: &mut MetricsPage, store: &WriterState) {
     page.single(
         Kind::Counter,
         "store_writes_total",

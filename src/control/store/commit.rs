@@ -19,8 +19,6 @@ pub struct Store {
     database: Option<CrashOnlyDatabase>,
     gate: Option<Arc<dyn WriteGate>>,
     path: PathBuf,
-    /// Commits since the start.
-    commits: u64,
     /// Holds the lock on the data directory.
     _directory: File,
 }
@@ -52,7 +50,6 @@ impl Store {
             database: Some(database),
             gate,
             path,
-            commits: 0,
             _directory: directory,
         }
     }
@@ -64,13 +61,8 @@ impl Store {
     /// must not be acknowledged. Every further commit fails until [`reopen`](Self::reopen) has
     /// succeeded.
     pub fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
-        match self.write(edits) {
-            Ok(()) => {
-                self.commits += 1;
-                Ok(())
-            }
-            Err(error) => Err(StoreError::Write(self.path.clone(), error)),
-        }
+        let written = self.write(edits);
+        written.map_err(|error| StoreError::Write(self.path.clone(), error))
     }
 
     /// Opens the file again after a failed commit, and returns what is in it. The directory
@@ -89,12 +81,6 @@ impl Store {
         })?;
         self.database = Some(database);
         Ok(rows)
-    }
-
-    /// Transactions since the start.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits
     }
 
     fn write(&self, edits: &[Edit]) -> Result<(), redb::Error> {

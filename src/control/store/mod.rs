@@ -25,6 +25,6 @@ mod tests;
 pub use commit::{Edit, Store};
 pub use crash_only::WriteGate;
 pub use error::StoreError;
-pub use open::{Opened, open};
+pub use open::open;
 pub use read::Rows;
 pub use tables::FILE_NAME;

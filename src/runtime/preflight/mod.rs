@@ -193,11 +193,13 @@ fn memlock_suffices(
 ) -> Result<(), PreflightError> {
     let needed_bytes = u64::from(shard_count) * MEMLOCK_BYTES_PER_SHARD;
     match limit_bytes {
-        Some(limit_bytes) if is_counted && limit_bytes < needed_bytes => Err(PreflightError::MemlockTooLow {
-            limit_bytes,
-            needed_bytes,
-            shard_count,
-        }),
+        Some(limit_bytes) if is_counted && limit_bytes < needed_bytes => {
+            Err(PreflightError::MemlockTooLow {
+                limit_bytes,
+                needed_bytes,
+                shard_count,
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use crate::ids::ConnectionId;
 use crate::limits::READS_PER_TURN_MAX;
 use crate::metrics::label;
 use crate::runtime::sockets::{Socket, Transfer};
-use crate::runtime::transport::{Gate, Next, Received, Refusal, Transport};
+use crate::runtime::transport::{Gate, Next, Received, Transport, TransportFault};
 use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
 use crate::tls::TlsFault;
@@ -20,9 +20,9 @@ static WITHOUT_HEADER: Throttle = Throttle::new();
 static UNEXPECTED_HEADER: Throttle = Throttle::new();
 
 /// A proxy that is set up otherwise than this server takes everybody's connections down.
-fn warn_of_proxy(cause: &Refusal, now: Now) {
+fn warn_of_proxy(cause: &TransportFault, now: Now) {
     match cause {
-        Refusal::Proxy(address, cause) => {
+        TransportFault::Proxy(address, cause) => {
             if let Some(connections) = WITHOUT_HEADER.pass(now.mono_ms) {
                 tracing::warn!(
                     %address,
@@ -33,7 +33,7 @@ fn warn_of_proxy(cause: &Refusal, now: Now) {
                 );
             }
         }
-        Refusal::Tls(TlsFault::ProxyHeader) => {
+        TransportFault::Tls(TlsFault::ProxyHeader) => {
             if let Some(connections) = UNEXPECTED_HEADER.pass(now.mono_ms) {
                 tracing::warn!(
                     connections,
@@ -42,7 +42,7 @@ fn warn_of_proxy(cause: &Refusal, now: Now) {
                 );
             }
         }
-        Refusal::Tls(_) => {}
+        TransportFault::Tls(_) => {}
     }
 }
 
@@ -212,8 +212,8 @@ impl ShardLoop {
                     self.handle(Input::Ended { connection: id }, now);
                 } else {
                     let label = match cause {
-                        Refusal::Proxy(..) => label::Refusal::ProxyHeader,
-                        Refusal::Tls(_) => label::Refusal::Transport,
+                        TransportFault::Proxy(..) => label::HandshakeRefused::ProxyHeader,
+                        TransportFault::Tls(_) => label::HandshakeRefused::Transport,
                     };
                     let counters = &mut self.shard.metrics().counters;
                     counters.handshakes_refused.add(label);

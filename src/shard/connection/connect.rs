@@ -68,7 +68,7 @@ impl Shard {
                 .attempt(remote, self.context.now.mono_ms)
         {
             tracing::debug!(%remote, cause = "connect rate", "connect refused");
-            self.context.count_refusal(label::Refusal::ConnectRate);
+            self.context.count_refusal(label::HandshakeRefused::ConnectRate);
             let headers = [ResponseHeader::RetryAfterSec(
                 retry_after_ms.div_ceil(1_000),
             )];
@@ -90,13 +90,13 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.context.count_refusal(label::Refusal::BadUpgrade);
+                self.context.count_refusal(label::HandshakeRefused::BadUpgrade);
                 self.connections.end_http(id, error, &mut self.context);
                 return;
             }
         };
         if self.context.memory_level != MemoryLevel::Normal {
-            self.context.count_refusal(label::Refusal::Memory);
+            self.context.count_refusal(label::HandshakeRefused::Memory);
             let error = (ApiError::InternalError, "the server is short of memory");
             let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
             return self
@@ -104,7 +104,7 @@ impl Shard {
                 .refuse_connect(id, error, &headers, &mut self.context);
         }
         if self.context.draining {
-            self.context.count_refusal(label::Refusal::Draining);
+            self.context.count_refusal(label::HandshakeRefused::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");
             return self
                 .connections
@@ -130,7 +130,7 @@ impl Shard {
         self.connections.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
-            self.context.count_refusal(label::Refusal::AppSuspended);
+            self.context.count_refusal(label::HandshakeRefused::AppSuspended);
             return self.channels.close_upgraded(
                 id,
                 key,
@@ -141,7 +141,7 @@ impl Shard {
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
-            self.context.count_refusal(label::Refusal::ConnectionLimit);
+            self.context.count_refusal(label::HandshakeRefused::ConnectionLimit);
             return self.channels.close_upgraded(
                 id,
                 key,
@@ -283,7 +283,7 @@ impl Shard {
 }
 
 impl Context {
-    fn count_refusal(&mut self, cause: label::Refusal) {
+    fn count_refusal(&mut self, cause: label::HandshakeRefused) {
         self.metrics.counters.handshakes_refused.add(cause);
     }
 

@@ -1,8 +1,9 @@
 //! What a shard counts, and what it says is to be measured: exactly, input by input.
 
 use super::*;
-use crate::metrics::label::{Dropped, EndedBy, Refusal, RestOutcome, Route};
-use crate::metrics::{Counters, Stage};
+use crate::metrics::Stage;
+use crate::metrics::counters::Counters;
+use crate::metrics::label::{Dropped, EndedBy, HandshakeRefused, RestOutcome, Route};
 use crate::shard::effect::{PublishedAt, Span, Urgency};
 
 /// The counts of all shards together.
@@ -117,16 +118,19 @@ fn refused_handshakes_are_counted_by_cause() {
         )
     };
     for (request, cause) in [
-        (upgrade("key=pk_live_other"), Refusal::UnknownKey),
+        (upgrade("key=pk_live_other"), HandshakeRefused::UnknownKey),
         (
             upgrade("key=pk_live_test&token=x"),
-            Refusal::NotOneCredential,
+            HandshakeRefused::NotOneCredential,
         ),
-        (upgrade("token=x"), Refusal::TokenInvalid),
-        (upgrade(&token("a", 0, "{}")), Refusal::TokenExpired),
+        (upgrade("token=x"), HandshakeRefused::TokenInvalid),
+        (
+            upgrade(&token("a", 0, "{}")),
+            HandshakeRefused::TokenExpired,
+        ),
         (
             "GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
-            Refusal::BadUpgrade,
+            HandshakeRefused::BadUpgrade,
         ),
     ] {
         cluster.request(0, request.as_bytes());
