@@ -68,7 +68,8 @@ impl Shard {
                 .attempt(remote, self.context.now.mono_ms)
         {
             tracing::debug!(%remote, cause = "connect rate", "connect refused");
-            self.context.count_refusal(label::HandshakeRefused::ConnectRate);
+            self.context
+                .count_refusal(label::HandshakeRefused::ConnectRate);
             let headers = [ResponseHeader::RetryAfterSec(
                 retry_after_ms.div_ceil(1_000),
             )];
@@ -90,7 +91,8 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.context.count_refusal(label::HandshakeRefused::BadUpgrade);
+                self.context
+                    .count_refusal(label::HandshakeRefused::BadUpgrade);
                 self.connections.end_http(id, error, &mut self.context);
                 return;
             }
@@ -104,7 +106,8 @@ impl Shard {
                 .refuse_connect(id, error, &headers, &mut self.context);
         }
         if self.context.draining {
-            self.context.count_refusal(label::HandshakeRefused::Draining);
+            self.context
+                .count_refusal(label::HandshakeRefused::Draining);
             let error = (ApiError::InternalError, "the server is shutting down");
             return self
                 .connections
@@ -130,7 +133,8 @@ impl Shard {
         self.connections.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
-            self.context.count_refusal(label::HandshakeRefused::AppSuspended);
+            self.context
+                .count_refusal(label::HandshakeRefused::AppSuspended);
             return self.channels.close_upgraded(
                 id,
                 key,
@@ -141,7 +145,8 @@ impl Shard {
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
-            self.context.count_refusal(label::HandshakeRefused::ConnectionLimit);
+            self.context
+                .count_refusal(label::HandshakeRefused::ConnectionLimit);
             return self.channels.close_upgraded(
                 id,
                 key,
