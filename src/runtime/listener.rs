@@ -18,6 +18,14 @@ const BACKLOG: i32 = 4_096;
 const PROBE_ATTEMPTS: u32 = 20;
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes that the kernel takes for a peer beyond what is on its way to it.
+///
+/// A socket has room again when half of it has left. By default that is a third of the send
+/// buffer, which grows to megabytes: who reads 50 KB/s would be seen to read something every
+/// half a minute, and all that time be taken for a peer that reads nothing. Fast peers are not
+/// slowed by it, because what is on its way does not count.
+const UNSENT_BYTES_MAX: libc::c_int = 64 * 1_024;
+
 /// A public address, and what is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -128,8 +136,28 @@ fn bind(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it: every write is a whole turn's, there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
+    limit_unsent(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Limits what is not on its way yet, on accepted sockets too.
+fn limit_unsent(socket: &Socket) -> io::Result<()> {
+    let bytes = UNSENT_BYTES_MAX;
+    // SAFETY: the option is an integer, and the pointer and length describe one that lives.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    match outcome {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
