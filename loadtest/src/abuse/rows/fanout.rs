@@ -16,6 +16,8 @@ const MESSAGE_BYTES: usize = 60_000;
 /// Messages at once, and then per second: a little below the default.
 const BURST: u64 = 190;
 const RATE: u64 = 95;
+/// What slow readers read.
+const SLOW_BYTES_PER_S: u64 = 200_000;
 /// How long.
 const TIME: Duration = Duration::from_secs(8);
 /// The outbox limit once, because large frames are shared, and 100 KB for each connection, MB.
@@ -28,7 +30,7 @@ pub fn stalled(scene: &mut Scene) -> Result<(), Failure> {
     members
         .clone()
         .for_each(|it| scene.swarm.read_at(it, Reading::Nothing));
-    publish(scene)?;
+    let _sent = publish(scene)?;
     scene.end()?;
     tell(scene, &members);
     scene.check_memory(MEMORY_MB)
@@ -40,13 +42,57 @@ pub fn reading(scene: &mut Scene) -> Result<(), Failure> {
     // limit is closed.
     let members = members(scene, 500, |opening| opening)?;
     scene.begin()?;
-    publish(scene)?;
+    let _sent = publish(scene)?;
     scene.end()?;
     tell(scene, &members);
     let closed = scene.swarm.closed_with(members.clone(), 1013);
     let ended = members.len() - scene.swarm.open_count(members);
     scene.check(Check::equal("readers closed with 1013", closed, 0));
     scene.check(Check::equal("readers that were cut off", ended as u64, 0));
+    scene.check_memory(MEMORY_MB)
+}
+
+/// 48 subscribers that read 200 KB/s each: less than a tenth of what is published.
+pub fn slow(scene: &mut Scene) -> Result<(), Failure> {
+    let members = members(scene, 48, |opening| opening.reads(Reading::All))?;
+    scene.begin()?;
+    let pace = Reading::Paced(SLOW_BYTES_PER_S);
+    members.clone().for_each(|it| scene.swarm.read_at(it, pace));
+    let (sent, due) = publish(scene)?;
+    scene.end()?;
+    tell(scene, &members);
+    let ended = members.len() - scene.swarm.open_count(members);
+    scene.check(Check::equal("readers that were closed", ended as u64, 0));
+    let share = sent as f64 / due as f64;
+    let what = "share of the messages that the publisher could send";
+    scene.check(Check::at_most(what, share, 0.5, ""));
+    scene.check_memory(MEMORY_MB)
+}
+
+/// 16 subscribers that read, and one that does not.
+pub fn one_stuck(scene: &mut Scene) -> Result<(), Failure> {
+    let members = members(scene, 17, |opening| opening)?;
+    let (stuck, reading) = (members.start, members.start + 1..members.end);
+    scene.begin()?;
+    scene.swarm.read_at(stuck, Reading::Nothing);
+    let (sent, due) = publish(scene)?;
+    scene.end()?;
+    // It still finds out why.
+    scene.swarm.read_at(stuck, Reading::All);
+    scene.swarm.run(Duration::from_secs(1))?;
+    tell(scene, &members);
+    let ended = reading.len() - scene.swarm.open_count(reading);
+    scene.check(Check::equal("readers that were closed", ended as u64, 0));
+    let closed = scene.swarm.closed_with(stuck..stuck + 1, 1013);
+    scene.check(Check::equal(
+        "who reads nothing, closed with 1013",
+        closed,
+        1,
+    ));
+    let share = sent as f64 / due as f64;
+    let what = "share of the messages that the publisher could send";
+    // More than half: the machine may be too busy for all of them.
+    scene.check(Check::at_least(what, share, 0.5, ""));
     scene.check_memory(MEMORY_MB)
 }
 
@@ -64,15 +110,16 @@ fn members(
     Ok(members)
 }
 
-/// A connection of its own publishes within its rate, as far as it is read from.
-fn publish(scene: &mut Scene) -> Result<(), Failure> {
+/// A connection of its own publishes within its rate, as far as it is read from. Returns how many
+/// messages were sent, and how many were due.
+fn publish(scene: &mut Scene) -> Result<(u64, u64), Failure> {
     let publisher = scene.join_in(1, |place, _| Ok(Opening::new(place.as_quiet_peer("loud")?)))?;
     let publisher = publisher.start;
     let text = publish_of("flooded", MESSAGE_BYTES);
     let begin_ns = now_ns();
-    let mut sent = 0;
+    let (mut sent, mut due) = (0, BURST);
     scene.swarm.until(TIME, |swarm| {
-        let due = BURST + RATE * (now_ns() - begin_ns) / SECOND;
+        due = BURST + RATE * (now_ns() - begin_ns) / SECOND;
         // What the socket has not taken is not sent again and again from memory.
         if sent < due && swarm.is_idle(publisher) {
             swarm.send_text(publisher, &text);
@@ -87,7 +134,7 @@ fn publish(scene: &mut Scene) -> Result<(), Failure> {
     if closed > 0 {
         scene.saw("the publisher was closed with 4011: the rate is below the default".into());
     }
-    Ok(())
+    Ok((sent, due))
 }
 
 fn tell(scene: &mut Scene, members: &Range<usize>) {

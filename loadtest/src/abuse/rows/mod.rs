@@ -112,6 +112,20 @@ pub const ROWS: &[Row] = &[
         run: fanout::reading,
     },
     Row {
+        name: "slow-fanout",
+        shows: "the same to 48 that read 200 KB/s: nobody is closed, who publishes waits",
+        needs: TOKENS,
+        setup: Setup::new,
+        run: fanout::slow,
+    },
+    Row {
+        name: "stuck-reader",
+        shows: "the same to 16 that read and one that does not: only that one is closed",
+        needs: TOKENS,
+        setup: Setup::new,
+        run: fanout::one_stuck,
+    },
+    Row {
         name: "unread-snapshots",
         shows: "eight subscribes each of 100 clients to a roster of 1 MB, unread: memory",
         needs: TOKENS_AND_KEY,
@@ -218,7 +232,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "mass-exit",
-        shows: "1,000 clients in three channels each exit: no connection stays",
+        shows: "1,000 clients ping and end their streams in a busy channel: no connection stays",
         needs: "--token-secret, --admin, limits.connects_per_address = 0",
         setup: Setup::new,
         run: reconnects::mass_exit,

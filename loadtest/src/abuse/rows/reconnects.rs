@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::abuse::heard::Kind;
 use crate::abuse::place::Place;
-use crate::abuse::rows::{subscribe, text_frame};
+use crate::abuse::rows::{publish_of, subscribe, text_frame};
 use crate::abuse::scene::Scene;
 use crate::abuse::swarm::{Opening, Swarm};
 use crate::abuse::verdict::Check;
@@ -23,6 +23,8 @@ const RETURNING: usize = 4_000;
 const RETURN_MAX: Duration = Duration::from_secs(40);
 /// Clients that exit.
 const EXITING: usize = 1_000;
+/// How many of them end between two publications.
+const LEAVING_PER_MESSAGE: usize = 10;
 /// How long the server may take to notice.
 const EXIT_MAX: Duration = Duration::from_secs(3);
 
@@ -170,14 +172,28 @@ fn crowd(scene: &mut Scene, count: usize, channels: usize) -> Result<Range<usize
     )))
 }
 
-/// 1,000 clients with presence in three channels each exit at once: nothing of them stays.
+/// 1,000 clients end their streams behind a ping while somebody publishes to all of them: nothing
+/// of them stays. Whoever ends while its part of a publication waits to be written, and while the
+/// pong does, is closed behind both.
 pub fn mass_exit(scene: &mut Scene) -> Result<(), Failure> {
     let count = scene.scaled(EXITING);
     scene.place.admin_address()?;
     let crowd = crowd(scene, count, channels(count, EXITING_PER_CHANNEL))?;
+    scene.tell_all(crowd.clone(), Kind::Ack, |_| subscribe("leaving", "l"))?;
+    let publisher = scene.join_in(1, |place, _| Ok(Opening::new(place.as_quiet_peer("loud")?)))?;
+    let publisher = publisher.start;
+    let publication = publish_of("leaving", 100);
+    let mut ping = Vec::new();
+    text_frame(&mut ping, r#"{"type":"ping","requestId":"p"}"#);
     scene.begin()?;
     let before = scene.place.metric("ringmesh_connections")?;
-    scene.swarm.leave_all(crowd, false);
+    for (number, index) in crowd.enumerate() {
+        if number % LEAVING_PER_MESSAGE == 0 {
+            scene.swarm.send_text(publisher, &publication);
+            scene.swarm.write_now(publisher);
+        }
+        scene.swarm.end_behind(index, &ping, true);
+    }
     scene.swarm.run(EXIT_MAX)?;
     let after = scene.place.metric("ringmesh_connections")?;
     scene.end()?;
