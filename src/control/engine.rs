@@ -99,7 +99,7 @@ impl Engine {
         slow.map(writing_for).or_else(|| self.shards.unready())
     }
 
-    /// Carries a change out. Answers when it is durable and the last shard has switched.
+    /// Carries a change out. Returns when it is durable and the last shard has switched.
     ///
     /// Not cancel safe: run it to its end in a task of its own, or the shards may be left
     /// without a snapshot that the store has.
@@ -121,7 +121,7 @@ impl Engine {
         Ok(decision.outcome)
     }
 
-    /// Replaces the declared apps. Answers when the last shard has switched.
+    /// Replaces the declared apps. Returns when the last shard has switched.
     ///
     /// Not cancel safe, as [`change`](Self::change).
     ///
