@@ -65,7 +65,7 @@ impl Connections {
 
 /// The registry of the peers that a shard owns.
 #[derive(Debug)]
-pub struct Peers {
+pub struct PeerRegistry {
     entries: HashTable<Entry>,
     hasher: RandomState,
 }
@@ -79,7 +79,7 @@ pub fn peer_hash(hasher: &RandomState, app: AppIndex, peer_id: &str) -> u64 {
     hasher.hash_one((app, peer_id))
 }
 
-impl Peers {
+impl PeerRegistry {
     /// An empty registry, hashed with the process's keys.
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_peer_exists_while_it_has_a_connection_and_only_in_its_app() {
-        let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+        let mut peers = PeerRegistry::new(RandomState::with_seeds(1, 2, 3, 4));
         let ann = ann();
         peers.register(AppIndex(1), &ann, at(1));
         peers.register(AppIndex(1), &ann, at(2));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn connections_are_grouped_by_home_without_the_one_that_asks() {
-        let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+        let mut peers = PeerRegistry::new(RandomState::with_seeds(1, 2, 3, 4));
         let on = |shard, slot| ConnectionRef {
             shard: ShardId(shard),
             ..at(slot)
@@ -239,7 +239,7 @@ mod tests {
         fn connections_are_as_in_a_plain_set(
             steps in prop::collection::vec((any::<bool>(), 0u32..40), 1..400),
         ) {
-            let mut peers = Peers::new(RandomState::with_seeds(1, 2, 3, 4));
+            let mut peers = PeerRegistry::new(RandomState::with_seeds(1, 2, 3, 4));
             let mut naive = std::collections::BTreeSet::new();
             for (is_added, slot) in steps {
                 if is_added && naive.insert(at(slot)) {

@@ -111,7 +111,10 @@ impl Shard {
                 0,
                 "a question was not answered"
             );
-            assert!(shard.scopes.is_empty(), "a `send` waits for its scope");
+            assert!(
+                shard.peers.scopes.is_empty(),
+                "a `send` waits for its scope"
+            );
             assert!(
                 shard.channels.batched.is_empty(),
                 "a batch waits for its turn"
@@ -136,7 +139,7 @@ impl Shard {
                 assert_eq!(connection.awaited_bytes, 0, "an answer is missing");
                 sessions.insert((session.peer.id.as_str(), shard.context.here(connection.id)));
             }
-            registered.extend(shard.peers.iter());
+            registered.extend(shard.peers.registry.iter());
             for (_, channel) in shard.channels.iter() {
                 let name = (channel.key.app, channel.key.name.as_str());
                 members.extend(
@@ -163,13 +166,13 @@ impl Shard {
     pub fn check_vacant(&self) {
         assert!(self.connections.is_empty(), "connections are left");
         assert_eq!(self.channels.iter().count(), 0, "channels are left");
-        assert!(self.peers.is_empty(), "peers are left");
+        assert!(self.peers.registry.is_empty(), "peers are left");
         assert_eq!(
             self.context.questions.iter().count(),
             0,
             "a question is left"
         );
-        assert!(self.scopes.is_empty());
+        assert!(self.peers.scopes.is_empty());
     }
 }
 

@@ -140,9 +140,15 @@ impl Shard {
                 self.connections
                     .answer_command(&send.command, unanswered, &mut self.context);
                 // What was sent after it waits for nothing else.
-                self.release_scoped(send.command.connection);
+                self.peers
+                    .release_scoped(send.command.connection, &mut self.context);
             }
-            Question::Rest(waiting) => self.answer_waiting(&waiting, &RestValue::Unanswered),
+            Question::Rest(waiting) => self.rest.answer_waiting(
+                &waiting,
+                &RestValue::Unanswered,
+                &mut self.connections,
+                &mut self.context,
+            ),
             Question::Kick(kick) => self.context.kick_unanswered(&kick),
             Question::Reach(kick) => self.context.reach_unanswered(&kick),
         }

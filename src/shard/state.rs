@@ -6,19 +6,17 @@
 //! itself takes the same way as what it says to others, through `loopback`, which is empty
 //! between inputs.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use ahash::{AHashMap, RandomState};
+use ahash::RandomState;
 
 use crate::domain::connect_rate::ConnectRates;
-use crate::domain::peers::Peers;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::token_bucket::BucketLimits;
-use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channel::channels::Channels;
@@ -28,6 +26,7 @@ use crate::shard::context::Context;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
+use crate::shard::peer::peers::Peers;
 use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
 
@@ -94,8 +93,6 @@ pub struct Shard {
     pub(in crate::shard) connections: Connections,
     pub(in crate::shard) channels: Channels,
     pub(in crate::shard) peers: Peers,
-    /// Direct messages whose scope is being asked for, by sender and in order.
-    pub(in crate::shard) scopes: AHashMap<ConnectionId, VecDeque<Ticket>>,
     pub(in crate::shard) rest: Rest,
     /// Work that is done a portion a turn.
     pub(in crate::shard) portions: Portions,
@@ -124,7 +121,6 @@ impl Shard {
             peers: Peers::new(config.hasher.clone()),
             connections: Connections::new(now.mono_ms),
             channels: Channels::default(),
-            scopes: AHashMap::new(),
             rest: Rest::default(),
             portions: Portions::default(),
             context: Context::new(config, rights, connect_rates, entropy, now),
@@ -269,7 +265,7 @@ impl Shard {
         (
             self.connections.len(),
             self.channels.owned_count(),
-            self.peers.len(),
+            self.peers.registry.len(),
         )
     }
 
@@ -335,13 +331,22 @@ impl Shard {
                 &mut self.connections,
                 &mut self.context,
             ),
-            MeshMessage::Register(register) => self.peer_register(&register),
+            MeshMessage::Register(register) => {
+                self.peers.peer_register(&register, &mut self.context)
+            }
             MeshMessage::Registered(ticket) => self.owner_registered(ticket),
             MeshMessage::Unregister(it) => {
                 let peer_id = it.peer.id.as_str();
-                self.peers.unregister(it.app, peer_id, it.connection);
+                self.peers
+                    .registry
+                    .unregister(it.app, peer_id, it.connection);
             }
-            MeshMessage::Send(send) => self.peer_send(*send),
+            MeshMessage::Send(send) => self.peers.peer_send(
+                *send,
+                &mut self.channels,
+                &mut self.connections,
+                &mut self.context,
+            ),
             MeshMessage::Direct(direct) => {
                 self.channels
                     .home_direct(&direct, &mut self.connections, &mut self.context)
@@ -351,9 +356,17 @@ impl Shard {
                     .direct_result(from, result, &mut self.context)
             }
             MeshMessage::Scope(scope) => self.channels.owner_scope(&scope, &mut self.context),
-            MeshMessage::ScopeResult(result) => self.scope_result(from, result),
-            MeshMessage::ListPeers(list) => self.owner_list_peers(from, &list),
-            MeshMessage::Kick(kick) => self.owner_kick(from, &kick),
+            MeshMessage::ScopeResult(result) => {
+                self.peers.scope_result(from, result, &mut self.context)
+            }
+            MeshMessage::ListPeers(list) => {
+                self.rest
+                    .owner_list_peers(from, &list, &mut self.channels, &mut self.context)
+            }
+            MeshMessage::Kick(kick) => {
+                self.peers
+                    .owner_kick(from, &kick, &mut self.connections, &mut self.context)
+            }
             MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
             MeshMessage::Kicked(kicked) => self.context.owner_kicked(from, kicked),
             MeshMessage::Reach(ticket) => {
@@ -361,7 +374,10 @@ impl Shard {
                     .reach(from, ticket, &mut self.connections, &mut self.context)
             }
             MeshMessage::Reached(ticket) => self.context.home_reached(from, ticket),
-            MeshMessage::RestResult(result) => self.rest_result(*result),
+            MeshMessage::RestResult(result) => {
+                self.rest
+                    .rest_result(*result, &mut self.connections, &mut self.context)
+            }
             MeshMessage::Lag(lag) => {
                 self.channels
                     .owner_lag(from, *lag, &mut self.connections, &mut self.context)

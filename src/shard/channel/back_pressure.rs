@@ -18,6 +18,7 @@ pub(in crate::shard) mod lag;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
+use crate::shard::peer::peers::Peers;
 use std::collections::VecDeque;
 
 use self::hold::Holds;
@@ -152,24 +153,6 @@ impl Shard {
         self.channels.pressure.turn
     }
 
-    /// The same for a direct message, at the owner of its receiver.
-    #[inline]
-    pub(in crate::shard) fn is_send_to_be_put_off(&self, send: &Send) -> bool {
-        send.sender.shard == self.context.id()
-            && self.channels.is_pressed(&self.context)
-            && self.has_much_to_hear(send, self.context.unoffered_max())
-    }
-
-    #[cold]
-    fn has_much_to_hear(&self, send: &Send, unoffered_max: usize) -> bool {
-        let connections = self.peers.connections(send.app, &send.to).iter();
-        let mut here = connections.filter(|it| it.shard == self.context.id());
-        here.any(|to| {
-            let connection = self.connections.get(to.connection);
-            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
-        })
-    }
-
     /// Sends what was put off on its way, unless what went before it has to be offered first:
     /// half as much as for what comes later, which can therefore not keep it from its turn.
     fn send_what_was_put_off(&mut self, message: MeshMessage) {
@@ -184,7 +167,10 @@ impl Shard {
                         .has_much_to_offer(slot, unoffered_max, &self.context)
                 })
             }
-            MeshMessage::Send(send) if is_pressed => self.has_much_to_hear(send, unoffered_max),
+            MeshMessage::Send(send) if is_pressed => {
+                self.peers
+                    .has_much_to_hear(send, unoffered_max, &self.connections, &self.context)
+            }
             _ => false,
         };
         if waits {
@@ -238,6 +224,38 @@ impl Shard {
             let queued = connection.queued_bytes();
             assert!(queued <= limit, "{queued} bytes of deliveries are queued");
         }
+    }
+}
+
+impl Peers {
+    /// The same for a direct message, at the owner of its receiver.
+    #[inline]
+    pub(in crate::shard) fn is_send_to_be_put_off(
+        &self,
+        send: &Send,
+        channels: &Channels,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        send.sender.shard == context.id()
+            && channels.is_pressed(context)
+            && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
+    }
+
+    #[cold]
+    fn has_much_to_hear(
+        &self,
+        send: &Send,
+        unoffered_max: usize,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        let receivers = self.registry.connections(send.app, &send.to).iter();
+        let mut here = receivers.filter(|it| it.shard == context.id());
+        here.any(|to| {
+            let connection = connections.get(to.connection);
+            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
+        })
     }
 }
 

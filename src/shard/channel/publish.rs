@@ -65,7 +65,12 @@ impl Shard {
                     .answer_command(&command, Ok(()), &mut self.context)
             }
             Some(Question::Rest(waiting)) => {
-                self.answer_waiting(&waiting, &RestValue::Published(published.delivered));
+                self.rest.answer_waiting(
+                    &waiting,
+                    &RestValue::Published(published.delivered),
+                    &mut self.connections,
+                    &mut self.context,
+                );
             }
             _ => {}
         }

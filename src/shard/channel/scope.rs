@@ -9,13 +9,13 @@
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
+use crate::shard::peer::peers::Peers;
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId, Ticket};
 use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
 use crate::shard::questions::Question;
-use crate::shard::state::Shard;
 
 /// A `send` on the sender's home shard whose scope is being asked for, or that waits for an
 /// earlier one of the same sender.
@@ -29,15 +29,19 @@ pub(in crate::shard) struct Scoped {
 /// Channels by the other shards that own them.
 type ByOwner = SmallVec<[(ShardId, Vec<SharedChannel>); 4]>;
 
-impl Shard {
+impl Peers {
     /// A `send` on the sender's home shard, in an app that asks for a common channel.
-    pub(in crate::shard) fn scoped_send(&mut self, send: Send) {
+    pub(in crate::shard) fn scoped_send(
+        &mut self,
+        send: Send,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let (sender, ticket) = (send.sender, send.send);
-        let (shared, owners) =
-            self.channels
-                .look_for_common_channel(&send, &self.connections, &self.context);
+        let (shared, owners) = channels.look_for_common_channel(&send, connections, context);
         let asked = owners.iter().map(|(owner, _)| *owner);
-        self.context.questions.wait_for(ticket, asked);
+        context.questions.wait_for(ticket, asked);
         for (owner, channels) in owners {
             let scope = Scope {
                 sender,
@@ -45,39 +49,43 @@ impl Shard {
                 to: send.to.clone(),
                 channels,
             };
-            self.context
-                .send(owner, MeshMessage::Scope(Box::new(scope)));
+            context.send(owner, MeshMessage::Scope(Box::new(scope)));
         }
-        if let Some(Question::Send(pending)) = self.context.questions.get_mut(ticket) {
+        if let Some(Question::Send(pending)) = context.questions.get_mut(ticket) {
             pending.scoped = Some(Box::new(Scoped { send, shared }));
         }
         let queue = self.scopes.entry(sender.connection).or_default();
         queue.push_back(ticket);
-        self.release_scoped(sender.connection);
+        self.release_scoped(sender.connection, context);
     }
 
-    pub(in crate::shard) fn scope_result(&mut self, from: ShardId, result: ScopeResult) {
-        if let Some(Question::Send(pending)) = self.context.questions.get_mut(result.send)
+    pub(in crate::shard) fn scope_result(
+        &mut self,
+        from: ShardId,
+        result: ScopeResult,
+        context: &mut Context,
+    ) {
+        if let Some(Question::Send(pending)) = context.questions.get_mut(result.send)
             && let Some(scoped) = &mut pending.scoped
         {
             scoped.shared |= result.shared;
             let sender = pending.command.connection;
-            self.context.questions.answered(result.send, from);
-            self.release_scoped(sender);
+            context.questions.answered(result.send, from);
+            self.release_scoped(sender, context);
         }
     }
 
     /// Lets those of a sender's messages go whose scope is known, up to the first one of which
     /// it is not.
-    pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId) {
-        while let Some(ticket) = self.first_scoped(sender) {
-            let scoped = match self.context.questions.get_mut(ticket) {
+    pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId, context: &mut Context) {
+        while let Some(ticket) = self.first_scoped(sender, context) {
+            let scoped = match context.questions.get_mut(ticket) {
                 Some(Question::Send(pending)) => pending.scoped.take(),
                 _ => None,
             };
             match scoped.map(|scoped| *scoped) {
-                Some(Scoped { send, shared: true }) => self.context.send_to_peer(send),
-                Some(Scoped { send, .. }) => self.context.send_failed(&send),
+                Some(Scoped { send, shared: true }) => context.send_to_peer(send),
+                Some(Scoped { send, .. }) => context.send_failed(&send),
                 // It has ended unanswered.
                 None => {}
             }
@@ -85,9 +93,9 @@ impl Shard {
     }
 
     /// Takes the first of a sender's messages out if nobody has to be asked about it any more.
-    fn first_scoped(&mut self, sender: ConnectionId) -> Option<Ticket> {
+    fn first_scoped(&mut self, sender: ConnectionId, context: &mut Context) -> Option<Ticket> {
         let queue = self.scopes.get_mut(&sender)?;
-        let questions = &self.context.questions;
+        let questions = &context.questions;
         let is_known = |ticket: &mut Ticket| {
             let question = questions.get(*ticket);
             question.is_none_or(|(_, missing)| missing.is_empty())

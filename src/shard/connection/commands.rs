@@ -6,6 +6,7 @@
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
+use crate::shard::peer::peers::Peers;
 use std::sync::Arc;
 
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
@@ -67,7 +68,14 @@ impl Shard {
                 &mut self.connections,
                 &mut self.context,
             ),
-            Command::Send { to, data } => self.direct_send(id, (&to, data), request_id),
+            Command::Send { to, data } => self.peers.direct_send(
+                id,
+                (&to, data),
+                request_id,
+                &mut self.channels,
+                &mut self.connections,
+                &mut self.context,
+            ),
             Command::Subscribe {
                 channel,
                 include_sender_metadata,
@@ -111,49 +119,43 @@ impl Shard {
             );
         }
     }
+}
 
+impl Peers {
     fn direct_send(
         &mut self,
         id: ConnectionId,
         (to, data): (&str, &str),
         request_id: Option<&str>,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Result<(), ErrorCode> {
-        let session = self
-            .connections
-            .session(id)
-            .ok_or(ErrorCode::InternalError)?;
-        self.context
-            .admit_message(session.permissions(), Action::Send, None)?;
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
+        context.admit_message(session.permissions(), Action::Send, None)?;
         let app = session.key.app.index;
         let is_scoped = session.key.app.direct_needs_shared_channel;
-        self.context.encoded.clear();
-        encode::direct(&mut self.context.encoded, &session.peer, data);
-        let frame = Frame::from(&self.context.encoded[..]);
+        context.encoded.clear();
+        encode::direct(&mut context.encoded, &session.peer, data);
+        let frame = Frame::from(&context.encoded[..]);
         let pending = PendingSend {
-            command: self.connections.await_command(
-                id,
-                Asked::Message,
-                request_id,
-                &mut self.context,
-            ),
+            command: connections.await_command(id, Asked::Message, request_id, context),
             scoped: None,
             has_left_owner: false,
         };
-        let ticket = self
-            .connections
-            .ask(Question::Send(pending), [], &mut self.context);
+        let ticket = connections.ask(Question::Send(pending), [], context);
         let send = Send {
             app,
             to: to.into(),
             frame,
-            sender: self.context.here(id),
+            sender: context.here(id),
             send: ticket,
-            read_ns: self.context.stamp_ns,
+            read_ns: context.stamp_ns,
         };
         if is_scoped {
-            self.scoped_send(send);
+            self.scoped_send(send, channels, connections, context);
         } else {
-            self.context.send_to_peer(send);
+            context.send_to_peer(send);
         }
         Ok(())
     }

@@ -199,7 +199,7 @@ impl Shard {
             .peer_owner(app.index, peer.id.as_str());
         if owner == self.context.id() {
             let connection = self.context.here(id);
-            self.peers.register(app.index, &peer, connection);
+            self.peers.registry.register(app.index, &peer, connection);
             return self.registered(id, began_ns);
         }
         let pending = PendingRegister {

@@ -271,7 +271,17 @@ impl Shard {
         body: &[u8],
     ) {
         let response_context = ResponseContext::of(head);
-        let served = admitted.and_then(|admitted| self.serve(id, response_context, admitted, body));
+        let served = admitted.and_then(|admitted| {
+            self.rest.serve(
+                id,
+                response_context,
+                admitted,
+                body,
+                &mut self.channels,
+                &mut self.connections,
+                &mut self.context,
+            )
+        });
         if let Err(refusal) = served {
             self.connections
                 .refuse(id, head, &refusal, true, &mut self.context);

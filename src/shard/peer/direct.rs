@@ -8,6 +8,7 @@
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
+use crate::shard::peer::peers::Peers;
 use std::sync::Arc;
 
 use crate::domain::peers::ByHome;
@@ -16,7 +17,6 @@ use crate::proto::wire::error::ErrorCode;
 use crate::shard::channel::scope::Scoped;
 use crate::shard::mesh_message::{Direct, DirectResult, Homes, MeshMessage, Register, Send};
 use crate::shard::questions::{Command, Question};
-use crate::shard::state::Shard;
 
 /// A `send` whose results are awaited, on the sender's home shard.
 #[derive(Debug)]
@@ -30,30 +30,31 @@ pub(in crate::shard) struct PendingSend {
     pub has_left_owner: bool,
 }
 
-impl Shard {
-    pub(in crate::shard) fn peer_register(&mut self, register: &Register) {
-        self.peers
+impl Peers {
+    pub(in crate::shard) fn peer_register(&mut self, register: &Register, context: &mut Context) {
+        self.registry
             .register(register.app, &register.peer, register.connection);
         let ConnectionRef { shard, .. } = register.connection;
-        self.context
-            .send(shard, MeshMessage::Registered(register.ticket));
+        context.send(shard, MeshMessage::Registered(register.ticket));
     }
 
     /// A `send` at the receiving peer's owner.
-    pub(in crate::shard) fn peer_send(&mut self, send: Send) {
-        if self.is_send_to_be_put_off(&send) {
-            return self.channels.put_off(
-                MeshMessage::Send(Box::new(send)),
-                &mut self.connections,
-                &mut self.context,
-            );
+    pub(in crate::shard) fn peer_send(
+        &mut self,
+        send: Send,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if self.is_send_to_be_put_off(&send, channels, connections, context) {
+            return channels.put_off(MeshMessage::Send(Box::new(send)), connections, context);
         }
         let sender = Some(send.sender);
-        let homes = self.peers.by_home(send.app, &send.to, sender);
+        let homes = self.registry.by_home(send.app, &send.to, sender);
         if homes.is_empty() {
-            return self.context.send_failed(&send);
+            return context.send_failed(&send);
         }
-        self.context.direct(&send, homes);
+        context.direct(&send, homes);
     }
 }
 

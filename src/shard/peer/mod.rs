@@ -1,3 +1,4 @@
 //! Peers: direct messages to them.
 
 pub(in crate::shard) mod direct;
+pub(in crate::shard) mod peers;

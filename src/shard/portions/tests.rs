@@ -77,7 +77,7 @@ fn a_kick_is_answered_when_all_are_gone_and_nobody_waits_for_it() {
         assert!(turns > 2, "{turns}");
         assert_eq!(alive(&cluster, &tabs), 0);
         for shard in &cluster.shards {
-            let mut known = shard.peers.iter();
+            let mut known = shard.peers.registry.iter();
             assert!(known.all(|(peer, _)| peer == "bob"));
             let channels = shard.channels.iter();
             let mut rosters = channels.filter_map(|(_, it)| it.owned.as_ref());

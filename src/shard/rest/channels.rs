@@ -1,5 +1,9 @@
 //! `/v1/channels/:id/publish`: publishing into a channel's order.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
+use crate::shard::rest::Rest;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -14,36 +18,37 @@ use crate::shard::rest::answer::{PublishAnswer, append_json};
 use crate::shard::rest::body::PublishBody;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::{Caller, Served};
-use crate::shard::state::Shard;
 
 /// Who a publication is from when the backend does not say.
 const FROM_DEFAULT: &str = "server";
 
-impl Shard {
+impl Rest {
     pub(super) fn publish_rest(
         &mut self,
         caller: &Caller,
         raw_name: &str,
         body: &[u8],
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Result<Served, Refusal> {
         let name = channel_name(raw_name)?;
         let publication = PublishBody::parse(body)?;
         let permissions = caller.permissions();
-        self.context
-            .admit_message(permissions, Action::Publish, Some(&name))?;
+        context.admit_message(permissions, Action::Publish, Some(&name))?;
         let from = Publisher {
             peer: sender(&publication),
             connection: None,
         };
         let channel = (permissions.key.app.index, &*name);
         let waiter = Waiter::Rest(caller);
-        let Some(delivered) = self.channels.publish_into(
+        let Some(delivered) = channels.publish_into(
             channel,
             from,
             publication.data,
             waiter,
-            &mut self.connections,
-            &mut self.context,
+            connections,
+            context,
         ) else {
             return Ok(Served::Later);
         };
@@ -51,7 +56,7 @@ impl Shard {
             channel: &name,
             delivered,
         };
-        append_json(&mut self.rest.json, &answer);
+        append_json(&mut self.json, &answer);
         Ok(Served::Now)
     }
 }

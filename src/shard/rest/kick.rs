@@ -10,6 +10,7 @@
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
+use crate::shard::peer::peers::Peers;
 use smallvec::SmallVec;
 
 use crate::ids::{ConnectionId, ShardId, Ticket};
@@ -54,31 +55,6 @@ pub(in crate::shard) struct KickWalk {
 type Shards = SmallVec<[ShardId; 8]>;
 
 impl Shard {
-    pub(in crate::shard) fn owner_kick(&mut self, home: ShardId, kick: &Kick) {
-        let homes = self.peers.by_home(kick.app, &kick.peer, None);
-        if homes.is_empty() {
-            return self
-                .context
-                .rest_result(home, kick.request, RestValue::Kicked(0));
-        }
-        let at_owner = KickAtOwner {
-            request: (home, kick.request),
-            closed: 0,
-        };
-        let asked = homes.iter().map(|(home, _)| *home);
-        let ticket = self
-            .connections
-            .ask(Question::Kick(at_owner), asked, &mut self.context);
-        for (home, connections) in homes {
-            let here = KickHere {
-                kick: ticket,
-                connections,
-            };
-            self.context
-                .send(home, MeshMessage::KickHere(Box::new(here)));
-        }
-    }
-
     pub(in crate::shard) fn home_kick(&mut self, peer_owner: ShardId, kick: KickHere) {
         self.portions.kicks.list.push_back(KickWalk {
             peer_owner,
@@ -129,6 +105,34 @@ impl Shard {
             }
         }
         true
+    }
+}
+
+impl Peers {
+    pub(in crate::shard) fn owner_kick(
+        &mut self,
+        home: ShardId,
+        kick: &Kick,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let homes = self.registry.by_home(kick.app, &kick.peer, None);
+        if homes.is_empty() {
+            return context.rest_result(home, kick.request, RestValue::Kicked(0));
+        }
+        let at_owner = KickAtOwner {
+            request: (home, kick.request),
+            closed: 0,
+        };
+        let asked = homes.iter().map(|(home, _)| *home);
+        let ticket = connections.ask(Question::Kick(at_owner), asked, context);
+        for (home, connections) in homes {
+            let here = KickHere {
+                kick: ticket,
+                connections,
+            };
+            context.send(home, MeshMessage::KickHere(Box::new(here)));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod unread;
 #[cfg(test)]
 pub(in crate::shard) mod tests;
 
+use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,7 +47,6 @@ use crate::shard::rest::peers::Recent;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
-use crate::shard::state::Shard;
 
 /// What requests share.
 #[derive(Debug, Default)]
@@ -119,7 +119,7 @@ enum Served {
     Later,
 }
 
-impl Shard {
+impl Rest {
     /// Serves a request that has arrived whole: answers it, or holds its connection until an
     /// owner has.
     pub(in crate::shard) fn serve(
@@ -128,8 +128,11 @@ impl Shard {
         response_context: ResponseContext<'static>,
         admitted: Admitted<'_>,
         body: &[u8],
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Result<(), Refusal> {
-        self.rest.json.clear();
+        self.json.clear();
         let (route, name, target, key) = match admitted {
             Admitted::Open(route) => {
                 let body = match route {
@@ -138,12 +141,7 @@ impl Shard {
                 };
                 // Anybody may read these, so any page may.
                 let headers = &[ResponseHeader::AllowAnyOrigin];
-                self.connections.answer_with(
-                    id,
-                    response_context,
-                    (headers, body),
-                    &mut self.context,
-                );
+                connections.answer_with(id, response_context, (headers, body), context);
                 return Ok(());
             }
             Admitted::Key {
@@ -159,71 +157,89 @@ impl Shard {
             key,
         };
         let served = match route {
-            KeyRoute::MintToken => self.mint_token(&caller.key, body)?,
-            KeyRoute::ListPeers => self.list_peers(&caller, name, &target)?,
-            KeyRoute::Publish => self.publish_rest(&caller, name, body)?,
-            KeyRoute::KickPeer => self
-                .connections
-                .kick_peer(&caller, name, &mut self.context)?,
+            KeyRoute::MintToken => self.mint_token(&caller.key, body, context)?,
+            KeyRoute::ListPeers => {
+                self.list_peers(&caller, name, &target, channels, connections, context)?
+            }
+            KeyRoute::Publish => {
+                self.publish_rest(&caller, name, body, channels, connections, context)?
+            }
+            KeyRoute::KickPeer => connections.kick_peer(&caller, name, context)?,
             KeyRoute::ReadUsage => {
-                append_json(&mut self.rest.json, &UsageReport::of(&caller.key.app));
+                append_json(&mut self.json, &UsageReport::of(&caller.key.app));
                 Served::Now
             }
         };
         match served {
-            Served::Now => self.answer_json(id, response_context),
-            Served::Shared(body) => return self.answer_shared(&caller, &body),
+            Served::Now => self.answer_json(id, response_context, connections, context),
+            Served::Shared(body) => {
+                return self.answer_shared(&caller, &body, connections, context);
+            }
             Served::Later => {}
         }
         Ok(())
     }
 
     /// Answers with what is in `Rest::json`.
-    fn answer_json(&mut self, id: ConnectionId, response_context: ResponseContext<'static>) {
-        let json = std::mem::take(&mut self.rest.json);
-        self.connections
-            .answer_with(id, response_context, (&[], &json), &mut self.context);
-        self.rest.json = json;
+    fn answer_json(
+        &mut self,
+        id: ConnectionId,
+        response_context: ResponseContext<'static>,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let json = std::mem::take(&mut self.json);
+        connections.answer_with(id, response_context, (&[], &json), context);
+        self.json = json;
     }
 
     /// What a request waited for is there.
-    pub(in crate::shard) fn rest_result(&mut self, result: RestResult) {
-        if let Some(Question::Rest(waiting)) = self.context.questions.take(result.request) {
-            self.answer_waiting(&waiting, &result.value);
+    pub(in crate::shard) fn rest_result(
+        &mut self,
+        result: RestResult,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if let Some(Question::Rest(waiting)) = context.questions.take(result.request) {
+            self.answer_waiting(&waiting, &result.value, connections, context);
         }
     }
 
     /// Answers a request with what it waited for.
-    pub(in crate::shard) fn answer_waiting(&mut self, waiting: &Waiting, value: &RestValue) {
+    pub(in crate::shard) fn answer_waiting(
+        &mut self,
+        waiting: &Waiting,
+        value: &RestValue,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let Waiting { caller, answer } = waiting;
         let (id, response_context) = (caller.connection, caller.response_context);
-        self.connections.release_input(id, Held::REQUEST);
-        self.rest.json.clear();
+        connections.release_input(id, Held::REQUEST);
+        self.json.clear();
         let answered = match (answer, value) {
             (PendingAnswer::Published { channel }, RestValue::Published(delivered)) => {
                 let delivered = *delivered;
-                append_json(&mut self.rest.json, &PublishAnswer { channel, delivered });
-                self.answer_json(id, response_context);
+                append_json(&mut self.json, &PublishAnswer { channel, delivered });
+                self.answer_json(id, response_context, connections, context);
                 Ok(())
             }
             (PendingAnswer::Kicked { peer_id }, RestValue::Kicked(closed)) => {
                 let closed = *closed;
-                append_json(&mut self.rest.json, &KickAnswer { peer_id, closed });
-                self.answer_json(id, response_context);
+                append_json(&mut self.json, &KickAnswer { peer_id, closed });
+                self.answer_json(id, response_context, connections, context);
                 Ok(())
             }
-            (PendingAnswer::Peers, RestValue::Peers(body)) => self.answer_shared(caller, body),
+            (PendingAnswer::Peers, RestValue::Peers(body)) => {
+                self.answer_shared(caller, body, connections, context)
+            }
             // An owner was silent, or lost. None answers what it was not asked.
             _ => Err(Refusal::UNANSWERED),
         };
         if let Err(refusal) = answered {
-            self.connections.answer(
-                id,
-                &Answer::refusing(response_context, &refusal),
-                &mut self.context,
-            );
+            connections.answer(id, &Answer::refusing(response_context, &refusal), context);
         }
-        self.connections.hold_if_unread(id);
+        connections.hold_if_unread(id);
     }
 }
 

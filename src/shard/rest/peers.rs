@@ -3,6 +3,10 @@
 //! The channel's owner renders the whole body, up to a megabyte of it, into one piece that all
 //! who get the same share. What a key's connections have not read is bounded.
 
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
+use crate::shard::rest::Rest;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -20,7 +24,6 @@ use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestV
 use crate::shard::rest::channels::channel_name;
 use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::{Caller, PendingAnswer, Served};
-use crate::shard::state::Shard;
 
 /// Bodies of fewer bytes are not worth being looked for.
 const SHARED_BYTES_MIN: usize = 16 * 1_024;
@@ -31,68 +34,85 @@ const RECENT_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Recent(VecDeque<Weak<[u8]>>);
 
-impl Shard {
+impl Rest {
     pub(super) fn list_peers(
         &mut self,
         caller: &Caller,
         raw_name: &str,
         target: &Target<'_>,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
     ) -> Result<Served, Refusal> {
         let name = channel_name(raw_name)?;
         let page = page_of(target)?;
         let key = &caller.key;
         let permissions = caller.permissions();
         permissions.check(Action::Presence, Some(&name))?;
-        let unread = self.rest.unread.of_key(key);
+        let unread = self.unread.of_key(key);
         // Before it is rendered: what is refused must not cost as much as what is served.
         if unread > 0 && unread + PEERS_BYTES_MAX > REST_UNREAD_BYTES_PER_KEY_MAX {
             return Err(too_much_unread());
         }
         let app = key.app.index;
-        let hash = self.context.placement.channel_hash(app, &name);
-        let channel = self.channels.channel_key(app, hash, &name);
-        let owner = self.context.placement.owner(hash);
-        if owner == self.context.id() {
-            return Ok(Served::Shared(self.peers_body(&channel, &page)));
+        let hash = context.placement.channel_hash(app, &name);
+        let channel = channels.channel_key(app, hash, &name);
+        let owner = context.placement.owner(hash);
+        if owner == context.id() {
+            return Ok(Served::Shared(self.peers_body(&channel, &page, channels)));
         }
-        let request = self
-            .connections
-            .wait(caller, PendingAnswer::Peers, owner, &mut self.context);
+        let request = connections.wait(caller, PendingAnswer::Peers, owner, context);
         let list = ListPeers {
             channel,
             page,
             request,
         };
-        self.context
-            .send(owner, MeshMessage::ListPeers(Box::new(list)));
+        context.send(owner, MeshMessage::ListPeers(Box::new(list)));
         Ok(Served::Later)
     }
 
-    pub(in crate::shard) fn owner_list_peers(&mut self, home: ShardId, list: &ListPeers) {
-        let body = RestValue::Peers(self.peers_body(&list.channel, &list.page));
-        self.context.rest_result(home, list.request, body);
+    pub(in crate::shard) fn owner_list_peers(
+        &mut self,
+        home: ShardId,
+        list: &ListPeers,
+        channels: &mut Channels,
+        context: &mut Context,
+    ) {
+        let body = RestValue::Peers(self.peers_body(&list.channel, &list.page, channels));
+        context.rest_result(home, list.request, body);
     }
 
     /// A page of the peers of a channel that this shard owns.
-    pub(super) fn peers_body(&mut self, channel: &SharedChannel, page: &PeersPage) -> Frame {
-        let slot = self.channels.find_key(channel);
-        let local = slot.and_then(|slot| self.channels.get(slot));
+    pub(in crate::shard) fn peers_body(
+        &mut self,
+        channel: &SharedChannel,
+        page: &PeersPage,
+        channels: &mut Channels,
+    ) -> Frame {
+        let slot = channels.find_key(channel);
+        let local = slot.and_then(|slot| channels.get(slot));
         let owned = local.and_then(|local| local.owned.as_deref());
         let peers = owned.into_iter();
         let peers = peers.flat_map(|owned| owned.roster().peers_after(page.after.as_deref()));
         let body = render(channel, peers, page.limit);
-        self.rest.recent.share(body)
+        self.recent.share(body)
     }
 
     /// Answers with a body that others may share, unless the key's connections have left too
     /// much unread.
-    pub(super) fn answer_shared(&mut self, caller: &Caller, body: &Frame) -> Result<(), Refusal> {
+    pub(super) fn answer_shared(
+        &mut self,
+        caller: &Caller,
+        body: &Frame,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
         let Caller {
             connection: id,
             response_context,
             key,
         } = caller;
-        let unread = self.rest.unread.of_key(key);
+        let unread = self.unread.of_key(key);
         if unread > 0 && unread + body.len() > REST_UNREAD_BYTES_PER_KEY_MAX {
             return Err(too_much_unread());
         }
@@ -102,10 +122,10 @@ impl Shard {
             headers: &[],
             body: Body::Shared(body),
         };
-        self.connections.answer(*id, &answer, &mut self.context);
-        if let Some(connection) = self.connections.get(*id) {
+        connections.answer(*id, &answer, context);
+        if let Some(connection) = connections.get(*id) {
             let bytes = connection.outbox.reply_bytes();
-            self.rest.unread.set(*id, key, bytes);
+            self.unread.set(*id, key, bytes);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! `POST /v1/tokens`: a backend's key signs a connect token.
 
+use crate::shard::context::Context;
+use crate::shard::rest::Rest;
 use std::borrow::Cow;
 
 use crate::domain::rights::{Key, KeyKind, SigningMaterial};
@@ -12,10 +14,14 @@ use crate::shard::rest::Served;
 use crate::shard::rest::answer::{TokenAnswer, append_json};
 use crate::shard::rest::body::MintBody;
 use crate::shard::rest::refusal::Refusal;
-use crate::shard::state::Shard;
 
-impl Shard {
-    pub(super) fn mint_token(&mut self, key: &Key, body: &[u8]) -> Result<Served, Refusal> {
+impl Rest {
+    pub(super) fn mint_token(
+        &mut self,
+        key: &Key,
+        body: &[u8],
+        context: &mut Context,
+    ) -> Result<Served, Refusal> {
         let request = MintBody::parse(body)?;
         let granted = |channels: &Vec<_>| all_contained(channels, &key.patterns);
         if !request.channels.as_ref().is_none_or(granted) {
@@ -39,12 +45,12 @@ impl Shard {
                 "the key's signing secret cannot be read at the moment",
             ));
         };
-        let expires_at = self.context.now.unix_sec() + request.expires_in_sec;
+        let expires_at = context.now.unix_sec() + request.expires_in_sec;
         let token = mint(
             &MintRequest {
                 key_id: &key.id,
                 sub: &request.peer_id,
-                issued_at_unix: self.context.now.unix_sec(),
+                issued_at_unix: context.now.unix_sec(),
                 expires_at_unix: expires_at,
                 channels: request.channels.as_deref(),
                 permissions,
@@ -54,7 +60,7 @@ impl Shard {
             current,
         )
         .map_err(|_| Refusal::invalid("the token would not be valid"))?;
-        let bytes_max = token_bytes_max(self.context.config.limits.head_bytes_max);
+        let bytes_max = token_bytes_max(context.config.limits.head_bytes_max);
         if token.len() > bytes_max {
             return Err(Refusal {
                 message: Cow::Owned(format!(
@@ -69,7 +75,7 @@ impl Shard {
             token: &token,
             expires_at,
         };
-        append_json(&mut self.rest.json, &answer);
+        append_json(&mut self.json, &answer);
         Ok(Served::Now)
     }
 }

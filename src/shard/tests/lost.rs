@@ -66,7 +66,7 @@ fn check_quiet(cluster: &mut Cluster, shards: &[usize]) {
     for shard in shards {
         cluster.shards[*shard].check_invariants();
         assert_eq!(cluster.shards[*shard].context.questions.iter().count(), 0);
-        assert!(cluster.shards[*shard].scopes.is_empty());
+        assert!(cluster.shards[*shard].peers.scopes.is_empty());
         assert!(cluster.shards[*shard].channels.barriers.is_empty());
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{cluster, outcome, request, with_key};
+use crate::domain::peer::SharedChannel;
 use crate::limits::{PEERS_BYTES_MAX, REST_UNREAD_BYTES_PER_KEY_MAX};
+use crate::shard::mesh_message::{Frame, PeersPage};
+use crate::shard::state::Shard;
 use crate::shard::testing::{Client, Cluster};
 
 const PATH: &str = "/v1/channels/room/peers";
@@ -222,14 +225,18 @@ fn equal_lists_are_one_piece_of_memory() {
     let channel = cluster.shards[0]
         .channels
         .channel_key(crate::ids::AppIndex(0), key, "room");
-    let page = || crate::shard::mesh_message::PeersPage {
+    let one = body_of(&mut cluster.shards[0], &channel);
+    let other = body_of(&mut cluster.shards[0], &channel);
+    assert!(std::sync::Arc::ptr_eq(&one, &other));
+    join(&mut cluster, 0, "zoe", 1);
+    let third = body_of(&mut cluster.shards[0], &channel);
+    assert!(!std::sync::Arc::ptr_eq(&one, &third));
+}
+
+fn body_of(shard: &mut Shard, channel: &SharedChannel) -> Frame {
+    let page = PeersPage {
         limit: usize::MAX,
         after: None,
     };
-    let one = cluster.shards[0].peers_body(&channel, &page());
-    let other = cluster.shards[0].peers_body(&channel, &page());
-    assert!(std::sync::Arc::ptr_eq(&one, &other));
-    join(&mut cluster, 0, "zoe", 1);
-    let third = cluster.shards[0].peers_body(&channel, &page());
-    assert!(!std::sync::Arc::ptr_eq(&one, &third));
+    shard.rest.peers_body(channel, &page, &mut shard.channels)
 }
