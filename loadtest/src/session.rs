@@ -22,7 +22,8 @@ use crate::interrupt::Interrupt;
 use crate::limits;
 use crate::live::{Live, write_stdout};
 use crate::measure::process::ProcessProbe;
-use crate::report::result::{Label, ResultFile, RunResult};
+use crate::report::figures::{self, Label};
+use crate::report::result::{ResultFile, RunResult};
 use crate::report::{compare, html, summary};
 use crate::scenario::{self, PlannedRun};
 use crate::workload::Plan;
@@ -137,7 +138,7 @@ fn run_once(
         spins: common.spin,
     };
     let outcome = outcome?;
-    let mut result = RunResult::new(label, &outcome);
+    let mut result = figures::of_run(label, &outcome);
     plan.conclude(&mut result);
     if outcome.was_interrupted {
         let length = summary::seconds(&result);

@@ -7,7 +7,6 @@ use crate::driver::connection::Kind;
 use crate::driver::core::Core;
 use crate::failure::Failure;
 use crate::stamp::Stamp;
-use crate::workload::mixed::Habits;
 use crate::workload::users::{Place, Population};
 use crate::workload::{RunContext, Verified, Workload, peer_id_of, unexpected};
 
@@ -17,6 +16,27 @@ const ROOM_CHANGE: usize = 2;
 const RECONNECT: usize = 3;
 /// Users looked at to find one that is not on the move.
 const TRIES: u32 = 8;
+
+/// How a population behaves, over all load cores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Habits {
+    /// Users, each with one connection in one room.
+    pub users: u32,
+    /// Rooms they are spread over.
+    pub rooms: u32,
+    /// Chat messages per second.
+    pub chat_per_s: f64,
+    /// Room changes per second.
+    pub changes_per_s: f64,
+    /// Reconnects per second.
+    pub reconnects_per_s: f64,
+    /// Bursts of direct messages per second.
+    pub bursts_per_s: f64,
+    /// Messages of a burst.
+    pub burst_messages: u32,
+    /// Bytes of a message's data.
+    pub payload_bytes: usize,
+}
 
 /// One load core's share of the population. Rooms do not span cores, so that at every moment this
 /// core knows who is a member.

@@ -10,12 +10,12 @@ use crate::client::message::{Message, RequestId};
 use crate::driver::connection::Kind;
 use crate::driver::core::Core;
 use crate::failure::Failure;
-use crate::stamp::Stamp;
+use crate::stamp::{PAYLOAD_BYTES_MIN, Stamp};
 use crate::workload::acks::Acks;
 use crate::workload::fanout_options::{FanoutOptions, Group};
 use crate::workload::ledger::{Faults, Ledger};
 use crate::workload::pace::Pace;
-use crate::workload::{Verified, Workload, unexpected};
+use crate::workload::{Plan, RunContext, Verified, Workload, unexpected};
 
 /// What the cores share: plain counts, each written by few and read at the end or when woken.
 pub struct Shared {
@@ -378,5 +378,55 @@ impl Workload for Fanout {
             messages: self.received + self.acks.arrived_count(),
             notes: Vec::new(),
         })
+    }
+}
+
+impl Plan for FanoutOptions {
+    fn check(&self) -> Result<(), Failure> {
+        let usage = |what: &str| Err(Failure::Usage(what.to_owned()));
+        if self.channels == 0 || self.publishers == 0 {
+            return usage("fanout needs at least one channel and one publisher");
+        }
+        if self.payload < PAYLOAD_BYTES_MIN {
+            return usage(&format!("--payload must be at least {PAYLOAD_BYTES_MIN}"));
+        }
+        if self.rate <= 0.0 || !self.rate.is_finite() {
+            return usage("--rate must be above 0");
+        }
+        if self.saturate && self.in_flight < self.streams() {
+            return usage("--in-flight must give every publisher at least one");
+        }
+        Ok(())
+    }
+
+    fn connection_count(&self) -> u64 {
+        let of_group = |channels: u32, members: u64| u64::from(channels).saturating_mul(members);
+        let members = u64::from(self.publishers) + u64::from(self.subscribers);
+        let beside = self.beside.map_or(0, |beside| {
+            of_group(beside.channels, 1 + u64::from(beside.subscribers))
+        });
+        of_group(self.channels, members).saturating_add(beside)
+    }
+
+    fn series(&self) -> Vec<&'static str> {
+        vec!["delivery", "ack", "delivery beside"]
+    }
+
+    fn unit(&self) -> &'static str {
+        if self.subscribers == 0 {
+            "publication"
+        } else {
+            "delivery"
+        }
+    }
+
+    fn workloads(&self, run: &RunContext) -> Vec<Box<dyn Workload + Send>> {
+        let groups = self.groups();
+        let shared = Arc::new(Shared::new(&groups, &run.tag));
+        let one = |core| {
+            let fanout = Fanout::new(self, &groups, Arc::clone(&shared), core, run.core_count);
+            Box::new(fanout) as Box<dyn Workload + Send>
+        };
+        (0..run.core_count).map(one).collect()
     }
 }

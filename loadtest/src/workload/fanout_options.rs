@@ -1,51 +1,47 @@
 //! Options of `fanout`, and the groups of channels they describe.
 
-use std::sync::Arc;
-
 use clap::Args;
-
-use crate::failure::Failure;
-use crate::stamp::PAYLOAD_BYTES_MIN;
-use crate::workload::fanout::{Fanout, Shared};
-use crate::workload::{Plan, RunContext, Workload};
 
 /// Options of `fanout`.
 #[derive(Debug, Clone, Args)]
 pub struct FanoutOptions {
     /// Channels
     #[arg(long, default_value_t = 1)]
-    channels: u32,
+    pub channels: u32,
     /// Subscribers of each channel; 0 measures the way in alone
     #[arg(long, default_value_t = 1000)]
     pub subscribers: u32,
     /// Publishing connections of each channel
     #[arg(long, default_value_t = 1)]
-    publishers: u32,
+    pub publishers: u32,
     /// Bytes of each publication's data
     #[arg(long, default_value_t = 128)]
     pub payload: usize,
     /// Publications per second, over all channels
     #[arg(long, default_value_t = 80.0)]
-    rate: f64,
+    pub rate: f64,
     /// Send as fast as deliveries complete, instead of at --rate
     #[arg(long)]
-    saturate: bool,
+    pub saturate: bool,
     /// With --saturate: publications on their way at any time, over all channels
     #[arg(long, default_value_t = 1)]
-    in_flight: u32,
+    pub in_flight: u32,
     /// Ask for an ack of every publication, and measure it too
     #[arg(long)]
-    acks: bool,
+    pub acks: bool,
     /// A second group of channels beside the first: CHANNELSxSUBSCRIBERS@RATE-PER-CHANNEL
     #[arg(long, value_name = "CxS@R", value_parser = parse_beside)]
-    beside: Option<Beside>,
+    pub beside: Option<Beside>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beside {
-    channels: u32,
-    subscribers: u32,
-    rate_per_channel: f64,
+    /// Channels.
+    pub channels: u32,
+    /// Subscribers of each.
+    pub subscribers: u32,
+    /// Publications per second and channel.
+    pub rate_per_channel: f64,
 }
 
 fn parse_beside(text: &str) -> Result<Beside, String> {
@@ -109,7 +105,7 @@ impl Group {
 
 impl FanoutOptions {
     /// Publishers of the first group, in all of its channels.
-    fn streams(&self) -> u32 {
+    pub fn streams(&self) -> u32 {
         self.channels.saturating_mul(self.publishers)
     }
 
@@ -143,56 +139,6 @@ impl FanoutOptions {
             has_acks: false,
         });
         std::iter::once(main).chain(beside).collect()
-    }
-}
-
-impl Plan for FanoutOptions {
-    fn check(&self) -> Result<(), Failure> {
-        let usage = |what: &str| Err(Failure::Usage(what.to_owned()));
-        if self.channels == 0 || self.publishers == 0 {
-            return usage("fanout needs at least one channel and one publisher");
-        }
-        if self.payload < PAYLOAD_BYTES_MIN {
-            return usage(&format!("--payload must be at least {PAYLOAD_BYTES_MIN}"));
-        }
-        if self.rate <= 0.0 || !self.rate.is_finite() {
-            return usage("--rate must be above 0");
-        }
-        if self.saturate && self.in_flight < self.streams() {
-            return usage("--in-flight must give every publisher at least one");
-        }
-        Ok(())
-    }
-
-    fn connection_count(&self) -> u64 {
-        let of_group = |channels: u32, members: u64| u64::from(channels).saturating_mul(members);
-        let members = u64::from(self.publishers) + u64::from(self.subscribers);
-        let beside = self.beside.map_or(0, |beside| {
-            of_group(beside.channels, 1 + u64::from(beside.subscribers))
-        });
-        of_group(self.channels, members).saturating_add(beside)
-    }
-
-    fn series(&self) -> Vec<&'static str> {
-        vec!["delivery", "ack", "delivery beside"]
-    }
-
-    fn unit(&self) -> &'static str {
-        if self.subscribers == 0 {
-            "publication"
-        } else {
-            "delivery"
-        }
-    }
-
-    fn workloads(&self, run: &RunContext) -> Vec<Box<dyn Workload + Send>> {
-        let groups = self.groups();
-        let shared = Arc::new(Shared::new(&groups, &run.tag));
-        let one = |core| {
-            let fanout = Fanout::new(self, &groups, Arc::clone(&shared), core, run.core_count);
-            Box::new(fanout) as Box<dyn Workload + Send>
-        };
-        (0..run.core_count).map(one).collect()
     }
 }
 

@@ -7,32 +7,11 @@ use crate::measure::trend;
 use crate::report::result::RunResult;
 use crate::report::units::bytes;
 use crate::stamp::PAYLOAD_BYTES_MIN;
-use crate::workload::day::Day;
+use crate::workload::day::{Day, Habits};
 use crate::workload::{Plan, RunContext, Workload};
 
 /// Series of these workloads, in this order.
 pub const SERIES: [&str; 4] = ["chat", "signal", "room change", "reconnect"];
-
-/// How a population behaves, over all load cores.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Habits {
-    /// Users, each with one connection in one room.
-    pub users: u32,
-    /// Rooms they are spread over.
-    pub rooms: u32,
-    /// Chat messages per second.
-    pub chat_per_s: f64,
-    /// Room changes per second.
-    pub changes_per_s: f64,
-    /// Reconnects per second.
-    pub reconnects_per_s: f64,
-    /// Bursts of direct messages per second.
-    pub bursts_per_s: f64,
-    /// Messages of a burst.
-    pub burst_messages: u32,
-    /// Bytes of a message's data.
-    pub payload_bytes: usize,
-}
 
 /// Options of `rooms`.
 #[derive(Debug, Clone, Args)]
