@@ -17,7 +17,9 @@ use ringmesh::shard::channel::channels::Channels;
 use ringmesh::shard::outbound::outbox::{BufferPool, Class, Outbox};
 use ringmesh::shard::placement::channel_hash;
 
-use crate::fixture::{Fixture, PUBLISHABLE_KEY, publish_json, text_frame, token, upgrade_request};
+use crate::fixture::{
+    Fixture, PRESENCE_KEY, PUBLISHABLE_KEY, publish_json, text_frame, token, upgrade_request,
+};
 
 /// One operation, ready to be performed again and again.
 pub type Operation = Box<dyn FnMut()>;
@@ -50,6 +52,7 @@ pub const CASES: &[Case] = &[
     case("shard_fan_out_10", || fan_out(10, 1)),
     case("shard_direct_round_trip", direct),
     case("shard_subscribe_unsubscribe", subscribe),
+    case("shard_subscribe_presence", subscribe_with_presence),
     case("shard_connect_key", connect_key),
     case("shard_connect_token", connect_token),
 ];
@@ -189,6 +192,21 @@ fn subscribe() -> Operation {
     })
 }
 
+/// The same where presence is seen: the announcement, the snapshot and the pause before it.
+fn subscribe_with_presence() -> Operation {
+    let mut fixture = Fixture::new();
+    let connection = fixture.connect_with(PRESENCE_KEY);
+    let subscribe = text_frame(r#"{"type":"subscribe","channel":"room-1","requestId":"s"}"#);
+    let unsubscribe = text_frame(r#"{"type":"unsubscribe","channel":"room-1"}"#);
+    Box::new(move || {
+        fixture.receive(connection, &mut subscribe.clone());
+        fixture.end_turn();
+        fixture.end_pauses();
+        fixture.receive(connection, &mut unsubscribe.clone());
+        fixture.end_turn();
+    })
+}
+
 fn connect_key() -> Operation {
     connect(upgrade_request(&format!("key={PUBLISHABLE_KEY}")))
 }
@@ -263,6 +281,21 @@ mod tests {
         }
         assert!(written[0] > 1_000 * 16 * USUAL_BYTES, "{written:?}");
         assert!(written.iter().all(|it| *it == written[0]), "{written:?}");
+    }
+
+    #[test]
+    fn a_subscribe_with_presence_is_sent_a_snapshot() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect_with(PRESENCE_KEY);
+        fixture.receive(
+            connection,
+            &mut text_frame(r#"{"type":"subscribe","channel":"room-1"}"#),
+        );
+        fixture.end_turn();
+        let before = fixture.written_bytes;
+        fixture.end_pauses();
+        let snapshot = r#"{"type":"presence","channel":"room-1","joined":[],"left":[]}"#;
+        assert_eq!(fixture.written_bytes - before, snapshot.len() + 2);
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub fn subscription(channel: &str) -> (Vec<u8>, &'static [u8]) {
     (text_frame(&json), br#"{"type":"ack","requestId":"1"}"#)
 }
 
-/// Reads until what came ends with these bytes. Returns how many came.
-fn read_until(socket: &mut TcpStream, end: &[u8]) -> io::Result<usize> {
+/// Reads until these bytes have come. Returns how many came, with any that came behind them.
+fn read_until(socket: &mut TcpStream, last: &[u8]) -> io::Result<usize> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4_096];
-    while !seen.ends_with(end) {
+    while !seen.windows(last.len()).any(|it| it == last) {
         let count = socket.read(&mut buffer)?;
         seen.extend_from_slice(&buffer[..count]);
         if count == 0 {

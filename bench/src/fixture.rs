@@ -28,12 +28,16 @@ use ringmesh::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
 /// The publishable key of the benchmark's app: `publish`, `subscribe` and `send` everywhere, no
 /// presence, so that a thousand joins do not announce each other.
 pub const PUBLISHABLE_KEY: &str = "pk_live_bench";
+/// The same with presence.
+pub const PRESENCE_KEY: &str = "pk_live_bench_presence";
 /// Its secret key.
 pub const SECRET_KEY: &str = "sk_id_bench";
 
 const SIGNING_SECRET: &[u8] = b"a signing secret of 32 bytes....";
 /// The interval at which a channel of a thousand tells who came and went: one ms for 64 peers.
 const ANNOUNCE_MS: u64 = 16;
+/// Longer than the pause before a snapshot.
+const SNAPSHOT_MS: u64 = 20;
 const UNIX_MS: u64 = 1_800_000_000_000;
 
 /// See the top of this file.
@@ -84,13 +88,12 @@ pub fn rights() -> Rights {
         quota: Arc::default(),
     });
     rights.insert_app(app.clone());
+    let publishable = || KeyKind::Publishable {
+        allowed_origins: Box::default(),
+    };
     let kinds = [
-        (
-            PUBLISHABLE_KEY,
-            KeyKind::Publishable {
-                allowed_origins: Box::default(),
-            },
-        ),
+        (PUBLISHABLE_KEY, publishable()),
+        (PRESENCE_KEY, publishable()),
         (
             SECRET_KEY,
             KeyKind::Secret(SigningMaterial::Ready {
@@ -100,11 +103,15 @@ pub fn rights() -> Rights {
         ),
     ];
     for (id, kind) in kinds {
+        let actions = match id {
+            PRESENCE_KEY => &["publish", "subscribe", "send", "presence"][..],
+            _ => &["publish", "subscribe", "send"],
+        };
         rights.insert_key(Arc::new(Key {
             id: id.into(),
             app: app.clone(),
             patterns: Pattern::parse("**").into_iter().collect(),
-            actions: Actions::parse(["publish", "subscribe", "send"]).unwrap_or_default(),
+            actions: Actions::parse(actions.iter().copied()).unwrap_or_default(),
             auto_inject_turn: false,
             kind,
         }));
@@ -314,8 +321,13 @@ impl Fixture {
 
     /// A connection with the publishable key, `welcome` written.
     pub fn connect(&mut self) -> ConnectionId {
+        self.connect_with(PUBLISHABLE_KEY)
+    }
+
+    /// A connection with that publishable key, `welcome` written.
+    pub fn connect_with(&mut self, key: &str) -> ConnectionId {
         let connection = self.accept();
-        let mut request = upgrade_request(&format!("key={PUBLISHABLE_KEY}")).into_bytes();
+        let mut request = upgrade_request(&format!("key={key}")).into_bytes();
         self.receive(connection, &mut request);
         self.end_turn();
         connection
@@ -347,6 +359,12 @@ impl Fixture {
             &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#),
         );
         self.pass(ANNOUNCE_MS);
+        self.end_turn();
+    }
+
+    /// Lets the snapshots leave whose acks have been written.
+    pub fn end_pauses(&mut self) {
+        self.pass(SNAPSHOT_MS);
         self.end_turn();
     }
 

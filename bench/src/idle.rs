@@ -15,8 +15,8 @@ use crate::machine::{resident_bytes, unreclaimable_slab_bytes};
 const OTHER_DESCRIPTORS: u64 = 100;
 /// How long a server may take to get over the first connection.
 const FIRST_SETTLE: Duration = Duration::from_millis(200);
-/// And over all of them.
-const SETTLE: Duration = Duration::from_secs(1);
+/// And over all of them: it looks each second whether it has become quiet, over a second.
+const SETTLE: Duration = Duration::from_secs(4);
 
 /// Memory of one connection.
 #[derive(Clone, Copy, Debug)]

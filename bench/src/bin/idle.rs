@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringmesh_bench::client::{open_websocket, subscribe};
-use ringmesh_bench::fixture::PUBLISHABLE_KEY;
+use ringmesh_bench::fixture::{PRESENCE_KEY, PUBLISHABLE_KEY};
 use ringmesh_bench::idle;
 use ringmesh_bench::machine::raise_descriptor_limit;
 use ringmesh_bench::real::{self, Server};
@@ -34,6 +34,9 @@ struct Arguments {
     /// Fail above so many bytes of process memory per connection.
     #[arg(long, default_value_t = 2_048)]
     bytes_max: u64,
+    /// With a key that sees presence.
+    #[arg(long)]
+    presence: bool,
     /// Over wss.
     #[arg(long)]
     tls: bool,
@@ -68,7 +71,11 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     let server = Server::start(&["--serve".into()])?;
     let config = client_config(Exchange::Hybrid, Suites::All, false);
-    let query = format!("key={PUBLISHABLE_KEY}");
+    let key = match arguments.presence {
+        true => PRESENCE_KEY,
+        false => PUBLISHABLE_KEY,
+    };
+    let query = format!("key={key}");
     let memory = idle::measure(server.pid(), arguments.connections, |number| {
         let channel = format!("room-{}", number % arguments.channels.max(1));
         if arguments.tls {
@@ -83,8 +90,13 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         process,
         kernel,
     } = memory;
+    let sees = if arguments.presence {
+        ", with presence"
+    } else {
+        ""
+    };
     println!(
-        "{connections} idle connections, one subscription each, {} channels",
+        "{connections} idle connections, one subscription each, {} channels{sees}",
         arguments.channels
     );
     println!("process memory per connection:      {process:>6} bytes (VmRSS)");

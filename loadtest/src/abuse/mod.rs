@@ -14,7 +14,7 @@ use crate::abuse::gauges::Source;
 use crate::abuse::options::AbuseOptions;
 use crate::abuse::place::Place;
 use crate::abuse::rows::{ROWS, Row};
-use crate::abuse::scene::Scene;
+use crate::abuse::scene::{Scene, Size};
 use crate::abuse::server::Server;
 use crate::abuse::verdict::{Check, Report, Verdict};
 use crate::cli::Common;
@@ -44,6 +44,8 @@ mod verdict;
 
 /// Descriptors that the largest row needs.
 const DESCRIPTORS: u64 = 12_000;
+/// Those beside the clients of a storm: the strangers' and the program's own.
+const OTHER_DESCRIPTORS: u64 = 100;
 
 #[derive(Serialize)]
 struct File<'a> {
@@ -71,7 +73,9 @@ pub fn run(common: &Common, options: &AbuseOptions) -> Result<(), Failure> {
     let asks_for_all = options.rows.iter().any(|name| name == "all");
     let asked = |row: &&Row| asks_for_all || options.rows.iter().any(|name| name == row.name);
     let rows: Vec<&Row> = ROWS.iter().filter(asked).collect();
-    limits::allow_descriptors((DESCRIPTORS as f64 * options.scale) as u64)?;
+    let clients = options.clients.map_or(0, u64::from);
+    let descriptors = (DESCRIPTORS as f64 * options.scale) as u64;
+    limits::allow_descriptors(descriptors.max(clients + OTHER_DESCRIPTORS))?;
     let interrupt = Interrupt::listen().map_err(|error| Failure::Executor(error.to_string()))?;
     let mut reports = Vec::new();
     for row in &rows {
@@ -138,7 +142,11 @@ fn try_row(
             .saw
             .extend(lacks.map(|it| format!("the server does not know {it}")));
     }
-    let around = (options.scale, interrupt.clone());
+    let size = Size {
+        scale: options.scale,
+        clients: options.clients,
+    };
+    let around = (size, interrupt.clone());
     let mut scene = Scene::new(place, server, source, report, around)?;
     match (row.run)(&mut scene) {
         Ok(()) => {}

@@ -33,7 +33,13 @@ pub struct AbuseOptions {
     /// Multiplies the counts of connections
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub scale: f64,
+    /// Clients of reconnect-storm [default: 4000 times the scale]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
+    pub clients: Option<u32>,
 }
+
+/// More than there are ports for connections to one address.
+const CLIENTS_MAX: i64 = 60_000;
 
 fn names() -> PossibleValuesParser {
     let rows = ROWS

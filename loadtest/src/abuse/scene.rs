@@ -28,6 +28,15 @@ const CONNECTS: usize = 64;
 /// Bytes of a megabyte, as memory is counted here.
 const MB: f64 = 1_048_576.0;
 
+/// How large attacks are.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Multiplies the counts of connections.
+    pub scale: f64,
+    /// Clients of a storm, if that many were asked for.
+    pub clients: Option<u32>,
+}
+
 /// An attack under way.
 pub struct Scene {
     /// Whom it is aimed at.
@@ -38,7 +47,7 @@ pub struct Scene {
     pub swarm: Swarm,
     /// What has been found.
     pub report: Report,
-    scale: f64,
+    size: Size,
     interrupt: Interrupt,
     source: Option<Source>,
     watch: Option<Watch>,
@@ -56,14 +65,14 @@ impl Scene {
         server: Option<Server>,
         source: Option<Source>,
         report: Report,
-        (scale, interrupt): (f64, Interrupt),
+        (size, interrupt): (Size, Interrupt),
     ) -> Result<Scene, Failure> {
         Ok(Scene {
             swarm: Swarm::new(Arc::clone(&place.target), interrupt.clone())?,
             place,
             server,
             report,
-            scale,
+            size,
             interrupt,
             source,
             watch: None,
@@ -74,7 +83,13 @@ impl Scene {
 
     /// A count of connections or members, as `--scale` has it.
     pub fn scaled(&self, count: usize) -> usize {
-        ((count as f64 * self.scale) as usize).max(1)
+        ((count as f64 * self.size.scale) as usize).max(1)
+    }
+
+    /// As [`scaled`](Scene::scaled), unless a number of clients was asked for.
+    pub fn clients(&self, count: usize) -> usize {
+        let asked = self.size.clients.map(|count| count as usize);
+        asked.unwrap_or_else(|| self.scaled(count))
     }
 
     /// The server of the attack's own, which some rows stop, end or configure.

@@ -30,7 +30,7 @@ const EXIT_MAX: Duration = Duration::from_secs(3);
 
 /// 4,000 clients drop by a reset and come back after 400 to 600 ms, as published clients do.
 pub fn storm(scene: &mut Scene) -> Result<(), Failure> {
-    let count = scene.scaled(RETURNING);
+    let count = scene.clients(RETURNING);
     let channels = channels(count, RETURNING_PER_CHANNEL);
     let crowd = crowd(scene, count, channels)?;
     scene.begin()?;
