@@ -8,7 +8,8 @@
 //!
 //! A change costs a frame to each member, so that changes of a large channel are announced at
 //! intervals: the first after a quiet time at once, others together. A snapshot shows what has
-//! been announced, not what waits, and is rendered once for all who get the same.
+//! been announced, not what waits, and is rendered once for all who get the same. While nobody
+//! sees presence there is nothing to announce.
 //!
 //! Always true: announcements become ready in the order in which they were made; a member
 //! counts in `homes` exactly while its membership has an interest; a joiner is in the roster,
@@ -21,7 +22,7 @@ use smallvec::SmallVec;
 
 use crate::domain::peer::{ChannelKey, SharedPeer};
 use crate::domain::presence::{Changes, Told};
-use crate::domain::roster::{Interest, Removed, Roster};
+use crate::domain::roster::{Before, Interest, Removed, Roster};
 use crate::ids::{ConnectionRef, ShardId, Ticket};
 use crate::proto::wire::presence::PresenceEntry;
 use crate::proto::wire::snapshot::{Remembered, Rendering};
@@ -135,7 +136,6 @@ pub struct Channel {
     announced_ms: u64,
     /// The roster as it was announced last, while somebody is being sent it.
     rendering: Option<Remembered>,
-    hasher: RandomState,
 }
 
 /// How long an announcement may take to a home shard before its joiners no longer wait for that:
@@ -150,7 +150,7 @@ impl Channel {
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
         Self {
-            roster: Roster::new(hasher.clone()),
+            roster: Roster::new(hasher),
             homes: SmallVec::new(),
             changes: None,
             joiners: VecDeque::new(),
@@ -159,7 +159,6 @@ impl Channel {
             next_token: 0,
             announced_ms: 0,
             rendering: None,
-            hasher,
         }
     }
 
@@ -220,10 +219,33 @@ impl Channel {
         self.first_joiner + self.joiners.len() as u32
     }
 
-    fn changes(&mut self) -> &mut Changes {
-        let hasher = &self.hasher;
-        self.changes
-            .get_or_insert_with(|| Box::new(Changes::new(hasher)))
+    /// Whether somebody is to be told of changes. While nobody sees presence, only those are noted
+    /// that belong to some that were: who comes to see it is shown the roster as it is.
+    fn are_changes_told(&self) -> bool {
+        let mut homes = self.homes.iter();
+        homes.any(|home| home.presence_count > 0) || self.has_changes()
+    }
+
+    /// A peer that was not there has joined.
+    fn note_join(&mut self, peer: &SharedPeer) {
+        let is_told = self.are_changes_told();
+        let changes = is_told.then(|| self.changes.get_or_insert_default());
+        if changes.is_none_or(|changes| changes.join(peer, self.roster.hasher())) {
+            // Those who look at the rendering would not see the peer: the change is not told, or
+            // its place went with its leave.
+            self.rendering = None;
+        }
+    }
+
+    /// A peer is gone.
+    fn note_leave(&mut self, peer: &SharedPeer) {
+        match self.are_changes_told() {
+            true => {
+                let changes = self.changes.get_or_insert_default();
+                changes.leave(peer, self.roster.hasher());
+            }
+            false => self.rendering = None,
+        }
     }
 
     /// Takes a join, or a repeated one, into the batch.
@@ -231,21 +253,17 @@ impl Channel {
         if self.joiners.is_empty() && self.waiting.is_empty() {
             self.first_joiner = FIRST_JOINER;
         }
-        if let Some(pending) = self.pending_mut(joiner.peer.id.as_str(), joiner.connection) {
-            pending
-                .deferred
-                .push(Deferred::Join(joiner.interest, joiner.ticket));
-            return;
-        }
-        let is_first = self.roster.insert(&joiner.peer, joiner.connection) == Some(true);
-        if is_first && self.changes().join(&joiner.peer) {
-            // The peer's place in the rendering went with its leave.
-            self.rendering = None;
-        }
         let number = self.joiners_end();
-        let id = joiner.peer.id.as_str();
-        if let Some(membership) = self.roster.get_mut(id, joiner.connection) {
-            membership.joining = number;
+        match self.roster.join(&joiner.peer, joiner.connection, number) {
+            Before::NoPeer => self.note_join(&joiner.peer),
+            Before::NoTab | Before::There => {}
+            Before::Joining(number) => {
+                if let Some(pending) = self.joiner_mut(number).and_then(Option::as_mut) {
+                    let deferred = Deferred::Join(joiner.interest, joiner.ticket);
+                    pending.deferred.push(deferred);
+                }
+                return;
+            }
         }
         self.joiners.push_back(Some(joiner));
     }
@@ -273,7 +291,7 @@ impl Channel {
         let joiner = self.joiner_mut(membership.joining).and_then(Option::take);
         self.count(connection.shard, membership.interest, None);
         if peer_left {
-            self.changes().leave(peer);
+            self.note_leave(peer);
         } else {
             // Another connection may decide from now on what others see.
             self.rendering = None;

@@ -6,10 +6,11 @@
 //! decides the metadata that others see.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 use ahash::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::domain::peer::SharedPeer;
 use crate::domain::peer_order::PeerOrder;
@@ -49,11 +50,23 @@ pub struct Removed {
 #[derive(Debug)]
 pub(in crate::domain) struct ById(pub SharedPeer);
 
+/// A peer that is there: it has a connection.
 #[derive(Debug)]
 struct Peer {
     tabs: Tabs<Membership>,
     /// Its place in the list that [`Roster::list`] made last.
     place: u32,
+}
+
+impl Peer {
+    /// What others see of it: as its first connection has it.
+    fn seen(&self) -> Option<&SharedPeer> {
+        self.tabs.first().map(|(_, tab)| &tab.peer)
+    }
+
+    fn id(&self) -> &str {
+        self.seen().map_or("", |peer| peer.id.as_str())
+    }
 }
 
 impl Borrow<str> for ById {
@@ -76,13 +89,26 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
-type ByPeer = HashMap<ById, Peer, RandomState>;
-
 /// The peers of one channel.
 #[derive(Debug)]
 pub struct Roster {
-    peers: ByPeer,
+    /// By the ids of their peers.
+    peers: HashTable<Peer>,
+    hasher: RandomState,
     order: PeerOrder,
+}
+
+/// What a connection that joins has been so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing, and neither has any other of its peer.
+    NoPeer,
+    /// Nothing, but its peer is there.
+    NoTab,
+    /// It is there.
+    There,
+    /// It is there, and the join of that number is under way: it stays so.
+    Joining(u32),
 }
 
 impl Roster {
@@ -90,54 +116,78 @@ impl Roster {
     #[must_use]
     pub fn new(hasher: RandomState) -> Self {
         Self {
-            peers: HashMap::with_hasher(hasher),
+            peers: HashTable::new(),
+            hasher,
             order: PeerOrder::default(),
         }
     }
 
-    /// Adds a connection. Returns whether it is its peer's first, or `None` if it was in.
-    pub fn insert(&mut self, peer: &SharedPeer, connection: ConnectionRef) -> Option<bool> {
-        let membership = Membership {
+    /// The process's hash keys.
+    #[must_use]
+    pub fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    /// A connection's join of that number begins, unless another is under way.
+    pub fn join(&mut self, peer: &SharedPeer, connection: ConnectionRef, number: u32) -> Before {
+        let membership = || Membership {
             interest: None,
-            joining: 0,
+            joining: number,
             peer: peer.clone(),
         };
-        let hasher = self.peers.hasher().clone();
-        match self.peers.get_mut(peer.id.as_str()) {
-            None => {
-                let tabs = Tabs::new(connection, membership);
-                let entry = Peer {
-                    tabs,
+        let hasher = &self.hasher;
+        let id = peer.id.as_str();
+        let (same, rehash) = (
+            |it: &Peer| it.id() == id,
+            |it: &Peer| hasher.hash_one(it.id()),
+        );
+        match self.peers.entry(hasher.hash_one(id), same, rehash) {
+            Entry::Occupied(mut entry) => {
+                let tabs = &mut entry.get_mut().tabs;
+                match tabs.insert(connection, membership, hasher) {
+                    None => Before::NoTab,
+                    Some(known) if known.joining != 0 => Before::Joining(known.joining),
+                    Some(known) => {
+                        known.joining = number;
+                        Before::There
+                    }
+                }
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Peer {
+                    tabs: Tabs::new(connection, membership()),
                     place: u32::MAX,
-                };
-                self.peers.insert(ById(peer.clone()), entry);
+                });
                 self.order.set(peer);
                 self.adapt_order();
-                Some(true)
-            }
-            Some(entry) => {
-                let is_new = entry.tabs.insert(connection, membership, &hasher);
-                is_new.then_some(false)
+                Before::NoPeer
             }
         }
     }
 
     /// Removes a connection of the peer, if it is there.
     pub fn remove(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<Removed> {
-        let tabs = &mut self.peers.get_mut(peer_id)?.tabs;
+        let Self {
+            peers,
+            hasher,
+            order,
+        } = self;
+        let same = |it: &Peer| it.id() == peer_id;
+        let mut entry = peers.find_entry(hasher.hash_one(peer_id), same).ok()?;
+        let tabs = &mut entry.get_mut().tabs;
         let membership = tabs.remove(connection)?;
         if let Some((_, first)) = tabs.first() {
-            self.order.set(&first.peer);
+            order.set(&first.peer);
             return Some(Removed {
                 membership,
                 peer_left: false,
             });
         }
-        self.peers.remove(peer_id);
-        if self.peers.len() * 4 < self.peers.capacity() {
-            self.peers.shrink_to(self.peers.len() * 2);
+        entry.remove();
+        if peers.len() * 4 < peers.capacity() {
+            peers.shrink_to(peers.len() * 2, |it| hasher.hash_one(it.id()));
         }
-        self.order.remove(peer_id);
+        order.remove(peer_id);
         self.adapt_order();
         Some(Removed {
             membership,
@@ -146,19 +196,26 @@ impl Roster {
     }
 
     fn adapt_order(&mut self) {
-        let Self { peers, order } = self;
-        order.adapt(peers.len(), || seen(peers));
+        let Self { peers, order, .. } = self;
+        order.adapt(peers.len(), || peers.iter().filter_map(Peer::seen));
+    }
+
+    fn find(&self, peer_id: &str) -> Option<&Peer> {
+        let hash = self.hasher.hash_one(peer_id);
+        self.peers.find(hash, |it| it.id() == peer_id)
     }
 
     /// Returns what is known of a connection of the peer.
     pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Membership> {
-        self.peers.get_mut(peer_id)?.tabs.get_mut(connection)
+        let hash = self.hasher.hash_one(peer_id);
+        let peer = self.peers.find_mut(hash, |it| it.id() == peer_id)?;
+        peer.tabs.get_mut(connection)
     }
 
     /// Whether a connection of the peer has joined, another than the given one.
     #[must_use]
     pub fn has_joined(&self, peer_id: &str, except: ConnectionRef) -> bool {
-        self.peers.get(peer_id).is_some_and(|peer| {
+        self.find(peer_id).is_some_and(|peer| {
             let mut others = peer.tabs.iter().filter(|(tab, _)| *tab != except);
             others.any(|(_, tab)| tab.interest.is_some())
         })
@@ -167,7 +224,7 @@ impl Roster {
     /// Whether the peer is there.
     #[must_use]
     pub fn contains(&self, peer_id: &str) -> bool {
-        self.peers.contains_key(peer_id)
+        self.find(peer_id).is_some()
     }
 
     /// Whether nobody is there.
@@ -184,7 +241,7 @@ impl Roster {
 
     /// Each peer once, as others see it: with the metadata of its first connection.
     pub fn peers(&self) -> impl Iterator<Item = &SharedPeer> + Clone {
-        seen(&self.peers)
+        self.peers.iter().filter_map(Peer::seen)
     }
 
     /// As [`peers`](Self::peers), in the order of their ids: those behind `id`, or all of them.
@@ -205,10 +262,10 @@ impl Roster {
     /// list are known from then on.
     pub fn list(&mut self, is_left_out: impl Fn(&str) -> bool) -> Vec<&SharedPeer> {
         let mut list = Vec::with_capacity(self.peers.len());
-        for (id, Peer { tabs, place }) in &mut self.peers {
+        for Peer { tabs, place } in &mut self.peers {
             *place = u32::MAX;
             if let Some((_, tab)) = tabs.first()
-                && !is_left_out(id.0.id.as_str())
+                && !is_left_out(tab.peer.id.as_str())
             {
                 *place = list.len() as u32;
                 list.push(&tab.peer);
@@ -220,19 +277,14 @@ impl Roster {
     /// The peer's place in the list that was made last, if it is there and was not left out.
     #[must_use]
     pub fn place(&self, peer_id: &str) -> Option<u32> {
-        let place = self.peers.get(peer_id)?.place;
+        let place = self.find(peer_id)?.place;
         (place != u32::MAX).then_some(place)
     }
 
     /// Iterates over the connections of all peers.
     pub fn connections(&self) -> impl Iterator<Item = &(ConnectionRef, Membership)> {
-        self.peers.values().flat_map(|entry| entry.tabs.iter())
+        self.peers.iter().flat_map(|entry| entry.tabs.iter())
     }
-}
-
-fn seen(peers: &ByPeer) -> impl Iterator<Item = &SharedPeer> + Clone {
-    let first = peers.values().filter_map(|peer| peer.tabs.first());
-    first.map(|(_, tab)| &tab.peer)
 }
 
 #[cfg(test)]
@@ -263,10 +315,15 @@ mod tests {
     #[test]
     fn a_peer_with_three_tabs_joins_once_and_leaves_with_the_last() {
         let mut roster = Roster::new(RandomState::with_seeds(1, 2, 3, 4));
-        assert_eq!(roster.insert(&peer("ann", "1"), connection(1)), Some(true));
-        assert_eq!(roster.insert(&peer("ann", "2"), connection(2)), Some(false));
-        assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), Some(false));
-        assert_eq!(roster.insert(&peer("ann", "3"), connection(3)), None);
+        let mut join = |slot, number| roster.join(&peer("ann", "1"), connection(slot), number);
+        assert_eq!(join(1, 7), Before::NoPeer);
+        assert_eq!(join(2, 8), Before::NoTab);
+        assert_eq!(join(3, 9), Before::NoTab);
+        assert_eq!(join(3, 10), Before::Joining(9));
+        roster.get_mut("ann", connection(3)).unwrap().joining = 0;
+        let mut join = |slot, number| roster.join(&peer("ann", "1"), connection(slot), number);
+        assert_eq!(join(3, 11), Before::There);
+        assert_eq!(join(3, 12), Before::Joining(11));
         assert_eq!(roster.peer_count(), 1);
         let remove = |roster: &mut Roster, slot| {
             let removed = roster.remove("ann", connection(slot));
@@ -283,7 +340,7 @@ mod tests {
     fn metadata_is_that_of_the_connection_that_joined_first_and_is_still_there() {
         let mut roster = Roster::new(RandomState::with_seeds(1, 2, 3, 4));
         for (slot, metadata) in [(1, "1"), (2, "2"), (3, "3")] {
-            roster.insert(&peer("ann", metadata), connection(slot));
+            roster.join(&peer("ann", metadata), connection(slot), 1);
         }
         let seen = |roster: &Roster| {
             roster

@@ -41,19 +41,27 @@ impl<T> Tabs<T> {
         Self::Few(SmallVec::from_buf([(connection, value)]))
     }
 
-    /// Adds a connection behind the others, unless it is there. Returns whether it was not.
-    pub fn insert(&mut self, connection: ConnectionRef, value: T, hasher: &RandomState) -> bool {
+    /// Adds a connection behind the others, unless it is there. Returns what is kept for it if it
+    /// is.
+    pub fn insert(
+        &mut self,
+        connection: ConnectionRef,
+        value: impl FnOnce() -> T,
+        hasher: &RandomState,
+    ) -> Option<&mut T> {
+        if self.get_mut(connection).is_some() {
+            return self.get_mut(connection);
+        }
         match self {
-            Self::Few(tabs) if tabs.iter().any(|(known, _)| *known == connection) => false,
             Self::Few(tabs) => {
-                tabs.push((connection, value));
+                tabs.push((connection, value()));
                 if tabs.len() >= MANY {
                     *self = Self::Many(Box::new(Numbered::new(tabs.drain(..), hasher)));
                 }
-                true
             }
-            Self::Many(tabs) => tabs.insert(connection, value),
+            Self::Many(tabs) => tabs.insert(connection, value()),
         }
+        None
     }
 
     /// Removes a connection. Returns what was kept for it, if it was there.
@@ -126,15 +134,11 @@ impl<T> Numbered<T> {
         numbered
     }
 
-    fn insert(&mut self, connection: ConnectionRef, value: T) -> bool {
+    fn insert(&mut self, connection: ConnectionRef, value: T) {
         let number = self.next_number;
-        if self.numbers.contains_key(&connection) {
-            return false;
-        }
         self.numbers.insert(connection, number);
         self.in_order.insert(number, (connection, value));
         self.next_number += 1;
-        true
     }
 }
 
@@ -168,7 +172,8 @@ mod tests {
                 let it = connection(slot);
                 let at = naive.iter().position(|(known, _)| *known == it);
                 if is_added {
-                    prop_assert_eq!(tabs.insert(it, value, &hasher), at.is_none());
+                    let known = tabs.insert(it, || value, &hasher).copied();
+                    prop_assert_eq!(known, at.map(|at| naive[at].1));
                     if at.is_none() {
                         naive.push((it, value));
                     }
