@@ -411,6 +411,13 @@ impl Channel {
         (rendering, self.roster.place(own_id))
     }
 
+    /// Gives back what is kept for later use. A rendering that nobody is being sent takes as much
+    /// memory as one that somebody is.
+    pub fn give_back(&mut self) {
+        self.rendering.take_if(|rendering| !rendering.is_kept());
+        self.waiting.shrink_to_fit();
+    }
+
     fn render(&mut self, channel: &ChannelKey) -> Rendering {
         let changes = self.changes.as_ref();
         let is_news = |id: &str| changes.is_some_and(|changes| changes.has_joined(id));

@@ -41,6 +41,8 @@ pub struct Memory {
     next_ms: AtomicU64,
     reading: AtomicU64,
     resident_bytes: AtomicU64,
+    /// What was resident when unused memory was given back last.
+    kept_bytes: AtomicU64,
     is_near: AtomicU64,
 }
 
@@ -59,8 +61,10 @@ impl Memory {
     /// Bounds the process by so many bytes.
     #[must_use]
     pub fn new(ceiling_bytes: u64) -> Self {
+        let statm = File::open("/proc/self/statm").ok();
         Self {
-            statm: File::open("/proc/self/statm").ok(),
+            kept_bytes: AtomicU64::new(statm.as_ref().and_then(resident_bytes).unwrap_or(0)),
+            statm,
             ceiling_bytes,
             next_ms: AtomicU64::new(0),
             reading: AtomicU64::new(0),
@@ -81,10 +85,19 @@ impl Memory {
         self.resident_bytes.load(Ordering::Relaxed)
     }
 
-    /// What is resident now, in bytes; 0 where that cannot be read.
+    /// How much more was resident at the last reading than when unused memory was given back last,
+    /// in bytes.
     #[must_use]
-    pub fn read_now(&self) -> u64 {
-        self.statm.as_ref().and_then(resident_bytes).unwrap_or(0)
+    pub fn grown_bytes(&self) -> u64 {
+        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        self.resident_bytes().saturating_sub(kept_bytes)
+    }
+
+    /// Unused memory has just been given back.
+    pub fn note_given_back(&self) {
+        if let Some(bytes) = self.statm.as_ref().and_then(resident_bytes) {
+            self.kept_bytes.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Reads it, if it is time to. Costs one look at a shared word otherwise.
@@ -217,6 +230,17 @@ mod tests {
         assert_eq!(at(&memory, 850), (MemoryLevel::Near, 0));
         assert_eq!(at(&memory, 849), (MemoryLevel::Normal, 0));
         assert_eq!(at(&memory, 899), (MemoryLevel::Normal, 0));
+    }
+
+    #[test]
+    fn what_has_come_since_memory_was_given_back_is_known() {
+        let memory = Memory::new(u64::MAX);
+        memory.note_given_back();
+        memory.note(0, 0);
+        assert_eq!(memory.grown_bytes(), 0);
+        memory.note(1 << 40, 0);
+        let grown = memory.grown_bytes();
+        assert!(((1 << 39)..(1 << 40) - MB).contains(&grown), "{grown}");
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::shard::input::{Input, MemoryLevel};
 use crate::shard::state::Shard;
 
 use measure::Measuring;
+use sleep::Quiet;
 
 /// Messages of other shards handled in one turn: about 0.5 ms.
 const MESH_MESSAGES_PER_TURN_MAX: usize = 512;
@@ -80,10 +81,7 @@ pub struct ShardLoop {
     measuring: Measuring,
     /// Who waits until every connection follows the present rights.
     rights_told: Vec<Done>,
-    /// Resident memory when what was unused was given back last.
-    kept_bytes: u64,
-    /// When it was last looked whether the shard is quiet, and how many turns there had been.
-    looked_for_quiet: (u64, u64),
+    quiet: Quiet,
     memory: Arc<Memory>,
     /// What this shard knows about it, and from which reading.
     memory_level: MemoryLevel,
@@ -153,8 +151,7 @@ impl ShardLoop {
             paused_listeners: Vec::new(),
             measuring: Measuring::default(),
             rights_told: Vec::new(),
-            kept_bytes: parts.memory.read_now(),
-            looked_for_quiet: (0, 0),
+            quiet: Quiet::default(),
             memory: parts.memory,
             memory_level: MemoryLevel::default(),
             memory_reading: 0,

@@ -103,6 +103,8 @@ pub enum Input<'a> {
         /// What this shard is to give back, in bytes.
         excess_bytes: usize,
     },
+    /// There has been little to do for a while: what is kept for later use is to be given back.
+    Quiet,
     /// Rights hold from now on.
     Rights(Arc<Rights>),
     /// These settings hold from now on.

@@ -3,6 +3,7 @@
 //!
 //! Whoever reads what it is sent holds next to nothing, and is never closed for what others hold.
 
+use crate::domain::channel::Channel;
 use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
@@ -35,6 +36,20 @@ impl Shard {
             self.channels
                 .close_for_memory(id, &mut self.connections, &mut self.context);
         }
+    }
+
+    /// Bytes of memory that are kept for later use, about.
+    #[must_use]
+    pub fn unused_bytes(&self) -> usize {
+        self.context.pool.bytes()
+    }
+
+    /// Gives back what is kept for later use.
+    pub(in crate::shard) fn give_back(&mut self) {
+        self.context.pool.clear();
+        self.context.encoded = Vec::new();
+        self.context.encoded_with_metadata = Vec::new();
+        self.channels.owned_mut().for_each(Channel::give_back);
     }
 
     /// Those who hold more than a healthy connection does, the worst first.

@@ -161,6 +161,7 @@ impl Shard {
                 level,
                 excess_bytes,
             } => self.memory(level, excess_bytes),
+            Input::Quiet => self.give_back(),
             Input::Rights(rights) => self.switch_rights(rights),
             Input::Settings(settings) => self
                 .connections

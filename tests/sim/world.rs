@@ -344,6 +344,10 @@ impl World {
         if due.is_some_and(|due| due <= self.now.mono_ms) {
             self.judge(at);
         }
+        // What is kept for later use may be given back at any time.
+        if self.now.mono_ms.is_multiple_of(8) {
+            self.handle(at, Input::Quiet);
+        }
         self.handle(at, Input::EndOfTurn);
         let flushed = self.flush(at);
         self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()

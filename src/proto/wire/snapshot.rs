@@ -155,6 +155,12 @@ impl Rendering {
 }
 
 impl Remembered {
+    /// Whether anybody keeps its entries.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.entries.strong_count() > 0
+    }
+
     /// The rendering, if anybody keeps its entries.
     #[must_use]
     pub fn recall(&self) -> Option<Rendering> {

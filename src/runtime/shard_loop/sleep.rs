@@ -8,13 +8,18 @@ use super::ShardLoop;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::runtime::allocator;
+use crate::shard::input::Input;
 
 /// Over that time a shard is looked at for being quiet.
 const QUIET: Duration = Duration::from_secs(1);
 /// Turns in it of one that is.
 const QUIET_TURNS_MAX: u64 = 100;
-/// Memory that has come since it was given back last, and makes it worth while to do so again.
-const GIVE_BACK_BYTES_MIN: u64 = 16 * 1_024 * 1_024;
+/// Memory of the process that has come since it was given back last, and makes it worth while to do
+/// so again; and what the shard itself keeps for later use.
+const GROWN_BYTES_MIN: u64 = 1_024 * 1_024;
+const UNUSED_BYTES_MIN: usize = 256 * 1_024;
+/// Giving back takes this part of a shard's time at most: one in so many milliseconds.
+const GIVE_BACK_ONE_IN: u64 = 100;
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
 /// A turn that begins so much later than it should is the process's own stall: ten times the
@@ -23,6 +28,27 @@ const LATE_MS: u64 = 500;
 
 /// What the log says about it, for all shards.
 static STOOD_STILL: Throttle = Throttle::new();
+
+/// Whether a shard has been quiet, and when it may give memory back again.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    /// When it was last looked, and how many turns there had been.
+    looked_ms: u64,
+    turns: u64,
+    give_back_ms: u64,
+}
+
+impl Quiet {
+    /// Whether the time since the last look was a quiet one, of a second at least.
+    fn looks_quiet(&mut self, now_ms: u64, turns: u64) -> bool {
+        if now_ms < self.looked_ms + QUIET.as_millis() as u64 {
+            return false;
+        }
+        let since = turns - self.turns;
+        (self.looked_ms, self.turns) = (now_ms, turns);
+        since <= QUIET_TURNS_MAX
+    }
+}
 
 impl ShardLoop {
     /// A turn begins: if it does so late, peers are not to blame for what they did not do, or did
@@ -61,25 +87,24 @@ impl ShardLoop {
         Ok(())
     }
 
-    /// Waits in the ring. While the process has much more memory than when unused memory was given
-    /// back last, the shard looks each second whether it has become quiet, and then gives back
-    /// again.
+    /// Waits in the ring. While there is memory to give back, the shard looks each second whether
+    /// it has become quiet, and then does.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let grown_bytes = self.memory.resident_bytes().saturating_sub(self.kept_bytes);
-        if grown_bytes < GIVE_BACK_BYTES_MIN {
+        let is_some = self.shard.unused_bytes() >= UNUSED_BYTES_MIN
+            || self.memory.grown_bytes() >= GROWN_BYTES_MIN;
+        if !is_some {
             return self.ring.wait(timeout);
         }
         self.ring
             .wait(Some(timeout.map_or(QUIET, |timeout| timeout.min(QUIET))))?;
         let turns = self.shard.metrics().counters.turns;
-        let (since_ms, turns_then) = self.looked_for_quiet;
-        let now_ms = self.clock.now().mono_ms;
-        if now_ms >= since_ms + QUIET.as_millis() as u64 {
-            self.looked_for_quiet = (now_ms, turns);
-            if turns - turns_then <= QUIET_TURNS_MAX {
-                allocator::give_back();
-                self.kept_bytes = self.memory.read_now();
-            }
+        let now = self.clock.now();
+        if self.quiet.looks_quiet(now.mono_ms, turns) && now.mono_ms >= self.quiet.give_back_ms {
+            self.handle(Input::Quiet, now);
+            allocator::give_back();
+            self.memory.note_given_back();
+            let took_ms = self.clock.now().mono_ms - now.mono_ms;
+            self.quiet.give_back_ms = now.mono_ms + took_ms * GIVE_BACK_ONE_IN;
         }
         Ok(())
     }

@@ -229,6 +229,12 @@ impl Channels {
         Some(channel.owned.get_or_insert_with(new))
     }
 
+    /// The rosters and orders of all channels that this shard owns.
+    pub fn owned_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        let entries = self.slots.iter_mut().flatten();
+        entries.filter_map(|channel| channel.owned.as_deref_mut())
+    }
+
     /// How many channels this shard owns.
     #[must_use]
     pub fn owned_count(&self) -> usize {

@@ -100,3 +100,14 @@ fn nobody_new_is_let_in_while_it_is_tight() {
     tell(&mut cluster, MemoryLevel::Normal, 0);
     cluster.connect(0, KEY);
 }
+
+#[test]
+fn a_quiet_shard_keeps_no_buffers_and_goes_on() {
+    let mut cluster = cluster(1);
+    let ann = peer(&mut cluster, 0, "ann");
+    assert!(cluster.shards[0].unused_bytes() > 0, "welcome has left");
+    cluster.input(0, Input::Quiet);
+    assert_eq!(cluster.shards[0].unused_bytes(), 0);
+    let pong = r#"{"type":"pong","requestId":"p"}"#;
+    check(&mut cluster, ann, &pong.replace("pong", "ping"), &[pong]);
+}

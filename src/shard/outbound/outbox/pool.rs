@@ -34,6 +34,16 @@ impl BufferPool {
         }
     }
 
+    /// Bytes of memory that wait for their use.
+    pub(in crate::shard) fn bytes(&self) -> usize {
+        self.free_bytes
+    }
+
+    /// Gives all of it back.
+    pub(in crate::shard) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// How many buffers wait.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
