@@ -1,4 +1,4 @@
-//! Deadlines of connections: what a peer has to do by when, and what follows if it does not.
+//! Deadlines of peers: what a peer has to do by when. What follows stands in `shard/timers.rs`.
 //!
 //! Time counts against a peer only while the server waits for it:
 //! - *For bytes to come*: a request, a pong, anything at all. Not while input is held back, and
@@ -14,14 +14,10 @@
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
-use crate::proto::ws::close::CloseCode;
-use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::connection::connections::{Connection, Held, Phase, Ping};
 use crate::shard::context::Context;
 use crate::shard::outbound::outbox::Finish;
-use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
 
 /// How long a peer may take for [`PROGRESS_BYTES`], in milliseconds.
@@ -30,10 +26,6 @@ const PROGRESS_MS: u64 = 10_000;
 /// long as more waits: 1 KB/s, a tenth of what the slowest mobile networks carry. So a full
 /// queue of 1 MiB is gone after 18 minutes at the latest.
 const PROGRESS_BYTES: usize = 10 * 1_024;
-
-/// When a deadline is looked at again for which it is too early, because not everything has been
-/// read yet.
-const LOOK_AGAIN_MS: u64 = 20;
 
 /// What waits because a peer's socket has no room for it.
 #[derive(Clone, Copy, Debug)]
@@ -129,50 +121,6 @@ impl Shard {
     pub fn judge_until(&mut self, mono_ms: u64) {
         self.connections.heard_ms = mono_ms;
     }
-
-    pub(in crate::shard) fn time(&mut self) {
-        if self
-            .context
-            .usage
-            .due_ms()
-            .is_some_and(|due_ms| due_ms <= self.context.now.mono_ms)
-        {
-            self.context.usage.report(&mut self.context.effects.usage);
-        }
-        self.channels.end_pauses(
-            self.context.now.mono_ms,
-            &mut self.connections,
-            &mut self.context,
-        );
-        self.channels
-            .announce_due(&mut self.connections, &mut self.context);
-        self.channels
-            .end_barriers(&mut self.connections, &mut self.context);
-        self.end_overdue_questions();
-        self.channels
-            .look_at_lags(&mut self.connections, &mut self.context);
-        let overdue = &mut self.portions.overdue.list;
-        self.connections
-            .timers
-            .expire(self.context.now.mono_ms, |id| overdue.push_back(id));
-        self.advance_overdue();
-    }
-
-    /// Deals with timers that have come, as many as this turn may.
-    pub(in crate::shard) fn advance_overdue(&mut self) {
-        while self.portions.overdue.left > 0
-            && let Some(id) = self.portions.overdue.list.pop_front()
-        {
-            let cost_of_end = self.connections.cost_of_end(id);
-            self.channels
-                .timer_came(id, &mut self.connections, &mut self.context);
-            let cost = match (cost_of_end, self.connections.cost_of_end(id)) {
-                (Some(cost), None) => cost,
-                _ => WRITE,
-            };
-            self.portions.overdue.spend(cost);
-        }
-    }
 }
 
 impl Connections {
@@ -266,79 +214,12 @@ impl Connections {
         }
         self.arm(id, context);
     }
-
-    /// The next moment at which something must be done about a connection, on the clock.
-    fn deadline(&self, connection: &Connection, context: &Context) -> u64 {
-        let peers = context
-            .input_deadline(connection)
-            .min(context.output_deadline(connection))
-            .saturating_add(self.forgiven_ms);
-        let Phase::Open(session) = &connection.phase else {
-            return peers;
-        };
-        let expiry_ms = session
-            .grant
-            .as_ref()
-            .map_or(NEVER_MS, |grant| grant.closes_ms);
-        let drain_ms = session.drain_ms.unwrap_or(NEVER_MS);
-        peers.min(expiry_ms).min(drain_ms)
-    }
-
-    /// Makes sure that the connection's next deadline is noticed.
-    pub(in crate::shard) fn arm(&mut self, id: ConnectionId, context: &mut Context) {
-        let Some(connection) = self.get(id) else {
-            return;
-        };
-        let deadline_ms = self.deadline(connection, context);
-        if deadline_ms < connection.timer_ms {
-            self.timers.insert(deadline_ms, id);
-            if let Some(connection) = self.get_mut(id) {
-                connection.timer_ms = deadline_ms;
-            }
-        }
-    }
-
-    /// Notices the connection's deadline at that time.
-    fn look_again(&mut self, id: ConnectionId, at_ms: u64) {
-        self.timers.insert(at_ms, id);
-        if let Some(connection) = self.get_mut(id) {
-            connection.timer_ms = at_ms;
-        }
-    }
-
-    fn ping(&mut self, id: ConnectionId, context: &mut Context) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.ping = Ping::Queued;
-            let mut frame = Vec::with_capacity(2);
-            append_frame(&mut frame, Opcode::Ping, b"");
-            connection.outbox.push_control(&frame);
-            connection.mark_dirty(&mut context.effects);
-        }
-    }
 }
 
 impl Context {
-    /// By when something must come from the peer, or must be asked of it.
-    fn input_deadline(&self, connection: &Connection) -> u64 {
-        let limits = &self.config.limits;
-        match &connection.phase {
-            Phase::Closing { until_ms, .. } | Phase::Lingering { until_ms } => *until_ms,
-            _ if connection.held.any() => NEVER_MS,
-            Phase::Http(http) => http.deadline_ms,
-            Phase::Registering(..) => NEVER_MS,
-            Phase::Open(_) => match connection.ping {
-                Ping::None => connection.received_ms + limits.ping_after_ms,
-                Ping::Queued => NEVER_MS,
-                Ping::Written { at_ms } => {
-                    at_ms + limits.drop_after_ms.saturating_sub(limits.ping_after_ms)
-                }
-            },
-        }
-    }
-
     /// By when the peer must have read something of what waits for it. Deliveries have a bound
     /// of their own: only what the connection itself asked for, and pings, are waited for here.
-    fn output_deadline(&self, connection: &Connection) -> u64 {
+    pub(in crate::shard) fn output_deadline(&self, connection: &Connection) -> u64 {
         let blocked = connection.blocked;
         match &connection.phase {
             Phase::Open(_) | Phase::Registering(_) => {
@@ -352,88 +233,5 @@ impl Context {
             _ if self.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
             _ => blocked.ends_ms(PROGRESS_MS),
         }
-    }
-}
-
-impl Channels {
-    fn timer_came(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        let Some(connection) = connections.get_mut(id) else {
-            return;
-        };
-        if context.now.mono_ms < connection.timer_ms {
-            return; // an earlier entry has dealt with it and set this one's successor
-        }
-        connection.timer_ms = NEVER_MS;
-        let connection = connections.get(id);
-        let deadline_ms = connection.map_or(NEVER_MS, |it| connections.deadline(it, context));
-        if deadline_ms <= context.now.mono_ms && !self.due(id, connections, context) {
-            connections.look_again(id, context.now.mono_ms + LOOK_AGAIN_MS);
-        } else {
-            connections.arm(id, context);
-        }
-    }
-
-    /// A connection's deadline has come. Returns whether something was done about it: it is not
-    /// while what the peer may have sent in time has not been read.
-    fn due(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) -> bool {
-        let peer_ms = connections.peer_ms(context);
-        let heard_ms = connections.heard_ms.saturating_sub(connections.forgiven_ms);
-        let Some(connection) = connections.get(id) else {
-            return true;
-        };
-        if context.output_deadline(connection) <= peer_ms {
-            tracing::debug!(remote = %connection.remote, "dropped: reads nothing");
-            self.drop_peer(id, connections, context);
-            return true;
-        }
-        let is_heard = context.input_deadline(connection) <= heard_ms;
-        match &connection.phase {
-            Phase::Http(_) | Phase::Closing { .. } | Phase::Lingering { .. } if !is_heard => {
-                return false;
-            }
-            Phase::Http(_) => connections.http_deadline(id, context),
-            Phase::Registering(..) => {}
-            Phase::Closing { .. } | Phase::Lingering { .. } => context.effects.abort.push(id),
-            Phase::Open(session) => {
-                let expires_ms = session.grant.as_ref().map(|grant| grant.closes_ms);
-                if session.drain_ms.is_some_and(|at| at <= context.now.mono_ms) {
-                    let code = CloseCode::GOING_AWAY;
-                    self.close(id, code, "server shutting down", connections, context);
-                } else if expires_ms.is_some_and(|at| at <= context.now.mono_ms) {
-                    let code = CloseCode::EXPIRED_TOKEN;
-                    self.close(id, code, code.reason(), connections, context);
-                } else if context.input_deadline(connection) <= peer_ms {
-                    match connection.ping {
-                        Ping::None => connections.ping(id, context),
-                        Ping::Queued | Ping::Written { .. } if !is_heard => return false,
-                        Ping::Queued | Ping::Written { .. } => {
-                            self.drop_peer(id, connections, context)
-                        }
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    /// Whoever does not answer needs no close frame.
-    fn drop_peer(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        self.end_session(id, connections, context);
-        context.effects.abort.push(id);
     }
 }

@@ -31,5 +31,6 @@ pub mod state;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timers;
 pub mod tuning;
 mod usage;

@@ -215,21 +215,6 @@ impl Shard {
         &mut self.context.metrics
     }
 
-    /// When [`Input::Time`] is due next, on the monotonic clock; never too late.
-    #[must_use]
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        let deadlines = [
-            self.connections.timers.next_deadline(),
-            self.context.usage.due_ms(),
-            self.channels.next_snapshot_ms(),
-            self.channels.next_announcement_ms(),
-            self.connections.next_question_ms(&self.context),
-            self.channels.next_barrier_ms(),
-            self.channels.next_look_ms(),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
     /// Whether the runtime may read from that connection's socket.
     #[must_use]
     pub fn wants_input(&self, connection: ConnectionId) -> bool {
