@@ -259,7 +259,7 @@ impl Cluster {
         }
     }
 
-    /// The end of one shard's turn: what it writes and tells others arrives. Answers whether
+    /// The end of one shard's turn: what it writes and tells others arrives. Returns whether
     /// there was nothing of that.
     pub(in crate::shard) fn turn(&mut self, at: usize) -> bool {
         let clients: Vec<Client> = self.unread.keys().copied().collect();

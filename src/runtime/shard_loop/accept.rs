@@ -52,7 +52,7 @@ impl ShardLoop {
         Ok(())
     }
 
-    /// Answers whether there may be more.
+    /// Returns whether there may be more.
     fn accept_from(&mut self, number: u32, now: Now) -> io::Result<bool> {
         for _ in 0..ACCEPTS_PER_TURN {
             if let Some(cause) = self.reason_to_pause(now) {

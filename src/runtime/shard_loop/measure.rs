@@ -41,7 +41,7 @@ impl Measuring {
 }
 
 impl ShardLoop {
-    /// A turn begins. Answers when.
+    /// A turn begins. Returns when.
     pub(super) fn begin_turn(&mut self) -> (Now, u64) {
         let (now, began_ns) = self.clock.now_and_ns();
         self.forgive_lateness(now);

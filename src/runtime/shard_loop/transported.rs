@@ -111,7 +111,7 @@ impl ShardLoop {
         self.handle(Input::Handshake { connection, step }, now);
     }
 
-    /// Reads one socket once. Answers how many bytes there were.
+    /// Reads one socket once. Returns how many bytes there were.
     pub(super) fn read_transported(&mut self, id: ConnectionId, now: Now) -> usize {
         let Some(socket) = self.sockets.get_mut(id) else {
             return 0;

@@ -129,7 +129,7 @@ impl Shard {
         }
     }
 
-    /// A request by its head, and by what is there of its body. Answers how many bytes belonged
+    /// A request by its head, and by what is there of its body. Returns how many bytes belonged
     /// to the body.
     fn request(
         &mut self,
@@ -203,7 +203,7 @@ impl Shard {
         Ok(progress.consumed)
     }
 
-    /// More of a body. Answers how many bytes belonged to it.
+    /// More of a body. Returns how many bytes belonged to it.
     fn body_step(
         &mut self,
         id: ConnectionId,

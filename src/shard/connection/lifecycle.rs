@@ -259,7 +259,7 @@ impl Channels {
         }
     }
 
-    /// Answers the peer's close frame; the connection is closed behind the answer.
+    /// Replies to the peer's close frame; the connection is closed behind the answer.
     pub(in crate::shard) fn answer_close(
         &mut self,
         id: ConnectionId,

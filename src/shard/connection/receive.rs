@@ -89,7 +89,7 @@ impl Shard {
         }
     }
 
-    /// Uses as many bytes from the front as make whole units. Answers how many.
+    /// Uses as many bytes from the front as make whole units. Returns how many.
     fn consume(&mut self, id: ConnectionId, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         while used < bytes.len() {
