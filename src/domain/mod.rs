@@ -18,3 +18,4 @@ pub mod time;
 pub mod timer_wheel;
 pub mod token_bucket;
 pub mod usage;
+pub mod usage_report;

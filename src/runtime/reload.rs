@@ -4,11 +4,13 @@
 //! itself: one that fails stays as it was, is logged with its reason, and is not called
 //! reloaded. What is decided at the start is named with the keys that need a restart.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Config, Difference, LimitsConfig, RejectWith};
 use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
+use crate::domain::declared::Declared;
 use crate::domain::request_rate::{RequestLimits, RequestRates};
 use crate::domain::token_bucket::BucketLimits;
 use crate::log::Log;
@@ -16,7 +18,6 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::certificates::Certificates;
 use crate::runtime::preflight::Machine;
-use crate::runtime::server::declared;
 use crate::shard::settings::Settings;
 use crate::shard::state::ShardLimits;
 
@@ -220,4 +221,16 @@ pub(super) fn warn_of_bare_key_ids() {
         "rest.accept_bare_key_id is on: whoever has seen a token of a key can mint others and \
          disconnect peers; turn it off and use API secrets"
     );
+}
+
+/// The apps that the file declares, for the control plane.
+pub(super) fn declared(config: &Config) -> Declared {
+    let file = config
+        .file
+        .as_deref()
+        .unwrap_or(Path::new("the configuration"));
+    Declared {
+        file: file.into(),
+        apps: config.apps.clone(),
+    }
 }

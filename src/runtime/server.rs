@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,6 @@ use crate::config::{self, Config, UnreadVariable};
 use crate::control::{
     AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane,
 };
-use crate::domain::declared::Declared;
 use crate::log::Log;
 use crate::runtime::affinity;
 use crate::runtime::allocator;
@@ -216,18 +215,6 @@ fn keep_off_shard_cores(machine: &Machine) {
     let _ = spare.map(affinity::pin);
 }
 
-/// The apps that the file declares, for the control plane.
-pub(super) fn declared(config: &Config) -> Declared {
-    let file = config
-        .file
-        .as_deref()
-        .unwrap_or(Path::new("the configuration"));
-    Declared {
-        file: file.into(),
-        apps: config.apps.clone(),
-    }
-}
-
 fn control_options(config: &Config) -> ControlOptions {
     ControlOptions {
         data_dir: config.store.data_dir.clone(),
@@ -238,7 +225,7 @@ fn control_options(config: &Config) -> ControlOptions {
             protect_metrics: config.admin.protect_metrics,
             hosts: config.admin.hosts.clone(),
         }),
-        declared: declared(config),
+        declared: reload::declared(config),
         clock: {
             let clock = Clock::start();
             Arc::new(move || clock.now())

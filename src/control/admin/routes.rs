@@ -24,7 +24,7 @@ use crate::control::engine::{Engine, writing_for};
 use crate::control::outcome::Outcome;
 use crate::control::writer::WriterState;
 use crate::domain::record::{AppRecord, KeyRecord};
-use crate::domain::usage::UsageReport;
+use crate::domain::usage_report::UsageReport;
 use crate::metrics::text::{Kind, MetricsPage};
 
 /// How long the shards may take to tell about themselves.

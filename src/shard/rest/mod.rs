@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
-use crate::domain::usage::UsageReport;
+use crate::domain::usage_report::UsageReport;
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::http::body::BodyFraming;
 use crate::proto::http::error::ApiError;
