@@ -119,27 +119,6 @@ pub fn rights() -> Rights {
     rights
 }
 
-/// The bounds that `ringmesh serve` has by default.
-#[must_use]
-pub fn shard_limits() -> ShardLimits {
-    ShardLimits {
-        message_bytes_max: 65_536,
-        channels_per_connection: 100,
-        message_rate: BucketLimits {
-            rate_per_sec: 0,
-            burst: 0,
-        },
-        outbound_queue_bytes: 1 << 20,
-        rest_body_bytes_max: 32 * 1_024,
-        head_bytes_max: 24 * 1_024,
-        head_timeout_ms: 5_000,
-        keep_alive_ms: 60_000,
-        ping_after_ms: 30_000,
-        drop_after_ms: 75_000,
-        unauthenticated_connections_max: usize::MAX,
-    }
-}
-
 /// No limit on REST requests.
 #[must_use]
 pub fn unlimited_requests() -> RequestRates {
@@ -226,7 +205,7 @@ impl Fixture {
             trusted_proxies: TrustedProxies::default(),
             accept_bare_key_id: false,
             request_rates: Arc::new(unlimited_requests()),
-            limits: shard_limits(),
+            limits: ShardLimits::default(),
         };
         let now = Now {
             mono_ms: 1,

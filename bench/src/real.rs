@@ -13,9 +13,10 @@ use ringmesh::runtime::boot::{Options, RunningShards};
 use ringmesh::runtime::clock::Clock;
 use ringmesh::runtime::listener::Endpoint;
 use ringmesh::runtime::memory::Memory;
+use ringmesh::shard::state::ShardLimits;
 use ringmesh::tls::TlsConfig;
 
-use crate::fixture::{rights, shard_limits, unlimited_requests};
+use crate::fixture::{rights, unlimited_requests};
 use crate::tls::server_config;
 
 /// A server that was started for a measurement; it ends with this value.
@@ -111,7 +112,7 @@ fn start_with(
         listen,
         shard_count,
         cores,
-        limits: shard_limits(),
+        limits: ShardLimits::default(),
         reject_with_close: false,
         accept_bare_key_id: false,
         connect_rates: Arc::new(ConnectRates::new(0, 60_000)),

@@ -234,3 +234,25 @@ pub(super) fn declared(config: &Config) -> Declared {
         apps: config.apps.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Environment;
+
+    #[test]
+    fn the_defaults_of_a_shard_are_those_of_the_configuration() {
+        let environment = Environment::default();
+        let config = Config::from_text(Path::new("r.toml"), "", &environment).unwrap();
+        let machine = Machine {
+            cores: vec![0],
+            shard_count: 1,
+            cpu_millicores_max: None,
+            open_files_max: None,
+            warnings: Vec::new(),
+        };
+        assert_eq!(limits(&config, &machine), ShardLimits::default());
+    }
+}

@@ -28,7 +28,7 @@ pub struct Dirty([Vec<ConnectionId>; 3]);
 impl Dirty {
     /// Appends a connection.
     #[inline]
-    pub(in crate::shard) fn push(&mut self, id: ConnectionId, urgency: Urgency) {
+    pub fn push(&mut self, id: ConnectionId, urgency: Urgency) {
         self.0[urgency as usize].push(id);
     }
 

@@ -17,12 +17,12 @@ use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::{ConnectionId, ShardId};
+use crate::limits::HEAD_BYTES_DEFAULT;
 use crate::metrics::ShardMetrics;
 use crate::proto::forwarded::TrustedProxies;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::context::Context;
-
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
@@ -58,7 +58,7 @@ pub struct ShardConfig {
 }
 
 /// Configurable bounds; sizes in bytes, times in milliseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardLimits {
     /// As advertised in `welcome`.
     pub message_bytes_max: usize,
@@ -82,6 +82,28 @@ pub struct ShardLimits {
     pub drop_after_ms: u64,
     /// Connections of this shard that have not shown a good credential.
     pub unauthenticated_connections_max: usize,
+}
+
+impl Default for ShardLimits {
+    /// What a server has that is not configured, on a machine without a limit on descriptors.
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 65_536,
+            channels_per_connection: 100,
+            message_rate: BucketLimits {
+                rate_per_sec: 100,
+                burst: 200,
+            },
+            outbound_queue_bytes: 1_048_576,
+            head_bytes_max: HEAD_BYTES_DEFAULT,
+            rest_body_bytes_max: 32_768,
+            head_timeout_ms: 5_000,
+            keep_alive_ms: 130_000,
+            ping_after_ms: 25_000,
+            drop_after_ms: 75_000,
+            unauthenticated_connections_max: usize::MAX,
+        }
+    }
 }
 
 /// Connections whose held input goes on in one turn: each has up to a read and a message of it.

@@ -107,17 +107,8 @@ impl Cluster {
             accept_bare_key_id: false,
             request_rates: Arc::new(RequestRates::new(&RequestLimits::NONE)),
             limits: ShardLimits {
-                message_bytes_max: 65_536,
-                channels_per_connection: 100,
                 message_rate: UNLIMITED,
-                outbound_queue_bytes: 1 << 20,
-                head_bytes_max: 24 * 1_024,
-                rest_body_bytes_max: 32 * 1_024,
-                head_timeout_ms: 5_000,
-                keep_alive_ms: 60_000,
-                ping_after_ms: 30_000,
-                drop_after_ms: 75_000,
-                unauthenticated_connections_max: 1_000,
+                ..ShardLimits::default()
             },
         };
         change(&mut config);

@@ -272,11 +272,11 @@ fn the_token_bucket_closes_with_4011_and_a_used_up_token_with_4002() {
 }
 
 #[test]
-fn who_is_silent_is_pinged_after_30_s_each_time_and_dropped_after_75() {
+fn who_is_silent_is_pinged_after_25_s_each_time_and_dropped_after_75() {
     let mut cluster = cluster(1);
     let (client, _) = cluster.connect(0, KEY);
     for _ in 0..3 {
-        cluster.wait(29_999);
+        cluster.wait(24_999);
         assert!(!cluster.has_received(client));
         cluster.wait(1);
         assert_eq!(cluster.take(client), [0x89, 0]);
@@ -284,8 +284,8 @@ fn who_is_silent_is_pinged_after_30_s_each_time_and_dropped_after_75() {
         append_masked_frame(&mut pong, Opcode::Pong, [0; 4], b"");
         cluster.send(client, &pong);
     }
-    cluster.wait(30_000);
-    cluster.wait(44_999);
+    cluster.wait(25_000);
+    cluster.wait(49_999);
     assert!(cluster.is_open(client));
     cluster.wait(1);
     assert!(!cluster.is_open(client));

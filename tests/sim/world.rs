@@ -70,6 +70,14 @@ pub struct World {
     batches: Random,
 }
 
+/// Of which a turn writes as much as the runtime does, or little.
+fn flush_queue(defers: bool) -> FlushQueue {
+    match defers {
+        true => FlushQueue::bounded(3, 4_096),
+        false => FlushQueue::default(),
+    }
+}
+
 impl World {
     pub fn new(
         seed: u64,
@@ -116,10 +124,7 @@ impl World {
                     head_bytes_max: 2 * 1_024,
                     rest_body_bytes_max: 2 * 1_024,
                     head_timeout_ms: 60_000,
-                    keep_alive_ms: 60_000,
-                    ping_after_ms: 30_000,
-                    drop_after_ms: 75_000,
-                    unauthenticated_connections_max: 1_000,
+                    ..ShardLimits::default()
                 },
             };
             let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));
@@ -129,10 +134,7 @@ impl World {
             shard.tune(tuning);
             Node {
                 shard,
-                to_flush: match defers {
-                    true => FlushQueue::bounded(3, 4_096),
-                    false => FlushQueue::default(),
-                },
+                to_flush: flush_queue(defers),
                 slots: Vec::new(),
             }
         };

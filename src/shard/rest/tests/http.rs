@@ -243,7 +243,7 @@ fn idle_connections_end_without_an_answer() {
     let client = cluster.accept(0);
     cluster.send(client, &request("GET", "/healthz", "", ""));
     cluster.take(client);
-    cluster.wait(59_000);
+    cluster.wait(129_000);
     assert!(cluster.is_open(client));
     cluster.wait(1_100);
     assert!(!cluster.is_open(client));
