@@ -1,17 +1,19 @@
-//! Reading of connections that have a transport.
+//! Reading of connections that have a transport: handshakes one after the other, what is encrypted
+//! as it comes.
 
-use std::io;
-
-use super::ShardLoop;
+use super::measure;
+use super::net::Net;
+use super::reading::Reading;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::READS_PER_TURN_MAX;
 use crate::metrics::label;
-use crate::runtime::sockets::{Socket, Transfer};
+use crate::runtime::sockets::{Socket, Sockets, Transfer};
 use crate::runtime::transport::{Gate, Next, Received, Transport, TransportFault};
 use crate::shard::effect::Urgency;
 use crate::shard::input::{HandshakeStep, Input};
+use crate::shard::state::Shard;
 use crate::tls::TlsFault;
 
 /// Connections of trusted proxies that did not begin with a header.
@@ -62,38 +64,41 @@ impl Before {
     }
 }
 
-impl ShardLoop {
+impl Reading {
     /// A step of a handshake costs a hundred times what a message does, so each turn makes one.
     /// What comes for established connections meanwhile is read and written before the next one,
     /// and however much that is, handshakes keep a share of the core.
-    pub(super) fn shake_hands(&mut self, now: Now) -> io::Result<()> {
-        for _ in 0..READS_PER_TURN_MAX.min(self.to_handshake.len()) {
-            let Some(id) = self.to_handshake.pop() else {
+    pub(super) fn shake_hands(&mut self, net: &mut Net, shard: &mut Shard, now: Now) {
+        for _ in 0..READS_PER_TURN_MAX.min(self.handshakes.len()) {
+            let Some(id) = self.handshakes.pop() else {
                 break;
             };
-            if self.sockets.get(id).is_some_and(Socket::is_given_up) {
-                self.close(id, now)?;
+            if net.sockets.get(id).is_some_and(Socket::is_given_up) {
+                shard.effects_mut().abort.push(id);
                 continue;
             }
-            if self.read_transported(id, now) > 0 {
+            if self.read_transported(id, net, shard, now) > 0 {
                 break;
             }
         }
-        let sockets = &self.sockets;
         let is_under_way = |id| {
-            sockets
-                .get(id)
-                .is_some_and(|it| it.is_shaking_hands() && !it.closing)
+            let socket = net.sockets.get(id);
+            socket.is_some_and(|it| it.is_shaking_hands() && !it.closing)
         };
-        if let Some(id) = self.to_handshake.give_way(now.mono_ms, is_under_way) {
-            self.close(id, now)?;
-        }
-        Ok(())
+        let slowest = self.handshakes.give_way(now.mono_ms, is_under_way);
+        shard.effects_mut().abort.extend(slowest);
     }
 
     /// The transport of a connection that was opening has dealt with what the peer sent.
-    fn step_taken(&mut self, id: ConnectionId, before: Before, now: Now) {
-        let Some(socket) = self.sockets.get(id) else {
+    fn step_taken(
+        &mut self,
+        id: ConnectionId,
+        before: Before,
+        sockets: &Sockets,
+        shard: &mut Shard,
+        now: Now,
+    ) {
+        let Some(socket) = sockets.get(id) else {
             return;
         };
         let has_begun = socket.is_shaking_hands();
@@ -101,19 +106,25 @@ impl ShardLoop {
         let is_open = transport.is_none_or(|it| it.gate() == Gate::Open);
         let has_spoken = transport.is_some_and(|it| it.unsent.len() > before.unsent);
         match (before.has_begun, has_begun) {
-            (false, true) => self.to_handshake.begin(id, now.mono_ms),
-            (true, false) => self.to_handshake.end(),
+            (false, true) => self.handshakes.begin(id, now.mono_ms),
+            (true, false) => self.handshakes.end(),
             _ => {}
         }
         let answered = is_open || has_spoken;
         let step = HandshakeStep::Taken { answered };
         let connection = id;
-        self.handle(Input::Handshake { connection, step }, now);
+        shard.handle(Input::Handshake { connection, step }, now);
     }
 
     /// Reads one socket once. Returns how many bytes there were.
-    pub(super) fn read_transported(&mut self, id: ConnectionId, now: Now) -> usize {
-        let Some(socket) = self.sockets.get_mut(id) else {
+    pub(super) fn read_transported(
+        &mut self,
+        id: ConnectionId,
+        net: &mut Net,
+        shard: &mut Shard,
+        now: Now,
+    ) -> usize {
+        let Some(socket) = net.sockets.get_mut(id) else {
             return 0;
         };
         socket.queued_to_read = false;
@@ -121,17 +132,10 @@ impl ShardLoop {
             return 0;
         };
         let is_open = transport.gate() == Gate::Open;
-        if socket.closing || is_open && !self.shard.wants_input(id) {
+        if socket.closing || is_open && !shard.wants_input(id) {
             return 0;
         }
-        let ready_ns = socket.ready_ns;
-        self.begin_read(ready_ns);
-        let Some(socket) = self.sockets.get_mut(id) else {
-            return 0;
-        };
-        let Some(transport) = &socket.transport else {
-            return 0;
-        };
+        measure::begin_read(shard, &self.clock, socket.ready_ns);
         let before = Before::of(transport);
         let held = transport.held().len();
         self.scratch[..held].copy_from_slice(transport.held());
@@ -139,34 +143,41 @@ impl ShardLoop {
         match socket.receive(&mut self.scratch[held..]) {
             Transfer::Bytes(count) => {
                 let more = socket.has_more(count, room);
-                self.received_transported(id, held + count, now);
+                self.received_transported(id, held + count, net, shard, now);
                 if more {
-                    self.queue_read(id, now);
+                    self.push(id, &mut net.sockets, shard, now);
                 }
-                self.end_spans();
-                self.count_received(count);
+                measure::end_spans(shard, &self.clock);
+                shard.metrics().counters.bytes_received += count as u64;
                 count
             }
             Transfer::WouldBlock => {
                 if !is_open {
-                    self.step_taken(id, before, now);
+                    self.step_taken(id, before, &net.sockets, shard, now);
                 }
                 0
             }
             Transfer::Ended => {
-                self.handle(Input::Ended { connection: id }, now);
+                shard.handle(Input::Ended { connection: id }, now);
                 0
             }
             Transfer::Broken => {
-                self.shard.effects_mut().abort.push(id);
+                shard.effects_mut().abort.push(id);
                 0
             }
         }
     }
 
     /// The scratch begins with that many bytes for the connection's transport.
-    fn received_transported(&mut self, id: ConnectionId, count: usize, now: Now) {
-        let Some(socket) = self.sockets.get_mut(id) else {
+    fn received_transported(
+        &mut self,
+        id: ConnectionId,
+        count: usize,
+        net: &mut Net,
+        shard: &mut Shard,
+        now: Now,
+    ) {
+        let Some(socket) = net.sockets.get_mut(id) else {
             return;
         };
         let Some(transport) = &mut socket.transport else {
@@ -174,51 +185,51 @@ impl ShardLoop {
         };
         let was_open = transport.gate() == Gate::Open;
         let before = Before::of(transport);
-        let mut plaintext = std::mem::take(&mut self.transports.plaintext);
-        let Received { client, next } =
-            transport.receive(&mut self.scratch[..count], &mut plaintext);
+        let plaintext = &mut net.transports.plaintext;
+        let Received { client, next } = transport.receive(&mut self.scratch[..count], plaintext);
         if !transport.unsent.is_empty() || matches!(next, Next::Refused(_)) {
-            self.to_flush.push(id, Urgency::Reply);
+            shard.effects_mut().dirty.push(id, Urgency::Reply);
         }
         if matches!(next, Next::Plain) {
             socket.transport = None;
         }
         if !was_open {
-            self.step_taken(id, before, now);
+            self.step_taken(id, before, &net.sockets, shard, now);
         }
+        let connection = id;
         if let Some(client) = client {
-            let client = Input::Proxied {
-                connection: id,
-                client,
-            };
-            self.handle(client, now);
+            shard.handle(Input::Proxied { connection, client }, now);
         }
-        if !plaintext.is_empty() {
-            let bytes = Input::Received {
-                connection: id,
-                bytes: &mut plaintext,
-            };
-            self.handle(bytes, now);
-            plaintext.clear();
+        let bytes = &mut net.transports.plaintext[..];
+        if !bytes.is_empty() {
+            shard.handle(Input::Received { connection, bytes }, now);
+            net.transports.plaintext.clear();
         }
-        self.transports.plaintext = plaintext;
         match next {
             Next::Same | Next::Plain => {}
-            Next::Ended => self.handle(Input::Ended { connection: id }, now),
-            Next::Refused(cause) => {
-                tracing::debug!(shard = self.shard.number(), %cause, "connection refused");
-                warn_of_proxy(&cause, now);
-                if was_open {
-                    self.handle(Input::Ended { connection: id }, now);
-                } else {
-                    let label = match cause {
-                        TransportFault::Proxy(..) => label::HandshakeRefused::ProxyHeader,
-                        TransportFault::Tls(_) => label::HandshakeRefused::Transport,
-                    };
-                    let counters = &mut self.shard.metrics().counters;
-                    counters.handshakes_refused.add(label);
-                }
-            }
+            Next::Ended => shard.handle(Input::Ended { connection }, now),
+            Next::Refused(cause) => refused(connection, &cause, was_open, shard, now),
         }
     }
+}
+
+/// A peer did what it may not: the connection goes no further.
+fn refused(
+    connection: ConnectionId,
+    cause: &TransportFault,
+    was_open: bool,
+    shard: &mut Shard,
+    now: Now,
+) {
+    tracing::debug!(shard = shard.number(), %cause, "connection refused");
+    warn_of_proxy(cause, now);
+    if was_open {
+        return shard.handle(Input::Ended { connection }, now);
+    }
+    let label = match cause {
+        TransportFault::Proxy(..) => label::HandshakeRefused::ProxyHeader,
+        TransportFault::Tls(_) => label::HandshakeRefused::Transport,
+    };
+    let counters = &mut shard.metrics().counters;
+    counters.handshakes_refused.add(label);
 }

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 
 use crate::metrics::Stage;
-use crate::shard::effect::{PublishedAt, Span, Urgency};
+use crate::runtime::clock::Clock;
+use crate::shard::effect::{Effects, PublishedAt, Span, Urgency};
 use crate::shard::flush::{FlushQueue, LineMark};
+use crate::shard::state::Shard;
 
 /// How many of a kind are measured each by itself in one turn. Those beyond are measured as if
 /// they had come with the last of these.
@@ -50,13 +52,48 @@ pub(super) struct Writings {
 }
 
 impl Writings {
-    /// Outboxes of this turn stand in the queue now.
-    pub(super) fn begin_turn(&mut self) {
+    /// The messages of this turn are in the outboxes that stand in the queue now.
+    pub(super) fn begin_turn(&mut self, effects: &mut Effects, queue: &FlushQueue) {
         self.added = [0; Stage::ALL.len()];
+        for (fan_out, urgency) in effects.published.drain(..) {
+            self.add(Writing::Publication(fan_out), urgency, queue);
+        }
+        for span in effects.writes.drain(..) {
+            let urgency = match span.stage {
+                Stage::Direct => Urgency::Live,
+                _ => Urgency::Reply,
+            };
+            self.add(Writing::Message(span), urgency, queue);
+        }
+    }
+
+    /// This turn's outboxes have been flushed: measures what was written with them.
+    pub(super) fn end_turn(&mut self, queue: &FlushQueue, shard: &mut Shard, clock: &Clock) {
+        let written = self.written(queue);
+        if written.is_empty() {
+            return;
+        }
+        let now_ns = clock.mono_ns();
+        let since = |began_ns: u64| now_ns.saturating_sub(began_ns);
+        let latencies = &mut shard.metrics().latencies;
+        for (what, count) in written.drain(..) {
+            match what {
+                Writing::Publication(PublishedAt {
+                    read_ns,
+                    ordered_ns,
+                }) => {
+                    latencies.record_n(Stage::FanOut, since(read_ns), count);
+                    latencies.record_n(Stage::OrderToLastWrite, since(ordered_ns), count);
+                }
+                Writing::Message(Span { stage, began_ns }) => {
+                    latencies.record_n(stage, since(began_ns), count);
+                }
+            }
+        }
     }
 
     /// Adds what is in the outboxes that stand in the queue.
-    pub(super) fn add(&mut self, what: Writing, urgency: Urgency, queue: &FlushQueue) {
+    fn add(&mut self, what: Writing, urgency: Urgency, queue: &FlushQueue) {
         let line = &mut self.lines[urgency as usize];
         let added = &mut self.added[what.stage() as usize];
         *added += 1;
@@ -75,7 +112,7 @@ impl Writings {
     }
 
     /// Takes out what has been written, and for how many each stands.
-    pub(super) fn written(&mut self, queue: &FlushQueue) -> &mut Vec<(Writing, u32)> {
+    fn written(&mut self, queue: &FlushQueue) -> &mut Vec<(Writing, u32)> {
         for line in &mut self.lines {
             while let Some(it) = line.pop_front_if(|it| queue.is_line_past(it.until)) {
                 self.written.push((it.what, it.count));
@@ -135,7 +172,7 @@ mod tests {
         let (mut writings, mut queue) = (Writings::default(), FlushQueue::default());
         for turn in 0..3 {
             push(&mut queue, Urgency::Reply, 10);
-            writings.begin_turn();
+            writings.begin_turn(&mut Effects::new(1), &queue);
             for began_ns in 0..1_000 {
                 let stage = [Stage::Reply, Stage::Snapshot][began_ns as usize % 2];
                 writings.add(message(stage, began_ns), Urgency::Reply, &queue);
