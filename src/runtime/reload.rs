@@ -237,8 +237,6 @@ pub(super) fn declared(config: &Config) -> Declared {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Environment;
 

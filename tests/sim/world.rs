@@ -70,6 +70,23 @@ pub struct World {
     batches: Random,
 }
 
+/// Small ones, so that what is too much, or read too early, is found out.
+fn limits(channels_per_connection: usize) -> ShardLimits {
+    ShardLimits {
+        message_bytes_max: 4 * 1_024,
+        channels_per_connection,
+        message_rate: BucketLimits {
+            rate_per_sec: 1_000_000,
+            burst: 1_000_000,
+        },
+        outbound_queue_bytes: OUTBOUND_BYTES_MAX,
+        head_bytes_max: 2 * 1_024,
+        rest_body_bytes_max: 2 * 1_024,
+        head_timeout_ms: 60_000,
+        ..ShardLimits::default()
+    }
+}
+
 /// Of which a turn writes as much as the runtime does, or little.
 fn flush_queue(defers: bool) -> FlushQueue {
     match defers {
@@ -112,20 +129,7 @@ impl World {
                 reject_with_close: seed.is_multiple_of(2),
                 accept_bare_key_id: false,
                 request_rates: request_rates.clone(),
-                limits: ShardLimits {
-                    // Small, so that input that is read too early is found out.
-                    message_bytes_max: 4 * 1_024,
-                    channels_per_connection,
-                    message_rate: BucketLimits {
-                        rate_per_sec: 1_000_000,
-                        burst: 1_000_000,
-                    },
-                    outbound_queue_bytes: OUTBOUND_BYTES_MAX,
-                    head_bytes_max: 2 * 1_024,
-                    rest_body_bytes_max: 2 * 1_024,
-                    head_timeout_ms: 60_000,
-                    ..ShardLimits::default()
-                },
+                limits: limits(channels_per_connection),
             };
             let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));
             let mut shard = Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now);

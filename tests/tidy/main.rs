@@ -11,7 +11,9 @@
 
 mod circles;
 mod dependencies;
+mod functions;
 mod markdown;
+mod walls;
 
 use std::collections::BTreeSet;
 use std::fs;
