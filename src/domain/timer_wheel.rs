@@ -104,6 +104,21 @@ impl<T: Copy> TimerWheel<T> {
         self.len == 0
     }
 
+    /// Panics unless what its parts say of each other is true. Looks at every entry.
+    pub fn check(&self) {
+        let mut earliest_ms = NEVER_MS;
+        for slot in &self.slots {
+            let deadlines = slot.entries.iter().map(|entry| entry.deadline_ms);
+            let first = deadlines.min().unwrap_or(NEVER_MS);
+            assert_eq!(slot.earliest_ms, first, "a slot's earliest deadline");
+            assert!(!slot.entries.is_empty() || slot.entries.capacity() == 0);
+            earliest_ms = earliest_ms.min(first);
+        }
+        let len: usize = self.slots.iter().map(|slot| slot.entries.len()).sum();
+        assert_eq!(self.len, len, "entries");
+        assert_eq!(self.earliest_ms, earliest_ms, "the earliest deadline");
+    }
+
     fn slot_mut(&mut self, tick: u64) -> &mut Slot<T> {
         // The remainder is below the length of `slots`.
         &mut self.slots[tick as usize % SLOTS]
@@ -315,6 +330,7 @@ mod tests {
                         prop_assert_eq!(expired(&mut wheel, now_ms), due);
                     }
                 }
+                wheel.check();
                 prop_assert_eq!(wheel.len(), heap.len());
                 let earliest_ms = heap.peek().map(|Reverse((ms, _))| *ms);
                 let late_ms = wheel.next_deadline().zip(earliest_ms).map(|(a, b)| a - b);

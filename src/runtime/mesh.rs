@@ -115,6 +115,13 @@ impl MeshOut {
 }
 
 impl Link {
+    /// Panics unless what it says of its backlog is true.
+    fn check(&self) {
+        let weight: usize = self.backlog.iter().map(MeshMessage::weight).sum();
+        assert_eq!(self.backlog_bytes, weight, "what a backlog weighs");
+        assert!(self.backlog_bytes <= LINK_BACKLOG_BYTES_MAX || self.over_limit);
+    }
+
     /// Returns whether the link is over its limit, where that has changed.
     fn send(&mut self, batch: &mut Batch, now_ns: u64) -> Option<bool> {
         self.backlog_bytes += batch.iter().map(MeshMessage::weight).sum::<usize>();
@@ -143,7 +150,11 @@ impl Link {
             false => LINK_BACKLOG_BYTES_MAX,
         };
         let over = self.backlog_bytes > bytes_max;
-        (std::mem::replace(&mut self.over_limit, over) != over).then_some(over)
+        let was_over = std::mem::replace(&mut self.over_limit, over);
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+        (was_over != over).then_some(over)
     }
 }
 

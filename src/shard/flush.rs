@@ -19,7 +19,7 @@ pub use self::queue::{FlushQueue, LineMark};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::shard::connection::connections::Connection;
-use crate::shard::outbound::outbox::{Finish, Slices};
+use crate::shard::outbound::outbox::{Finish, Outbox, Slices};
 use crate::shard::state::Shard;
 
 /// How a sink took what it was offered.
@@ -156,6 +156,34 @@ impl Shard {
     pub fn flush_bytes(&self, id: ConnectionId) -> usize {
         let connection = self.connections.get(id);
         connection.map_or(0, |it| it.queued_bytes() + it.outbox.reply_bytes())
+    }
+
+    /// What waits to be written to a connection.
+    #[must_use]
+    pub fn outbox(&self, connection: ConnectionId) -> Option<&Outbox> {
+        self.connections.get(connection).map(|it| &it.outbox)
+    }
+
+    /// Bytes of frames, control frames apart, that wait to be written to a connection: its own
+    /// and those it shares with other members of its channels, without those that wait for a
+    /// snapshot.
+    #[must_use]
+    pub fn waiting_bytes(&self, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get(id) else {
+            return 0;
+        };
+        let outbox = &connection.outbox;
+        let session = self.connections.session(id);
+        let memberships = session.into_iter().flat_map(|session| &session.memberships);
+        let shared = memberships.filter_map(|membership| {
+            let channel = self.channels.get(membership.channel)?;
+            let member = channel.members.get(membership.index as usize)?;
+            if member.waits {
+                return None;
+            }
+            Some(channel.unsent(membership.index as usize).len())
+        });
+        outbox.delivery_bytes() + outbox.reply_bytes() + shared.sum::<usize>()
     }
 
     /// From here on what waits for the connection counts as offered.

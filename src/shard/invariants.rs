@@ -7,41 +7,12 @@ use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
 use std::collections::BTreeSet;
 
-use crate::ids::{ConnectionId, ConnectionRef};
+use crate::ids::ConnectionRef;
 use crate::shard::channel::channels::LocalChannel;
 use crate::shard::connection::connections::{Connection, Phase, Session};
-use crate::shard::outbound::outbox::Outbox;
 use crate::shard::state::Shard;
 
 impl Shard {
-    /// What waits to be written to a connection.
-    #[must_use]
-    pub fn outbox(&self, connection: ConnectionId) -> Option<&Outbox> {
-        self.connections.get(connection).map(|it| &it.outbox)
-    }
-
-    /// Bytes of frames, control frames apart, that wait to be written to a connection: its own
-    /// and those it shares with other members of its channels, without those that wait for a
-    /// snapshot.
-    #[must_use]
-    pub fn waiting_bytes(&self, id: ConnectionId) -> usize {
-        let Some(connection) = self.connections.get(id) else {
-            return 0;
-        };
-        let outbox = &connection.outbox;
-        let session = self.connections.session(id);
-        let memberships = session.into_iter().flat_map(|session| &session.memberships);
-        let shared = memberships.filter_map(|membership| {
-            let channel = self.channels.get(membership.channel)?;
-            let member = channel.members.get(membership.index as usize)?;
-            if member.waits {
-                return None;
-            }
-            Some(channel.unsent(membership.index as usize).len())
-        });
-        outbox.delivery_bytes() + outbox.reply_bytes() + shared.sum::<usize>()
-    }
-
     /// Panics unless members and memberships name each other, between any two inputs.
     pub fn check_invariants(&self) {
         for (slot, channel) in self.channels.iter() {
@@ -68,6 +39,7 @@ impl Shard {
             connection.outbox.check();
         }
         self.check_queued();
+        self.connections.timers.check();
         self.channels.check_lags(&self.context);
         self.channels.check_lines();
         for (connection, session) in self.connections.sessions() {

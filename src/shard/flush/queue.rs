@@ -74,6 +74,9 @@ impl FlushQueue {
             line.queue.extend(ids.drain(..));
         }
         self.offers.push_back((turn, self.mark()));
+        if cfg!(debug_assertions) {
+            self.check();
+        }
     }
 
     /// The latest turn before which all that was added has been taken, unless it was told before:
@@ -157,6 +160,20 @@ impl FlushQueue {
     #[must_use]
     pub fn is_line_past(&self, LineMark(urgency, moment): LineMark) -> bool {
         moment <= self.lines[urgency as usize].taken
+    }
+
+    /// Panics unless the turns that wait to be offered stand in the order in which that happens.
+    pub fn check(&self) {
+        let marks = self.offers.iter().map(|(_, mark)| mark.0);
+        let reached = self.mark().0;
+        for at in 0..self.lines.len() {
+            let of_line = marks.clone().map(|mark| mark[at]);
+            assert!(of_line.clone().is_sorted(), "turns are offered in order");
+            assert!(
+                of_line.max().is_none_or(|it| it <= reached[at]),
+                "a turn is never offered"
+            );
+        }
     }
 
     /// All of them; some may be there twice.
