@@ -2,11 +2,11 @@
 //! that bound a turn of a shard's loop; each with its unit and where it comes from.
 //!
 //! Elsewhere, because they mean something in one file only: what a connection's queues may hold
-//! (`shard/bounds.rs`, `shard/outbound`, `shard/channel`), what the shard does of long work in one
-//! turn (`shard/portions.rs`), what the loop takes from other shards and from listeners in one
-//! (`runtime/shard_loop`), the admin listener's places and times (`control/admin`), and how an
-//! HTTP body may be chunked (`proto/http/chunked.rs`). Configurable bounds have their defaults and
-//! ranges in `config`.
+//! (`shard/connection/bounds.rs`, `shard/outbound`, `shard/channel`), what the shard does of long
+//! work in one turn (`shard/portions.rs`), what the loop takes from other shards and from listeners
+//! in one (`runtime/shard_loop`), the admin listener's places and times (`control/admin`), and how
+//! an HTTP body may be chunked (`proto/http/chunked.rs`). Configurable bounds have their defaults
+//! and ranges in `config`.
 
 // What clients meet: sizes and times of the protocol.
 

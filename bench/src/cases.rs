@@ -14,7 +14,9 @@ use ringmesh::proto::wire::event::Event;
 use ringmesh::proto::wire::string::JsonStr;
 use ringmesh::proto::ws::message::{Decoder, MessageLimits};
 use ringmesh::shard::channel::channels::Channels;
-use ringmesh::shard::outbound::outbox::{BufferPool, Class, Outbox};
+use ringmesh::shard::outbound::outbox::BufferPool;
+use ringmesh::shard::outbound::outbox::Class;
+use ringmesh::shard::outbound::outbox::Outbox;
 use ringmesh::shard::placement::channel_hash;
 
 use crate::fixture::{

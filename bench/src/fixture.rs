@@ -21,9 +21,12 @@ use ringmesh::proto::claims::{MintRequest, Secret, mint};
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::proto::pattern::Pattern;
 use ringmesh::proto::ws::frame::{Opcode, append_masked_frame};
+use ringmesh::shard::config::Entropy;
+use ringmesh::shard::config::ShardConfig;
+use ringmesh::shard::config::ShardLimits;
 use ringmesh::shard::flush::Wrote;
 use ringmesh::shard::input::Input;
-use ringmesh::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
+use ringmesh::shard::state::Shard;
 
 /// The publishable key of the benchmark's app: `publish`, `subscribe` and `send` everywhere, no
 /// presence, so that a thousand joins do not announce each other.

@@ -13,7 +13,7 @@ use ringmesh::runtime::boot::{Options, RunningShards};
 use ringmesh::runtime::clock::Clock;
 use ringmesh::runtime::listener::Endpoint;
 use ringmesh::runtime::memory::Memory;
-use ringmesh::shard::state::ShardLimits;
+use ringmesh::shard::config::ShardLimits;
 use ringmesh::tls::TlsConfig;
 
 use crate::fixture::{rights, unlimited_requests};

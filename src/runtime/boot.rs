@@ -30,8 +30,11 @@ use crate::runtime::mesh::link_all;
 use crate::runtime::shard_loop::{Parts, ShardLoop};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
+use crate::shard::config::Entropy;
+use crate::shard::config::ShardConfig;
+use crate::shard::config::ShardLimits;
 use crate::shard::settings::Settings;
-use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
+use crate::shard::state::Shard;
 use crate::tls::TlsConfig;
 
 /// What the shards are started with.

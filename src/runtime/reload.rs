@@ -18,8 +18,8 @@ use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::certificates::Certificates;
 use crate::runtime::preflight::Machine;
+use crate::shard::config::ShardLimits;
 use crate::shard::settings::Settings;
-use crate::shard::state::ShardLimits;
 
 /// The parts of a running server that take a new configuration.
 pub(super) struct Parts<'s> {

@@ -10,8 +10,9 @@ use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::metrics::ShardMetrics;
-use crate::shard::connection::http_date::HttpDate;
+use crate::shard::config::{Entropy, ShardConfig};
 use crate::shard::effect::Effects;
+use crate::shard::http_date::HttpDate;
 use crate::shard::input::MemoryLevel;
 use crate::shard::links::Links;
 use crate::shard::mesh_message::MeshMessage;
@@ -19,7 +20,6 @@ use crate::shard::outbound::outbox::BufferPool;
 use crate::shard::pending::Pending;
 use crate::shard::placement::Placement;
 use crate::shard::questions::Question;
-use crate::shard::state::{Entropy, ShardConfig};
 use crate::shard::tuning::Tuning;
 use crate::shard::usage::Usage;
 

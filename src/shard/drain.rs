@@ -1,8 +1,7 @@
 //! The drain: goodbye to everybody, and the closes spread evenly over a window.
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::Phase;
+use crate::shard::connection::connections::{Connections, Phase};
 use crate::shard::context::Context;
 use crate::shard::outbound::encode;
 use crate::shard::outbound::outbox::Class;

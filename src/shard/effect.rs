@@ -122,3 +122,7 @@ impl Effects {
         self.mesh[to.index()].push(message);
     }
 }
+
+/// Index of a channel on this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelSlot(pub u32);

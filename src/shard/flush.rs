@@ -12,15 +12,15 @@
 
 mod queue;
 
-use crate::shard::connection::connections::Connections;
 use std::io::IoSlice;
 
-pub use self::queue::{FlushQueue, LineMark};
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Connection;
+use crate::shard::connection::connections::{Connection, Connections};
 use crate::shard::outbound::outbox::{Finish, Outbox, Slices};
 use crate::shard::state::Shard;
+
+pub use self::queue::{FlushQueue, LineMark};
 
 /// How a sink took what it was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Shard {
         }
     }
 
-    fn blocked(&mut self, id: ConnectionId) -> Flushed {
+    pub(in crate::shard) fn blocked(&mut self, id: ConnectionId) -> Flushed {
         self.note_taken(id, 0);
         Flushed::Blocked
     }
@@ -244,7 +244,7 @@ impl Shard {
 
     /// All bytes that are to be written to a connection next, if they lie together.
     #[inline]
-    fn pending_in_one(&self, id: ConnectionId) -> Option<&[u8]> {
+    pub(in crate::shard) fn pending_in_one(&self, id: ConnectionId) -> Option<&[u8]> {
         match self.connections.get(id) {
             Some(connection) if connection.outbox.is_empty() => {
                 Some(self.channels.borrowed(connection))
@@ -255,7 +255,7 @@ impl Shard {
     }
 
     /// The same, for one write, where they do not.
-    fn pending_slices(&self, id: ConnectionId) -> Slices<'_> {
+    pub(in crate::shard) fn pending_slices(&self, id: ConnectionId) -> Slices<'_> {
         let connection = self.connections.get(id);
         connection.map_or_else(Slices::new, |it| it.outbox.pending_slices())
     }
@@ -264,7 +264,7 @@ impl Shard {
 impl Connections {
     /// What the socket should do now that nothing waits.
     #[inline]
-    fn finish(&self, id: ConnectionId) -> Finish {
+    pub(in crate::shard) fn finish(&self, id: ConnectionId) -> Finish {
         let connection = self.get(id);
         connection.map_or(Finish::Close, Connection::finish)
     }

@@ -3,13 +3,13 @@
 //! For simulations: the checks read everything and panic with what they found; no running
 //! server calls them.
 
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::collections::BTreeSet;
 
-use crate::ids::ConnectionRef;
+use crate::ids::{ConnectionId, ConnectionRef};
 use crate::shard::channel::channels::LocalChannel;
-use crate::shard::connection::connections::{Connection, Phase, Session};
+use crate::shard::connection::bounds::BytesHeld;
+use crate::shard::connection::connections::{Connection, Connections, Held, Phase, Session};
+use crate::shard::context::Context;
 use crate::shard::state::Shard;
 
 impl Shard {
@@ -158,7 +158,7 @@ impl Connections {
         })
     }
 
-    fn members(
+    pub(in crate::shard) fn members(
         &self,
         channel: &LocalChannel,
         context: &Context,
@@ -172,5 +172,29 @@ impl Connections {
         members
             .filter(move |it| slots.contains(&it.id.slot))
             .map(|it| context.here(it.id))
+    }
+}
+
+impl Shard {
+    /// What a connection makes the server keep.
+    #[must_use]
+    pub fn bytes_held(&self, id: ConnectionId) -> Option<BytesHeld> {
+        self.connections.get(id).map(Connection::bytes_held)
+    }
+
+    /// Panics if a connection holds more than it may.
+    pub fn check_bounds(&self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.context.check_connection_bounds(connection);
+        }
+    }
+
+    /// Panics if any connection holds more than it may.
+    pub fn check_all_bounds(&self) {
+        for connection in self.connections.iter() {
+            self.context.check_connection_bounds(connection);
+            let listed = self.connections.resumable.contains(&connection.id);
+            assert_eq!(listed, connection.held.has(Held::RESUMING), "resumable");
+        }
     }
 }

@@ -15,7 +15,7 @@ struct Link {
 }
 
 impl Link {
-    fn blocked(self) -> bool {
+    pub(in crate::shard) fn blocked(self) -> bool {
         self.over_limit || self.throttled
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::domain::channel::Channel;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
-use crate::shard::channel::publish::Publisher;
-use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::effect::PublishedAt;
+use crate::shard::outbound::snapshot::Snapshot;
 
 /// A whole WebSocket frame, encoded once for all who get it.
 pub type Frame = Arc<[u8]>;
@@ -416,4 +416,27 @@ pub enum RestValue {
     Kicked(u64),
     /// Nothing: somebody who was to be asked did not answer.
     Unanswered,
+}
+
+/// From whom a publication is.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// What subscribers see.
+    pub peer: SharedPeer,
+    /// The connection that published and gets no copy; `None` for a backend.
+    pub connection: Option<ConnectionRef>,
+}
+
+impl Publisher {
+    /// The publishing connection, if it is on that shard.
+    pub(in crate::shard) fn connection_on(&self, shard: ShardId) -> Option<ConnectionId> {
+        let connection = self.connection.filter(|it| it.shard == shard)?;
+        Some(connection.connection)
+    }
+
+    /// Whether others in the channel have not been told yet that the publishing peer came or left.
+    /// A backend is in no channel, whatever it calls itself.
+    pub(in crate::shard) fn is_withheld(&self, channel: &Channel) -> bool {
+        self.connection.is_some() && channel.withholds(self.peer.id.as_str())
+    }
 }

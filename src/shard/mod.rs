@@ -2,15 +2,14 @@
 //!
 //! Start with [`input`], [`effect`] and [`mesh_message`]: they list everything a shard does.
 
-pub mod bounds;
 pub mod channel;
+pub mod config;
 pub mod connection;
 mod context;
-mod credential;
-pub mod deadlines;
 mod drain;
 pub mod effect;
 pub mod flush;
+mod http_date;
 pub mod input;
 mod invariants;
 mod links;
@@ -19,7 +18,6 @@ pub mod mesh_message;
 pub mod outbound;
 pub mod peer;
 mod pending;
-mod permissions;
 pub mod placement;
 mod portions;
 mod questions;
@@ -27,10 +25,10 @@ pub mod rest;
 mod rights_walk;
 pub mod settings;
 pub mod state;
+mod steps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod timers;
 pub mod tuning;
 mod usage;

@@ -201,7 +201,7 @@ impl<Q> Pending<Q> {
         slot.entry.as_mut().filter(|_| is_it)
     }
 
-    fn remove(&mut self, at: u32) -> Option<(Ticket, Q)> {
+    pub(in crate::shard) fn remove(&mut self, at: u32) -> Option<(Ticket, Q)> {
         let free = self.free;
         let slot = self.slots.get_mut(at as usize)?;
         let entry = slot.entry.take()?;

@@ -8,13 +8,12 @@
 //! This file knows how much is done and when; what is done stands in `rights_walk`, `drain`,
 //! `timers` and `rest/kick`.
 
-use crate::shard::connection::connections::Connections;
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Phase;
+use crate::shard::connection::connections::{Connections, Phase};
 use crate::shard::drain::DrainWalk;
-use crate::shard::rest::kick::KickWalk;
+use crate::shard::peer::kick::KickWalk;
 use crate::shard::rights_walk::RightsWalk;
 use crate::shard::state::Shard;
 
@@ -51,7 +50,7 @@ pub(in crate::shard) struct Work<T> {
 }
 
 impl<T: Default> Work<T> {
-    fn new() -> Self {
+    pub(in crate::shard) fn new() -> Self {
         Self {
             list: T::default(),
             left: PORTION,
@@ -87,7 +86,7 @@ impl Portions {
             || !self.overdue.list.is_empty()
     }
 
-    fn renew(&mut self) {
+    pub(in crate::shard) fn renew(&mut self) {
         self.rights.left = self.portion;
         self.kicks.left = self.portion;
         self.drain.left = self.portion;

@@ -1,26 +1,15 @@
 //! What a shard asks others, and how that ends: with their answer, when one of them is lost, or
 //! when its time is over.
 
-use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionId, ShardId, Ticket};
-use crate::proto::wire::error::ErrorCode;
-use crate::proto::ws::close::CloseCode;
-use crate::shard::bounds::Asked;
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::Phase;
-use crate::shard::context::Context;
-use crate::shard::mesh_message::RestValue;
-use crate::shard::peer::direct::PendingSend;
-use crate::shard::rest::Waiting;
-use crate::shard::rest::kick::{KickAtHome, KickAtOwner};
-use crate::shard::state::Shard;
+use std::sync::Arc;
 
-/// How long others may take to answer, in milliseconds of the peers' clock: far more than any
-/// answer takes, and less than clients wait.
-const ANSWER_MS_MAX: u64 = 30_000;
-/// Questions that end in one turn because their time is over.
-const ENDS_PER_TURN_MAX: usize = 256;
+use crate::domain::peer::SharedChannel;
+use crate::domain::rights::Key;
+use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::proto::http::response::ResponseContext;
+use crate::shard::connection::bounds::Asked;
+use crate::shard::connection::permissions::Permissions;
+use crate::shard::mesh_message::{Kicked, Send};
 
 /// A question that others have been asked, and what is needed to go on with their answer.
 #[derive(Debug)]
@@ -30,14 +19,14 @@ pub(in crate::shard) enum Question {
     /// The owner of a channel: to make a member of a connection.
     Join(PendingJoin),
     /// The owner of a channel: to take a connection out.
-    Leave(Command),
+    Leave(PendingCommand),
     /// The owner of a channel: the place of a publication in its order.
-    Publish(Command),
+    Publish(PendingCommand),
     /// Owners of channels for the scope, then the owner of a peer, then that peer's homes: to
     /// deliver a direct message.
     Send(PendingSend),
     /// The owner of a channel or peer: what a REST request asks for.
-    Rest(Waiting),
+    Rest(WaitingRequest),
     /// The homes of a peer: to close its connections.
     Kick(KickAtOwner),
     /// Owners of channels: whether they know that kicked connections are gone.
@@ -57,7 +46,7 @@ pub(in crate::shard) struct PendingRegister {
 #[derive(Debug)]
 pub(in crate::shard) struct PendingJoin {
     /// What is to be answered.
-    pub command: Command,
+    pub command: PendingCommand,
     /// Into which channel.
     pub channel: SharedChannel,
     /// It is a member already, and only the snapshot is asked for.
@@ -66,7 +55,7 @@ pub(in crate::shard) struct PendingJoin {
 
 /// A command that is answered when others have answered.
 #[derive(Debug)]
-pub(in crate::shard) struct Command {
+pub(in crate::shard) struct PendingCommand {
     /// Whose.
     pub connection: ConnectionId,
     /// What it asks for.
@@ -91,142 +80,73 @@ impl ReplyTo {
     }
 }
 
-impl Shard {
-    /// Ends questions whose time is over, as many as a turn may.
-    pub(in crate::shard) fn end_overdue_questions(&mut self) {
-        for _ in 0..ENDS_PER_TURN_MAX {
-            let Some((ticket, question)) = self
-                .context
-                .questions
-                .take_overdue(self.connections.peer_ms(&self.context))
-            else {
-                return;
-            };
-            self.end_unanswered(ticket, question);
-        }
-    }
+/// A request of the holder of a key, on its connection.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct Caller {
+    pub(in crate::shard) connection: ConnectionId,
+    pub(in crate::shard) response_context: ResponseContext<'static>,
+    pub(in crate::shard) key: Arc<Key>,
+}
 
-    /// Another shard is gone.
-    pub(in crate::shard) fn lost(&mut self, shard: ShardId) {
-        self.context.links.lose(shard);
-        self.connections.resume_after_links(&mut self.context);
-        for (ticket, question) in self.context.questions.take_lost(shard) {
-            self.end_unanswered(ticket, question);
-        }
-        self.channels
-            .lose_home(shard, &mut self.connections, &mut self.context);
-    }
-
-    /// Whoever waits for an answer that will not come is told so.
-    fn end_unanswered(&mut self, ticket: Ticket, question: Question) {
-        let unanswered = Err(ErrorCode::BackendError);
-        match question {
-            Question::Register(register) => self.channels.register_unanswered(
-                register.connection,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            Question::Join(join) => self.channels.join_unanswered(
-                &join,
-                ticket,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            Question::Leave(command) | Question::Publish(command) => {
-                self.connections
-                    .answer_command(&command, unanswered, &mut self.context);
-            }
-            Question::Send(send) => {
-                self.connections
-                    .answer_command(&send.command, unanswered, &mut self.context);
-                // What was sent after it waits for nothing else.
-                self.peers
-                    .release_scoped(send.command.connection, &mut self.context);
-            }
-            Question::Rest(waiting) => self.rest.answer_waiting(
-                &waiting,
-                &RestValue::Unanswered,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            Question::Kick(kick) => self.context.kick_unanswered(&kick),
-            Question::Reach(kick) => self.context.reach_unanswered(&kick),
+impl Caller {
+    pub(in crate::shard) fn permissions(&self) -> Permissions<'_> {
+        Permissions {
+            key: &self.key,
+            grant: None,
         }
     }
 }
 
-impl Connections {
-    /// Keeps a question that those shards are asked.
-    pub(in crate::shard) fn ask(
-        &mut self,
-        question: Question,
-        of: impl IntoIterator<Item = ShardId>,
-        context: &mut Context,
-    ) -> Ticket {
-        let until_ms = self.peer_ms(context) + ANSWER_MS_MAX;
-        context.questions.ask(question, of, until_ms)
-    }
-
-    /// The present command of a connection is answered later.
-    pub(in crate::shard) fn await_command(
-        &mut self,
-        connection: ConnectionId,
-        asked: Asked,
-        request_id: Option<&str>,
-        context: &mut Context,
-    ) -> Command {
-        self.await_reply(connection, asked, request_id);
-        Command {
-            connection,
-            asked,
-            reply_to: ReplyTo {
-                request_id: request_id.map(Box::from),
-                read_ns: context.stamp_ns,
-            },
-        }
-    }
-
-    /// Answers a command that had to wait.
-    pub(in crate::shard) fn answer_command(
-        &mut self,
-        command: &Command,
-        answer: Result<(), ErrorCode>,
-        context: &mut Context,
-    ) {
-        let Command {
-            connection,
-            asked,
-            reply_to,
-        } = command;
-        self.awaited_reply(*connection, *asked, reply_to.id());
-        match answer {
-            Ok(()) => self.ack(*connection, reply_to, context),
-            Err(code) => {
-                let reply_to = (reply_to.id(), reply_to.read_ns);
-                self.error(*connection, reply_to, code, None, context);
-            }
-        }
-    }
-
-    /// When the time of a question is over next, on the clock.
-    pub(in crate::shard) fn next_question_ms(&self, context: &Context) -> Option<u64> {
-        let end_ms = context.questions.next_end_ms()?;
-        Some(end_ms.saturating_add(self.forgiven_ms))
-    }
+/// A request whose answer is awaited from an owner.
+#[derive(Debug)]
+pub(in crate::shard) struct WaitingRequest {
+    pub(in crate::shard) caller: Caller,
+    pub(in crate::shard) answer: PendingAnswer,
 }
 
-impl Channels {
-    /// A connection without a registered peer cannot be opened.
-    fn register_unanswered(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        let connection = connections.get(id);
-        if connection.is_some_and(|it| matches!(it.phase, Phase::Registering(_))) {
-            let reason = "the peer could not be registered in time";
-            self.close(id, CloseCode::TRY_AGAIN_LATER, reason, connections, context);
-        }
-    }
+/// What will be answered, and what of it is known while it waits.
+#[derive(Debug)]
+pub(in crate::shard) enum PendingAnswer {
+    /// How many members of the channel a publication reached.
+    Published { channel: Box<str> },
+    /// A page of the peers of a channel.
+    Peers,
+    /// How many connections of the peer were closed.
+    Kicked { peer_id: Box<str> },
+}
+
+/// A `send` whose results are awaited, on the sender's home shard.
+#[derive(Debug)]
+pub(in crate::shard) struct PendingSend {
+    /// What is to be answered.
+    pub command: PendingCommand,
+    /// The message, while its scope is asked for.
+    pub scoped: Option<Box<Scoped>>,
+    /// Whether the receiver's owner has handed it to the receiver's homes, and these have to
+    /// answer.
+    pub has_left_owner: bool,
+}
+
+/// A `send` on the sender's home shard whose scope is being asked for, or that waits for an
+/// earlier one of the same sender.
+#[derive(Debug)]
+pub(in crate::shard) struct Scoped {
+    pub(in crate::shard) send: Send,
+    /// Whether a common channel has been found.
+    pub(in crate::shard) shared: bool,
+}
+
+/// A kick on the shard that owns the peer.
+#[derive(Debug)]
+pub(in crate::shard) struct KickAtOwner {
+    /// The request that asked, on its home shard.
+    pub(in crate::shard) request: (ShardId, Ticket),
+    pub(in crate::shard) closed: u64,
+}
+
+/// A kick on a shard that had connections of the peer, while channel owners are being told.
+#[derive(Debug)]
+pub(in crate::shard) struct KickAtHome {
+    pub(in crate::shard) peer_owner: ShardId,
+    pub(in crate::shard) kicked: Kicked,
 }

@@ -4,15 +4,14 @@
 //! walked through, each is looked at before its next command. The walk is there for those that
 //! say nothing: they are closed too, and the runtime answers for the change when it is over.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::sync::Arc;
 
 use crate::domain::rights::Rights;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
-use crate::shard::connection::connections::Phase;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::context::Context;
 use crate::shard::portions::LOOK;
 use crate::shard::state::Shard;
 
@@ -28,7 +27,7 @@ pub(in crate::shard) struct RightsWalk {
 }
 
 impl RightsWalk {
-    fn from(slot: u32) -> Self {
+    pub(in crate::shard) fn from(slot: u32) -> Self {
         Self {
             next_slot: slot,
             last_slot: slot,
@@ -37,7 +36,7 @@ impl RightsWalk {
     }
 
     /// The next slot of so many; `None` when all have been looked at.
-    fn next(&mut self, slots: u32) -> Option<u32> {
+    pub(in crate::shard) fn next(&mut self, slots: u32) -> Option<u32> {
         if !self.is_round && self.next_slot >= slots {
             self.next_slot = 0;
             self.is_round = true;

@@ -22,10 +22,11 @@ use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
+use crate::shard::config::{Entropy, ShardConfig, ShardLimits};
 use crate::shard::effect::{Effects, Urgency};
 use crate::shard::flush::{Flushed, Wrote};
 use crate::shard::input::Input;
-use crate::shard::state::{Entropy, Shard, ShardConfig, ShardLimits};
+use crate::shard::state::Shard;
 
 pub(in crate::shard) const UNLIMITED: BucketLimits = BucketLimits {
     rate_per_sec: 0,

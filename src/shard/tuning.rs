@@ -1,7 +1,7 @@
 //! Bounds that no configuration changes, but simulations do.
 
 use crate::domain::channel::Pace;
-use crate::shard::bounds::REPLY_BACKLOG_BYTES_MAX;
+use crate::shard::connection::bounds::REPLY_BACKLOG_BYTES_MAX;
 use crate::shard::state::Shard;
 
 /// Bounds that simulations make small, so that they are reached.

@@ -1,7 +1,7 @@
 //! Randomness that a seed repeats: one independent stream for each purpose, so that a change in
 //! what clients do leaves the schedule as it was.
 
-use ringmesh::shard::state::Entropy;
+use ringmesh::shard::config::Entropy;
 
 /// A stream of numbers (SplitMix64).
 pub struct Random(u64);

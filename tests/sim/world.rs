@@ -15,11 +15,12 @@ use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::ids::{ConnectionId, ShardId};
 use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::forwarded::TrustedProxies;
+use ringmesh::shard::config::{ShardConfig, ShardLimits};
 use ringmesh::shard::effect::Urgency;
 use ringmesh::shard::flush::{FlushQueue, Flushed};
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
-use ringmesh::shard::state::{Shard, ShardConfig, ShardLimits};
+use ringmesh::shard::state::Shard;
 use ringmesh::shard::tuning::Tuning;
 
 use crate::random::Random;
@@ -586,12 +587,9 @@ impl World {
 
     /// Nothing that came from a client was left unread by the server.
     pub fn check_all_read(&self) {
-        for socket in self.sockets.iter().filter(|socket| !socket.closed) {
-            assert!(
-                socket.to_server.is_empty(),
-                "a socket that the shard wants to read was forgotten"
-            );
-        }
+        let mut open = self.sockets.iter().filter(|socket| !socket.closed);
+        let forgotten = open.find(|socket| !socket.to_server.is_empty());
+        assert!(forgotten.is_none(), "input that is wanted was left unread");
     }
 
     pub fn has_server_closed(&self, socket: usize) -> bool {

@@ -28,10 +28,6 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ),
     ("src/runtime/boot.rs", "start", 71),
     ("src/runtime/preflight/error.rs", "fmt", 71),
-    ("src/shard/connection/commands.rs", "message", 88),
-    ("src/shard/connection/connect.rs", "admit", 88),
-    ("src/shard/connection/connect.rs", "connect", 78),
-    ("src/shard/connection/http.rs", "request", 71),
     ("src/shard/state.rs", "mesh", 99),
     (
         "tests/it/frames.rs",

@@ -15,27 +15,23 @@
 mod hold;
 pub(in crate::shard) mod lag;
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::peer::peers::Peers;
 use std::collections::VecDeque;
 
 use self::hold::Holds;
 use self::lag::Lags;
-use crate::domain::time::Now;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::connection::connections::{Connection, Held, Phase};
-use crate::shard::mesh_message::{MeshMessage, Send};
-use crate::shard::state::Shard;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
+use crate::shard::context::Context;
+use crate::shard::effect::ChannelSlot;
+use crate::shard::mesh_message::MeshMessage;
 
 /// A turn of a shard, wrapping.
-type Turn = u32;
+pub(in crate::shard) type Turn = u32;
 
-fn is_before(one: Turn, other: Turn) -> bool {
+pub(in crate::shard) fn is_before(one: Turn, other: Turn) -> bool {
     one.wrapping_sub(other) >= 1 << 31
 }
 
@@ -62,7 +58,7 @@ impl Unoffered {
     /// Notes bytes that the members get in a turn. Returns how many they have not been offered,
     /// or a little more: where all turns before `offered` have been.
     #[inline]
-    fn add(&mut self, count: usize, turn: Turn, offered: Turn) -> usize {
+    pub(in crate::shard) fn add(&mut self, count: usize, turn: Turn, offered: Turn) -> usize {
         if is_before(self.newer.0, offered) {
             self.newer.1 = 0;
             self.older.1 = 0;
@@ -74,7 +70,7 @@ impl Unoffered {
     }
 
     #[inline]
-    fn bytes(&self, offered: Turn) -> usize {
+    pub(in crate::shard) fn bytes(&self, offered: Turn) -> usize {
         let waits = |(turn, bytes): (Turn, u32)| match is_before(turn, offered) {
             true => 0,
             false => bytes as usize,
@@ -85,7 +81,7 @@ impl Unoffered {
 
 /// What waits for an offer.
 #[derive(Debug)]
-enum Waiting {
+pub(in crate::shard) enum Waiting {
     /// A connection's input.
     Input(ConnectionId),
     /// What a connection of this shard has asked for: it is held back meanwhile.
@@ -98,19 +94,19 @@ pub(in crate::shard) struct BackPressure {
     /// The present turn.
     pub turn: Turn,
     /// All that was queued in turns before this one has been offered.
-    offered: Turn,
+    pub(in crate::shard) offered: Turn,
     /// The last turn in which a channel or connection had too much to be offered.
     tight: Option<Turn>,
     /// The last turn in which other shards fed such a channel.
-    overfed: Option<Turn>,
+    pub(in crate::shard) overfed: Option<Turn>,
     /// The last turn in which there was twice as much.
-    choked: Option<Turn>,
+    pub(in crate::shard) choked: Option<Turn>,
     /// Bytes of this turn's publications.
     turn_bytes: usize,
     /// Somebody's doing since `watch_links` has led to too much.
     fed: bool,
     /// What waits until its turn has been offered.
-    waiting: VecDeque<(Turn, Waiting)>,
+    pub(in crate::shard) waiting: VecDeque<(Turn, Waiting)>,
     /// Who waits for the next turn.
     next_turn: Vec<ConnectionId>,
     /// Channels whose members here are behind.
@@ -120,7 +116,7 @@ pub(in crate::shard) struct BackPressure {
 }
 
 impl BackPressure {
-    fn is_open(&self, turn: Option<Turn>) -> bool {
+    pub(in crate::shard) fn is_open(&self, turn: Option<Turn>) -> bool {
         turn.is_some_and(|turn| !is_before(turn, self.offered))
     }
 
@@ -145,122 +141,8 @@ impl BackPressure {
     }
 }
 
-impl Shard {
-    /// The present turn: what is queued now has been offered when [`offered`](Self::offered) is
-    /// told of a later one.
-    #[must_use]
-    pub fn turn(&self) -> u32 {
-        self.channels.pressure.turn
-    }
-
-    /// Sends what was put off on its way, unless what went before it has to be offered first:
-    /// half as much as for what comes later, which can therefore not keep it from its turn.
-    fn send_what_was_put_off(&mut self, message: MeshMessage) {
-        let unoffered_max = self.context.unoffered_max() / 2;
-        let is_pressed = self.channels.is_pressed(&self.context);
-        let waits = match &message {
-            MeshMessage::Publish(publish) if self.channels.is_held(publish.channel.hash) => true,
-            MeshMessage::Publish(publish) if is_pressed => {
-                let slot = self.channels.find_key(&publish.channel);
-                slot.is_some_and(|slot| {
-                    self.channels
-                        .has_much_to_offer(slot, unoffered_max, &self.context)
-                })
-            }
-            MeshMessage::Send(send) if is_pressed => {
-                self.peers
-                    .has_much_to_hear(send, unoffered_max, &self.connections, &self.context)
-            }
-            _ => false,
-        };
-        if waits {
-            return self
-                .channels
-                .put_off(message, &mut self.connections, &mut self.context);
-        }
-        self.channels.pressure.watch();
-        let sender = sender_of(&message, self.context.id());
-        self.context.loopback.push_back(message);
-        self.settle();
-        if let Some(id) = sender {
-            self.connections.release_input(id, Held::FAN_OUT);
-            self.channels.hold_if_pressed(id, &mut self.connections);
-        }
-    }
-
-    /// Whether messages of other shards are to be handled now. While a channel that they feed has
-    /// much to be offered, they wait in their links.
-    #[must_use]
-    pub fn takes_mesh(&self) -> bool {
-        !(self.channels.pressure.is_overfed()
-            && self
-                .channels
-                .pressure
-                .is_open(self.channels.pressure.choked))
-    }
-
-    /// Every connection that something was queued to in turns before that one has been offered
-    /// it: its socket has taken it, or has no room.
-    pub fn offered(&mut self, turn: u32, now: Now) {
-        self.context.now = now;
-        self.channels.pressure.offered = turn;
-        if self.channels.pressure.overfed.is_some() && !self.channels.pressure.is_overfed() {
-            self.channels.pressure.overfed = None;
-            self.channels.tell_throttle(&mut self.context);
-        }
-        let is_over = |(since, _): &mut (Turn, Waiting)| is_before(*since, turn);
-        while let Some((_, waiting)) = self.channels.pressure.waiting.pop_front_if(is_over) {
-            match waiting {
-                Waiting::Input(id) => self.connections.release_input(id, Held::FAN_OUT),
-                Waiting::Message(message) => self.send_what_was_put_off(message),
-            }
-        }
-    }
-
-    /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
-    pub fn check_queued(&self) {
-        let limit = self.context.config.limits.outbound_queue_bytes;
-        for connection in self.connections.iter() {
-            let queued = connection.queued_bytes();
-            assert!(queued <= limit, "{queued} bytes of deliveries are queued");
-        }
-    }
-}
-
-impl Peers {
-    /// The same for a direct message, at the owner of its receiver.
-    #[inline]
-    pub(in crate::shard) fn is_send_to_be_put_off(
-        &self,
-        send: &Send,
-        channels: &Channels,
-        connections: &Connections,
-        context: &Context,
-    ) -> bool {
-        send.sender.shard == context.id()
-            && channels.is_pressed(context)
-            && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
-    }
-
-    #[cold]
-    fn has_much_to_hear(
-        &self,
-        send: &Send,
-        unoffered_max: usize,
-        connections: &Connections,
-        context: &Context,
-    ) -> bool {
-        let receivers = self.registry.connections(send.app, &send.to).iter();
-        let mut here = receivers.filter(|it| it.shard == context.id());
-        here.any(|to| {
-            let connection = connections.get(to.connection);
-            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
-        })
-    }
-}
-
 impl Context {
-    fn unoffered_max(&self) -> usize {
+    pub(in crate::shard) fn unoffered_max(&self) -> usize {
         self.config.limits.outbound_queue_bytes / UNOFFERED_SHARE
     }
 
@@ -331,7 +213,7 @@ impl Channels {
 
     /// Whether anything at all has to wait.
     #[inline]
-    fn is_pressed(&self, context: &Context) -> bool {
+    pub(in crate::shard) fn is_pressed(&self, context: &Context) -> bool {
         let is_tight = self.pressure.is_open(self.pressure.tight);
         is_tight || self.pressure.turn_bytes > context.turn_bytes_max()
     }
@@ -400,7 +282,7 @@ impl Channels {
     }
 
     #[cold]
-    fn has_much_to_offer(
+    pub(in crate::shard) fn has_much_to_offer(
         &self,
         slot: ChannelSlot,
         unoffered_max: usize,
@@ -498,7 +380,7 @@ impl Connection {
 }
 
 /// The connection of this shard that sent a message over its WebSocket.
-fn sender_of(message: &MeshMessage, here: ShardId) -> Option<ConnectionId> {
+pub(in crate::shard) fn sender_of(message: &MeshMessage, here: ShardId) -> Option<ConnectionId> {
     let sender = match message {
         MeshMessage::Publish(publish) => publish.from.connection,
         MeshMessage::Send(send) => Some(send.sender),

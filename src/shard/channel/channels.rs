@@ -4,9 +4,10 @@
 //! array that fan-out walks; each session remembers its index, so that leaving needs no
 //! search. An entry exists while the channel has members here or is owned and not empty.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use ahash::RandomState;
 use hashbrown::HashTable;
-use std::collections::{BTreeSet, VecDeque};
 
 use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
@@ -14,10 +15,7 @@ use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId};
 use crate::shard::channel::back_pressure::{BackPressure, Unoffered};
 use crate::shard::channel::fan_out::FanOutBuffer;
-
-/// Index of a channel on this shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelSlot(pub u32);
+use crate::shard::effect::ChannelSlot;
 
 /// A subscribed connection of this shard.
 #[derive(Clone, Copy, Debug)]

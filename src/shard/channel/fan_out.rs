@@ -17,19 +17,16 @@
 
 mod frozen;
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::mem;
 
+use self::frozen::{Frozen, Pieces};
 use crate::ids::ConnectionId;
 use crate::shard::channel::back_pressure::lag::Fed;
-use crate::shard::channel::channels::{ChannelSlot, LocalChannel, Member};
-use crate::shard::connection::connections::{Connection, Phase};
-use crate::shard::effect::Urgency;
+use crate::shard::channel::channels::{Channels, LocalChannel, Member};
+use crate::shard::connection::connections::{Connection, Connections, Phase};
+use crate::shard::context::Context;
+use crate::shard::effect::{ChannelSlot, Urgency};
 use crate::shard::outbound::outbox::BufferPool;
-
-use self::frozen::{Frozen, Pieces};
 
 /// Bytes in one channel's buffer at which the members that are behind get copies. Reached when
 /// a channel fills faster than its members are flushed; then coalescing is at its best anyway.
@@ -77,7 +74,7 @@ impl FanOutBuffer {
 
     /// What comes at a position that a member has reached.
     #[inline]
-    fn from(&self, position: u32) -> &[u8] {
+    pub(in crate::shard) fn from(&self, position: u32) -> &[u8] {
         let at = position.wrapping_sub(self.start) as usize;
         self.bytes.get(at..).unwrap_or_default()
     }
@@ -108,7 +105,7 @@ impl LocalChannel {
         member.map_or(&[], |member| self.fan_out.from(member.sent_to))
     }
 
-    pub(in crate::shard) fn is_wide(&self) -> bool {
+    fn is_wide(&self) -> bool {
         self.members.len() > NARROW_MEMBERS_MAX
     }
 
@@ -251,7 +248,7 @@ impl Channels {
         self.release(slot);
     }
 
-    fn lend(
+    pub(in crate::shard) fn lend(
         &mut self,
         slot: ChannelSlot,
         urgency: Urgency,

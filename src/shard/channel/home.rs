@@ -4,14 +4,12 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channel::back_pressure::lag::Fed;
-use crate::shard::channel::channels::Channels;
-use crate::shard::channel::channels::{ChannelSlot, LocalChannel};
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::{Connection, Membership, Phase};
+use crate::shard::channel::channels::{Channels, LocalChannel};
+use crate::shard::connection::connections::{Connections, Membership};
 use crate::shard::context::Context;
-use crate::shard::effect::{Effects, PublishedAt, Urgency};
+use crate::shard::effect::{ChannelSlot, PublishedAt, Urgency};
 use crate::shard::mesh_message::{Announce, Announced, Deliver, Frame, Left, MeshMessage};
-use crate::shard::outbound::outbox::{BufferPool, Class, Piece, SHARED_BYTES_MIN};
+use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 use crate::shard::questions::Question;
 
 impl Channels {
@@ -281,96 +279,8 @@ impl Channels {
     }
 }
 
-impl Connections {
-    /// A frame that answers what the connection sent, which was read at `read_ns`.
-    pub(in crate::shard) fn reply(
-        &mut self,
-        id: ConnectionId,
-        frame: &[u8],
-        read_ns: u64,
-        context: &mut Context,
-    ) {
-        if self.queue_reply(id, frame, context) {
-            context.effects.write(Stage::Reply, read_ns);
-        }
-    }
-
-    /// Queues an answer. Returns whether it goes out.
-    pub(in crate::shard) fn queue_reply(
-        &mut self,
-        id: ConnectionId,
-        frame: &[u8],
-        context: &mut Context,
-    ) -> bool {
-        // Nothing follows a close frame.
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Open(_) = connection.phase
-        {
-            connection
-                .outbox
-                .push(Class::Reply, frame, &mut context.pool);
-            connection.mark_dirty(&mut context.effects);
-            context.metrics.counters.replies += 1;
-            return true;
-        }
-        false
-    }
-}
-
 fn piece<'a>(shared: Option<&'a Frame>, bytes: &'a [u8]) -> Piece<'a> {
     shared.map_or(Piece::Owned(bytes), |frame| {
         Piece::Shared(frame, 0..frame.len())
     })
-}
-
-impl Connection {
-    /// Queues a delivery, or keeps it for the member of that channel that waits for its snapshot;
-    /// `false` if the connection takes too little of what it was sent.
-    #[inline]
-    pub(in crate::shard) fn deliver_or_hold(
-        &mut self,
-        waits: Option<ChannelSlot>,
-        frames: &[Piece<'_>],
-        to: (usize, Urgency),
-        pool: &mut BufferPool,
-        effects: &mut Effects,
-    ) -> bool {
-        match waits {
-            Some(slot) => self.hold(slot, frames, to.0),
-            None => self.deliver(frames, to, pool, effects),
-        }
-    }
-
-    /// Queues a delivery; `false` if the connection takes too little of what it was sent.
-    #[inline]
-    pub(in crate::shard) fn deliver(
-        &mut self,
-        frames: &[Piece<'_>],
-        (limit, urgency): (usize, Urgency),
-        pool: &mut BufferPool,
-        effects: &mut Effects,
-    ) -> bool {
-        let count: usize = frames.iter().map(Piece::len).sum();
-        if self.queued_bytes() + self.held_bytes() + count > limit {
-            return false;
-        }
-        self.outbox.push_pieces(Class::Delivery, frames, pool);
-        self.mark(urgency, effects);
-        true
-    }
-
-    /// Asks the runtime to flush the outbox, as soon as answers are.
-    #[inline]
-    pub(in crate::shard) fn mark_dirty(&mut self, effects: &mut Effects) {
-        self.mark(Urgency::Reply, effects);
-    }
-
-    /// Asks the runtime to flush the outbox.
-    #[inline]
-    pub(in crate::shard) fn mark(&mut self, urgency: Urgency, effects: &mut Effects) {
-        if self.dirty.is_none_or(|known| urgency < known) {
-            self.dirty = Some(urgency);
-            effects.dirty.push(self.id, urgency);
-        }
-    }
 }

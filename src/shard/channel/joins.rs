@@ -18,29 +18,24 @@
 //! Always true: a member waits exactly while its connection has a snapshot for that channel that
 //! is not queued.
 
-mod joining;
-
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use smallvec::SmallVec;
 
-pub use self::joining::Joining;
-pub(in crate::shard) use self::joining::Wanted;
-use self::joining::{Awaited, State, is_written};
 use crate::domain::roster::Interest;
 use crate::ids::{ConnectionId, Ticket};
 use crate::metrics::Stage;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::Header;
-use crate::shard::bounds::Asked;
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::connection::connections::{Held, Membership, Phase};
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::bounds::Asked;
+use crate::shard::connection::connections::{Connections, Held, Membership, Phase};
+use crate::shard::connection::joining::{AwaitedSnapshot, State, Wanted, is_written};
+use crate::shard::context::Context;
+use crate::shard::effect::ChannelSlot;
 use crate::shard::mesh_message::{Frame, Join, Joined, MeshMessage};
 use crate::shard::outbound::outbox::Class;
-use crate::shard::questions::{Command, PendingJoin, Question, ReplyTo};
+use crate::shard::outbound::snapshot::Snapshot;
+use crate::shard::questions::{PendingCommand, PendingJoin, Question, ReplyTo};
 
 /// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
 /// needs that begins to listen for the snapshot when it has read the ack (with none, Node's `ws`
@@ -81,7 +76,7 @@ impl Channels {
         }
         if let Some(snapshot) = joined.snapshot {
             let is_acked = command.reply_to.id().is_some();
-            let awaited = Awaited {
+            let awaited = AwaitedSnapshot {
                 channel: joined.channel,
                 slot: Some(slot),
                 number,
@@ -131,7 +126,7 @@ impl Channels {
     fn await_snapshot(
         &mut self,
         id: ConnectionId,
-        mut awaited: Awaited,
+        mut awaited: AwaitedSnapshot,
         is_acked: bool,
         connections: &mut Connections,
         context: &mut Context,
@@ -445,7 +440,7 @@ impl Connections {
             presence: true,
             sender_metadata,
         };
-        let command = Command {
+        let command = PendingCommand {
             connection: id,
             asked: Asked::Membership,
             reply_to: ReplyTo {

@@ -2,10 +2,10 @@
 
 pub mod back_pressure;
 pub mod channels;
+pub(in crate::shard) mod commands;
+pub(in crate::shard) mod ends;
 pub mod fan_out;
 pub(in crate::shard) mod home;
 pub mod joins;
 pub(in crate::shard) mod owner;
 pub mod publish;
-pub(in crate::shard) mod scope;
-pub mod snapshot;

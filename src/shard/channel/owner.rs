@@ -6,9 +6,6 @@
 //! a large channel until some time has passed since those before, and only a publication of a
 //! peer whose own change waits does not wait for that.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use smallvec::SmallVec;
 
 use crate::domain::channel::{
@@ -17,15 +14,16 @@ use crate::domain::channel::{
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionRef, ShardId, Ticket};
 use crate::metrics::Stage;
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::channel::publish::Publisher;
-use crate::shard::channel::snapshot::Snapshot;
-use crate::shard::effect::PublishedAt;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
+use crate::shard::effect::{ChannelSlot, PublishedAt};
 use crate::shard::mesh_message::{
     Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
-    Publish, Published,
+    Publish, Published, Publisher,
 };
 use crate::shard::outbound::encode;
+use crate::shard::outbound::snapshot::Snapshot;
 
 /// A publication whose `message` frame is encoded.
 #[derive(Clone, Copy)]
@@ -217,7 +215,7 @@ impl Channels {
     }
 
     /// Notes that the channel has presence changes or joiners to be dealt with this turn.
-    fn batch(&mut self, slot: ChannelSlot) {
+    pub(in crate::shard) fn batch(&mut self, slot: ChannelSlot) {
         if let Some(channel) = self.get_mut(slot)
             && !channel.batched
         {
@@ -288,7 +286,7 @@ impl Channels {
 
     /// Ends a channel's batch: tells the home shards, and completes the joins that wait for
     /// none of them.
-    fn announce(
+    pub(in crate::shard) fn announce(
         &mut self,
         slot: ChannelSlot,
         connections: &mut Connections,
@@ -479,7 +477,7 @@ impl Channels {
 
     /// A local member must be in place before the next thing is put into the order, which may
     /// happen before `loopback` is looked at.
-    fn joined(
+    pub(in crate::shard) fn joined(
         &mut self,
         home: ShardId,
         joined: Joined,

@@ -4,43 +4,16 @@
 //! and the caller knows how many it reached; elsewhere it is encoded once, sent to the owner, and
 //! whoever waits is told when it has its place. Who may publish is decided before.
 
-use crate::domain::channel::Channel;
-use crate::domain::peer::SharedPeer;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
-use crate::shard::bounds::Asked;
-use crate::shard::channel::channels::ChannelSlot;
+use crate::ids::{AppIndex, ConnectionId, ShardId, Ticket};
 use crate::shard::channel::channels::Channels;
 use crate::shard::channel::owner::Publication;
+use crate::shard::connection::bounds::Asked;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
-use crate::shard::mesh_message::{Frame, MeshMessage, Publish, Published, RestValue};
+use crate::shard::effect::ChannelSlot;
+use crate::shard::mesh_message::{Frame, MeshMessage, Publish, Publisher};
 use crate::shard::outbound::encode;
-use crate::shard::questions::Question;
-use crate::shard::rest::{Caller, PendingAnswer};
-use crate::shard::state::Shard;
-
-/// From whom a publication is.
-#[derive(Clone, Debug)]
-pub struct Publisher {
-    /// What subscribers see.
-    pub peer: SharedPeer,
-    /// The connection that published and gets no copy; `None` for a backend.
-    pub connection: Option<ConnectionRef>,
-}
-
-impl Publisher {
-    /// The publishing connection, if it is on that shard.
-    pub(in crate::shard) fn connection_on(&self, shard: ShardId) -> Option<ConnectionId> {
-        let connection = self.connection.filter(|it| it.shard == shard)?;
-        Some(connection.connection)
-    }
-
-    /// Whether others in the channel have not been told yet that the publishing peer came or left.
-    /// A backend is in no channel, whatever it calls itself.
-    pub(in crate::shard) fn is_withheld(&self, channel: &Channel) -> bool {
-        self.connection.is_some() && channel.withholds(self.peer.id.as_str())
-    }
-}
+use crate::shard::questions::{Caller, PendingAnswer, Question};
 
 /// Who waits until a publication has its place in its channel's order.
 #[derive(Clone, Copy)]
@@ -54,27 +27,6 @@ pub(in crate::shard) enum Waiter<'a> {
     },
     /// A REST request, to be answered.
     Rest(&'a Caller),
-}
-
-impl Shard {
-    /// A publication has its place at the channel's owner.
-    pub(in crate::shard) fn published(&mut self, published: Published) {
-        match self.context.questions.take(published.waiter) {
-            Some(Question::Publish(command)) => {
-                self.connections
-                    .answer_command(&command, Ok(()), &mut self.context)
-            }
-            Some(Question::Rest(waiting)) => {
-                self.rest.answer_waiting(
-                    &waiting,
-                    &RestValue::Published(published.delivered),
-                    &mut self.connections,
-                    &mut self.context,
-                );
-            }
-            _ => {}
-        }
-    }
 }
 
 impl Channels {

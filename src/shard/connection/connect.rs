@@ -2,298 +2,34 @@
 //!
 //! A client learns only that its credential is not good; the real cause goes into the debug log.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::domain::connect_rate::Verdict;
 use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::rights::Key;
-use crate::domain::time::Now;
-use crate::domain::token_bucket::TokenBucket;
-use crate::ids::{ConnectionId, Ticket};
-use crate::limits::TOKEN_EXPIRY_LEAD_MS;
-use crate::metrics::Stage;
-use crate::metrics::label::{self, EndedBy};
-use crate::proto::claims::Claims;
+use crate::ids::ConnectionId;
+use crate::metrics::label::{self};
 use crate::proto::forwarded::X_FORWARDED_FOR;
-use crate::proto::http::error::{ApiError, RequestError};
+use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader};
-use crate::proto::http::target::Target;
-use crate::proto::http::upgrade::{WebSocketKey, check_upgrade};
-use crate::proto::wire::event::{Event, Welcome};
-use crate::proto::wire::string::JsonStr;
-use crate::proto::ws::close::CloseCode;
-use crate::proto::ws::message::Decoder;
-use crate::shard::connection::connections::{Grant, Held, Phase, Session};
+use crate::proto::http::upgrade::WebSocketKey;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::http::{Answer, Body};
-use crate::shard::connection::ice_servers;
 use crate::shard::connection::proxies::warn_of_forwarded;
-use crate::shard::credential::{self, Credential, CredentialFault};
-use crate::shard::deadlines::NEVER_MS;
-use crate::shard::effect::Span;
-use crate::shard::input::MemoryLevel;
-use crate::shard::mesh_message::{MeshMessage, Register};
-use crate::shard::outbound::encode;
-use crate::shard::questions::{PendingRegister, Question};
-use crate::shard::state::Shard;
+use crate::shard::context::Context;
 
 /// Candidates drawn for a random peer id, so that its owner is this shard and its direct
 /// messages need no detour. With more shards than this the last one is taken as it is.
 const PEER_ID_CANDIDATES: usize = 16;
 
-/// When a client may come back that was refused for want of memory.
-const MEMORY_RETRY_AFTER_SEC: u64 = 5;
-
-impl Shard {
-    /// A request to `/v1`.
-    pub(in crate::shard) fn connect(
-        &mut self,
-        id: ConnectionId,
-        head: &RequestHead<'_>,
-        target: &Target<'_>,
-    ) {
-        let upgrade = check_upgrade(head);
-        let Some(remote) = self.connections.client_address(id, head, &self.context) else {
-            return;
-        };
-        let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
-        if is_attempt
-            && let Verdict::Limited { retry_after_ms } = self
-                .context
-                .connect_rates
-                .attempt(remote, self.context.now.mono_ms)
-        {
-            tracing::debug!(%remote, cause = "connect rate", "connect refused");
-            self.context
-                .count_refusal(label::HandshakeRefused::ConnectRate);
-            let headers = [ResponseHeader::RetryAfterSec(
-                retry_after_ms.div_ceil(1_000),
-            )];
-            let error = (ApiError::RateLimited, "too many connects from this address");
-            return self
-                .connections
-                .refuse_connect(id, error, &headers, &mut self.context);
-        }
-        if !is_attempt && let Err(limited) = self.context.count_stranger(remote) {
-            let error = (limited.error, &*limited.message);
-            return self.connections.refuse_connect(
-                id,
-                error,
-                limited.header.as_slice(),
-                &mut self.context,
-            );
-        }
-        let key = match upgrade {
-            Ok(key) => key,
-            Err(error) => {
-                tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.context
-                    .count_refusal(label::HandshakeRefused::BadUpgrade);
-                self.connections.end_http(id, error, &mut self.context);
-                return;
-            }
-        };
-        if self.context.memory_level != MemoryLevel::Normal {
-            self.context.count_refusal(label::HandshakeRefused::Memory);
-            let error = (ApiError::InternalError, "the server is short of memory");
-            let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
-            return self
-                .connections
-                .refuse_connect(id, error, &headers, &mut self.context);
-        }
-        if self.context.draining {
-            self.context
-                .count_refusal(label::HandshakeRefused::Draining);
-            let error = (ApiError::InternalError, "the server is shutting down");
-            return self
-                .connections
-                .refuse_connect(id, error, &[], &mut self.context);
-        }
-        match credential::of_connect(&self.context.rights, head, target, self.context.now) {
-            Ok(credential) => self.admit(id, &key, credential),
-            Err(fault) => {
-                tracing::debug!(%remote, cause = %fault, "connect refused");
-                self.context.count_refusal(fault.label());
-                self.channels.refuse_credential(
-                    id,
-                    &key,
-                    &fault,
-                    &mut self.connections,
-                    &mut self.context,
-                );
-            }
-        }
-    }
-
-    fn admit(&mut self, id: ConnectionId, key: &WebSocketKey, credential: Credential) {
-        self.connections.show_credential(id);
-        let app = credential.key.app.clone();
-        if app.suspended {
-            self.context
-                .count_refusal(label::HandshakeRefused::AppSuspended);
-            return self.channels.close_upgraded(
-                id,
-                key,
-                CloseCode::APP_SUSPENDED,
-                &mut self.connections,
-                &mut self.context,
-            );
-        }
-        let connections_max = app.connections_max.filter(|_| !app.overages);
-        let Some(connections) = app.gauges.connect(connections_max) else {
-            self.context
-                .count_refusal(label::HandshakeRefused::ConnectionLimit);
-            return self.channels.close_upgraded(
-                id,
-                key,
-                CloseCode::CONNECTION_LIMIT,
-                &mut self.connections,
-                &mut self.context,
-            );
-        };
-        if app.connections_max.is_some_and(|max| connections > max) {
-            self.context
-                .usage
-                .overage_connection(&app, self.context.now);
-        }
-        let Credential {
-            key: rights,
-            claims,
-        } = credential;
-        let (peer, grant) = match claims {
-            None => (self.context.random_peer(&rights), None),
-            Some(claims) => {
-                let (peer, grant) = granted(claims, self.context.now);
-                (peer, Some(Box::new(grant)))
-            }
-        };
-        let session = Box::new(Session {
-            key: rights,
-            peer: peer.clone(),
-            grant,
-            decoder: Decoder::server(),
-            bucket: TokenBucket::new(self.context.now.mono_ms),
-            memberships: smallvec::SmallVec::new(),
-            joining: None,
-            drain_ms: None,
-        });
-        self.connections
-            .switch_protocols(id, key, &mut self.context);
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let began_ns = match &connection.phase {
-            Phase::Http(http) => http.began_ns,
-            _ => self.context.stamp_ns,
-        };
-        connection.phase = Phase::Registering(session);
-        connection.ended_by = EndedBy::ABNORMAL;
-        connection.held.add(Held::REQUEST);
-        let owner = self
-            .context
-            .placement
-            .peer_owner(app.index, peer.id.as_str());
-        if owner == self.context.id() {
-            let connection = self.context.here(id);
-            self.peers.registry.register(app.index, &peer, connection);
-            return self.registered(id, began_ns);
-        }
-        let pending = PendingRegister {
-            connection: id,
-            began_ns,
-        };
-        let register = Register {
-            app: app.index,
-            peer,
-            connection: self.context.here(id),
-            ticket: self
-                .connections
-                .ask(Question::Register(pending), [owner], &mut self.context),
-        };
-        self.context
-            .send(owner, MeshMessage::Register(Box::new(register)));
-    }
-
-    /// The peer's owner has registered a connection.
-    pub(in crate::shard) fn owner_registered(&mut self, ticket: Ticket) {
-        if let Some(Question::Register(pending)) = self.context.questions.take(ticket) {
-            self.registered(pending.connection, pending.began_ns);
-        }
-    }
-
-    /// The peer's owner knows the connection, whose handshake began at `began_ns`: it is open
-    /// from now on.
-    fn registered(&mut self, id: ConnectionId, began_ns: u64) {
-        if self.is_switching_rights() {
-            self.channels
-                .follow_rights(id, &mut self.connections, &mut self.context);
-        }
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let ended = Phase::Lingering { until_ms: NEVER_MS };
-        let mut session = match std::mem::replace(&mut connection.phase, ended) {
-            Phase::Registering(session) => session,
-            other => {
-                connection.phase = other;
-                return;
-            }
-        };
-        let metadata = session
-            .grant
-            .as_mut()
-            .and_then(|grant| grant.metadata.take());
-        let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
-        let peer = session.peer.clone();
-        // Whom the drain has not come to yet, it tells itself.
-        let is_drained = session.drain_ms.is_some();
-        let metadata = ice_servers::welcome_metadata(
-            &session.key,
-            peer.id.as_str(),
-            metadata,
-            self.context.now,
-        );
-        connection.phase = Phase::Open(session);
-        let mut frame = std::mem::take(&mut self.context.encoded);
-        frame.clear();
-        encode::event(
-            &mut frame,
-            &Event::Welcome(Welcome {
-                peer_id: JsonStr::from_escaped(peer.id.json()),
-                expires_at_sec,
-                server_time_sec: self.context.now.unix_sec(),
-                message_bytes_max: self.context.config.limits.message_bytes_max,
-                metadata: metadata.as_deref().map(str::as_bytes),
-            }),
-        );
-        if is_drained {
-            encode::going_away(&mut frame, self.context.retry_after_ms);
-            self.context.metrics.counters.replies += 1;
-        }
-        self.connections.queue_reply(id, &frame, &mut self.context);
-        self.context.encoded = frame;
-        self.context.metrics.counters.handshakes += 1;
-        self.context.effects.ended.push(Span {
-            stage: Stage::Handshake,
-            began_ns,
-        });
-        self.connections.hold_if_unread(id);
-        self.connections.release_input(id, Held::REQUEST);
-        self.connections.arm(id, &mut self.context);
-    }
-}
-
 impl Context {
-    fn count_refusal(&mut self, cause: label::HandshakeRefused) {
+    pub(in crate::shard) fn count_refusal(&mut self, cause: label::HandshakeRefused) {
         self.metrics.counters.handshakes_refused.add(cause);
     }
 
     /// A peer for a publishable key: a random UUID (RFC 9562, version 4).
-    fn random_peer(&mut self, key: &Key) -> SharedPeer {
+    pub(in crate::shard) fn random_peer(&mut self, key: &Key) -> SharedPeer {
         let mut random = [0; 16 * PEER_ID_CANDIDATES];
         self.entropy.fill(&mut random);
         let (candidates, _) = random.as_chunks::<16>();
@@ -327,7 +63,7 @@ impl Connections {
         Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
     }
 
-    fn refuse_connect(
+    pub(in crate::shard) fn refuse_connect(
         &mut self,
         id: ConnectionId,
         error: (ApiError, &str),
@@ -344,60 +80,16 @@ impl Connections {
         self.answer(id, &answer, context);
     }
 
-    fn switch_protocols(&mut self, id: ConnectionId, key: &WebSocketKey, context: &mut Context) {
+    pub(in crate::shard) fn switch_protocols(
+        &mut self,
+        id: ConnectionId,
+        key: &WebSocketKey,
+        context: &mut Context,
+    ) {
         let mut response = std::mem::take(&mut context.encoded);
         response.clear();
         key.append_switching_protocols(&mut response);
         self.write_http(id, &response, context);
         context.encoded = response;
     }
-}
-
-impl Channels {
-    fn refuse_credential(
-        &mut self,
-        id: ConnectionId,
-        key: &WebSocketKey,
-        fault: &CredentialFault,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        match fault.close_code() {
-            Some(close) if context.config.reject_with_close => {
-                self.close_upgraded(id, key, close, connections, context);
-            }
-            _ => connections.refuse_connect(id, fault.answer(), &[], context),
-        }
-    }
-
-    /// Completes the handshake only to say why the connection is closed.
-    fn close_upgraded(
-        &mut self,
-        id: ConnectionId,
-        key: &WebSocketKey,
-        code: CloseCode,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        connections.switch_protocols(id, key, context);
-        self.close(id, code, code.reason(), connections, context);
-    }
-}
-
-fn granted(claims: Claims, now: Now) -> (SharedPeer, Grant) {
-    let closes_unix_ms = claims
-        .expires_at_unix_ms
-        .saturating_sub(TOKEN_EXPIRY_LEAD_MS);
-    let grant = Grant {
-        expires_sec: claims.expires_at_unix_sec(),
-        patterns: claims.channels,
-        actions: claims.permissions,
-        closes_ms: now.mono_at_unix_ms(closes_unix_ms),
-        metadata: claims.metadata,
-    };
-    let peer = PeerInfo {
-        id: JsonName::new(&claims.sub),
-        metadata: claims.peer_metadata,
-    };
-    (Arc::new(peer), grant)
 }

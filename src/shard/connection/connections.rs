@@ -20,16 +20,15 @@ use crate::proto::http::body::BodyDecoder;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoder, Server};
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::channel::joins::Joining;
+use crate::shard::config::ShardLimits;
+use crate::shard::connection::deadlines::{Blocked, NEVER_MS, Stalled};
 use crate::shard::connection::input_buffer::InputBuffer;
+use crate::shard::connection::joining::Joining;
+use crate::shard::connection::permissions::Permissions;
+use crate::shard::connection::refusal::Refusal;
 use crate::shard::connection::unauthenticated::Unauthenticated;
-use crate::shard::deadlines::{Blocked, NEVER_MS, Stalled};
-use crate::shard::effect::Urgency;
+use crate::shard::effect::{ChannelSlot, Urgency};
 use crate::shard::outbound::outbox::{Finish, Outbox};
-use crate::shard::permissions::Permissions;
-use crate::shard::rest::refusal::Refusal;
-use crate::shard::state::ShardLimits;
 
 /// One connection, from accept to the end of its socket.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ pub struct Connection {
     /// Where in its life it is.
     pub phase: Phase,
     /// When bytes last came, or were waited for again: as the peer's deadlines count, see
-    /// `shard/deadlines.rs`.
+    /// `shard/connection/deadlines.rs`.
     pub received_ms: u64,
     /// Answers that other shards have been asked for, by what they will weigh in bytes.
     pub awaited_bytes: u32,

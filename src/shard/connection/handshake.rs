@@ -6,10 +6,9 @@
 //! are few; it goes on where it stood when a peer that dribbles has brought nothing to an end.
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::{Awaited, Phase};
+use crate::shard::connection::connections::{Awaited, Connections, Phase};
+use crate::shard::connection::deadlines::NEVER_MS;
 use crate::shard::context::Context;
-use crate::shard::deadlines::NEVER_MS;
 use crate::shard::input::HandshakeStep;
 
 impl Connections {

@@ -6,12 +6,11 @@
 //! for a second: its request is not there, or not whole, however it dribbles. One that waits for
 //! the server is never closed for that; while there is no idle one, nobody new is to be accepted.
 
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::collections::VecDeque;
 
 use crate::ids::ConnectionId;
-use crate::shard::connection::connections::{Awaited, Connection, Held, Phase};
+use crate::shard::connection::connections::{Awaited, Connection, Connections, Held, Phase};
+use crate::shard::context::Context;
 use crate::shard::state::Shard;
 
 /// How long a peer must have been awaited before its connection gives way: longer than a round

@@ -2,3 +2,4 @@
 
 pub(in crate::shard) mod encode;
 pub mod outbox;
+pub mod snapshot;

@@ -17,10 +17,11 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-pub use self::pool::BufferPool;
 use self::segments::Segments;
-pub use self::segments::{SLICES_MAX, Slices};
 use crate::shard::mesh_message::Frame;
+
+pub use self::pool::BufferPool;
+pub use self::segments::{SLICES_MAX, Slices};
 
 /// Bytes from which a frame is shared, not copied. A copy of so many takes as long as the segment
 /// that refers to them and the longer write.
@@ -170,7 +171,7 @@ impl Outbox {
     }
 
     #[inline]
-    fn count(&mut self, class: Class, len: usize) {
+    pub(in crate::shard) fn count(&mut self, class: Class, len: usize) {
         if self.queued() == 0 {
             self.untried = true;
         }
@@ -326,7 +327,7 @@ impl Outbox {
 
     /// How much of the queue may be written next; `None`: control frames come first.
     #[inline]
-    fn limit(&self) -> Option<u32> {
+    pub(in crate::shard) fn limit(&self) -> Option<u32> {
         match &self.control {
             Some(_) if self.is_between_frames() => None,
             Some(_) => Some(self.raw_left.max(self.frame_left)),
@@ -339,7 +340,7 @@ impl Outbox {
         self.frame_left == 0 && self.raw_left == 0
     }
 
-    fn control(&self) -> &[u8] {
+    pub(in crate::shard) fn control(&self) -> &[u8] {
         let control = self.control.as_ref();
         control.map_or(&[], |control| &control.bytes[control.written..])
     }
@@ -411,7 +412,7 @@ impl Outbox {
     }
 
     /// Takes bytes from the front, frame by frame.
-    fn take(&mut self, mut count: usize, pool: &mut BufferPool) {
+    pub(in crate::shard) fn take(&mut self, mut count: usize, pool: &mut BufferPool) {
         while count > 0 {
             let first = self.segments.first();
             if self.is_between_frames() {

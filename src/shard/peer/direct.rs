@@ -3,32 +3,22 @@
 //! A `send` goes from the sender's home to the owner of the receiving peer, from there to every
 //! home where that peer has connections, and from each of those a result goes back to the
 //! sender's home, which acks when the first part was delivered and answers `peer_not_found`
-//! when none was. Where the app asks for a common channel, `shard/channel/scope.rs` comes first.
+//! when none was. Where the app asks for a common channel, `shard/peer/scope.rs` comes first.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::peer::peers::Peers;
 use std::sync::Arc;
 
 use crate::domain::peers::ByHome;
-use crate::ids::{ConnectionRef, ShardId};
+use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
-use crate::shard::channel::scope::Scoped;
-use crate::shard::mesh_message::{Direct, DirectResult, Homes, MeshMessage, Register, Send};
-use crate::shard::questions::{Command, Question};
-
-/// A `send` whose results are awaited, on the sender's home shard.
-#[derive(Debug)]
-pub(in crate::shard) struct PendingSend {
-    /// What is to be answered.
-    pub command: Command,
-    /// The message, while its scope is asked for.
-    pub scoped: Option<Box<Scoped>>,
-    /// Whether the receiver's owner has handed it to the receiver's homes, and these have to
-    /// answer.
-    pub has_left_owner: bool,
-}
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::bounds::Asked;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
+use crate::shard::mesh_message::{Direct, DirectResult, Frame, Homes, MeshMessage, Register, Send};
+use crate::shard::outbound::encode;
+use crate::shard::peer::peers::Peers;
+use crate::shard::questions::{PendingSend, Question};
 
 impl Peers {
     pub(in crate::shard) fn peer_register(&mut self, register: &Register, context: &mut Context) {
@@ -66,7 +56,7 @@ impl Context {
         self.send(owner, MeshMessage::Send(Box::new(send)));
     }
 
-    fn direct(&mut self, send: &Send, homes: ByHome) {
+    pub(in crate::shard) fn direct(&mut self, send: &Send, homes: ByHome) {
         let all = || homes.iter().map(|(home, _)| *home).collect::<Homes>();
         let all = (homes.len() > 1).then(|| Arc::new(all()));
         for (home, connections) in homes {
@@ -146,5 +136,77 @@ impl Connections {
             };
             self.answer_command(&pending.command, answer, context);
         }
+    }
+}
+
+impl Peers {
+    pub(in crate::shard) fn direct_send(
+        &mut self,
+        id: ConnectionId,
+        (to, data): (&str, &str),
+        request_id: Option<&str>,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Result<(), ErrorCode> {
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
+        context.admit_message(session.permissions(), Action::Send, None)?;
+        let app = session.key.app.index;
+        let is_scoped = session.key.app.direct_needs_shared_channel;
+        context.encoded.clear();
+        encode::direct(&mut context.encoded, &session.peer, data);
+        let frame = Frame::from(&context.encoded[..]);
+        let pending = PendingSend {
+            command: connections.await_command(id, Asked::Message, request_id, context),
+            scoped: None,
+            has_left_owner: false,
+        };
+        let ticket = connections.ask(Question::Send(pending), [], context);
+        let send = Send {
+            app,
+            to: to.into(),
+            frame,
+            sender: context.here(id),
+            send: ticket,
+            read_ns: context.stamp_ns,
+        };
+        if is_scoped {
+            self.scoped_send(send, channels, connections, context);
+        } else {
+            context.send_to_peer(send);
+        }
+        Ok(())
+    }
+}
+
+impl Peers {
+    /// The same for a direct message, at the owner of its receiver.
+    #[inline]
+    fn is_send_to_be_put_off(
+        &self,
+        send: &Send,
+        channels: &Channels,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        send.sender.shard == context.id()
+            && channels.is_pressed(context)
+            && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
+    }
+
+    #[cold]
+    pub(in crate::shard) fn has_much_to_hear(
+        &self,
+        send: &Send,
+        unoffered_max: usize,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        let receivers = self.registry.connections(send.app, &send.to).iter();
+        let mut here = receivers.filter(|it| it.shard == context.id());
+        here.any(|to| {
+            let connection = connections.get(to.connection);
+            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
+        })
     }
 }

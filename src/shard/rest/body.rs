@@ -17,7 +17,7 @@ use crate::proto::pattern::Pattern;
 use crate::proto::wire::json::{JsonFault, for_each_member};
 use crate::proto::wire::name::validate_peer_id;
 use crate::proto::wire::string::JsonStr;
-use crate::shard::rest::refusal::Refusal;
+use crate::shard::connection::refusal::Refusal;
 
 /// Lifetime of a token for which none is asked, in seconds.
 pub(in crate::shard) const TOKEN_LIFETIME_SEC_DEFAULT: u64 = 3_600;

@@ -1,9 +1,5 @@
 //! `/v1/channels/:id/publish`: publishing into a channel's order.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::rest::Rest;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -13,11 +9,16 @@ use crate::proto::http::error::ApiError;
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
-use crate::shard::channel::publish::{Publisher, Waiter};
+use crate::shard::channel::channels::Channels;
+use crate::shard::channel::publish::Waiter;
+use crate::shard::connection::connections::Connections;
+use crate::shard::connection::refusal::Refusal;
+use crate::shard::context::Context;
+use crate::shard::mesh_message::Publisher;
+use crate::shard::questions::Caller;
 use crate::shard::rest::answer::{PublishAnswer, append_json};
 use crate::shard::rest::body::PublishBody;
-use crate::shard::rest::refusal::Refusal;
-use crate::shard::rest::{Caller, Served};
+use crate::shard::rest::{Rest, Served};
 
 /// Who a publication is from when the backend does not say.
 const FROM_DEFAULT: &str = "server";

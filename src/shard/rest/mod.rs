@@ -10,10 +10,8 @@
 mod answer;
 mod body;
 mod channels;
-pub(in crate::shard) mod kick;
 pub mod openapi;
 mod peers;
-pub(in crate::shard) mod refusal;
 pub(in crate::shard) mod route;
 mod tokens;
 mod unread;
@@ -21,8 +19,6 @@ mod unread;
 #[cfg(test)]
 pub(in crate::shard) mod tests;
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,16 +31,16 @@ use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
-use crate::shard::connection::connections::Held;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connections, Held};
+use crate::shard::connection::credential;
 use crate::shard::connection::http::{Answer, Body};
+use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
-use crate::shard::credential;
 use crate::shard::mesh_message::{Frame, MeshMessage, RestResult, RestValue};
-use crate::shard::permissions::Permissions;
-use crate::shard::questions::Question;
+use crate::shard::questions::{Caller, PendingAnswer, Question, WaitingRequest};
 use crate::shard::rest::answer::{KickAnswer, PublishAnswer, append_json};
 use crate::shard::rest::peers::Recent;
-use crate::shard::rest::refusal::Refusal;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
 
@@ -57,41 +53,6 @@ pub(in crate::shard) struct Rest {
     recent: Recent,
     /// What lists have not been read.
     pub(in crate::shard) unread: Unread,
-}
-
-/// A request of the holder of a key, on its connection.
-#[derive(Clone, Debug)]
-pub(in crate::shard) struct Caller {
-    connection: ConnectionId,
-    response_context: ResponseContext<'static>,
-    key: Arc<Key>,
-}
-
-impl Caller {
-    fn permissions(&self) -> Permissions<'_> {
-        Permissions {
-            key: &self.key,
-            grant: None,
-        }
-    }
-}
-
-/// A request whose answer is awaited from an owner.
-#[derive(Debug)]
-pub(in crate::shard) struct Waiting {
-    caller: Caller,
-    answer: PendingAnswer,
-}
-
-/// What will be answered, and what of it is known while it waits.
-#[derive(Debug)]
-pub(in crate::shard) enum PendingAnswer {
-    /// How many members of the channel a publication reached.
-    Published { channel: Box<str> },
-    /// A page of the peers of a channel.
-    Peers,
-    /// How many connections of the peer were closed.
-    Kicked { peer_id: Box<str> },
 }
 
 /// A request that may be served.
@@ -110,7 +71,7 @@ pub(in crate::shard) enum Admitted<'h> {
 }
 
 /// What became of a request that is served.
-enum Served {
+pub(in crate::shard) enum Served {
     /// The answer is in `Rest::json`.
     Now,
     /// This is the whole body.
@@ -124,8 +85,7 @@ impl Rest {
     /// owner has.
     pub(in crate::shard) fn serve(
         &mut self,
-        id: ConnectionId,
-        response_context: ResponseContext<'static>,
+        (id, response_context): (ConnectionId, ResponseContext<'static>),
         admitted: Admitted<'_>,
         body: &[u8],
         channels: &mut Channels,
@@ -208,12 +168,12 @@ impl Rest {
     /// Answers a request with what it waited for.
     pub(in crate::shard) fn answer_waiting(
         &mut self,
-        waiting: &Waiting,
+        waiting: &WaitingRequest,
         value: &RestValue,
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Waiting { caller, answer } = waiting;
+        let WaitingRequest { caller, answer } = waiting;
         let (id, response_context) = (caller.connection, caller.response_context);
         connections.release_input(id, Held::REQUEST);
         self.json.clear();
@@ -395,13 +355,22 @@ impl Connections {
             connection.await_answer();
         }
         let caller = caller.clone();
-        self.ask(Question::Rest(Waiting { caller, answer }), [owner], context)
+        self.ask(
+            Question::Rest(WaitingRequest { caller, answer }),
+            [owner],
+            context,
+        )
     }
 }
 
 impl Context {
     /// Tells the home of a request what it waits for.
-    fn rest_result(&mut self, home: ShardId, request: Ticket, value: RestValue) {
+    pub(in crate::shard) fn rest_result(
+        &mut self,
+        home: ShardId,
+        request: Ticket,
+        value: RestValue,
+    ) {
         let result = Box::new(RestResult { request, value });
         self.send(home, MeshMessage::RestResult(result));
     }

@@ -3,10 +3,6 @@
 //! The channel's owner renders the whole body, up to a megabyte of it, into one piece that all
 //! who get the same share. What a key's connections have not read is bounded.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::rest::Rest;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -19,11 +15,15 @@ use crate::proto::actions::Action;
 use crate::proto::http::response::Status;
 use crate::proto::http::target::Target;
 use crate::proto::wire::name::validate_peer_id;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
 use crate::shard::connection::http::{Answer, Body};
+use crate::shard::connection::refusal::Refusal;
+use crate::shard::context::Context;
 use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
+use crate::shard::questions::{Caller, PendingAnswer};
 use crate::shard::rest::channels::channel_name;
-use crate::shard::rest::refusal::Refusal;
-use crate::shard::rest::{Caller, PendingAnswer, Served};
+use crate::shard::rest::{Rest, Served};
 
 /// Bodies of fewer bytes are not worth being looked for.
 const SHARED_BYTES_MIN: usize = 16 * 1_024;
@@ -133,7 +133,7 @@ impl Rest {
 
 impl Recent {
     /// The body, or an equal one that somebody else is still to read.
-    fn share(&mut self, body: Vec<u8>) -> Frame {
+    pub(in crate::shard) fn share(&mut self, body: Vec<u8>) -> Frame {
         if body.len() < SHARED_BYTES_MIN {
             return body.into();
         }

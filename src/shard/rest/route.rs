@@ -3,7 +3,7 @@
 use crate::metrics::label::Route;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::response::ResponseHeader;
-use crate::shard::rest::refusal::Refusal;
+use crate::shard::connection::refusal::Refusal;
 
 /// Paths at and below which nothing is told without a good credential, not even whether there
 /// is such a path.

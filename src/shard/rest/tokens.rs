@@ -1,7 +1,5 @@
 //! `POST /v1/tokens`: a backend's key signs a connect token.
 
-use crate::shard::context::Context;
-use crate::shard::rest::Rest;
 use std::borrow::Cow;
 
 use crate::domain::rights::{Key, KeyKind, SigningMaterial};
@@ -10,10 +8,11 @@ use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, mint};
 use crate::proto::http::error::ApiError;
 use crate::proto::pattern::all_contained;
-use crate::shard::rest::Served;
+use crate::shard::connection::refusal::Refusal;
+use crate::shard::context::Context;
 use crate::shard::rest::answer::{TokenAnswer, append_json};
 use crate::shard::rest::body::MintBody;
-use crate::shard::rest::refusal::Refusal;
+use crate::shard::rest::{Rest, Served};
 
 impl Rest {
     pub(super) fn mint_token(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::READ_BYTES_MAX;
-use crate::shard::bounds::BytesHeld;
+use crate::shard::connection::bounds::BytesHeld;
 use crate::shard::rest::tests::{request, with_key};
 
 const UPGRADE: &str = "GET /v1?key=pk_live_test HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\

@@ -7,16 +7,15 @@
 //! go on, then four, and so on at each look: a thousand publishers at once would fill the
 //! members' queues before another word could come.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 
 use super::{Waiting, sender_of};
 use crate::ids::{ConnectionId, ShardId};
-use crate::shard::connection::connections::{Held, Phase};
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connections, Held, Phase};
+use crate::shard::context::Context;
 use crate::shard::mesh_message::{Hold, Lag, MeshMessage};
 
 /// How many go on first when a line is opened.
@@ -165,7 +164,12 @@ impl Channels {
     }
 
     /// Lets one go on. A message of this shard's own channel still waits for an offer.
-    fn go_on(&mut self, waiting: Waiting, connections: &mut Connections, context: &mut Context) {
+    pub(in crate::shard) fn go_on(
+        &mut self,
+        waiting: Waiting,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         match waiting {
             Waiting::Input(id) => connections.release_input(id, Held::FAN_OUT),
             Waiting::Message(MeshMessage::Publish(publish))

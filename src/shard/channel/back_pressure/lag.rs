@@ -13,16 +13,14 @@
 //! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag: one
 //! slow reader would hold up a backend that serves thousands of rooms.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::ConnectionId;
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::connection::connections::Connection;
-use crate::shard::effect::PublishedAt;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connection, Connections};
+use crate::shard::context::Context;
+use crate::shard::effect::{ChannelSlot, PublishedAt};
 use crate::shard::mesh_message::{Frame, Lag, MeshMessage};
 
 /// How long a member moves that takes nothing, in milliseconds. A peer's kernel makes room in
@@ -92,7 +90,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn bytes(&self) -> usize {
+    pub(in crate::shard) fn bytes(&self) -> usize {
         self.plain.len() + self.with_metadata.as_ref().map_or(0, |frame| frame.len())
     }
 }
@@ -279,7 +277,7 @@ impl Channels {
     }
 
     #[cold]
-    fn lags(
+    pub(in crate::shard) fn lags(
         &mut self,
         slot: ChannelSlot,
         connections: &mut Connections,
@@ -362,7 +360,7 @@ impl Channels {
 
     /// Delivers what is kept for a channel's members, until it is that many bytes. Returns
     /// whether that was all.
-    fn follow(
+    pub(in crate::shard) fn follow(
         &mut self,
         slot: ChannelSlot,
         bytes_max: usize,
@@ -434,7 +432,7 @@ impl Channels {
     }
 
     /// Looks at a channel that lags. Returns whether it is to be looked at again.
-    fn look(
+    pub(in crate::shard) fn look(
         &mut self,
         slot: ChannelSlot,
         connections: &mut Connections,

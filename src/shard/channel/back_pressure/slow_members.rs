@@ -30,7 +30,7 @@ struct Socket {
 
 impl Socket {
     /// Takes as many bytes as there is room for.
-    fn take(&mut self, bytes: &[IoSlice<'_>]) -> usize {
+    pub(in crate::shard) fn take(&mut self, bytes: &[IoSlice<'_>]) -> usize {
         let before = self.held;
         for bytes in bytes {
             let count = bytes.len().min(SOCKET_BYTES - self.held);
@@ -60,7 +60,7 @@ struct Net {
 }
 
 impl Net {
-    fn new(shard_count: usize) -> Self {
+    pub(in crate::shard) fn new(shard_count: usize) -> Self {
         let links = || (0..shard_count).map(|_| VecDeque::new()).collect();
         Self {
             cluster: Cluster::new(shard_count as u16, rights(app())),
@@ -75,7 +75,13 @@ impl Net {
     }
 
     /// Members of a channel on a shard that read so many bytes in a millisecond.
-    fn members(&mut self, count: usize, at: usize, channel: &str, rate: usize) -> Vec<Client> {
+    pub(in crate::shard) fn members(
+        &mut self,
+        count: usize,
+        at: usize,
+        channel: &str,
+        rate: usize,
+    ) -> Vec<Client> {
         let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
         let token = token_without_presence();
         let clients = (0..count).map(|_| {
@@ -97,7 +103,13 @@ impl Net {
     }
 
     /// A client on a shard with so many publications of so many bytes to make, each numbered.
-    fn publisher(&mut self, at: usize, channel: &str, count: usize, bytes: usize) -> Client {
+    pub(in crate::shard) fn publisher(
+        &mut self,
+        at: usize,
+        channel: &str,
+        count: usize,
+        bytes: usize,
+    ) -> Client {
         let client = peer(
             &mut self.cluster,
             at,
@@ -114,7 +126,7 @@ impl Net {
     }
 
     /// A channel that a shard owns.
-    fn channel_of(&self, shard: u16, prefix: &str) -> String {
+    pub(in crate::shard) fn channel_of(&self, shard: u16, prefix: &str) -> String {
         let placement = &self.cluster.shards[0].context.placement;
         let mut names = (0..).map(|number| format!("{prefix}-{number}"));
         let app = app().index;
@@ -123,7 +135,7 @@ impl Net {
         names.find(is_owned).unwrap()
     }
 
-    fn step(&mut self) {
+    pub(in crate::shard) fn step(&mut self) {
         self.ms += 1;
         self.cluster.now.mono_ms += 1;
         for (id, socket) in &mut self.sockets {
@@ -142,7 +154,7 @@ impl Net {
 
     /// Steps until everything has been read from the publishers; returns how long that took.
     #[track_caller]
-    fn until_published(&mut self, ms_max: u64) -> u64 {
+    pub(in crate::shard) fn until_published(&mut self, ms_max: u64) -> u64 {
         let begin_ms = self.ms;
         while !self.input.values().all(|(_, frames)| frames.is_empty()) {
             self.step();
@@ -152,7 +164,7 @@ impl Net {
         self.ms - begin_ms
     }
 
-    fn turn(&mut self, at: usize) {
+    pub(in crate::shard) fn turn(&mut self, at: usize) {
         self.read(at);
         self.take_mesh(at);
         let shard = &self.cluster.shards[at];
@@ -187,7 +199,7 @@ impl Net {
         }
     }
 
-    fn read(&mut self, at: usize) {
+    pub(in crate::shard) fn read(&mut self, at: usize) {
         let mut left = BYTES_PER_TURN;
         let here = self.input.iter().filter(|(_, (shard, _))| *shard == at);
         let publishers: Vec<ConnectionId> = here.map(|(id, _)| *id).collect();
@@ -203,7 +215,7 @@ impl Net {
         }
     }
 
-    fn take_mesh(&mut self, at: usize) {
+    pub(in crate::shard) fn take_mesh(&mut self, at: usize) {
         let mut bytes = 0;
         for from in 0..self.links.len() {
             while bytes <= BYTES_PER_TURN && self.cluster.shards[at].takes_mesh() {
@@ -217,7 +229,7 @@ impl Net {
         }
     }
 
-    fn flush(&mut self, connection: ConnectionId, at: usize) {
+    pub(in crate::shard) fn flush(&mut self, connection: ConnectionId, at: usize) {
         if self
             .sockets
             .get(&connection)
@@ -237,7 +249,7 @@ impl Net {
         let _ = self.cluster.shards[at].flush(connection, self.cluster.now, &mut sink);
     }
 
-    fn closed_count(&self, clients: &[Client]) -> usize {
+    pub(in crate::shard) fn closed_count(&self, clients: &[Client]) -> usize {
         let is_closed = |client: &&Client| {
             let shard = &self.cluster.shards[client.shard];
             shard.connections.session(client.id).is_none()

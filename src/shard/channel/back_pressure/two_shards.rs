@@ -24,7 +24,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(in crate::shard) fn new() -> Self {
         Self {
             cluster: Cluster::new(2, rights(app())),
             links: Default::default(),
@@ -34,7 +34,7 @@ impl Pair {
         }
     }
 
-    fn turn(&mut self, at: usize) {
+    pub(in crate::shard) fn turn(&mut self, at: usize) {
         if at == 0 {
             self.read();
         }
@@ -54,7 +54,7 @@ impl Pair {
         self.links[1 - at].extend(sent);
     }
 
-    fn read(&mut self) {
+    pub(in crate::shard) fn read(&mut self) {
         let publishers: Vec<ConnectionId> = self.input.keys().copied().collect();
         for id in publishers {
             if self.cluster.shards[0].wants_input(id)
@@ -65,7 +65,7 @@ impl Pair {
         }
     }
 
-    fn take_mesh(&mut self, at: usize) {
+    pub(in crate::shard) fn take_mesh(&mut self, at: usize) {
         let mut bytes = 0;
         while bytes <= MESH_BYTES_PER_TURN && self.cluster.shards[at].takes_mesh() {
             let Some(message) = self.links[at].pop_front() else {
@@ -77,7 +77,7 @@ impl Pair {
         }
     }
 
-    fn flush(&mut self, at: usize, connection: ConnectionId) {
+    pub(in crate::shard) fn flush(&mut self, at: usize, connection: ConnectionId) {
         let shard = &mut self.cluster.shards[at];
         self.queues[at].charge(shard.flush_bytes(connection));
         let written = self.written.entry(connection).or_default();
@@ -90,7 +90,7 @@ impl Pair {
         assert_ne!(flushed, Flushed::Blocked);
     }
 
-    fn is_done(&mut self) -> bool {
+    pub(in crate::shard) fn is_done(&mut self) -> bool {
         let mut is_quiet = self.input.values().all(VecDeque::is_empty);
         for at in 0..2 {
             is_quiet &= self.links[at].is_empty()
@@ -102,13 +102,13 @@ impl Pair {
     }
 
     /// Whether those who have something to say are read from.
-    fn are_held(&self) -> bool {
+    pub(in crate::shard) fn are_held(&self) -> bool {
         let mut waiting = self.input.iter().filter(|(_, it)| !it.is_empty());
         waiting.all(|(id, _)| !self.cluster.shards[0].wants_input(*id))
     }
 
     /// A channel of a client's app that a shard owns.
-    fn channel_of(&self, client: Client, shard: u16) -> String {
+    pub(in crate::shard) fn channel_of(&self, client: Client, shard: u16) -> String {
         let shards = &self.cluster.shards;
         let session = shards[0].connections.session(client.id).unwrap();
         let app = session.key.app.index;

@@ -28,7 +28,7 @@ impl Frozen {
     }
 
     #[cold]
-    fn shared<'a>(&'a mut self, buffer: &'a [u8], at: usize) -> Pieces<'a> {
+    pub(in crate::shard) fn shared<'a>(&'a mut self, buffer: &'a [u8], at: usize) -> Pieces<'a> {
         let frozen: usize = self.blocks.iter().map(|block| block.len()).sum();
         if frozen < buffer.len() {
             self.blocks.push(buffer[frozen..].into());

@@ -48,7 +48,7 @@ enum Block {
 }
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    pub(in crate::shard) fn bytes(&self) -> &[u8] {
         let block = match &self.block {
             Block::Owned(bytes) => &bytes[..],
             Block::Shared(frame) => frame,
@@ -85,7 +85,7 @@ impl Segments {
     }
 
     #[cold]
-    fn make_room(&mut self, count: usize, pool: &mut BufferPool) {
+    pub(in crate::shard) fn make_room(&mut self, count: usize, pool: &mut BufferPool) {
         if !self.bytes.is_empty() && self.bytes.len() + count > BUFFER_BYTES_MAX {
             self.close_buffer(pool);
         }
@@ -132,7 +132,7 @@ impl Segments {
         slices
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(in crate::shard) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let older = self.older.iter().flat_map(|older| older.iter());
         older
             .map(Segment::bytes)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::response::ResponseHeader;
-use crate::shard::credential::CredentialFault;
+use crate::shard::connection::credential::CredentialFault;
 
 /// Why a request gets no success. Nothing that a peer sent is echoed.
 #[derive(Clone, Debug)]

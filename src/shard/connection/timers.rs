@@ -7,22 +7,14 @@
 //! it comes.
 
 use crate::ids::ConnectionId;
-use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connection, Connections, Phase, Ping};
+use crate::shard::connection::deadlines::NEVER_MS;
 use crate::shard::context::Context;
-use crate::shard::deadlines::NEVER_MS;
-use crate::shard::portions::WRITE;
-use crate::shard::state::Shard;
-
-/// When a deadline is looked at again for which it is too early, because not everything has been
-/// read yet.
-const LOOK_AGAIN_MS: u64 = 20;
 
 /// A reason to wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deadline {
+pub(in crate::shard) enum Deadline {
     /// Usage: it is reported.
     Usage,
     /// The pauses of snapshots: they leave.
@@ -55,7 +47,7 @@ enum Deadline {
 
 /// What a deadline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
+pub(in crate::shard) enum Clock {
     /// The monotonic clock.
     Server,
     /// The clock less what the server was late.
@@ -65,10 +57,10 @@ enum Clock {
 }
 
 /// Not everything has been read that a peer may have sent in time.
-struct TooEarly;
+pub(in crate::shard) struct TooEarly;
 
 impl Deadline {
-    const OF_SHARD: [Self; 7] = [
+    pub(in crate::shard) const OF_SHARD: [Self; 7] = [
         Self::Usage,
         Self::Snapshots,
         Self::Announcements,
@@ -79,7 +71,7 @@ impl Deadline {
     ];
 
     /// Of two that are due, the first one counts.
-    const OF_CONNECTION: [Self; 7] = [
+    pub(in crate::shard) const OF_CONNECTION: [Self; 7] = [
         Self::Unread,
         Self::Drain,
         Self::Expiry,
@@ -97,85 +89,6 @@ impl Deadline {
             Self::Drain | Self::Expiry => Clock::Server,
             Self::Unread | Self::Ping => Clock::Peers,
             Self::Request | Self::End | Self::Pong => Clock::Heard,
-        }
-    }
-}
-
-impl Shard {
-    /// When [`Input::Time`](crate::shard::input::Input::Time) is due next, on the monotonic clock;
-    /// never too late.
-    #[must_use]
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        let deadlines = Deadline::OF_SHARD.into_iter();
-        deadlines.filter_map(|it| self.shard_due_ms(it)).min()
-    }
-
-    /// When the shard has to do something for that reason.
-    fn shard_due_ms(&self, deadline: Deadline) -> Option<u64> {
-        match deadline {
-            Deadline::Usage => self.context.usage.due_ms(),
-            Deadline::Snapshots => self.channels.next_snapshot_ms(),
-            Deadline::Announcements => self.channels.next_announcement_ms(),
-            Deadline::Barriers => self.channels.next_barrier_ms(),
-            Deadline::Questions => self.connections.next_question_ms(&self.context),
-            Deadline::Lags => self.channels.next_look_ms(),
-            Deadline::Connections => self.connections.timers.next_deadline(),
-            Deadline::Unread | Deadline::Drain | Deadline::Expiry | Deadline::Request => None,
-            Deadline::End | Deadline::Ping | Deadline::Pong => None,
-        }
-    }
-
-    /// Time has passed: what is due is done.
-    pub(in crate::shard) fn time(&mut self) {
-        for deadline in Deadline::OF_SHARD {
-            self.shard_due(deadline);
-        }
-    }
-
-    /// Does what is due for that reason.
-    fn shard_due(&mut self, deadline: Deadline) {
-        let now_ms = self.context.now.mono_ms;
-        let Self {
-            connections,
-            channels,
-            context,
-            ..
-        } = self;
-        match deadline {
-            Deadline::Usage => {
-                if context.usage.due_ms().is_some_and(|at| at <= now_ms) {
-                    context.usage.report(&mut context.effects.usage);
-                }
-            }
-            Deadline::Snapshots => channels.end_pauses(now_ms, connections, context),
-            Deadline::Announcements => channels.announce_due(connections, context),
-            Deadline::Barriers => channels.end_barriers(connections, context),
-            Deadline::Questions => self.end_overdue_questions(),
-            Deadline::Lags => channels.look_at_lags(connections, context),
-            Deadline::Connections => {
-                let overdue = &mut self.portions.overdue.list;
-                let timers = &mut self.connections.timers;
-                timers.expire(now_ms, |id| overdue.push_back(id));
-                self.advance_overdue();
-            }
-            Deadline::Unread | Deadline::Drain | Deadline::Expiry | Deadline::Request => {}
-            Deadline::End | Deadline::Ping | Deadline::Pong => {}
-        }
-    }
-
-    /// Deals with timers that have come, as many as this turn may.
-    pub(in crate::shard) fn advance_overdue(&mut self) {
-        while self.portions.overdue.left > 0
-            && let Some(id) = self.portions.overdue.list.pop_front()
-        {
-            let cost_of_end = self.connections.cost_of_end(id);
-            self.channels
-                .timer_came(id, &mut self.connections, &mut self.context);
-            let cost = match (cost_of_end, self.connections.cost_of_end(id)) {
-                (Some(cost), None) => cost,
-                _ => WRITE,
-            };
-            self.portions.overdue.spend(cost);
         }
     }
 }
@@ -236,7 +149,7 @@ impl Connections {
         }
     }
 
-    fn set_timer(&mut self, id: ConnectionId, at_ms: u64) {
+    pub(in crate::shard) fn set_timer(&mut self, id: ConnectionId, at_ms: u64) {
         self.timers.insert(at_ms, id);
         if let Some(connection) = self.get_mut(id) {
             connection.timer_ms = at_ms;
@@ -245,7 +158,11 @@ impl Connections {
 
     /// The first thing that is due about a connection; `Err` if it is too early to judge, because
     /// what the peer may have sent in time has not been read.
-    fn first_due(&self, id: ConnectionId, context: &Context) -> Result<Option<Deadline>, TooEarly> {
+    pub(in crate::shard) fn first_due(
+        &self,
+        id: ConnectionId,
+        context: &Context,
+    ) -> Result<Option<Deadline>, TooEarly> {
         let (now_ms, peer_ms) = (context.now.mono_ms, self.peer_ms(context));
         let heard_ms = self.heard_ms.saturating_sub(self.forgiven_ms);
         let Some(connection) = self.get(id) else {
@@ -263,7 +180,7 @@ impl Connections {
         Ok(None)
     }
 
-    fn ping(&mut self, id: ConnectionId, context: &mut Context) {
+    pub(in crate::shard) fn ping(&mut self, id: ConnectionId, context: &mut Context) {
         if let Some(connection) = self.get_mut(id) {
             connection.ping = Ping::Queued;
             let mut frame = Vec::with_capacity(2);
@@ -271,75 +188,6 @@ impl Connections {
             connection.outbox.push_control(&frame);
             connection.mark_dirty(&mut context.effects);
         }
-    }
-}
-
-impl Channels {
-    fn timer_came(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        let Some(connection) = connections.get_mut(id) else {
-            return;
-        };
-        if context.now.mono_ms < connection.timer_ms {
-            return; // an earlier entry has dealt with it and set this one's successor
-        }
-        connection.timer_ms = NEVER_MS;
-        match connections.first_due(id, context) {
-            Err(TooEarly) => connections.set_timer(id, context.now.mono_ms + LOOK_AGAIN_MS),
-            Ok(due) => {
-                if let Some(deadline) = due {
-                    self.due(id, deadline, connections, context);
-                }
-                connections.arm(id, context);
-            }
-        }
-    }
-
-    /// Does what is due about a connection for that reason.
-    fn due(
-        &mut self,
-        id: ConnectionId,
-        deadline: Deadline,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        match deadline {
-            Deadline::Unread => {
-                let remote = connections.get(id).map(|it| it.remote);
-                tracing::debug!(?remote, "dropped: reads nothing");
-                self.drop_peer(id, connections, context);
-            }
-            Deadline::Drain => {
-                let code = CloseCode::GOING_AWAY;
-                self.close(id, code, "server shutting down", connections, context);
-            }
-            Deadline::Expiry => {
-                let code = CloseCode::EXPIRED_TOKEN;
-                self.close(id, code, code.reason(), connections, context);
-            }
-            Deadline::Request => connections.http_deadline(id, context),
-            Deadline::End => context.effects.abort.push(id),
-            Deadline::Ping => connections.ping(id, context),
-            Deadline::Pong => self.drop_peer(id, connections, context),
-            Deadline::Usage | Deadline::Snapshots | Deadline::Announcements => {}
-            Deadline::Barriers | Deadline::Questions | Deadline::Lags => {}
-            Deadline::Connections => {}
-        }
-    }
-
-    /// A peer that does not answer needs no close frame.
-    fn drop_peer(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        self.end_session(id, connections, context);
-        context.effects.abort.push(id);
     }
 }
 

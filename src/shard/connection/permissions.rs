@@ -7,8 +7,8 @@ use crate::proto::http::error::ApiError;
 use crate::proto::pattern::Pattern;
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::connection::connections::Grant;
+use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
-use crate::shard::rest::refusal::Refusal;
 
 /// What a key allows, and of that what a token grants.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ impl Permissions<'_> {
     }
 
     /// Whether that channel is allowed.
-    pub(in crate::shard) fn may_use(self, channel: &str) -> bool {
+    fn may_use(self, channel: &str) -> bool {
         let own = self.grant.and_then(|grant| grant.patterns.as_deref());
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel));
         self.key.patterns.any_matches(channel) && own.is_none_or(any)

@@ -10,27 +10,27 @@ use smallvec::SmallVec;
 use crate::domain::peer::{ChannelKey, SharedChannel};
 use crate::domain::roster::Interest;
 use crate::ids::Ticket;
-use crate::shard::channel::channels::ChannelSlot;
-use crate::shard::channel::snapshot::Snapshot;
 use crate::shard::connection::connections::{Connection, Held, Phase};
+use crate::shard::effect::ChannelSlot;
 use crate::shard::mesh_message::Frame;
 use crate::shard::outbound::outbox::{Outbox, Piece};
-use crate::shard::questions::Command;
+use crate::shard::outbound::snapshot::Snapshot;
+use crate::shard::questions::PendingCommand;
 
 /// Joins on their way, and what must not overtake them.
 #[derive(Debug, Default)]
 pub struct Joining {
     /// The number of the next join.
-    pub(super) next: u64,
+    pub(in crate::shard) next: u64,
     /// Joins whose `Joined` is awaited, in order.
-    pub(in crate::shard) asked: SmallVec<[Asked; 1]>,
+    pub(in crate::shard) asked: SmallVec<[AskedJoin; 1]>,
     /// Joins whose snapshots have not been written, in the order of the acks.
-    pub(super) snapshots: VecDeque<Awaited>,
+    pub(in crate::shard) snapshots: VecDeque<AwaitedSnapshot>,
     /// Direct messages that wait: the first join for which they do not, and when they were read.
-    pub(super) directs: VecDeque<(u64, Frame, u64)>,
-    pub(super) directs_bytes: usize,
+    pub(in crate::shard) directs: VecDeque<(u64, Frame, u64)>,
+    pub(in crate::shard) directs_bytes: usize,
     /// A `subscribe` that waits for the snapshot of the one before it.
-    pub(super) parked: Option<Box<Wanted>>,
+    pub(in crate::shard) parked: Option<Box<Wanted>>,
 }
 
 /// What a connection subscribes to.
@@ -38,23 +38,23 @@ pub struct Joining {
 pub(in crate::shard) struct Wanted {
     pub channel: SharedChannel,
     pub interest: Interest,
-    pub command: Command,
+    pub command: PendingCommand,
 }
 
 /// See [`Joining::asked`].
 #[derive(Debug)]
-pub(in crate::shard) struct Asked {
+pub(in crate::shard) struct AskedJoin {
     pub channel: SharedChannel,
     /// Names the join while its owner is asked.
     pub ticket: Ticket,
-    pub(super) number: u64,
+    pub(in crate::shard) number: u64,
     /// Only the snapshot is asked for, again.
-    pub(super) is_again: bool,
+    pub(in crate::shard) is_again: bool,
 }
 
 /// See [`Joining::snapshots`].
 #[derive(Debug)]
-pub(super) struct Awaited {
+pub(in crate::shard) struct AwaitedSnapshot {
     pub channel: SharedChannel,
     /// Where its members are, while the connection waits among them.
     pub slot: Option<ChannelSlot>,
@@ -71,7 +71,7 @@ pub(super) struct Awaited {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::shard) enum State {
     /// The ack ends at that position of the outbox.
     Acked { end: u32 },
     /// The ack has been written; the snapshot may leave from then on.
@@ -82,7 +82,7 @@ pub(super) enum State {
 
 /// Whether an outbox has been written up to a position. Positions wrap; what waits is far less
 /// than half of all of them.
-pub(super) fn is_written(outbox: &Outbox, end: u32) -> bool {
+pub(in crate::shard) fn is_written(outbox: &Outbox, end: u32) -> bool {
     outbox.position().wrapping_sub(end) < u32::MAX / 2
 }
 
@@ -102,10 +102,10 @@ impl Joining {
     }
 
     /// Notes a join that is sent to the owner now.
-    pub(super) fn ask(&mut self, channel: SharedChannel, ticket: Ticket, is_again: bool) {
+    pub(in crate::shard) fn ask(&mut self, channel: SharedChannel, ticket: Ticket, is_again: bool) {
         let number = self.next;
         self.next += 1;
-        self.asked.push(Asked {
+        self.asked.push(AskedJoin {
             channel,
             ticket,
             number,
@@ -120,7 +120,11 @@ impl Joining {
 
     /// The owner has answered. Returns the join's number and whether only the snapshot was asked
     /// for, or `None` if the answer is not wanted any more.
-    pub(super) fn answered(&mut self, ticket: Ticket, channel: &ChannelKey) -> Option<(u64, bool)> {
+    pub(in crate::shard) fn answered(
+        &mut self,
+        ticket: Ticket,
+        channel: &ChannelKey,
+    ) -> Option<(u64, bool)> {
         let mut asked = self.asked.iter();
         let at = asked.position(|asked| asked.ticket == ticket)?;
         let asked = self.asked.remove(at);
@@ -130,7 +134,7 @@ impl Joining {
     }
 
     /// The first join that a direct message could have to wait for.
-    pub(super) fn oldest(&self) -> Option<u64> {
+    pub(in crate::shard) fn oldest(&self) -> Option<u64> {
         let waiting = self.snapshots.iter().filter(|it| it.slot.is_some());
         let waiting = waiting.map(|it| it.number);
         waiting.chain(self.asked.iter().map(|it| it.number)).min()
@@ -148,14 +152,14 @@ impl Joining {
         kept.map(Snapshot::bytes).sum()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::shard) fn is_over(&self) -> bool {
         let is_quiet = self.asked.is_empty() && self.snapshots.is_empty();
         is_quiet && self.directs.is_empty() && self.parked.is_none()
     }
 }
 
 impl Connection {
-    pub(super) fn joining_mut(&mut self) -> Option<&mut Joining> {
+    fn joining_mut(&mut self) -> Option<&mut Joining> {
         match &mut self.phase {
             Phase::Open(session) => session.joining.as_deref_mut(),
             _ => None,

@@ -1,4 +1,4 @@
-//! Deadlines of peers: what a peer has to do by when. What follows stands in `shard/timers.rs`.
+//! Deadlines of connections: what a peer has to do by when, and what follows if it does not.
 //!
 //! Time counts against a peer only while the server waits for it:
 //! - *For bytes to come*: a request, a pong, anything at all. Not while input is held back, and
@@ -11,14 +11,11 @@
 //! Times that peers are measured by are the clock's less what the server was late, see
 //! [`Shard::forgive`]. The expiry of a token and a drain are on the clock itself.
 
-use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::{Connection, Held, Phase, Ping};
+use crate::shard::connection::connections::{Connection, Connections, Held, Phase, Ping};
 use crate::shard::context::Context;
 use crate::shard::outbound::outbox::Finish;
-use crate::shard::state::Shard;
 
 /// How long a peer may take for [`PROGRESS_BYTES`], in milliseconds.
 const PROGRESS_MS: u64 = 10_000;
@@ -56,7 +53,7 @@ impl Blocked {
     }
 
     /// The socket has taken so many bytes, or none.
-    fn written(&mut self, count: usize, now_ms: u64) {
+    pub(in crate::shard) fn written(&mut self, count: usize, now_ms: u64) {
         if !self.is_blocked() {
             if count == 0 {
                 self.restart(now_ms);
@@ -99,28 +96,6 @@ pub(in crate::shard) struct Stalled {
     pub until_ms: u64,
     /// How long it took.
     pub late_ms: u64,
-}
-
-impl Shard {
-    /// The server itself was late by that many milliseconds, for whatever reason: it did not
-    /// look at its connections. No peer is measured by that time. Read what has come before
-    /// [`Input::Time`](crate::shard::input::Input::Time) is told all the same: bytes that wait
-    /// in a socket have come.
-    pub fn forgive(&mut self, late_ms: u64, now: Now) {
-        self.context.now = now;
-        self.connections.forgiven_ms += late_ms;
-        self.connections.stalled = Stalled {
-            until_ms: self.context.now.mono_ms,
-            late_ms,
-        };
-    }
-
-    /// Whatever peers had sent by that time, in milliseconds on the monotonic clock, has been
-    /// told: nobody is judged yet for not having sent something by a later one. Without this,
-    /// peers are judged by the clock.
-    pub fn judge_until(&mut self, mono_ms: u64) {
-        self.connections.heard_ms = mono_ms;
-    }
 }
 
 impl Connections {

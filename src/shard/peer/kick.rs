@@ -7,106 +7,33 @@
 //! the home then tells the peer's owner arrives behind the news that the
 //! connections are gone, so the peer is out of the registry too before the request is answered.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::peer::peers::Peers;
 use smallvec::SmallVec;
 
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::http::target::percent_decode;
 use crate::proto::wire::name::validate_peer_id;
-use crate::proto::ws::close::CloseCode;
-use crate::shard::connection::connections::Phase;
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::connection::refusal::Refusal;
+use crate::shard::context::Context;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestValue};
-use crate::shard::portions::LOOK;
-use crate::shard::questions::Question;
-use crate::shard::rest::refusal::Refusal;
-use crate::shard::rest::{Caller, PendingAnswer, Served};
-use crate::shard::state::Shard;
-
-/// A kick on the shard that owns the peer.
-#[derive(Debug)]
-pub(in crate::shard) struct KickAtOwner {
-    /// The request that asked, on its home shard.
-    request: (ShardId, Ticket),
-    closed: u64,
-}
-
-/// A kick on a shard that had connections of the peer, while channel owners are being told.
-#[derive(Debug)]
-pub(in crate::shard) struct KickAtHome {
-    peer_owner: ShardId,
-    kicked: Kicked,
-}
+use crate::shard::peer::peers::Peers;
+use crate::shard::questions::{Caller, KickAtHome, KickAtOwner, PendingAnswer, Question};
+use crate::shard::rest::Served;
 
 /// A kick on a shard that has connections of the peer, while they are being closed.
 #[derive(Debug)]
 pub(in crate::shard) struct KickWalk {
-    peer_owner: ShardId,
-    kick: KickHere,
+    pub(in crate::shard) peer_owner: ShardId,
+    pub(in crate::shard) kick: KickHere,
     /// The next of the connections.
-    at: usize,
-    closed: u32,
+    pub(in crate::shard) at: usize,
+    pub(in crate::shard) closed: u32,
     /// Owners of channels that they were in.
-    owners: Shards,
+    pub(in crate::shard) owners: Shards,
 }
 
-type Shards = SmallVec<[ShardId; 8]>;
-
-impl Shard {
-    pub(in crate::shard) fn home_kick(&mut self, peer_owner: ShardId, kick: KickHere) {
-        self.portions.kicks.list.push_back(KickWalk {
-            peer_owner,
-            kick,
-            at: 0,
-            closed: 0,
-            owners: Shards::new(),
-        });
-        self.advance_kicks();
-    }
-
-    /// Closes kicked connections, as many as this turn may.
-    pub(in crate::shard) fn advance_kicks(&mut self) {
-        while let Some(mut walk) = self.portions.kicks.list.pop_front() {
-            if self.advance_kick(&mut walk) {
-                self.connections.finish_kick(walk, &mut self.context);
-            } else {
-                self.portions.kicks.list.push_front(walk);
-                return;
-            }
-        }
-    }
-
-    /// Returns whether all connections of the kick have been closed.
-    fn advance_kick(&mut self, walk: &mut KickWalk) -> bool {
-        while let Some(id) = walk.kick.connections.get(walk.at).copied() {
-            if self.portions.kicks.left == 0 {
-                return false;
-            }
-            walk.at += 1;
-            let cost = self.connections.cost_of_end(id).unwrap_or(LOOK);
-            self.portions.kicks.spend(cost);
-            if self.channels.collect_channel_owners(
-                id,
-                &mut walk.owners,
-                &self.connections,
-                &self.context,
-            ) {
-                walk.closed += 1;
-                let code = CloseCode::KICKED;
-                self.channels.close(
-                    id,
-                    code,
-                    code.reason(),
-                    &mut self.connections,
-                    &mut self.context,
-                );
-            }
-        }
-        true
-    }
-}
+pub(in crate::shard) type Shards = SmallVec<[ShardId; 8]>;
 
 impl Peers {
     pub(in crate::shard) fn owner_kick(
@@ -137,7 +64,7 @@ impl Peers {
 }
 
 impl Connections {
-    pub(super) fn kick_peer(
+    pub(in crate::shard) fn kick_peer(
         &mut self,
         caller: &Caller,
         raw_id: &str,
@@ -161,7 +88,7 @@ impl Connections {
         Ok(Served::Later)
     }
 
-    fn finish_kick(&mut self, walk: KickWalk, context: &mut Context) {
+    pub(in crate::shard) fn finish_kick(&mut self, walk: KickWalk, context: &mut Context) {
         let KickWalk {
             peer_owner, owners, ..
         } = walk;
@@ -182,7 +109,7 @@ impl Connections {
 
 impl Channels {
     /// Adds the owners of a connection's channels. `false` if its session has ended.
-    fn collect_channel_owners(
+    pub(in crate::shard) fn collect_channel_owners(
         &self,
         id: ConnectionId,
         owners: &mut Shards,

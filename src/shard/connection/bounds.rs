@@ -8,10 +8,8 @@
 use crate::ids::ConnectionId;
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
-use crate::shard::connection::connections::Connections;
-use crate::shard::connection::connections::{Connection, Held, Phase};
+use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
 use crate::shard::context::Context;
-use crate::shard::state::Shard;
 
 /// Answers that wait to be read, or to be given by other shards, before a connection's input is
 /// held back, in bytes.
@@ -81,30 +79,6 @@ impl Connection {
     }
 }
 
-impl Shard {
-    /// What a connection makes the server keep.
-    #[must_use]
-    pub fn bytes_held(&self, id: ConnectionId) -> Option<BytesHeld> {
-        self.connections.get(id).map(Connection::bytes_held)
-    }
-
-    /// Panics if a connection holds more than it may.
-    pub fn check_bounds(&self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get(id) {
-            self.context.check_connection_bounds(connection);
-        }
-    }
-
-    /// Panics if any connection holds more than it may.
-    pub fn check_all_bounds(&self) {
-        for connection in self.connections.iter() {
-            self.context.check_connection_bounds(connection);
-            let listed = self.connections.resumable.contains(&connection.id);
-            assert_eq!(listed, connection.held.has(Held::RESUMING), "resumable");
-        }
-    }
-}
-
 impl Connections {
     /// Holds input back while the peer does not read its answers.
     pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) {
@@ -157,7 +131,7 @@ impl Connections {
 }
 
 impl Context {
-    fn check_connection_bounds(&self, connection: &Connection) {
+    pub(in crate::shard) fn check_connection_bounds(&self, connection: &Connection) {
         let limits = &self.config.limits;
         let held = connection.bytes_held();
         let message = limits.message_bytes_max + ENVELOPE_BYTES_MAX + HEADER_BYTES_MAX;

@@ -6,25 +6,16 @@
 //! wherever they are. Only then does the message go to the receiver's owner. Messages of one
 //! sender leave in the order in which they came, whichever owners had to be asked.
 
-use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::Connections;
-use crate::shard::context::Context;
-use crate::shard::peer::peers::Peers;
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::{ConnectionId, ConnectionRef, ShardId, Ticket};
+use crate::shard::channel::channels::Channels;
+use crate::shard::connection::connections::Connections;
+use crate::shard::context::Context;
 use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
-use crate::shard::questions::Question;
-
-/// A `send` on the sender's home shard whose scope is being asked for, or that waits for an
-/// earlier one of the same sender.
-#[derive(Debug)]
-pub(in crate::shard) struct Scoped {
-    send: Send,
-    /// Whether a common channel has been found.
-    shared: bool,
-}
+use crate::shard::peer::peers::Peers;
+use crate::shard::questions::{Question, Scoped};
 
 /// Channels by the other shards that own them.
 type ByOwner = SmallVec<[(ShardId, Vec<SharedChannel>); 4]>;
@@ -148,7 +139,12 @@ impl Channels {
     }
 
     /// Whether a peer is in a channel that this shard owns, with another connection than that.
-    fn has_joined(&self, channel: &SharedChannel, peer_id: &str, except: ConnectionRef) -> bool {
+    pub(in crate::shard) fn has_joined(
+        &self,
+        channel: &SharedChannel,
+        peer_id: &str,
+        except: ConnectionRef,
+    ) -> bool {
         #[cfg(test)]
         LOOK_UPS.with(|count| count.set(count.get() + 1));
         let slot = self.find_key(channel);

@@ -1,0 +1,93 @@
+//! What the runtime tells of sockets: accepted, written, closed.
+
+use std::net::IpAddr;
+
+use crate::ids::ConnectionId;
+use crate::metrics::label::EndedBy;
+use crate::shard::connection::connections::{Awaited, Connection, Held, Http, Phase, Ping};
+use crate::shard::connection::deadlines::{Blocked, NEVER_MS};
+use crate::shard::connection::input_buffer::InputBuffer;
+use crate::shard::outbound::outbox::Outbox;
+use crate::shard::state::Shard;
+
+impl Shard {
+    pub(in crate::shard) fn accepted(&mut self, id: ConnectionId, remote: IpAddr) {
+        let now_ms = self.connections.peer_ms(&self.context);
+        let deadline_ms = now_ms + self.context.config.limits.head_timeout_ms;
+        self.connections.insert(Connection {
+            id,
+            remote,
+            input: InputBuffer::default(),
+            leaves_with: None,
+            stream_ended: false,
+            outbox: Outbox::default(),
+            phase: Phase::Http(Http::awaiting_request(
+                deadline_ms,
+                self.context.stamp_ns,
+                false,
+            )),
+            received_ms: now_ms,
+            awaited: Awaited::Since(now_ms),
+            has_shown_credential: false,
+            awaited_bytes: 0,
+            awaited_messages: 0,
+            ping: Ping::None,
+            blocked: Blocked::default(),
+            timer_ms: NEVER_MS,
+            held: Held::default(),
+            dirty: None,
+            borrows: None,
+            lent_bytes: 0,
+            ended_by: EndedBy::HTTP,
+        });
+        self.context.metrics.counters.connections_opened += 1;
+        self.stranger_accepted(id);
+        self.connections.arm(id, &mut self.context);
+    }
+
+    /// The socket is gone.
+    pub(in crate::shard) fn closed(&mut self, id: ConnectionId) {
+        self.channels
+            .end_session(id, &mut self.connections, &mut self.context);
+        self.rest.unread.forget(id);
+        if let Some(connection) = self.connections.remove(id) {
+            self.connections.forget_stranger(&connection);
+            let closed = &mut self.context.metrics.counters.connections_closed;
+            closed.add(connection.ended_by);
+        }
+    }
+
+    pub(in crate::shard) fn written(&mut self, id: ConnectionId, count: usize) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let is_watched = count == 0
+            || connection.blocked.is_blocked()
+            || matches!(connection.ping, Ping::Queued);
+        if connection.outbox.is_empty() {
+            self.channels
+                .borrowed_written(id, count, &mut self.connections, &mut self.context);
+            if is_watched {
+                self.connections.note_written(id, count, &mut self.context);
+            }
+            return;
+        }
+        connection.outbox.advance(count, &mut self.context.pool);
+        if !self.rest.unread.is_empty() {
+            let bytes = connection.outbox.reply_bytes();
+            self.rest.unread.lower(id, bytes);
+        }
+        if !connection.is_behind() {
+            self.connections.release_input(id, Held::REPLIES);
+        }
+        if is_watched {
+            self.connections.note_written(id, count, &mut self.context);
+        }
+        self.channels.joins_written(
+            id,
+            self.context.now.mono_ms,
+            &mut self.connections,
+            &mut self.context,
+        );
+    }
+}
