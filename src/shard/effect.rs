@@ -6,7 +6,7 @@
 use crate::domain::usage::UsageDelta;
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
-use crate::shard::mesh_message::MeshMessage;
+use crate::shard::mesh_message::{MeshMessage, PublishedAt};
 
 /// How soon what waits for a connection should be written, the soonest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,16 +82,6 @@ pub struct Span {
     pub stage: Stage,
     /// When it began, in nanoseconds on the monotonic clock.
     pub began_ns: u64,
-}
-
-/// A publication on its way to members of this shard. Times in nanoseconds on the monotonic
-/// clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublishedAt {
-    /// When it was read from its publisher.
-    pub read_ns: u64,
-    /// When it got its place in the channel's order.
-    pub ordered_ns: u64,
 }
 
 impl Effects {

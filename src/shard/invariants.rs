@@ -146,6 +146,28 @@ impl Shard {
         );
         assert!(self.peers.scopes.is_empty());
     }
+
+    /// What a connection makes the server keep.
+    #[must_use]
+    pub fn bytes_held(&self, id: ConnectionId) -> Option<BytesHeld> {
+        self.connections.get(id).map(Connection::bytes_held)
+    }
+
+    /// Panics if a connection holds more than it may.
+    pub fn check_bounds(&self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.context.check_connection_bounds(connection);
+        }
+    }
+
+    /// Panics if any connection holds more than it may.
+    pub fn check_all_bounds(&self) {
+        for connection in self.connections.iter() {
+            self.context.check_connection_bounds(connection);
+            let listed = self.connections.resumable.contains(&connection.id);
+            assert_eq!(listed, connection.held.has(Held::RESUMING), "resumable");
+        }
+    }
 }
 
 impl Connections {
@@ -172,29 +194,5 @@ impl Connections {
         members
             .filter(move |it| slots.contains(&it.id.slot))
             .map(|it| context.here(it.id))
-    }
-}
-
-impl Shard {
-    /// What a connection makes the server keep.
-    #[must_use]
-    pub fn bytes_held(&self, id: ConnectionId) -> Option<BytesHeld> {
-        self.connections.get(id).map(Connection::bytes_held)
-    }
-
-    /// Panics if a connection holds more than it may.
-    pub fn check_bounds(&self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get(id) {
-            self.context.check_connection_bounds(connection);
-        }
-    }
-
-    /// Panics if any connection holds more than it may.
-    pub fn check_all_bounds(&self) {
-        for connection in self.connections.iter() {
-            self.context.check_connection_bounds(connection);
-            let listed = self.connections.resumable.contains(&connection.id);
-            assert_eq!(listed, connection.held.has(Held::RESUMING), "resumable");
-        }
     }
 }

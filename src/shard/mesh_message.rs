@@ -13,11 +13,8 @@ use crate::domain::channel::Channel;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
-use crate::shard::effect::PublishedAt;
+use crate::shard::frame::Frame;
 use crate::shard::outbound::snapshot::Snapshot;
-
-/// A whole WebSocket frame, encoded once for all who get it.
-pub type Frame = Arc<[u8]>;
 
 /// What one shard tells another.
 #[derive(Debug)]
@@ -439,4 +436,14 @@ impl Publisher {
     pub(in crate::shard) fn is_withheld(&self, channel: &Channel) -> bool {
         self.connection.is_some() && channel.withholds(self.peer.id.as_str())
     }
+}
+
+/// A publication on its way to members of this shard. Times in nanoseconds on the monotonic
+/// clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishedAt {
+    /// When it was read from its publisher.
+    pub read_ns: u64,
+    /// When it got its place in the channel's order.
+    pub ordered_ns: u64,
 }

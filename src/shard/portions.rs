@@ -10,29 +10,19 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::ConnectionId;
-use crate::shard::connection::connections::{Connections, Phase};
-use crate::shard::drain::DrainWalk;
-use crate::shard::peer::kick::KickWalk;
-use crate::shard::rights_walk::RightsWalk;
-use crate::shard::state::Shard;
+use smallvec::SmallVec;
+
+use crate::ids::{ConnectionId, ShardId};
+use crate::shard::mesh_message::KickHere;
 
 /// What one kind of work may cost in a turn: to look at a thousand connections, or to end a
 /// hundred with a channel each, or ten with a hundred channels. About a millisecond.
 const PORTION: usize = 1_024;
 
-/// What it costs to look at a connection, the unit of the others: about 0.1 µs when it is not in
-/// the cache.
-pub(in crate::shard) const LOOK: usize = 1;
-/// To queue a frame to a connection and set its timer.
-pub(in crate::shard) const WRITE: usize = 4;
-/// To end a session and say goodbye, channels apart: each of these is one more.
-const END: usize = 8;
-
 /// The work under way, and how much of each kind may still be done in this turn.
 #[derive(Debug)]
 pub(in crate::shard) struct Portions {
-    portion: usize,
+    pub(in crate::shard) portion: usize,
     pub(in crate::shard) rights: Work<Option<RightsWalk>>,
     pub(in crate::shard) kicks: Work<VecDeque<KickWalk>>,
     pub(in crate::shard) drain: Work<Option<DrainWalk>>,
@@ -94,38 +84,80 @@ impl Portions {
     }
 }
 
-impl Shard {
-    /// Makes portions smaller: for simulations, where there are few connections.
-    pub fn limit_portions(&mut self, portion: usize) {
-        self.portions.portion = portion;
-        self.portions.renew();
-    }
+/// How far a walk through the connections that are to be told has come.
+#[derive(Debug)]
+pub(in crate::shard) struct DrainWalk {
+    pub(in crate::shard) next_slot: u32,
+    pub(in crate::shard) slots: u32,
+    pub(in crate::shard) began_ms: u64,
+    pub(in crate::shard) window_ms: u64,
+    /// Connections at the beginning: the window is divided by them.
+    pub(in crate::shard) count: u64,
+    /// Those that have been given their place in the window.
+    pub(in crate::shard) placed: u64,
+    pub(in crate::shard) going_away: Vec<u8>,
+}
 
-    /// Does what is left of this turn's portions; the next turn has new ones.
-    pub(in crate::shard) fn advance_portions(&mut self) {
-        if self.portions.any() {
-            self.advance_rights();
-            self.advance_kicks();
-            self.advance_drain();
-            self.advance_overdue();
-        }
-        self.portions.renew();
+impl DrainWalk {
+    /// When the next connection is closed: each shard's closes fall between those of the others.
+    pub(in crate::shard) fn next_close_ms(&mut self, shard: u16, shard_count: u16) -> u64 {
+        let (shard, shard_count) = (u64::from(shard), u64::from(shard_count));
+        let place = self.placed * shard_count + shard + 1;
+        self.placed += 1;
+        // Connections that came meanwhile have the last place.
+        let places = (self.count * shard_count).max(1);
+        self.began_ms + self.window_ms * place.min(places) / places
     }
 }
 
-impl Connections {
-    /// What it would cost to end a connection's session; `None` if it has none.
-    pub(in crate::shard) fn cost_of_end(&self, id: ConnectionId) -> Option<usize> {
-        match &self.get(id)?.phase {
-            Phase::Open(session) | Phase::Registering(session) => {
-                let joining = session.joining.as_ref();
-                let joining = joining.map_or(0, |joining| joining.asked.len());
-                Some(END + session.memberships.len() + joining)
-            }
-            _ => None,
+/// How far a walk through all connections has come. It goes round: a change that comes while it
+/// is under way lets it go round once more from where it is, so that changes one after the other
+/// cannot keep it from anybody.
+#[derive(Debug)]
+pub(in crate::shard) struct RightsWalk {
+    pub(in crate::shard) next_slot: u32,
+    /// Where it ends, once it has come round.
+    pub(in crate::shard) last_slot: u32,
+    pub(in crate::shard) is_round: bool,
+}
+
+impl RightsWalk {
+    pub(in crate::shard) fn from(slot: u32) -> Self {
+        Self {
+            next_slot: slot,
+            last_slot: slot,
+            is_round: false,
         }
     }
+
+    /// The next slot of so many; `None` when all have been looked at.
+    pub(in crate::shard) fn next(&mut self, slots: u32) -> Option<u32> {
+        if !self.is_round && self.next_slot >= slots {
+            self.next_slot = 0;
+            self.is_round = true;
+        }
+        if self.is_round && self.next_slot >= self.last_slot.min(slots) {
+            return None;
+        }
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        Some(slot)
+    }
 }
+
+/// A kick on a shard that has connections of the peer, while they are being closed.
+#[derive(Debug)]
+pub(in crate::shard) struct KickWalk {
+    pub(in crate::shard) peer_owner: ShardId,
+    pub(in crate::shard) kick: KickHere,
+    /// The next of the connections.
+    pub(in crate::shard) at: usize,
+    pub(in crate::shard) closed: u32,
+    /// Owners of channels that they were in.
+    pub(in crate::shard) owners: Shards,
+}
+
+pub(in crate::shard) type Shards = SmallVec<[ShardId; 8]>;
 
 #[cfg(test)]
 mod tests;

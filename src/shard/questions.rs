@@ -7,8 +7,6 @@ use crate::domain::peer::SharedChannel;
 use crate::domain::rights::Key;
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::http::response::ResponseContext;
-use crate::shard::connection::bounds::Asked;
-use crate::shard::connection::permissions::Permissions;
 use crate::shard::mesh_message::{Kicked, Send};
 
 /// A question that others have been asked, and what is needed to go on with their answer.
@@ -88,15 +86,6 @@ pub(in crate::shard) struct Caller {
     pub(in crate::shard) key: Arc<Key>,
 }
 
-impl Caller {
-    pub(in crate::shard) fn permissions(&self) -> Permissions<'_> {
-        Permissions {
-            key: &self.key,
-            grant: None,
-        }
-    }
-}
-
 /// A request whose answer is awaited from an owner.
 #[derive(Debug)]
 pub(in crate::shard) struct WaitingRequest {
@@ -149,4 +138,14 @@ pub(in crate::shard) struct KickAtOwner {
 pub(in crate::shard) struct KickAtHome {
     pub(in crate::shard) peer_owner: ShardId,
     pub(in crate::shard) kicked: Kicked,
+}
+
+/// What an answer is awaited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Asked {
+    /// A publication or a direct message. Whoever ends has this answered first.
+    Message,
+    /// To join a channel or to leave it: of no use to whoever ends, and in a large channel the
+    /// answer takes as long as the changes in it are kept together.
+    Membership,
 }

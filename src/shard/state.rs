@@ -16,7 +16,7 @@ use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::ShardMetrics;
 use crate::shard::channel::channels::Channels;
 use crate::shard::config::{Entropy, ShardConfig};
-use crate::shard::connection::connections::{Connections, Held, Phase};
+use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
@@ -24,6 +24,7 @@ use crate::shard::mesh_message::MeshMessage;
 use crate::shard::peer::peers::Peers;
 use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
+use crate::shard::tuning::Tuning;
 
 /// Connections whose held input goes on in one turn: each has up to a read and a message of it.
 const RESUMES_PER_TURN_MAX: usize = 128;
@@ -339,82 +340,22 @@ impl Shard {
         self.channels
             .end_pressure_turn(&mut self.connections, &mut self.context);
     }
-}
 
-impl Channels {
-    /// Starts attributing what is sent, and what it leads to, to one connection.
-    pub(in crate::shard) fn watch_links(&mut self, context: &mut Context) {
-        context.links.watch();
-        self.pressure.watch();
+    /// Whether the bound is kept. If not, nobody is to be accepted.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.connections.unauthenticated.count
+            <= self.context.config.limits.unauthenticated_connections_max
     }
 
-    /// Holds a connection's input back if a blocked link was fed since
-    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
-    /// there, by `Throttle`.
-    pub(in crate::shard) fn hold_if_link_blocked(
-        &mut self,
-        id: ConnectionId,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        self.hold_if_pressed(id, connections);
-        if context.links.has_fed_blocked()
-            && let Some(connection) = connections.get_mut(id)
-            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
-        {
-            connection.held.add(Held::LINK);
-            context.links.hold(id);
-        }
+    /// How many connections have not shown a good credential.
+    #[must_use]
+    pub fn unauthenticated_count(&self) -> usize {
+        self.connections.unauthenticated.count
     }
 
-    fn link(
-        &mut self,
-        to: ShardId,
-        over_limit: bool,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        context.links.set_over_limit(to, over_limit);
-        self.tell_throttle(context);
-        connections.resume_after_links(context);
-    }
-
-    /// Tells the other shards whether to hold back what they send here, if that has changed.
-    pub(in crate::shard) fn tell_throttle(&mut self, context: &mut Context) {
-        let is_overfed = self.pressure.is_overfed();
-        if let Some(throttle) = context.links.throttle_to_tell(is_overfed) {
-            context.send_to_others(|| MeshMessage::Throttle(throttle));
-        }
-    }
-}
-
-impl Connections {
-    pub(in crate::shard) fn throttle(
-        &mut self,
-        from: ShardId,
-        throttled: bool,
-        context: &mut Context,
-    ) {
-        context.links.set_throttled(from, throttled);
-        self.resume_after_links(context);
-    }
-
-    pub(in crate::shard) fn resume_after_links(&mut self, context: &mut Context) {
-        for id in context.links.take_released() {
-            self.release_input(id, Held::LINK);
-        }
-    }
-
-    /// Removes a reason for holding input back; the input goes on at the end of the turn.
-    pub(in crate::shard) fn release_input(&mut self, id: ConnectionId, reason: Held) {
-        if let Some(connection) = self.get_mut(id)
-            && connection.held.has(reason)
-        {
-            connection.held.remove(reason);
-            if !connection.held.any() {
-                connection.held.add(Held::RESUMING);
-                self.resumable.push_back(id);
-            }
-        }
+    /// Changes bounds, for a simulation: before the first input.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.context.tuning = tuning;
     }
 }

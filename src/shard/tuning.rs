@@ -1,8 +1,6 @@
 //! Bounds that no configuration changes, but simulations do.
 
 use crate::domain::channel::Pace;
-use crate::shard::connection::bounds::REPLY_BACKLOG_BYTES_MAX;
-use crate::shard::state::Shard;
 
 /// Bounds that simulations make small, so that they are reached.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +27,6 @@ impl Default for Tuning {
     }
 }
 
-impl Shard {
-    /// Changes bounds, for a simulation: before the first input.
-    pub fn tune(&mut self, tuning: Tuning) {
-        self.context.tuning = tuning;
-    }
-}
+/// Answers that wait to be read, or to be given by other shards, before a connection's input is
+/// held back, in bytes.
+pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;

@@ -13,6 +13,7 @@ mod circles;
 mod dependencies;
 mod functions;
 mod markdown;
+mod rooms;
 mod walls;
 
 use std::collections::BTreeSet;

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 
 use crate::metrics::Stage;
 use crate::runtime::clock::Clock;
-use crate::shard::effect::{Effects, PublishedAt, Span, Urgency};
+use crate::shard::effect::Effects;
+use crate::shard::effect::Span;
+use crate::shard::effect::Urgency;
 use crate::shard::flush::{FlushQueue, LineMark};
+use crate::shard::mesh_message::PublishedAt;
 use crate::shard::state::Shard;
 
 /// How many of a kind are measured each by itself in one turn. Those beyond are measured as if

@@ -15,131 +15,21 @@
 mod hold;
 pub(in crate::shard) mod lag;
 
-use std::collections::VecDeque;
-
-use self::hold::Holds;
-use self::lag::Lags;
 use crate::ids::{ConnectionId, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
 use crate::shard::channel::channels::Channels;
+use crate::shard::channel::pressure::Waiting;
 use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
 use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
 use crate::shard::mesh_message::MeshMessage;
-
-/// A turn of a shard, wrapping.
-pub(in crate::shard) type Turn = u32;
-
-pub(in crate::shard) fn is_before(one: Turn, other: Turn) -> bool {
-    one.wrapping_sub(other) >= 1 << 31
-}
 
 /// The share of the limit for one connection that a channel may have to offer, before its
 /// publishers wait: more than a turn reads, so that ordinary bursts coalesce.
 const UNOFFERED_SHARE: usize = 4;
 /// The share of it that all publications of one turn may have.
 const TURN_SHARE: usize = 2;
-
-/// What one channel has not offered to all of its members on this shard.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unoffered {
-    /// Bytes of publications, and the last turn in which they came.
-    newer: (Turn, u32),
-    /// The same of those before: given up when they have been offered.
-    older: (Turn, u32),
-    /// What the member with the longest queue waited for at the end of a turn.
-    longest: (Turn, u32),
-    /// The last turn in which it was looked whether the channel lags because others do.
-    looked: Option<Turn>,
-}
-
-impl Unoffered {
-    /// Notes bytes that the members get in a turn. Returns how many they have not been offered,
-    /// or a little more: where all turns before `offered` have been.
-    #[inline]
-    pub(in crate::shard) fn add(&mut self, count: usize, turn: Turn, offered: Turn) -> usize {
-        if is_before(self.newer.0, offered) {
-            self.newer.1 = 0;
-            self.older.1 = 0;
-        } else if is_before(self.older.0, offered) || self.older.1 == 0 {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer = (turn, self.newer.1.saturating_add(count as u32));
-        self.bytes(offered)
-    }
-
-    #[inline]
-    pub(in crate::shard) fn bytes(&self, offered: Turn) -> usize {
-        let waits = |(turn, bytes): (Turn, u32)| match is_before(turn, offered) {
-            true => 0,
-            false => bytes as usize,
-        };
-        (waits(self.newer) + waits(self.older)).max(waits(self.longest))
-    }
-}
-
-/// What waits for an offer.
-#[derive(Debug)]
-pub(in crate::shard) enum Waiting {
-    /// A connection's input.
-    Input(ConnectionId),
-    /// What a connection of this shard has asked for: it is held back meanwhile.
-    Message(MeshMessage),
-}
-
-/// What a shard has not offered yet, and who waits for that.
-#[derive(Debug, Default)]
-pub(in crate::shard) struct BackPressure {
-    /// The present turn.
-    pub turn: Turn,
-    /// All that was queued in turns before this one has been offered.
-    pub(in crate::shard) offered: Turn,
-    /// The last turn in which a channel or connection had too much to be offered.
-    tight: Option<Turn>,
-    /// The last turn in which other shards fed such a channel.
-    pub(in crate::shard) overfed: Option<Turn>,
-    /// The last turn in which there was twice as much.
-    pub(in crate::shard) choked: Option<Turn>,
-    /// Bytes of this turn's publications.
-    turn_bytes: usize,
-    /// Somebody's doing since `watch_links` has led to too much.
-    fed: bool,
-    /// What waits until its turn has been offered.
-    pub(in crate::shard) waiting: VecDeque<(Turn, Waiting)>,
-    /// Who waits for the next turn.
-    next_turn: Vec<ConnectionId>,
-    /// Channels whose members here are behind.
-    lags: Lags,
-    /// Channels whose publishers wait for that.
-    holds: Holds,
-}
-
-impl BackPressure {
-    pub(in crate::shard) fn is_open(&self, turn: Option<Turn>) -> bool {
-        turn.is_some_and(|turn| !is_before(turn, self.offered))
-    }
-
-    /// Forgets what the input before the present one has led to.
-    #[inline]
-    pub fn watch(&mut self) {
-        self.fed = false;
-    }
-
-    #[inline]
-    pub fn is_overfed(&self) -> bool {
-        self.is_open(self.overfed)
-    }
-
-    /// So many bytes wait to be offered.
-    fn press(&mut self, count: usize, unoffered_max: usize) {
-        self.tight = Some(self.turn);
-        self.fed = true;
-        if count > 2 * unoffered_max {
-            self.choked = Some(self.turn);
-        }
-    }
-}
 
 impl Context {
     pub(in crate::shard) fn unoffered_max(&self) -> usize {
@@ -358,23 +248,49 @@ impl Channels {
         }
         self.look_at_suspects(connections, context);
     }
-}
 
-impl Connection {
-    /// Bytes of deliveries that wait: its own, and what it is lent.
-    #[inline]
-    #[must_use]
-    pub fn queued_bytes(&self) -> usize {
-        let lent = self.borrows.map_or(0, |_| self.lent_bytes as usize);
-        self.outbox.delivery_bytes() + lent
+    /// Starts attributing what is sent, and what it leads to, to one connection.
+    pub(in crate::shard) fn watch_links(&mut self, context: &mut Context) {
+        context.links.watch();
+        self.pressure.watch();
     }
 
-    /// What of these its socket has not been offered yet.
-    #[inline]
-    pub(in crate::shard) fn unoffered_bytes(&self) -> usize {
-        match self.outbox.is_untried() {
-            true => self.queued_bytes(),
-            false => 0,
+    /// Holds a connection's input back if a blocked link was fed since
+    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
+    /// there, by `Throttle`.
+    pub(in crate::shard) fn hold_if_link_blocked(
+        &mut self,
+        id: ConnectionId,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.hold_if_pressed(id, connections);
+        if context.links.has_fed_blocked()
+            && let Some(connection) = connections.get_mut(id)
+            && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
+        {
+            connection.held.add(Held::LINK);
+            context.links.hold(id);
+        }
+    }
+
+    pub(in crate::shard) fn link(
+        &mut self,
+        to: ShardId,
+        over_limit: bool,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        context.links.set_over_limit(to, over_limit);
+        self.tell_throttle(context);
+        connections.resume_after_links(context);
+    }
+
+    /// Tells the other shards whether to hold back what they send here, if that has changed.
+    pub(in crate::shard) fn tell_throttle(&mut self, context: &mut Context) {
+        let is_overfed = self.pressure.is_overfed();
+        if let Some(throttle) = context.links.throttle_to_tell(is_overfed) {
+            context.send_to_others(|| MeshMessage::Throttle(throttle));
         }
     }
 }

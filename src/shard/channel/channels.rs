@@ -13,8 +13,8 @@ use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
 use crate::ids::{AppIndex, ConnectionId};
-use crate::shard::channel::back_pressure::{BackPressure, Unoffered};
-use crate::shard::channel::fan_out::FanOutBuffer;
+use crate::shard::channel::fan_out_buffer::FanOutBuffer;
+use crate::shard::channel::pressure::{BackPressure, Unoffered};
 use crate::shard::effect::ChannelSlot;
 
 /// A subscribed connection of this shard.

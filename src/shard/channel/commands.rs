@@ -9,12 +9,11 @@ use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::channel::channels::Channels;
 use crate::shard::channel::publish::Waiter;
-use crate::shard::connection::bounds::Asked;
 use crate::shard::connection::connections::{Connections, Held, Phase, Session};
 use crate::shard::connection::joining::Wanted;
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{Leave, LeaveCause, MeshMessage, Publisher};
-use crate::shard::questions::Question;
+use crate::shard::questions::{Asked, Question};
 
 impl Channels {
     pub(in crate::shard) fn publish(

@@ -7,8 +7,8 @@ use crate::proto::ws::frame::append_close;
 use crate::proto::ws::message::{Decoded, Decoder, Item};
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Held, Phase};
-use crate::shard::connection::deadlines::NEVER_MS;
 use crate::shard::connection::input_buffer::InputBuffer;
+use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{MeshMessage, Unregister};
 use crate::shard::outbound::outbox::{Class, Finish};
@@ -178,9 +178,7 @@ impl Channels {
         connection.mark_dirty(&mut context.effects);
         connections.arm(id, context);
     }
-}
 
-impl Channels {
     /// The peer will send no more.
     pub(in crate::shard) fn stream_ended(
         &mut self,

@@ -15,11 +15,8 @@
 //! Always true: `behind` counts the members whose position is not the buffer's end, and with
 //! none the buffer is empty and owns no memory; a member that is not behind is not borrowing.
 
-mod frozen;
-
 use std::mem;
 
-use self::frozen::{Frozen, Pieces};
 use crate::ids::ConnectionId;
 use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{Channels, LocalChannel, Member};
@@ -35,67 +32,6 @@ const BUFFER_BYTES_MAX: usize = 128 * 1_024;
 /// Members of a channel whose flush holds up nobody: 128 sends take 0.4 ms, and rooms of about a
 /// hundred are ordinary.
 const NARROW_MEMBERS_MAX: usize = 128;
-
-/// Frames that some members of a channel have not been sent, in order.
-#[derive(Debug, Default)]
-pub struct FanOutBuffer {
-    bytes: Vec<u8>,
-    /// Position of the first of `bytes` in all that the channel was ever sent, wrapping.
-    start: u32,
-    /// Those of `bytes` that somebody has not taken at once.
-    frozen: Frozen,
-    behind: u32,
-    /// Something was appended in this turn.
-    grown: bool,
-    /// A publication was: presence is less urgent.
-    is_live: bool,
-}
-
-impl FanOutBuffer {
-    /// The position behind the last frame: where new members begin.
-    #[inline]
-    #[must_use]
-    pub fn end(&self) -> u32 {
-        self.start.wrapping_add(self.bytes.len() as u32)
-    }
-
-    /// How many members have not been sent everything.
-    #[inline]
-    #[must_use]
-    pub fn behind(&self) -> u32 {
-        self.behind
-    }
-
-    /// Whether something was appended in this turn.
-    #[must_use]
-    pub fn has_grown(&self) -> bool {
-        self.grown
-    }
-
-    /// What comes at a position that a member has reached.
-    #[inline]
-    pub(in crate::shard) fn from(&self, position: u32) -> &[u8] {
-        let at = position.wrapping_sub(self.start) as usize;
-        self.bytes.get(at..).unwrap_or_default()
-    }
-
-    /// One member is behind no longer.
-    fn caught_up(&mut self, pool: &mut BufferPool) {
-        self.behind -= 1;
-        if self.behind == 0 {
-            self.start = self.end();
-            pool.give_back(mem::take(&mut self.bytes));
-            self.frozen.clear();
-        }
-    }
-
-    /// What comes at a position, to be put into the outbox of a member that has reached it.
-    #[inline]
-    fn pieces(&mut self, position: u32) -> Pieces<'_> {
-        let at = position.wrapping_sub(self.start) as usize;
-        self.frozen.pieces(&self.bytes, at)
-    }
-}
 
 impl LocalChannel {
     /// What the member at a place has not been sent.

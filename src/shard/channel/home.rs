@@ -7,8 +7,9 @@ use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{Channels, LocalChannel};
 use crate::shard::connection::connections::{Connections, Membership};
 use crate::shard::context::Context;
-use crate::shard::effect::{ChannelSlot, PublishedAt, Urgency};
-use crate::shard::mesh_message::{Announce, Announced, Deliver, Frame, Left, MeshMessage};
+use crate::shard::effect::{ChannelSlot, Urgency};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{Announce, Announced, Deliver, Left, MeshMessage, PublishedAt};
 use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 use crate::shard::questions::Question;
 

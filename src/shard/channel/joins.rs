@@ -27,15 +27,15 @@ use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::Header;
 use crate::shard::channel::channels::Channels;
-use crate::shard::connection::bounds::Asked;
 use crate::shard::connection::connections::{Connections, Held, Membership, Phase};
 use crate::shard::connection::joining::{AwaitedSnapshot, State, Wanted, is_written};
 use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
-use crate::shard::mesh_message::{Frame, Join, Joined, MeshMessage};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{Join, Joined, MeshMessage};
 use crate::shard::outbound::outbox::Class;
 use crate::shard::outbound::snapshot::Snapshot;
-use crate::shard::questions::{PendingCommand, PendingJoin, Question, ReplyTo};
+use crate::shard::questions::{Asked, PendingCommand, PendingJoin, Question, ReplyTo};
 
 /// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
 /// needs that begins to listen for the snapshot when it has read the ack (with none, Node's `ws`

@@ -17,10 +17,11 @@ use crate::metrics::Stage;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
-use crate::shard::effect::{ChannelSlot, PublishedAt};
+use crate::shard::effect::ChannelSlot;
+use crate::shard::frame::Frame;
 use crate::shard::mesh_message::{
-    Announce, Announced, Deliver, Frame, Join, Joined, Leave, LeaveCause, Left, MeshMessage,
-    Publish, Published, Publisher,
+    Announce, Announced, Deliver, Join, Joined, Leave, LeaveCause, Left, MeshMessage, Publish,
+    Published, PublishedAt, Publisher,
 };
 use crate::shard::outbound::encode;
 use crate::shard::outbound::snapshot::Snapshot;

@@ -7,13 +7,13 @@
 use crate::ids::{AppIndex, ConnectionId, ShardId, Ticket};
 use crate::shard::channel::channels::Channels;
 use crate::shard::channel::owner::Publication;
-use crate::shard::connection::bounds::Asked;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
-use crate::shard::mesh_message::{Frame, MeshMessage, Publish, Publisher};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{MeshMessage, Publish, Publisher};
 use crate::shard::outbound::encode;
-use crate::shard::questions::{Caller, PendingAnswer, Question};
+use crate::shard::questions::{Asked, Caller, PendingAnswer, Question};
 
 /// Who waits until a publication has its place in its channel's order.
 #[derive(Clone, Copy)]

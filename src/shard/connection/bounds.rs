@@ -10,24 +10,13 @@ use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX}
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
 use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
 use crate::shard::context::Context;
+use crate::shard::questions::Asked;
+use crate::shard::tuning::REPLY_BACKLOG_BYTES_MAX;
 
-/// Answers that wait to be read, or to be given by other shards, before a connection's input is
-/// held back, in bytes.
-pub(in crate::shard) const REPLY_BACKLOG_BYTES_MAX: usize = 64 * 1_024;
 /// Pongs that wait for a peer which pings but does not read, in bytes.
 const CONTROL_BACKLOG_BYTES_MAX: usize = 4 * 1_024;
 /// What the answer to a request has beside its `requestId`, in bytes: the longest is an error.
 const ANSWER_BYTES: usize = 192;
-
-/// What an answer is awaited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Asked {
-    /// A publication or a direct message. Whoever ends has this answered first.
-    Message,
-    /// To join a channel or to leave it: of no use to whoever ends, and in a large channel the
-    /// answer takes as long as the changes in it are kept together.
-    Membership,
-}
 
 /// Bytes that a connection holds, by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,12 @@
 //! action, channel, limits, quota.
 
 use crate::ids::ConnectionId;
+use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::event::Event;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::connection::connections::Connections;
+use crate::shard::connection::permissions::{Denied, Permissions};
 use crate::shard::context::Context;
 use crate::shard::outbound::encode;
 use crate::shard::questions::ReplyTo;
@@ -71,5 +73,23 @@ impl Connections {
         );
         self.reply(id, &frame, read_ns, context);
         context.encoded = frame;
+    }
+}
+
+impl Context {
+    /// Whether a message may be: then it is counted against the app's quota.
+    pub(in crate::shard) fn admit_message(
+        &mut self,
+        permissions: Permissions<'_>,
+        action: Action,
+        channel: Option<&str>,
+    ) -> Result<(), Denied> {
+        permissions.check(action, channel)?;
+        let shard_count = self.placement.shard_count();
+        let app = &permissions.key.app;
+        match self.usage.message(app, shard_count, self.now) {
+            true => Ok(()),
+            false => Err(Denied::Quota),
+        }
     }
 }

@@ -15,18 +15,15 @@ use crate::domain::timer_wheel::TimerWheel;
 use crate::domain::token_bucket::{BucketLimits, TokenBucket};
 use crate::ids::ConnectionId;
 use crate::metrics::label::{EndedBy, Route};
-use crate::proto::actions::Actions;
 use crate::proto::http::body::BodyDecoder;
-use crate::proto::pattern::Pattern;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::config::ShardLimits;
-use crate::shard::connection::deadlines::{Blocked, NEVER_MS, Stalled};
 use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::connection::joining::Joining;
-use crate::shard::connection::permissions::Permissions;
+use crate::shard::connection::permissions::{Grant, Permissions};
+use crate::shard::connection::progress::{Blocked, NEVER_MS, Stalled};
 use crate::shard::connection::refusal::Refusal;
-use crate::shard::connection::unauthenticated::Unauthenticated;
 use crate::shard::effect::{ChannelSlot, Urgency};
 use crate::shard::outbound::outbox::{Finish, Outbox};
 
@@ -251,21 +248,6 @@ pub struct Session {
     pub drain_ms: Option<u64>,
 }
 
-/// What a token grants, on top of which the key's rights hold.
-#[derive(Debug)]
-pub struct Grant {
-    /// Its own patterns, if it names any.
-    pub patterns: Option<Box<[Pattern]>>,
-    /// Its own actions, if it names any.
-    pub actions: Option<Actions>,
-    /// Its effective expiry, Unix seconds.
-    pub expires_sec: u64,
-    /// When the connection is closed for it, on the monotonic clock.
-    pub closes_ms: u64,
-    /// `metadata` for its own `welcome`, until that is sent.
-    pub metadata: Option<Box<str>>,
-}
-
 /// A channel that the connection is in.
 #[derive(Clone, Copy, Debug)]
 pub struct Membership {
@@ -454,4 +436,13 @@ impl Connections {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
+
+/// See the top of this file.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Unauthenticated {
+    /// How many there are.
+    pub(in crate::shard) count: usize,
+    /// They, the oldest first, among others that have ended or shown a credential since.
+    pub(in crate::shard) oldest: VecDeque<ConnectionId>,
 }

@@ -93,4 +93,21 @@ impl Connection {
             effects.dirty.push(self.id, urgency);
         }
     }
+
+    /// Bytes of deliveries that wait: its own, and what it is lent.
+    #[inline]
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        let lent = self.borrows.map_or(0, |_| self.lent_bytes as usize);
+        self.outbox.delivery_bytes() + lent
+    }
+
+    /// What of these its socket has not been offered yet.
+    #[inline]
+    pub(in crate::shard) fn unoffered_bytes(&self) -> usize {
+        match self.outbox.is_untried() {
+            true => self.queued_bytes(),
+            false => 0,
+        }
+    }
 }

@@ -7,7 +7,7 @@
 
 use crate::ids::ConnectionId;
 use crate::shard::connection::connections::{Awaited, Connections, Phase};
-use crate::shard::connection::deadlines::NEVER_MS;
+use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::context::Context;
 use crate::shard::input::HandshakeStep;
 

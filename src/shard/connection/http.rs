@@ -15,14 +15,13 @@ use crate::proto::http::response::{
     append_response,
 };
 use crate::shard::connection::connections::{Connections, Http, Phase};
-use crate::shard::connection::deadlines::NEVER_MS;
+use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::connection::proxies::warn_of_header;
 use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
 use crate::shard::effect::Span;
-use crate::shard::mesh_message::Frame;
+use crate::shard::frame::Frame;
 use crate::shard::outbound::outbox::Finish;
-use crate::shard::rest::route;
 
 /// An answer to a request that was read whole.
 pub(in crate::shard) struct Answer<'a> {
@@ -56,21 +55,6 @@ impl<'a> Answer<'a> {
 }
 
 impl Connections {
-    /// A request that is no upgrade has a complete head.
-    pub(in crate::shard) fn begin_rest(
-        &mut self,
-        id: ConnectionId,
-        path: &str,
-        context: &mut Context,
-    ) {
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Http(http) = &mut connection.phase
-        {
-            http.began_ns = context.stamp_ns;
-            http.route = Some(route::label(path));
-        }
-    }
-
     /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
     /// that took is measured from the end of its head, if that has come.
     fn end_rest(&mut self, id: ConnectionId, status: Status, context: &mut Context) {

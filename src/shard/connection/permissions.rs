@@ -2,13 +2,12 @@
 //! quota of the app, asked in this order for WebSockets and REST alike.
 
 use crate::domain::rights::Key;
-use crate::proto::actions::Action;
+use crate::proto::actions::{Action, Actions};
 use crate::proto::http::error::ApiError;
 use crate::proto::pattern::Pattern;
 use crate::proto::wire::error::ErrorCode;
-use crate::shard::connection::connections::Grant;
 use crate::shard::connection::refusal::Refusal;
-use crate::shard::context::Context;
+use crate::shard::questions::Caller;
 
 /// What a key allows, and of that what a token grants.
 #[derive(Clone, Copy, Debug)]
@@ -60,24 +59,6 @@ impl Permissions<'_> {
     }
 }
 
-impl Context {
-    /// Whether a message may be: then it is counted against the app's quota.
-    pub(in crate::shard) fn admit_message(
-        &mut self,
-        permissions: Permissions<'_>,
-        action: Action,
-        channel: Option<&str>,
-    ) -> Result<(), Denied> {
-        permissions.check(action, channel)?;
-        let shard_count = self.placement.shard_count();
-        let app = &permissions.key.app;
-        match self.usage.message(app, shard_count, self.now) {
-            true => Ok(()),
-            false => Err(Denied::Quota),
-        }
-    }
-}
-
 impl From<Denied> for ErrorCode {
     fn from(denied: Denied) -> Self {
         match denied {
@@ -103,6 +84,30 @@ impl From<Denied> for Refusal {
                 ApiError::OverMessageQuota,
                 ErrorCode::OverMessageQuota.message(),
             ),
+        }
+    }
+}
+
+/// What a token grants, on top of which the key's rights hold.
+#[derive(Debug)]
+pub struct Grant {
+    /// Its own patterns, if it names any.
+    pub patterns: Option<Box<[Pattern]>>,
+    /// Its own actions, if it names any.
+    pub actions: Option<Actions>,
+    /// Its effective expiry, Unix seconds.
+    pub expires_sec: u64,
+    /// When the connection is closed for it, on the monotonic clock.
+    pub closes_ms: u64,
+    /// `metadata` for its own `welcome`, until that is sent.
+    pub metadata: Option<Box<str>>,
+}
+
+impl Caller {
+    pub(in crate::shard) fn permissions(&self) -> Permissions<'_> {
+        Permissions {
+            key: &self.key,
+            grant: None,
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::ids::{ConnectionId, ShardId, Ticket};
 use crate::proto::wire::error::ErrorCode;
-use crate::shard::connection::bounds::Asked;
-use crate::shard::connection::connections::Connections;
+use crate::shard::connection::connections::{Connections, Held};
 use crate::shard::context::Context;
-use crate::shard::questions::{PendingCommand, Question, ReplyTo};
+use crate::shard::mesh_message::{MeshMessage, RestResult, RestValue};
+use crate::shard::questions::{
+    Asked, Caller, PendingAnswer, PendingCommand, Question, ReplyTo, WaitingRequest,
+};
 
 /// How long others may take to answer, in milliseconds of the peers' clock: far more than any
 /// answer takes, and less than clients wait.
@@ -68,5 +70,38 @@ impl Connections {
     pub(in crate::shard) fn next_question_ms(&self, context: &Context) -> Option<u64> {
         let end_ms = context.questions.next_end_ms()?;
         Some(end_ms.saturating_add(self.forgiven_ms))
+    }
+
+    /// Holds the input of a request's connection until that shard has answered.
+    pub(in crate::shard) fn wait(
+        &mut self,
+        caller: &Caller,
+        answer: PendingAnswer,
+        owner: ShardId,
+        context: &mut Context,
+    ) -> Ticket {
+        if let Some(connection) = self.get_mut(caller.connection) {
+            connection.held.add(Held::REQUEST);
+            connection.await_answer();
+        }
+        let caller = caller.clone();
+        self.ask(
+            Question::Rest(WaitingRequest { caller, answer }),
+            [owner],
+            context,
+        )
+    }
+}
+
+impl Context {
+    /// Tells the home of a request what it waits for.
+    pub(in crate::shard) fn rest_result(
+        &mut self,
+        home: ShardId,
+        request: Ticket,
+        value: RestValue,
+    ) {
+        let result = Box::new(RestResult { request, value });
+        self.send(home, MeshMessage::RestResult(result));
     }
 }

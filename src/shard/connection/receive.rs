@@ -3,11 +3,11 @@
 //! Bytes are used where they are: in the runtime's scratch buffer as long as nothing is left
 //! over, in the connection's own buffer otherwise. What is held back stays there, in order.
 
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, ShardId};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::MessageLimits;
-use crate::shard::connection::connections::Connections;
+use crate::shard::connection::connections::{Connections, Held};
 use crate::shard::context::Context;
 
 impl Context {
@@ -38,6 +38,35 @@ impl Connections {
         if let Some(session) = self.session_mut(id) {
             let rate = session.message_rate(&context.config.limits);
             session.bucket.touch(context.now.mono_ms, &rate);
+        }
+    }
+
+    pub(in crate::shard) fn throttle(
+        &mut self,
+        from: ShardId,
+        throttled: bool,
+        context: &mut Context,
+    ) {
+        context.links.set_throttled(from, throttled);
+        self.resume_after_links(context);
+    }
+
+    pub(in crate::shard) fn resume_after_links(&mut self, context: &mut Context) {
+        for id in context.links.take_released() {
+            self.release_input(id, Held::LINK);
+        }
+    }
+
+    /// Removes a reason for holding input back; the input goes on at the end of the turn.
+    pub(in crate::shard) fn release_input(&mut self, id: ConnectionId, reason: Held) {
+        if let Some(connection) = self.get_mut(id)
+            && connection.held.has(reason)
+        {
+            connection.held.remove(reason);
+            if !connection.held.any() {
+                connection.held.add(Held::RESUMING);
+                self.resumable.push_back(id);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 use crate::ids::ConnectionId;
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::shard::connection::connections::{Connection, Connections, Phase, Ping};
-use crate::shard::connection::deadlines::NEVER_MS;
+use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::context::Context;
 
 /// A reason to wake.

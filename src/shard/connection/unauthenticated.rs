@@ -6,59 +6,15 @@
 //! for a second: its request is not there, or not whole, however it dribbles. One that waits for
 //! the server is never closed for that; while there is no idle one, nobody new is to be accepted.
 
-use std::collections::VecDeque;
-
 use crate::ids::ConnectionId;
 use crate::shard::connection::connections::{Awaited, Connection, Connections, Held, Phase};
 use crate::shard::context::Context;
-use crate::shard::state::Shard;
 
 /// How long a peer must have been awaited before its connection gives way: longer than a round
 /// trip around the world.
 const IDLE_MS: u64 = 1_000;
 /// Connections that are looked at for one that gives way.
 const LOOKS_MAX: usize = 32;
-/// How many of the entries may be of connections that are no longer meant.
-const STALE_ENTRIES_MAX: usize = 1_024;
-
-/// See the top of this file.
-#[derive(Debug, Default)]
-pub(in crate::shard) struct Unauthenticated {
-    /// How many there are.
-    count: usize,
-    /// They, the oldest first, among others that have ended or shown a credential since.
-    oldest: VecDeque<ConnectionId>,
-}
-
-impl Shard {
-    /// Whether the bound is kept. If not, nobody is to be accepted.
-    #[must_use]
-    pub fn accepts(&self) -> bool {
-        self.connections.unauthenticated.count
-            <= self.context.config.limits.unauthenticated_connections_max
-    }
-
-    /// How many connections have not shown a good credential.
-    #[must_use]
-    pub fn unauthenticated_count(&self) -> usize {
-        self.connections.unauthenticated.count
-    }
-
-    /// A connection was accepted that has shown nothing yet.
-    pub(in crate::shard) fn stranger_accepted(&mut self, id: ConnectionId) {
-        let strangers = &mut self.connections.unauthenticated;
-        strangers.count += 1;
-        strangers.oldest.push_back(id);
-        if strangers.oldest.len() > strangers.count + STALE_ENTRIES_MAX {
-            let mut oldest = std::mem::take(&mut strangers.oldest);
-            oldest.retain(|id| self.connections.get(*id).is_some_and(is_stranger));
-            self.connections.unauthenticated.oldest = oldest;
-        }
-        if !self.accepts() {
-            self.connections.make_room(&mut self.context);
-        }
-    }
-}
 
 impl Connections {
     /// A connection has shown a good credential.
@@ -100,7 +56,7 @@ impl Connections {
     }
 }
 
-fn is_stranger(connection: &Connection) -> bool {
+pub(in crate::shard) fn is_stranger(connection: &Connection) -> bool {
     !connection.has_shown_credential
 }
 

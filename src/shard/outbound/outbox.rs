@@ -18,7 +18,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use self::segments::Segments;
-use crate::shard::mesh_message::Frame;
+use crate::shard::frame::Frame;
 
 pub use self::pool::BufferPool;
 pub use self::segments::{SLICES_MAX, Slices};

@@ -12,13 +12,13 @@ use crate::ids::{ConnectionId, ConnectionRef, ShardId};
 use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::channel::channels::Channels;
-use crate::shard::connection::bounds::Asked;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
-use crate::shard::mesh_message::{Direct, DirectResult, Frame, Homes, MeshMessage, Register, Send};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{Direct, DirectResult, Homes, MeshMessage, Register, Send};
 use crate::shard::outbound::encode;
 use crate::shard::peer::peers::Peers;
-use crate::shard::questions::{PendingSend, Question};
+use crate::shard::questions::{Asked, PendingSend, Question};
 
 impl Peers {
     pub(in crate::shard) fn peer_register(&mut self, register: &Register, context: &mut Context) {
@@ -45,6 +45,74 @@ impl Peers {
             return context.send_failed(&send);
         }
         context.direct(&send, homes);
+    }
+
+    pub(in crate::shard) fn direct_send(
+        &mut self,
+        id: ConnectionId,
+        (to, data): (&str, &str),
+        request_id: Option<&str>,
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Result<(), ErrorCode> {
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
+        context.admit_message(session.permissions(), Action::Send, None)?;
+        let app = session.key.app.index;
+        let is_scoped = session.key.app.direct_needs_shared_channel;
+        context.encoded.clear();
+        encode::direct(&mut context.encoded, &session.peer, data);
+        let frame = Frame::from(&context.encoded[..]);
+        let pending = PendingSend {
+            command: connections.await_command(id, Asked::Message, request_id, context),
+            scoped: None,
+            has_left_owner: false,
+        };
+        let ticket = connections.ask(Question::Send(pending), [], context);
+        let send = Send {
+            app,
+            to: to.into(),
+            frame,
+            sender: context.here(id),
+            send: ticket,
+            read_ns: context.stamp_ns,
+        };
+        if is_scoped {
+            self.scoped_send(send, channels, connections, context);
+        } else {
+            context.send_to_peer(send);
+        }
+        Ok(())
+    }
+
+    /// The same for a direct message, at the owner of its receiver.
+    #[inline]
+    fn is_send_to_be_put_off(
+        &self,
+        send: &Send,
+        channels: &Channels,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        send.sender.shard == context.id()
+            && channels.is_pressed(context)
+            && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
+    }
+
+    #[cold]
+    pub(in crate::shard) fn has_much_to_hear(
+        &self,
+        send: &Send,
+        unoffered_max: usize,
+        connections: &Connections,
+        context: &Context,
+    ) -> bool {
+        let receivers = self.registry.connections(send.app, &send.to).iter();
+        let mut here = receivers.filter(|it| it.shard == context.id());
+        here.any(|to| {
+            let connection = connections.get(to.connection);
+            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
+        })
     }
 }
 
@@ -136,77 +204,5 @@ impl Connections {
             };
             self.answer_command(&pending.command, answer, context);
         }
-    }
-}
-
-impl Peers {
-    pub(in crate::shard) fn direct_send(
-        &mut self,
-        id: ConnectionId,
-        (to, data): (&str, &str),
-        request_id: Option<&str>,
-        channels: &mut Channels,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) -> Result<(), ErrorCode> {
-        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
-        context.admit_message(session.permissions(), Action::Send, None)?;
-        let app = session.key.app.index;
-        let is_scoped = session.key.app.direct_needs_shared_channel;
-        context.encoded.clear();
-        encode::direct(&mut context.encoded, &session.peer, data);
-        let frame = Frame::from(&context.encoded[..]);
-        let pending = PendingSend {
-            command: connections.await_command(id, Asked::Message, request_id, context),
-            scoped: None,
-            has_left_owner: false,
-        };
-        let ticket = connections.ask(Question::Send(pending), [], context);
-        let send = Send {
-            app,
-            to: to.into(),
-            frame,
-            sender: context.here(id),
-            send: ticket,
-            read_ns: context.stamp_ns,
-        };
-        if is_scoped {
-            self.scoped_send(send, channels, connections, context);
-        } else {
-            context.send_to_peer(send);
-        }
-        Ok(())
-    }
-}
-
-impl Peers {
-    /// The same for a direct message, at the owner of its receiver.
-    #[inline]
-    fn is_send_to_be_put_off(
-        &self,
-        send: &Send,
-        channels: &Channels,
-        connections: &Connections,
-        context: &Context,
-    ) -> bool {
-        send.sender.shard == context.id()
-            && channels.is_pressed(context)
-            && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
-    }
-
-    #[cold]
-    pub(in crate::shard) fn has_much_to_hear(
-        &self,
-        send: &Send,
-        unoffered_max: usize,
-        connections: &Connections,
-        context: &Context,
-    ) -> bool {
-        let receivers = self.registry.connections(send.app, &send.to).iter();
-        let mut here = receivers.filter(|it| it.shard == context.id());
-        here.any(|to| {
-            let connection = connections.get(to.connection);
-            connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
-        })
     }
 }

@@ -7,33 +7,14 @@
 //! the home then tells the peer's owner arrives behind the news that the
 //! connections are gone, so the peer is out of the registry too before the request is answered.
 
-use smallvec::SmallVec;
-
 use crate::ids::{ConnectionId, ShardId, Ticket};
-use crate::proto::http::target::percent_decode;
-use crate::proto::wire::name::validate_peer_id;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Phase};
-use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestValue};
 use crate::shard::peer::peers::Peers;
-use crate::shard::questions::{Caller, KickAtHome, KickAtOwner, PendingAnswer, Question};
-use crate::shard::rest::Served;
-
-/// A kick on a shard that has connections of the peer, while they are being closed.
-#[derive(Debug)]
-pub(in crate::shard) struct KickWalk {
-    pub(in crate::shard) peer_owner: ShardId,
-    pub(in crate::shard) kick: KickHere,
-    /// The next of the connections.
-    pub(in crate::shard) at: usize,
-    pub(in crate::shard) closed: u32,
-    /// Owners of channels that they were in.
-    pub(in crate::shard) owners: Shards,
-}
-
-pub(in crate::shard) type Shards = SmallVec<[ShardId; 8]>;
+use crate::shard::portions::{KickWalk, Shards};
+use crate::shard::questions::{KickAtHome, KickAtOwner, Question};
 
 impl Peers {
     pub(in crate::shard) fn owner_kick(
@@ -64,30 +45,6 @@ impl Peers {
 }
 
 impl Connections {
-    pub(in crate::shard) fn kick_peer(
-        &mut self,
-        caller: &Caller,
-        raw_id: &str,
-        context: &mut Context,
-    ) -> Result<Served, Refusal> {
-        let peer = percent_decode(raw_id)?;
-        if validate_peer_id(&peer).is_err() {
-            return Err(Refusal::invalid(
-                "the peer id in the path must be 1 to 128 printable ASCII characters",
-            ));
-        }
-        let app = caller.key.app.index;
-        let owner = context.placement.peer_owner(app, &peer);
-        let peer: Box<str> = peer.into();
-        let answer = PendingAnswer::Kicked {
-            peer_id: peer.clone(),
-        };
-        let request = self.wait(caller, answer, owner, context);
-        let kick = Kick { app, peer, request };
-        context.send(owner, MeshMessage::Kick(Box::new(kick)));
-        Ok(Served::Later)
-    }
-
     pub(in crate::shard) fn finish_kick(&mut self, walk: KickWalk, context: &mut Context) {
         let KickWalk {
             peer_owner, owners, ..

@@ -10,8 +10,10 @@
 mod answer;
 mod body;
 mod channels;
+mod kick;
 pub mod openapi;
 mod peers;
+mod recent;
 pub(in crate::shard) mod route;
 mod tokens;
 mod unread;
@@ -25,22 +27,23 @@ use std::sync::Arc;
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
 use crate::domain::usage_report::UsageReport;
-use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::ids::ConnectionId;
 use crate::proto::http::body::BodyFraming;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
 use crate::proto::http::response::{ResponseContext, ResponseHeader, Status};
 use crate::proto::http::target::Target;
 use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::{Connections, Held};
+use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::connection::credential;
 use crate::shard::connection::http::{Answer, Body};
 use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
-use crate::shard::mesh_message::{Frame, MeshMessage, RestResult, RestValue};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{RestResult, RestValue};
 use crate::shard::questions::{Caller, PendingAnswer, Question, WaitingRequest};
 use crate::shard::rest::answer::{KickAnswer, PublishAnswer, append_json};
-use crate::shard::rest::peers::Recent;
+use crate::shard::rest::recent::Recent;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
 
@@ -342,36 +345,18 @@ impl Connections {
         self.answer(id, &answer, context);
     }
 
-    /// Holds the input of a request's connection until that shard has answered.
-    pub(in crate::shard) fn wait(
+    /// A request that is no upgrade has a complete head.
+    pub(in crate::shard) fn begin_rest(
         &mut self,
-        caller: &Caller,
-        answer: PendingAnswer,
-        owner: ShardId,
+        id: ConnectionId,
+        path: &str,
         context: &mut Context,
-    ) -> Ticket {
-        if let Some(connection) = self.get_mut(caller.connection) {
-            connection.held.add(Held::REQUEST);
-            connection.await_answer();
-        }
-        let caller = caller.clone();
-        self.ask(
-            Question::Rest(WaitingRequest { caller, answer }),
-            [owner],
-            context,
-        )
-    }
-}
-
-impl Context {
-    /// Tells the home of a request what it waits for.
-    pub(in crate::shard) fn rest_result(
-        &mut self,
-        home: ShardId,
-        request: Ticket,
-        value: RestValue,
     ) {
-        let result = Box::new(RestResult { request, value });
-        self.send(home, MeshMessage::RestResult(result));
+        if let Some(connection) = self.get_mut(id)
+            && let Phase::Http(http) = &mut connection.phase
+        {
+            http.began_ns = context.stamp_ns;
+            http.route = Some(route::label(path));
+        }
     }
 }

@@ -3,9 +3,6 @@
 //! The channel's owner renders the whole body, up to a megabyte of it, into one piece that all
 //! who get the same share. What a key's connections have not read is bounded.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
-
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::ids::ShardId;
 use crate::limits::{
@@ -20,19 +17,11 @@ use crate::shard::connection::connections::Connections;
 use crate::shard::connection::http::{Answer, Body};
 use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
-use crate::shard::mesh_message::{Frame, ListPeers, MeshMessage, PeersPage, RestValue};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{ListPeers, MeshMessage, PeersPage, RestValue};
 use crate::shard::questions::{Caller, PendingAnswer};
 use crate::shard::rest::channels::channel_name;
 use crate::shard::rest::{Rest, Served};
-
-/// Bodies of fewer bytes are not worth being looked for.
-const SHARED_BYTES_MIN: usize = 16 * 1_024;
-/// Bodies that are looked at for an equal one.
-const RECENT_MAX: usize = 8;
-
-/// The latest large bodies, as long as somebody has not read them.
-#[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<Weak<[u8]>>);
 
 impl Rest {
     pub(super) fn list_peers(
@@ -128,26 +117,6 @@ impl Rest {
             self.unread.set(*id, key, bytes);
         }
         Ok(())
-    }
-}
-
-impl Recent {
-    /// The body, or an equal one that somebody else is still to read.
-    pub(in crate::shard) fn share(&mut self, body: Vec<u8>) -> Frame {
-        if body.len() < SHARED_BYTES_MIN {
-            return body.into();
-        }
-        self.0.retain(|recent| recent.strong_count() > 0);
-        let mut recent = self.0.iter().filter_map(Weak::upgrade);
-        if let Some(equal) = recent.find(|recent| recent[..] == body[..]) {
-            return equal;
-        }
-        let body = Frame::from(body);
-        if self.0.len() >= RECENT_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(Arc::downgrade(&body));
-        body
     }
 }
 

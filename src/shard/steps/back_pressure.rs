@@ -1,7 +1,8 @@
 //! Messages that were put off, and what a driver asks of back pressure.
 
 use crate::domain::time::Now;
-use crate::shard::channel::back_pressure::{Turn, Waiting, is_before, sender_of};
+use crate::shard::channel::back_pressure::sender_of;
+use crate::shard::channel::pressure::{Turn, Waiting, is_before};
 use crate::shard::connection::connections::Held;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::state::Shard;

@@ -2,9 +2,9 @@
 
 use crate::ids::ShardId;
 use crate::proto::ws::close::CloseCode;
+use crate::shard::connection::cost::LOOK;
 use crate::shard::mesh_message::KickHere;
-use crate::shard::peer::kick::{KickWalk, Shards};
-use crate::shard::portions::LOOK;
+use crate::shard::portions::{KickWalk, Shards};
 use crate::shard::state::Shard;
 
 impl Shard {

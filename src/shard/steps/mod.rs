@@ -3,10 +3,14 @@
 mod admission;
 mod back_pressure;
 mod commands;
+mod drain;
 mod kicks;
+mod memory;
 mod mesh;
+mod portions;
 mod questions;
 mod receive;
 mod requests;
+mod rights_walk;
 mod sockets;
 mod time;

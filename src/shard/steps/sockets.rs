@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use crate::ids::ConnectionId;
 use crate::metrics::label::EndedBy;
 use crate::shard::connection::connections::{Awaited, Connection, Held, Http, Phase, Ping};
-use crate::shard::connection::deadlines::{Blocked, NEVER_MS};
 use crate::shard::connection::input_buffer::InputBuffer;
+use crate::shard::connection::progress::{Blocked, NEVER_MS};
+use crate::shard::connection::unauthenticated::is_stranger;
 use crate::shard::outbound::outbox::Outbox;
 use crate::shard::state::Shard;
 
@@ -90,4 +91,22 @@ impl Shard {
             &mut self.context,
         );
     }
+
+    /// A connection was accepted that has shown nothing yet.
+    fn stranger_accepted(&mut self, id: ConnectionId) {
+        let strangers = &mut self.connections.unauthenticated;
+        strangers.count += 1;
+        strangers.oldest.push_back(id);
+        if strangers.oldest.len() > strangers.count + STALE_ENTRIES_MAX {
+            let mut oldest = std::mem::take(&mut strangers.oldest);
+            oldest.retain(|id| self.connections.get(*id).is_some_and(is_stranger));
+            self.connections.unauthenticated.oldest = oldest;
+        }
+        if !self.accepts() {
+            self.connections.make_room(&mut self.context);
+        }
+    }
 }
+
+/// How many of the entries may be of connections that are no longer meant.
+const STALE_ENTRIES_MAX: usize = 1_024;

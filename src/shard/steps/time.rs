@@ -5,10 +5,10 @@ use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
-use crate::shard::connection::deadlines::{NEVER_MS, Stalled};
+use crate::shard::connection::cost::WRITE;
+use crate::shard::connection::progress::{NEVER_MS, Stalled};
 use crate::shard::connection::timers::{Deadline, TooEarly};
 use crate::shard::context::Context;
-use crate::shard::portions::WRITE;
 use crate::shard::state::Shard;
 
 /// When a deadline is looked at again for which it is too early, because not everything has been

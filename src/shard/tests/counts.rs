@@ -4,7 +4,8 @@ use super::*;
 use crate::metrics::Stage;
 use crate::metrics::counters::Counters;
 use crate::metrics::label::{Dropped, EndedBy, HandshakeRefused, RestOutcome, Route};
-use crate::shard::effect::{PublishedAt, Span, Urgency};
+use crate::shard::effect::{Span, Urgency};
+use crate::shard::mesh_message::PublishedAt;
 
 /// The counts of all shards together.
 fn sum(cluster: &mut Cluster, count: impl Fn(&Counters) -> u64) -> u64 {

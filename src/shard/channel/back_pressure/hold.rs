@@ -7,56 +7,18 @@
 //! go on, then four, and so on at each look: a thousand publishers at once would fill the
 //! members' queues before another word could come.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use smallvec::SmallVec;
 
-use super::{Waiting, sender_of};
+use super::sender_of;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::channel::channels::Channels;
+use crate::shard::channel::pressure::Waiting;
 use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{Hold, Lag, MeshMessage};
 
 /// How many go on first when a line is opened.
 const FIRST: usize = 2;
-
-/// A channel that lags on some of its homes, at its owner.
-#[derive(Debug, Default)]
-struct Reported {
-    /// What they have said: members late, and stuck.
-    homes: SmallVec<[(ShardId, u32, u32); 2]>,
-    is_held: bool,
-}
-
-/// Who waits to publish to a channel, on one shard.
-#[derive(Debug, Default)]
-struct Line {
-    waiting: VecDeque<Waiting>,
-    /// How many go on next; `None` while the line is closed.
-    opens: Option<usize>,
-}
-
-/// What one shard knows of channels whose publishers wait, by the channel's hash.
-#[derive(Debug, Default)]
-pub(super) struct Holds {
-    reported: BTreeMap<u64, Reported>,
-    lines: BTreeMap<u64, Line>,
-}
-
-impl Holds {
-    /// Whether anybody has to wait.
-    #[inline]
-    pub(super) fn any(&self) -> bool {
-        !self.lines.is_empty()
-    }
-
-    /// Whether publishers to the channel with this hash have to wait.
-    pub(super) fn has(&self, hash: u64) -> bool {
-        let line = self.lines.get(&hash);
-        line.is_some_and(|line| line.opens.is_none())
-    }
-}
 
 impl Channels {
     /// Whether a publication to the channel with this hash has to wait, whoever owns it.

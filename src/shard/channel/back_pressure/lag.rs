@@ -13,15 +13,17 @@
 //! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag: one
 //! slow reader would hold up a backend that serves thousands of rooms.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::domain::peer::SharedChannel;
 use crate::ids::ConnectionId;
 use crate::shard::channel::channels::Channels;
+use crate::shard::channel::pressure::{Course, Kept, Lagging, Progress};
 use crate::shard::connection::connections::{Connection, Connections};
 use crate::shard::context::Context;
-use crate::shard::effect::{ChannelSlot, PublishedAt};
-use crate::shard::mesh_message::{Frame, Lag, MeshMessage};
+use crate::shard::effect::ChannelSlot;
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::{Lag, MeshMessage, PublishedAt};
 
 /// How long a member moves that takes nothing, in milliseconds. A peer's kernel makes room in
 /// steps of some hundred kilobytes where it has large buffers.
@@ -33,8 +35,7 @@ const REST_MS: u64 = 10_000;
 /// How long a home keeps publications that nobody is held back for: members of other homes may
 /// be a little less late.
 const ALONE_MS_MAX: u64 = 1_000;
-/// How long it is between two looks at the channels that lag, in milliseconds.
-pub(super) const LOOK_MS: u64 = 20;
+
 /// How many channels are looked at together.
 const LOOKS_MAX: usize = 32;
 /// How many members stand for all of a channel's.
@@ -45,22 +46,6 @@ const KEPT_LIMITS: usize = 4;
 const KEPT_LIMITS_IN_ALL: usize = 16;
 /// The share of that limit that follows between two looks.
 const FOLLOWS_SHARE: usize = 8;
-
-/// How a channel's members come along.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    members: u32,
-    /// Those who move and are late.
-    late: u32,
-    /// Those who are late and do not move.
-    stuck: u32,
-}
-
-impl Progress {
-    fn is_lag(self, members_min: u32) -> bool {
-        self.members >= members_min && 2 * self.late > self.members - self.stuck
-    }
-}
 
 /// How members took what they got together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,61 +62,6 @@ impl Fed {
     pub(in crate::shard) fn note(&mut self, connection: &Connection, late_bytes: usize) {
         self.longest = self.longest.max(connection.unoffered_bytes());
         self.late += usize::from(connection.is_late(late_bytes));
-    }
-}
-
-/// A publication that waits for a channel's members.
-#[derive(Debug)]
-struct Kept {
-    plain: Frame,
-    with_metadata: Option<Frame>,
-    except: Option<ConnectionId>,
-    times: PublishedAt,
-}
-
-impl Kept {
-    pub(in crate::shard) fn bytes(&self) -> usize {
-        self.plain.len() + self.with_metadata.as_ref().map_or(0, |frame| frame.len())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Course {
-    /// It lags since then.
-    Lags { since_ms: u64 },
-    /// It is left alone until then.
-    GivenUp { until_ms: u64 },
-}
-
-/// A channel that lags here, or did for too long.
-#[derive(Debug)]
-struct Lagging {
-    channel: SharedChannel,
-    course: Course,
-    /// What the owner was told last.
-    told: Progress,
-    /// Since when the owner holds nobody back.
-    alone_since_ms: Option<u64>,
-    kept: VecDeque<Kept>,
-}
-
-/// The channels that lag on one shard.
-#[derive(Debug, Default)]
-pub(super) struct Lags {
-    here: BTreeMap<ChannelSlot, Lagging>,
-    /// All of these, in the order in which they are looked at.
-    order: VecDeque<ChannelSlot>,
-    /// Channels that may lag, to be looked at when the turn ends.
-    suspects: Vec<ChannelSlot>,
-    /// When they are looked at next, and waiting publishers go on.
-    pub(super) look_ms: Option<u64>,
-    kept_bytes: usize,
-}
-
-impl Lags {
-    /// Makes sure that there is a look.
-    pub(super) fn look_soon(&mut self, now_ms: u64) {
-        self.look_ms.get_or_insert(now_ms + LOOK_MS);
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::pool::BufferPool;
-use crate::shard::mesh_message::Frame;
+use crate::shard::frame::Frame;
 
 /// Bytes from which a buffer is not enlarged any more: another one is begun behind it. So a long
 /// queue never moves, and owns little more than is in it.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{cluster, outcome, request, with_key};
 use crate::domain::peer::SharedChannel;
 use crate::limits::{PEERS_BYTES_MAX, REST_UNREAD_BYTES_PER_KEY_MAX};
-use crate::shard::mesh_message::{Frame, PeersPage};
+use crate::shard::frame::Frame;
+use crate::shard::mesh_message::PeersPage;
 use crate::shard::state::Shard;
 use crate::shard::testing::{Client, Cluster};
 

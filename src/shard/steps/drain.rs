@@ -2,25 +2,12 @@
 
 use crate::ids::ConnectionId;
 use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::connection::cost::{LOOK, WRITE};
 use crate::shard::context::Context;
 use crate::shard::outbound::encode;
 use crate::shard::outbound::outbox::Class;
-use crate::shard::portions::{LOOK, WRITE};
+use crate::shard::portions::DrainWalk;
 use crate::shard::state::Shard;
-
-/// How far a walk through the connections that are to be told has come.
-#[derive(Debug)]
-pub(in crate::shard) struct DrainWalk {
-    next_slot: u32,
-    slots: u32,
-    began_ms: u64,
-    window_ms: u64,
-    /// Connections at the beginning: the window is divided by them.
-    count: u64,
-    /// Those that have been given their place in the window.
-    placed: u64,
-    going_away: Vec<u8>,
-}
 
 impl Shard {
     /// Sends `going_away` to everybody and spreads the closes evenly over the window.
@@ -89,17 +76,5 @@ impl Connections {
             Phase::Closing { .. } | Phase::Lingering { .. } => return LOOK,
         }
         WRITE
-    }
-}
-
-impl DrainWalk {
-    /// When the next connection is closed: each shard's closes fall between those of the others.
-    fn next_close_ms(&mut self, shard: u16, shard_count: u16) -> u64 {
-        let (shard, shard_count) = (u64::from(shard), u64::from(shard_count));
-        let place = self.placed * shard_count + shard + 1;
-        self.placed += 1;
-        // Connections that came meanwhile have the last place.
-        let places = (self.count * shard_count).max(1);
-        self.began_ms + self.window_ms * place.min(places) / places
     }
 }

@@ -2,18 +2,18 @@
 
 use smallvec::SmallVec;
 
-use crate::shard::mesh_message::Frame;
+use crate::shard::frame::Frame;
 use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 
 /// The first bytes of a buffer as frames that queues can share.
 #[derive(Debug, Default)]
-pub(super) struct Frozen {
+pub(in crate::shard) struct Frozen {
     /// One behind the other, each of whole frames.
     blocks: Vec<Frame>,
 }
 
 /// What a member has not been sent, in few pieces.
-pub(super) type Pieces<'a> = SmallVec<[Piece<'a>; 4]>;
+pub(in crate::shard) type Pieces<'a> = SmallVec<[Piece<'a>; 4]>;
 
 impl Frozen {
     /// What begins at that place of the buffer: as it lies there if it is small, and as ranges of

@@ -8,11 +8,11 @@ use crate::ids::ConnectionId;
 use crate::metrics::label::Dropped;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::channel::channels::Channels;
-use crate::shard::connection::bounds::REPLY_BACKLOG_BYTES_MAX;
 use crate::shard::connection::connections::{Connections, Phase};
 use crate::shard::context::Context;
 use crate::shard::input::MemoryLevel;
 use crate::shard::state::Shard;
+use crate::shard::tuning::REPLY_BACKLOG_BYTES_MAX;
 
 /// Who holds less is healthy: as much as a connection may have in answers without being held
 /// back.

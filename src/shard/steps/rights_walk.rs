@@ -11,44 +11,10 @@ use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::connection::cost::LOOK;
 use crate::shard::context::Context;
-use crate::shard::portions::LOOK;
+use crate::shard::portions::RightsWalk;
 use crate::shard::state::Shard;
-
-/// How far a walk through all connections has come. It goes round: a change that comes while it
-/// is under way lets it go round once more from where it is, so that changes one after the other
-/// cannot keep it from anybody.
-#[derive(Debug)]
-pub(in crate::shard) struct RightsWalk {
-    next_slot: u32,
-    /// Where it ends, once it has come round.
-    last_slot: u32,
-    is_round: bool,
-}
-
-impl RightsWalk {
-    pub(in crate::shard) fn from(slot: u32) -> Self {
-        Self {
-            next_slot: slot,
-            last_slot: slot,
-            is_round: false,
-        }
-    }
-
-    /// The next slot of so many; `None` when all have been looked at.
-    pub(in crate::shard) fn next(&mut self, slots: u32) -> Option<u32> {
-        if !self.is_round && self.next_slot >= slots {
-            self.next_slot = 0;
-            self.is_round = true;
-        }
-        if self.is_round && self.next_slot >= self.last_slot.min(slots) {
-            return None;
-        }
-        let slot = self.next_slot;
-        self.next_slot += 1;
-        Some(slot)
-    }
-}
 
 impl Shard {
     /// Rights hold from now on.
