@@ -1,8 +1,8 @@
 //! Everything that may cross from one shard to another.
 //!
-//! Payloads are behind one pointer, so that a message is two words and a turn's batch moves
-//! cheaply; frames and names are shared, never copied. Links are FIFO: what one shard sends to
-//! another arrives in that order. The roles in the names below: *home* is the shard that holds
+//! Payloads are behind one pointer, so that a message is three words at most and a turn's batch
+//! moves cheaply; frames and names are shared, never copied. Links are FIFO: what one shard sends
+//! to another arrives in that order. The roles in the names below: *home* is the shard that holds
 //! a connection, *owner* the one that the hash of a channel or peer chooses.
 
 use std::sync::Arc;

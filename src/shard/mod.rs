@@ -1,6 +1,10 @@
 //! The shard as a value: inputs in, effects out; no `await`, no clock, no randomness of its own.
 //!
-//! Start with [`input`], [`effect`] and [`mesh_message`]: they list everything a shard does.
+//! Start with [`input`], [`effect`] and [`mesh_message`]: they list everything a shard does, and
+//! with [`flush`] for how it is driven. Inside there are rooms, from below: `outbound` (what waits
+//! to be written), `connection`, `channel`, `peer` and `rest`. A room knows those below it, and
+//! what stands beside them (`context`, `questions`, `placement` and so on); none knows the shard.
+//! What touches several rooms is a step: [`state`] hands each input to one of `steps`.
 
 pub mod channel;
 pub mod config;

@@ -6,7 +6,7 @@
 //! goes on with it. A portion is measured by what it costs, mostly the memberships that end.
 //!
 //! This file knows how much is done and when; what is done stands in `rights_walk`, `drain`,
-//! `timers` and `rest/kick`.
+//! `kicks` and `time`, all in `shard/steps`.
 
 use std::collections::VecDeque;
 

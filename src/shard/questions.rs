@@ -24,7 +24,7 @@ pub(in crate::shard) enum Question {
     /// deliver a direct message.
     Send(PendingSend),
     /// The owner of a channel or peer: what a REST request asks for.
-    Rest(WaitingRequest),
+    Rest(Box<WaitingRequest>),
     /// The homes of a peer: to close its connections.
     Kick(KickAtOwner),
     /// Owners of channels: whether they know that kicked connections are gone.

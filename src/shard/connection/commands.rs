@@ -1,7 +1,4 @@
-//! Messages of an open connection: what each asks for, and who may.
-//!
-//! The order of the checks is the order of the error codes: syntax (decided by `proto::wire`),
-//! action, channel, limits, quota.
+//! Replies to a command: `ack`, `pong` and errors; and whether a message may be.
 
 use crate::ids::ConnectionId;
 use crate::proto::actions::Action;

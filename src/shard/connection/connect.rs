@@ -1,4 +1,4 @@
-//! The way into the protocol: upgrade, credential, admission, `welcome`.
+//! What the way from a request to an open session needs of a connection.
 //!
 //! A client learns only that its credential is not good; the real cause goes into the debug log.
 

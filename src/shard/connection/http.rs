@@ -1,9 +1,8 @@
-//! Connections that speak HTTP: reading requests, writing answers.
+//! Connections that speak HTTP: the answers to requests, and how such connections end.
 //!
-//! A request is decided by its head, served when its body is there, and answered before the next
-//! one is looked at. What is refused for its head alone is read to its end all the same, so that
-//! the connection can go on, unless that end cannot be trusted or is too far. What a request
-//! asks for is the business of `shard/rest`, and of `shard/connection/connect.rs` for handshakes.
+//! What is refused for its head alone is read to its end all the same, so that the connection can
+//! go on, unless that end cannot be trusted or is too far. How requests are read is the business
+//! of `shard/steps/requests.rs`.
 
 use crate::ids::ConnectionId;
 use crate::metrics::Stage;

@@ -86,7 +86,7 @@ impl Connections {
         }
         let caller = caller.clone();
         self.ask(
-            Question::Rest(WaitingRequest { caller, answer }),
+            Question::Rest(Box::new(WaitingRequest { caller, answer })),
             [owner],
             context,
         )

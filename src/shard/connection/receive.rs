@@ -1,7 +1,5 @@
-//! Bytes of a connection, handed to whatever stage it is in.
-//!
-//! Bytes are used where they are: in the runtime's scratch buffer as long as nothing is left
-//! over, in the connection's own buffer otherwise. What is held back stays there, in order.
+//! What reading from a connection needs of it: its bounds, pongs, and the reasons for which its
+//! input waits.
 
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::ENVELOPE_BYTES_MAX;

@@ -1,10 +1,10 @@
 //! Every reason for which a shard does something although nothing came.
 //!
-//! [`Deadline`] has one line for each reason. The functions below are its table: when it is due,
-//! and what follows. What the shard itself waits for lies in lists that are in order anyway.
-//! Connections have many deadlines that mostly change before they are due, so each of them has
-//! one entry in the wheel, for the earliest: an entry that has become too early is set anew when
-//! it comes.
+//! [`Deadline`] has one line for each reason. The functions below say when it is due; what follows
+//! stands in `shard/steps/time.rs`. What the shard itself waits for lies in lists that are in order
+//! anyway. Connections have many deadlines that mostly change before they are due, so each of them
+//! has one entry in the wheel, for the earliest: an entry that has become too early is set anew
+//! when it comes.
 
 use crate::ids::ConnectionId;
 use crate::proto::ws::frame::{Opcode, append_frame};

@@ -1,4 +1,7 @@
-//! What a message of an open connection asks for, and who does it.
+//! What a message of an open connection asks for, and which room does it.
+//!
+//! The order of the checks is the order of the error codes: syntax (decided by `proto::wire`),
+//! action, channel, limits, quota.
 
 use crate::domain::token_bucket::TOKEN_THOUSANDTHS;
 use crate::ids::ConnectionId;

@@ -1,4 +1,7 @@
 //! Bytes of a connection, handed to whatever phase it is in.
+//!
+//! Bytes are used where they are: in the runtime's scratch buffer as long as nothing is left
+//! over, in the connection's own buffer otherwise. What is held back stays there, in order.
 
 use std::borrow::Cow;
 

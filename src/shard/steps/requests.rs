@@ -1,4 +1,8 @@
 //! Requests before an upgrade, or without one: read, judged, and handed to whom they are for.
+//!
+//! A request is decided by its head, served when its body is there, and answered before the next
+//! one is looked at. What a request asks for is the business of `shard/rest`, and of
+//! `shard/steps/admission.rs` for handshakes.
 
 use crate::ids::ConnectionId;
 use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};

@@ -1,4 +1,5 @@
-//! What is due, of the shard and of its connections.
+//! What follows when something is due, of the shard and of its connections: the other half of the
+//! table in `shard/connection/timers.rs`.
 
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
