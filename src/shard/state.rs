@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::ConnectionId;
 use crate::metrics::ShardMetrics;
 use crate::shard::channel::channels::Channels;
 use crate::shard::config::{Entropy, ShardConfig};
@@ -20,7 +20,6 @@ use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
 use crate::shard::effect::Effects;
 use crate::shard::input::Input;
-use crate::shard::mesh_message::MeshMessage;
 use crate::shard::peer::peers::Peers;
 use crate::shard::portions::Portions;
 use crate::shard::rest::Rest;
@@ -217,106 +216,6 @@ impl Shard {
                 );
             } else {
                 return;
-            }
-        }
-    }
-
-    pub(in crate::shard) fn mesh(&mut self, from: ShardId, message: MeshMessage) {
-        match message {
-            MeshMessage::Join(join) => self.channels.owner_join(*join, &mut self.context),
-            MeshMessage::Leave(leave) => {
-                self.channels
-                    .owner_leave(*leave, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Publish(publish) => self.channels.owner_publish(
-                from,
-                *publish,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            MeshMessage::Announced(announced) => self.channels.owner_announced(
-                from,
-                &announced,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            MeshMessage::Joined(joined) => {
-                self.channels
-                    .home_joined(*joined, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Left(left) => {
-                self.channels
-                    .home_left(*left, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Published(published) => self.published(published),
-            MeshMessage::Deliver(deliver) => {
-                self.channels
-                    .home_deliver(&deliver, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Announce(announce) => self.channels.home_announce(
-                from,
-                &announce,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            MeshMessage::Register(register) => {
-                self.peers.peer_register(&register, &mut self.context)
-            }
-            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
-            MeshMessage::Unregister(it) => {
-                let peer_id = it.peer.id.as_str();
-                self.peers
-                    .registry
-                    .unregister(it.app, peer_id, it.connection);
-            }
-            MeshMessage::Send(send) => self.peers.peer_send(
-                *send,
-                &mut self.channels,
-                &mut self.connections,
-                &mut self.context,
-            ),
-            MeshMessage::Direct(direct) => {
-                self.channels
-                    .home_direct(&direct, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::DirectResult(result) => {
-                self.connections
-                    .direct_result(from, result, &mut self.context)
-            }
-            MeshMessage::Scope(scope) => self.channels.owner_scope(&scope, &mut self.context),
-            MeshMessage::ScopeResult(result) => {
-                self.peers.scope_result(from, result, &mut self.context)
-            }
-            MeshMessage::ListPeers(list) => {
-                self.rest
-                    .owner_list_peers(from, &list, &mut self.channels, &mut self.context)
-            }
-            MeshMessage::Kick(kick) => {
-                self.peers
-                    .owner_kick(from, &kick, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
-            MeshMessage::Kicked(kicked) => self.context.owner_kicked(from, kicked),
-            MeshMessage::Reach(ticket) => {
-                self.channels
-                    .reach(from, ticket, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Reached(ticket) => self.context.home_reached(from, ticket),
-            MeshMessage::RestResult(result) => {
-                self.rest
-                    .rest_result(*result, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Lag(lag) => {
-                self.channels
-                    .owner_lag(from, *lag, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Hold(hold) => {
-                self.channels
-                    .hold(&hold, &mut self.connections, &mut self.context)
-            }
-            MeshMessage::Throttle(throttled) => {
-                self.connections
-                    .throttle(from, throttled, &mut self.context)
             }
         }
     }

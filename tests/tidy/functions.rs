@@ -28,7 +28,6 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ),
     ("src/runtime/boot.rs", "start", 71),
     ("src/runtime/preflight/error.rs", "fmt", 71),
-    ("src/shard/state.rs", "mesh", 99),
     (
         "tests/it/frames.rs",
         "each_violation_has_its_close_code",

@@ -111,7 +111,8 @@ impl Channels {
         members
     }
 
-    /// Appends a frame for all members of a channel on this shard but one. Answers for how many.
+    /// Appends a frame for all members of a channel on this shard but one. Returns for how
+    /// many.
     pub(in crate::shard) fn share(
         &mut self,
         slot: ChannelSlot,

@@ -149,7 +149,7 @@ impl Channels {
         }
     }
 
-    /// One publication in two variants, for each local member the one that it wants. Answers
+    /// One publication in two variants, for each local member the one that it wants. Returns
     /// how many got it.
     fn deliver_each(
         &mut self,

@@ -1,10 +1,61 @@
 //! What another shard says, handed to the part that it is for.
 
-use crate::shard::mesh_message::{Published, RestValue};
+use crate::ids::ShardId;
+use crate::shard::mesh_message::{MeshMessage, Published, RestValue};
 use crate::shard::questions::Question;
 use crate::shard::state::Shard;
 
 impl Shard {
+    /// Hands a message to the part that it is for.
+    pub(in crate::shard) fn mesh(&mut self, from: ShardId, message: MeshMessage) {
+        let Self {
+            context,
+            connections,
+            channels,
+            peers,
+            rest,
+            ..
+        } = self;
+        match message {
+            MeshMessage::Join(join) => channels.owner_join(*join, context),
+            MeshMessage::Leave(leave) => channels.owner_leave(*leave, connections, context),
+            MeshMessage::Publish(publish) => {
+                channels.owner_publish(from, *publish, connections, context)
+            }
+            MeshMessage::Announced(announced) => {
+                channels.owner_announced(from, &announced, connections, context)
+            }
+            MeshMessage::Joined(joined) => channels.home_joined(*joined, connections, context),
+            MeshMessage::Left(left) => channels.home_left(*left, connections, context),
+            MeshMessage::Published(published) => self.published(published),
+            MeshMessage::Deliver(deliver) => channels.home_deliver(&deliver, connections, context),
+            MeshMessage::Announce(announce) => {
+                channels.home_announce(from, &announce, connections, context)
+            }
+            MeshMessage::Register(register) => peers.peer_register(&register, context),
+            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
+            MeshMessage::Unregister(it) => {
+                let peer_id = it.peer.id.as_str();
+                peers.registry.unregister(it.app, peer_id, it.connection);
+            }
+            MeshMessage::Send(send) => peers.peer_send(*send, channels, connections, context),
+            MeshMessage::Direct(direct) => channels.home_direct(&direct, connections, context),
+            MeshMessage::DirectResult(result) => connections.direct_result(from, result, context),
+            MeshMessage::Scope(scope) => channels.owner_scope(&scope, context),
+            MeshMessage::ScopeResult(result) => peers.scope_result(from, result, context),
+            MeshMessage::ListPeers(list) => rest.owner_list_peers(from, &list, channels, context),
+            MeshMessage::Kick(kick) => peers.owner_kick(from, &kick, connections, context),
+            MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
+            MeshMessage::Kicked(kicked) => context.owner_kicked(from, kicked),
+            MeshMessage::Reach(ticket) => channels.reach(from, ticket, connections, context),
+            MeshMessage::Reached(ticket) => context.home_reached(from, ticket),
+            MeshMessage::RestResult(result) => rest.rest_result(*result, connections, context),
+            MeshMessage::Lag(lag) => channels.owner_lag(from, *lag, connections, context),
+            MeshMessage::Hold(hold) => channels.hold(&hold, connections, context),
+            MeshMessage::Throttle(throttled) => connections.throttle(from, throttled, context),
+        }
+    }
+
     /// A publication has its place at the channel's owner.
     pub(in crate::shard) fn published(&mut self, published: Published) {
         match self.context.questions.take(published.waiter) {
