@@ -10,7 +10,7 @@
 //! longer: see `lag`.
 //!
 //! Always true: at the end of a turn nobody has more than the limit queued, see
-//! [`check_queued`](Shard::check_queued).
+//! [`check_queued`](crate::shard::state::Shard::check_queued).
 
 mod hold;
 pub(in crate::shard) mod lag;

@@ -1,7 +1,7 @@
 //! Fan-out on a home shard: what a channel's members are sent is kept once for all of them.
 //!
 //! A publication, or a presence change that all members want, is appended to its channel's
-//! [`FanOutBuffer`], whatever the number of members.
+//! `FanOutBuffer`, whatever the number of members.
 //! When the turn ends, every member that has not got all of it borrows the rest: its socket is
 //! written from the buffer itself. Only who has other things to be sent as well, or whose socket
 //! took less, gets it into its own outbox, where order and bounds are those of all frames: a copy

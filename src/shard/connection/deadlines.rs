@@ -9,7 +9,8 @@
 //! - *For the end*: [`CLOSE_HANDSHAKE_MS`] from when the last byte was written.
 //!
 //! Times that peers are measured by are the clock's less what the server was late, see
-//! [`Shard::forgive`]. The expiry of a token and a drain are on the clock itself.
+//! [`Shard::forgive`](crate::shard::state::Shard::forgive). The expiry of a token and a drain are
+//! on the clock itself.
 
 use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;

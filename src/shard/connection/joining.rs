@@ -1,6 +1,6 @@
 //! What a connection keeps of its joins.
 //!
-//! Always true, see [`Connection::check_joins`]: numbers grow in the order of the requests; input
+//! Always true, see `Connection::check_joins`: numbers grow in the order of the requests; input
 //! is held while a join is parked; a snapshot that is queued is kept by the outbox alone.
 
 use std::collections::VecDeque;
