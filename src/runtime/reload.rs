@@ -82,7 +82,7 @@ impl Reload {
             failed.push("apps");
             tracing::error!("the declared apps are kept as they were: {error}");
         }
-        report(&held, &since_start, &failed);
+        report(&held, &since_start, &failed, config.apps.len());
         self.current = Config { tls, ..config };
     }
 
@@ -113,7 +113,7 @@ impl Reload {
 }
 
 /// Logs what holds now, what does not yet, and what was refused.
-fn report(held: &[Difference], since_start: &[Difference], failed: &[&str]) {
+fn report(held: &[Difference], since_start: &[Difference], failed: &[&str], declared_apps: usize) {
     let fixed = since_start.iter().filter(|change| change.needs_restart);
     let fixed: Vec<_> = fixed.map(|change| change.key).collect();
     if !fixed.is_empty() {
@@ -129,7 +129,7 @@ fn report(held: &[Difference], since_start: &[Difference], failed: &[&str]) {
     let changed: Vec<_> = changed.map(|change| change.key).collect();
     let changed = changed.join(",");
     if failed.is_empty() {
-        tracing::info!(%changed, "reloaded");
+        tracing::info!(%changed, declared_apps, "reloaded");
     } else {
         tracing::error!(%changed, "not reloaded: {}; the rest holds", failed.join(", "));
     }
