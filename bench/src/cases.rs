@@ -291,7 +291,7 @@ mod tests {
         let connection = fixture.connect_with(PRESENCE_KEY);
         fixture.receive(
             connection,
-            &mut text_frame(r#"{"type":"subscribe","channel":"room-1"}"#),
+            &mut text_frame(r#"{"type":"subscribe","channel":"room-1","requestId":"1"}"#),
         );
         fixture.end_turn();
         let before = fixture.written_bytes;

@@ -254,10 +254,11 @@ mod tests {
 
     /// A message that is known again by its number.
     fn numbered(number: u64) -> MeshMessage {
-        MeshMessage::Reach(crate::ids::Ticket {
+        let ticket = crate::ids::Ticket {
             slot: number as u32,
             generation: 0,
-        })
+        };
+        MeshMessage::Reach { ticket }
     }
 
     fn taken(mesh: &mut MeshIn) -> Vec<(ShardId, u64)> {
@@ -269,7 +270,9 @@ mod tests {
     /// From whom, which number, and when its batch was sent.
     fn incoming(mesh: &mut MeshIn) -> impl Iterator<Item = (ShardId, u64, Option<u64>)> {
         std::iter::from_fn(|| mesh.next()).map(|incoming| match incoming.message {
-            MeshMessage::Reach(ticket) => (incoming.from, u64::from(ticket.slot), incoming.sent_ns),
+            MeshMessage::Reach { ticket } => {
+                (incoming.from, u64::from(ticket.slot), incoming.sent_ns)
+            }
             message => panic!("{message:?}"),
         })
     }

@@ -41,7 +41,10 @@ pub enum MeshMessage {
     Register(Box<Register>),
     /// Peer owner to home: direct messages reach the connection from now on. The ticket is that
     /// of `Register`.
-    Registered(Ticket),
+    Registered {
+        /// The question that this answers.
+        ticket: Ticket,
+    },
     /// Home to peer owner: the connection is gone.
     Unregister(Box<Unregister>),
     /// Home to peer owner.
@@ -63,9 +66,15 @@ pub enum MeshMessage {
     /// The answer to `KickHere`, once every owner knows that the connections are gone.
     Kicked(Kicked),
     /// To be answered with `Reached`: all that was sent on this link before has been handled.
-    Reach(Ticket),
+    Reach {
+        /// To be named in the answer.
+        ticket: Ticket,
+    },
     /// The answer to `Reach`, with its ticket.
-    Reached(Ticket),
+    Reached {
+        /// The question that this answers.
+        ticket: Ticket,
+    },
     /// Owner to the home of a REST request: what was awaited.
     RestResult(Box<RestResult>),
     /// Home to channel owner: how many members there take what is published too slowly.
@@ -73,7 +82,10 @@ pub enum MeshMessage {
     /// Channel owner to every shard: hold back who publishes to it, or no longer.
     Hold(Box<Hold>),
     /// The sender's outgoing links are over their limit, or no longer: hold back what feeds it.
-    Throttle(bool),
+    Throttle {
+        /// Whether to hold back, from now on.
+        throttled: bool,
+    },
 }
 
 const _: () = assert!(

@@ -290,7 +290,9 @@ impl Channels {
     pub(in crate::shard) fn tell_throttle(&mut self, context: &mut Context) {
         let is_overfed = self.pressure.is_overfed();
         if let Some(throttle) = context.links.throttle_to_tell(is_overfed) {
-            context.send_to_others(|| MeshMessage::Throttle(throttle));
+            context.send_to_others(|| MeshMessage::Throttle {
+                throttled: throttle,
+            });
         }
     }
 }

@@ -25,7 +25,8 @@ impl Peers {
         self.registry
             .register(register.app, &register.peer, register.connection);
         let ConnectionRef { shard, .. } = register.connection;
-        context.send(shard, MeshMessage::Registered(register.ticket));
+        let ticket = register.ticket;
+        context.send(shard, MeshMessage::Registered { ticket });
     }
 
     /// A `send` at the receiving peer's owner.

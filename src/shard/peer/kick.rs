@@ -59,7 +59,7 @@ impl Connections {
         let at_home = KickAtHome { peer_owner, kicked };
         let ticket = self.ask(Question::Reach(at_home), owners.iter().copied(), context);
         for owner in owners {
-            context.send(owner, MeshMessage::Reach(ticket));
+            context.send(owner, MeshMessage::Reach { ticket });
         }
     }
 }
@@ -110,7 +110,7 @@ impl Channels {
         context: &mut Context,
     ) {
         self.announce_batches(connections, context);
-        context.send(from, MeshMessage::Reached(ticket));
+        context.send(from, MeshMessage::Reached { ticket });
     }
 }
 

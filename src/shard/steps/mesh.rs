@@ -33,7 +33,7 @@ impl Shard {
                 channels.home_announce(from, &announce, connections, context)
             }
             MeshMessage::Register(register) => peers.peer_register(&register, context),
-            MeshMessage::Registered(ticket) => self.owner_registered(ticket),
+            MeshMessage::Registered { ticket } => self.owner_registered(ticket),
             MeshMessage::Unregister(it) => {
                 let peer_id = it.peer.id.as_str();
                 peers.registry.unregister(it.app, peer_id, it.connection);
@@ -47,12 +47,12 @@ impl Shard {
             MeshMessage::Kick(kick) => peers.owner_kick(from, &kick, connections, context),
             MeshMessage::KickHere(kick) => self.home_kick(from, *kick),
             MeshMessage::Kicked(kicked) => context.owner_kicked(from, kicked),
-            MeshMessage::Reach(ticket) => channels.reach(from, ticket, connections, context),
-            MeshMessage::Reached(ticket) => context.home_reached(from, ticket),
+            MeshMessage::Reach { ticket } => channels.reach(from, ticket, connections, context),
+            MeshMessage::Reached { ticket } => context.home_reached(from, ticket),
             MeshMessage::RestResult(result) => rest.rest_result(*result, connections, context),
             MeshMessage::Lag(lag) => channels.owner_lag(from, *lag, connections, context),
             MeshMessage::Hold(hold) => channels.hold(&hold, connections, context),
-            MeshMessage::Throttle(throttled) => connections.throttle(from, throttled, context),
+            MeshMessage::Throttle { throttled } => connections.throttle(from, throttled, context),
         }
     }
 

@@ -148,7 +148,7 @@ fn input_that_waits_for_a_lost_shards_link_goes_on() {
     let (ann, _) = cluster.connect(0, KEY);
     let channel = owned_by(&cluster, 1, "room");
     let publish = format!(r#"{{"type":"publish","channel":"{channel}","data":1}}"#);
-    let message = MeshMessage::Throttle(true);
+    let message = MeshMessage::Throttle { throttled: true };
     let from = ShardId(1);
     cluster.input(0, Input::Mesh { from, message });
     cluster.silence(1);
@@ -467,7 +467,7 @@ fn the_answer_to_another_question_is_no_answer() {
             slot: 0,
             generation,
         };
-        let message = MeshMessage::Registered(ticket);
+        let message = MeshMessage::Registered { ticket };
         cluster.input(0, Input::Mesh { from, message });
     }
     cluster.run();

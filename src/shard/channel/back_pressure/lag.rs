@@ -10,8 +10,7 @@
 //! So a few slow members slow nobody, and nobody waits for who does not read: they are closed at
 //! the limit. Nobody waits for ever either: after [`LAG_MS_MAX`] a channel is given up for
 //! [`REST_MS`], and its members are closed at the limit like others. Channels with fewer members
-//! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag: one
-//! slow reader would hold up a backend that serves thousands of rooms.
+//! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag.
 
 use std::collections::VecDeque;
 

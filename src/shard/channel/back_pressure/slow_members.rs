@@ -358,13 +358,22 @@ fn nobody_waits_for_ever() {
 }
 
 #[test]
-fn a_channel_of_few_slows_nobody() {
+fn a_channel_of_two_slows_nobody() {
     let mut net = Net::new(1);
-    let slow = net.members(7, 0, "room", 100);
+    let slow = net.members(2, 0, "room", 100);
     net.publisher(0, "room", 60, 60_000);
     let ms = net.until_published(1_000);
     assert!(ms < 200, "{ms} ms for 3.6 MB");
-    assert_eq!(net.closed_count(&slow), 7);
+    assert_eq!(net.closed_count(&slow), 2);
+}
+
+#[test]
+fn three_that_read_are_waited_for() {
+    let mut net = Net::new(1);
+    let slow = net.members(3, 0, "room", 1_000);
+    net.publisher(0, "room", 60, 60_000);
+    net.until_published(12_000);
+    assert_eq!(net.closed_count(&slow), 0);
 }
 
 /// Publishers on the first shard, members on both: nobody is closed, all hear all in one order.
