@@ -125,7 +125,7 @@ pub fn rights() -> Rights {
 /// No limit on REST requests.
 #[must_use]
 pub fn unlimited_requests() -> RequestRates {
-    RequestRates::new(&RequestLimits::NONE)
+    RequestRates::new(&RequestLimits::NONE, &RandomState::with_seeds(1, 2, 3, 4))
 }
 
 /// A client's masked text frame.
@@ -214,7 +214,11 @@ impl Fixture {
             mono_ms: 1,
             unix_ms: UNIX_MS,
         };
-        let rates = Arc::new(ConnectRates::new(0, 60_000));
+        let rates = Arc::new(ConnectRates::new(
+            0,
+            60_000,
+            &RandomState::with_seeds(1, 2, 3, 4),
+        ));
         Self {
             shard: Shard::new(config, Arc::new(rights()), rates, Box::new(Counter(7)), now),
             now,

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::{env, thread};
 
+use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
 use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::runtime::boot::{Options, RunningShards};
@@ -115,7 +116,11 @@ fn start_with(
         limits: ShardLimits::default(),
         reject_with_close: false,
         accept_bare_key_id: false,
-        connect_rates: Arc::new(ConnectRates::new(0, 60_000)),
+        connect_rates: Arc::new(ConnectRates::new(
+            0,
+            60_000,
+            &RandomState::with_seeds(1, 2, 3, 4),
+        )),
         request_rates: Arc::new(unlimited_requests()),
         rights: Arc::new(rights()),
         control: None,

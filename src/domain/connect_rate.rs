@@ -62,7 +62,7 @@ pub(in crate::domain) enum Address {
 /// The addresses of one lock.
 ///
 /// Invariant: each address of `attempts` is in `oldest_first` once, and no other is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stripe {
     /// For each address the times of its attempts, none of them empty, oldest first.
     attempts: AHashMap<Address, VecDeque<u64>>,
@@ -72,14 +72,20 @@ struct Stripe {
 
 impl ConnectRates {
     /// At most `attempts_max` of an address in any `window_ms` milliseconds; 0 of either means
-    /// that there is no limit.
+    /// that there is no limit. The keys of the hashes are unknown outside.
     #[must_use]
-    pub fn new(attempts_max: u32, window_ms: u64) -> Self {
+    pub fn new(attempts_max: u32, window_ms: u64, hasher: &RandomState) -> Self {
+        let stripe = |_| {
+            Mutex::new(Stripe {
+                attempts: AHashMap::with_hasher(hasher.clone()),
+                oldest_first: VecDeque::new(),
+            })
+        };
         Self {
             attempts_max: attempts_max as usize,
             window_ms,
-            stripes: Default::default(),
-            stripe_hash: RandomState::new(),
+            stripes: std::array::from_fn(stripe),
+            stripe_hash: hasher.clone(),
         }
     }
 
@@ -200,6 +206,10 @@ mod tests {
 
     use super::*;
 
+    fn hasher() -> RandomState {
+        RandomState::with_seeds(1, 2, 3, 4)
+    }
+
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
@@ -211,7 +221,7 @@ mod tests {
     /// Attempts of one address at the given times; `None` is allowed, else the time to wait.
     #[track_caller]
     fn check(attempts_max: u32, window_ms: u64, attempts: &[(u64, Option<u64>)]) {
-        let rates = ConnectRates::new(attempts_max, window_ms);
+        let rates = ConnectRates::new(attempts_max, window_ms, &hasher());
         for (at, &(now_ms, wait_ms)) in attempts.iter().enumerate() {
             let expected = wait_ms.map_or(Verdict::Allowed, |ms| Verdict::Limited {
                 retry_after_ms: ms,
@@ -273,7 +283,10 @@ mod tests {
 
     #[test]
     fn zero_is_unlimited_and_keeps_nothing() {
-        for rates in [ConnectRates::new(0, 1_000), ConnectRates::new(5, 0)] {
+        for rates in [
+            ConnectRates::new(0, 1_000, &hasher()),
+            ConnectRates::new(5, 0, &hasher()),
+        ] {
             for _ in 0..100 {
                 assert_eq!(rates.attempt(ip("192.0.2.1"), 0), Verdict::Allowed);
             }
@@ -285,7 +298,7 @@ mod tests {
     fn what_counts_as_one_address() {
         #[track_caller]
         fn check(first: &str, second: &str, same: bool) {
-            let rates = ConnectRates::new(1, 1_000);
+            let rates = ConnectRates::new(1, 1_000, &hasher());
             assert_eq!(rates.attempt(ip(first), 0), Verdict::Allowed);
             let limited = rates.attempt(ip(second), 0) != Verdict::Allowed;
             assert_eq!(limited, same, "{first} and {second}");
@@ -301,7 +314,7 @@ mod tests {
 
     #[test]
     fn passed_addresses_are_forgotten() {
-        let rates = ConnectRates::new(3, 1_000);
+        let rates = ConnectRates::new(3, 1_000, &hasher());
         for number in 0..5_000 {
             assert_eq!(
                 rates.attempt(v4(number), u64::from(number) / 10),
@@ -326,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_full_table_drops_the_oldest_and_stays_full() {
-        let rates = ConnectRates::new(1, 1_000_000);
+        let rates = ConnectRates::new(1, 1_000_000, &hasher());
         let first = ip("203.0.113.9");
         assert_eq!(rates.attempt(first, 0), Verdict::Allowed);
         for network in 0..CONNECT_ADDRESSES_MAX as u128 * 3 / 2 {
@@ -340,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact_across_threads() {
-        let rates = Arc::new(ConnectRates::new(60, 60_000));
+        let rates = Arc::new(ConnectRates::new(60, 60_000, &hasher()));
         let allowed: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
         std::thread::scope(|scope| {
             for thread in 0..8 {
@@ -362,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_poisoned_lock_goes_on() {
-        let rates = ConnectRates::new(1, 1_000);
+        let rates = ConnectRates::new(1, 1_000, &hasher());
         for stripe in &rates.stripes {
             let poisoning = std::thread::scope(|scope| {
                 let panicking = || {
@@ -390,7 +403,7 @@ mod tests {
             window_ms in 1_u64..300,
             attempts in proptest::collection::vec((0_u64..100, 0_u32..3), 0..150),
         ) {
-            let rates = ConnectRates::new(attempts_max, window_ms);
+            let rates = ConnectRates::new(attempts_max, window_ms, &hasher());
             let mut allowed: Vec<(u64, u32)> = Vec::new();
             let mut now_ms = 0;
             for (step_ms, number) in attempts {

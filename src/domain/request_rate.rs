@@ -64,11 +64,11 @@ pub struct RequestRates {
 impl RequestRates {
     /// Begins with nothing counted, under these limits.
     #[must_use]
-    pub fn new(limits: &RequestLimits) -> Self {
+    pub fn new(limits: &RequestLimits, hasher: &RandomState) -> Self {
         Self {
-            keys: Table::new(limits.per_key),
-            addresses: Table::new(limits.per_address),
-            strangers: Table::new(limits.without_key),
+            keys: Table::new(limits.per_key, hasher),
+            addresses: Table::new(limits.per_address, hasher),
+            strangers: Table::new(limits.without_key, hasher),
         }
     }
 
@@ -108,10 +108,10 @@ struct Stripe<K> {
     oldest_first: VecDeque<K>,
 }
 
-impl<K> Default for Stripe<K> {
-    fn default() -> Self {
+impl<K> Stripe<K> {
+    fn new(hasher: &RandomState) -> Self {
         Self {
-            buckets: AHashMap::new(),
+            buckets: AHashMap::with_hasher(hasher.clone()),
             oldest_first: VecDeque::new(),
         }
     }
@@ -128,11 +128,11 @@ impl Table<Address> {
 }
 
 impl<K: Hash + Eq + Clone> Table<K> {
-    fn new(limits: BucketLimits) -> Self {
+    fn new(limits: BucketLimits, hasher: &RandomState) -> Self {
         Self {
             limits,
-            stripes: Default::default(),
-            stripe_hash: RandomState::new(),
+            stripes: std::array::from_fn(|_| Mutex::new(Stripe::new(hasher))),
+            stripe_hash: hasher.clone(),
         }
     }
 
@@ -210,11 +210,14 @@ mod tests {
     }
 
     fn rates_of(per_key: BucketLimits, per_address: BucketLimits) -> RequestRates {
-        RequestRates::new(&RequestLimits {
-            per_key,
-            per_address,
-            ..RequestLimits::NONE
-        })
+        RequestRates::new(
+            &RequestLimits {
+                per_key,
+                per_address,
+                ..RequestLimits::NONE
+            },
+            &RandomState::with_seeds(1, 2, 3, 4),
+        )
     }
 
     /// Requests of one key at the given times; `None` is allowed, else the time to wait.
@@ -259,11 +262,14 @@ mod tests {
 
     #[test]
     fn requests_without_a_key_have_buckets_of_their_own() {
-        let rates = RequestRates::new(&RequestLimits {
-            per_key: UNLIMITED,
-            per_address: limits(1, 1),
-            without_key: limits(1, 2),
-        });
+        let rates = RequestRates::new(
+            &RequestLimits {
+                per_key: UNLIMITED,
+                per_address: limits(1, 1),
+                without_key: limits(1, 2),
+            },
+            &RandomState::with_seeds(1, 2, 3, 4),
+        );
         let ip = [192, 0, 2, 1].into();
         assert_eq!(rates.of_address(ip, 0), Verdict::Allowed);
         assert_eq!(rates.of_stranger(ip, 0), Verdict::Allowed);

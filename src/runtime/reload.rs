@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use crate::config::{self, Config, Difference, LimitsConfig, RejectWith};
 use crate::control::ControlHandle;
 use crate::domain::connect_rate::ConnectRates;
@@ -162,14 +164,15 @@ pub(super) fn proxies(config: &Config) -> TrustedProxies {
 
 pub(super) fn request_rates(config: &Config) -> RequestRates {
     let rest = &config.rest;
-    RequestRates::new(&RequestLimits {
+    let limits = RequestLimits {
         per_key: bucket(rest.rate_per_key, rest.burst_per_key),
         per_address: bucket(rest.rate_per_address, rest.burst_per_address),
         without_key: bucket(
             rest.unauthenticated_rate_per_address,
             rest.unauthenticated_burst_per_address,
         ),
-    })
+    };
+    RequestRates::new(&limits, &RandomState::new())
 }
 
 pub(super) fn connect_rates(config: &Config) -> ConnectRates {
@@ -177,6 +180,7 @@ pub(super) fn connect_rates(config: &Config) -> ConnectRates {
     ConnectRates::new(
         limits.connects_per_address,
         limits.connects_window_sec * 1_000,
+        &RandomState::new(),
     )
 }
 

@@ -62,7 +62,7 @@ impl Shard {
             peers: Peers::new(config.hasher.clone()),
             connections: Connections::new(now.mono_ms),
             channels: Channels::default(),
-            rest: Rest::default(),
+            rest: Rest::new(&config.hasher),
             portions: Portions::default(),
             context: Context::new(config, rights, connect_rates, entropy, now),
         }

@@ -106,14 +106,24 @@ impl Cluster {
             reject_with_close: false,
             trusted_proxies: TrustedProxies::default(),
             accept_bare_key_id: false,
-            request_rates: Arc::new(RequestRates::new(&RequestLimits::NONE)),
+            request_rates: Arc::new(RequestRates::new(
+                &RequestLimits::NONE,
+                &RandomState::with_seeds(1, 2, 3, 4),
+            )),
             limits: ShardLimits {
                 message_rate: UNLIMITED,
                 ..ShardLimits::default()
             },
         };
         change(&mut config);
-        let (rights, rates) = (Arc::new(rights), Arc::new(ConnectRates::new(0, 1)));
+        let (rights, rates) = (
+            Arc::new(rights),
+            Arc::new(ConnectRates::new(
+                0,
+                1,
+                &RandomState::with_seeds(1, 2, 3, 4),
+            )),
+        );
         let shard = |number| {
             let config = ShardConfig {
                 shard: ShardId(number),

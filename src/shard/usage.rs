@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 
 use crate::domain::quota::{QuotaGate, QuotaLease};
 use crate::domain::rights::App;
@@ -20,7 +20,7 @@ use crate::ids::AppIndex;
 const REPORT_AFTER_MS: u64 = 1_000;
 
 /// What has been counted since the last report.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::shard) struct Usage {
     apps: AHashMap<AppIndex, AppUsage>,
     /// Counts of periods that have ended since the last report.
@@ -36,6 +36,15 @@ struct AppUsage {
 }
 
 impl Usage {
+    /// Nothing has been counted. The keys of the hashes decide the order of reports.
+    pub(in crate::shard) fn new(hasher: RandomState) -> Self {
+        Self {
+            apps: AHashMap::with_hasher(hasher),
+            ended: Vec::new(),
+            due_ms: None,
+        }
+    }
+
     /// Counts a `publish` or `send` that is valid and authorized. `false`: it is over the quota
     /// and must be dropped.
     #[must_use]

@@ -107,8 +107,9 @@ impl World {
             mono_ms: 1_000,
             unix_ms: START_UNIX_MS,
         };
-        let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000));
-        let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE));
+        let hasher = RandomState::with_seeds(seed, 2, 3, 4);
+        let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000, &hasher));
+        let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE, &hasher));
         let mut random = Random::new(seed, "tuning");
         let mut tuning = Tuning::default();
         tuning.pace.at_once_max = *random.pick(&[256, 0, 2]);
@@ -125,7 +126,7 @@ impl World {
             let config = ShardConfig {
                 shard: ShardId(at),
                 shard_count,
-                hasher: RandomState::with_seeds(seed, 2, 3, 4),
+                hasher: hasher.clone(),
                 trusted_proxies: TrustedProxies::default(),
                 reject_with_close: seed.is_multiple_of(2),
                 accept_bare_key_id: false,

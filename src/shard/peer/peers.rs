@@ -21,8 +21,8 @@ impl Peers {
     /// No peers; the keys are those of the placement.
     pub(in crate::shard) fn new(hasher: RandomState) -> Self {
         Self {
-            registry: PeerRegistry::new(hasher),
-            scopes: AHashMap::new(),
+            registry: PeerRegistry::new(hasher.clone()),
+            scopes: AHashMap::with_hasher(hasher),
         }
     }
 }

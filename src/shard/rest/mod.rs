@@ -24,6 +24,8 @@ pub(in crate::shard) mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
 use crate::domain::usage_report::UsageReport;
@@ -48,7 +50,7 @@ use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
 
 /// What requests share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::shard) struct Rest {
     /// Answers are put together here.
     json: Vec<u8>,
@@ -84,6 +86,15 @@ pub(in crate::shard) enum Served {
 }
 
 impl Rest {
+    /// No requests.
+    pub(in crate::shard) fn new(hasher: &RandomState) -> Self {
+        Self {
+            json: Vec::new(),
+            recent: Recent::default(),
+            unread: Unread::new(hasher),
+        }
+    }
+
     /// Serves a request that has arrived whole: answers it, or holds its connection until an
     /// owner has.
     pub(in crate::shard) fn serve(

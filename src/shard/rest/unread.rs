@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 
 use crate::domain::rights::Key;
 use crate::ids::ConnectionId;
@@ -13,13 +13,21 @@ use crate::ids::ConnectionId;
 /// See the top of this file.
 ///
 /// Invariant: `by_key` has the sums of `by_connection`, and no zeroes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::shard) struct Unread {
     by_connection: AHashMap<ConnectionId, (Arc<Key>, usize)>,
     by_key: AHashMap<Box<str>, usize>,
 }
 
 impl Unread {
+    /// Nothing waits.
+    pub(in crate::shard) fn new(hasher: &RandomState) -> Self {
+        Self {
+            by_connection: AHashMap::with_hasher(hasher.clone()),
+            by_key: AHashMap::with_hasher(hasher.clone()),
+        }
+    }
+
     /// Whether everything was read.
     #[inline]
     pub(in crate::shard) fn is_empty(&self) -> bool {

@@ -279,7 +279,7 @@ fn rates_hold_over_all_shards() {
 fn limited(limits: RequestLimits) -> Cluster {
     Cluster::with(2, rights(app()), |config| {
         config.trusted_proxies = TrustedProxies::new(&["127.0.0.0/8".parse().unwrap()]);
-        config.request_rates = Arc::new(RequestRates::new(&limits));
+        config.request_rates = Arc::new(RequestRates::new(&limits, &config.hasher));
     })
 }
 
