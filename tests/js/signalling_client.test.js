@@ -362,7 +362,10 @@ for (const shards of [1, 2, 4]) {
     it("announces its end, and gets its clients and their subscriptions back", async (t) => {
       const alice = await connectedAs(t, server, "alice");
       const bob = await connectedAs(t, server, "bob");
+      // The first snapshot comes behind the ack: it must not be taken for a later one.
+      const subscribed = next(bob, "presence");
       await bob.subscribe("room-again", { includeSenderMetadata: true });
+      await subscribed;
       for (const [signal, code] of [
         ["SIGTERM", 1001],
         ["SIGKILL", 1006],
