@@ -119,8 +119,6 @@ impl World {
             tuning.snapshot_bytes_max = 150;
         }
         let defers = seed.is_multiple_of(3);
-        let mut random = Random::new(seed, "lag");
-        tuning.lag_members_min = *random.pick(&[1, 2, 8]);
         tuning.late_share = *random.pick(&[4, 200, 1_000]);
         let node = |at: u16| {
             let config = ShardConfig {

@@ -9,6 +9,7 @@ use crate::shard::flush::Wrote;
 use crate::shard::input::Input;
 use crate::shard::mesh_message::MeshMessage;
 use crate::shard::testing::{Client, Cluster, app, messages, peer, rights};
+use crate::shard::tuning::Tuning;
 
 const FLUSHES_PER_TURN: usize = 128;
 const BYTES_PER_TURN: usize = 256 * 1_024;
@@ -62,8 +63,15 @@ struct Net {
 impl Net {
     pub(in crate::shard) fn new(shard_count: usize) -> Self {
         let links = || (0..shard_count).map(|_| VecDeque::new()).collect();
+        let mut cluster = Cluster::new(shard_count as u16, rights(app()));
+        for shard in &mut cluster.shards {
+            shard.tune(Tuning {
+                lag_members_min: 3,
+                ..Tuning::default()
+            });
+        }
         Self {
-            cluster: Cluster::new(shard_count as u16, rights(app())),
+            cluster,
             links: (0..shard_count).map(|_| links()).collect(),
             queues: vec![VecDeque::new(); shard_count],
             taken: vec![0; shard_count],
