@@ -6,8 +6,8 @@
 //! has been offered to its sockets once. What a socket then does not take is the consumer's
 //! own fault. Other shards are told to hold back what feeds this one. A message that cannot wait
 //! in its publisher's input, because it came in pieces or as a request, is put off. A channel
-//! most of whose members read, but more slowly than is published, holds its publishers back for
-//! longer: see `lag`.
+//! most of whose members read, but more slowly than is published, can hold its publishers back for
+//! longer, which is off: see `lag`.
 //!
 //! Always true: at the end of a turn nobody has more than the limit queued, see
 //! [`check_queued`](crate::shard::state::Shard::check_queued).
