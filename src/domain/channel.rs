@@ -11,19 +11,24 @@
 //! been announced, not what waits, and is rendered once for all who get the same. While nobody
 //! sees presence there is nothing to announce.
 //!
-//! Always true: announcements become ready in the order in which they were made; a member
-//! counts in `homes` exactly while its membership has an interest; a joiner is in the roster,
-//! whose membership has its number. This file does not know how anything is sent.
+//! Always true: announcements become ready in the order in which they were made; a member counts in
+//! `homes` exactly while its tab has an interest; a joiner is in the roster, whose tab has its
+//! number. Debug builds check that after each change. This file does not know how anything is sent.
+
+pub mod adopt;
 
 use std::collections::VecDeque;
 
 use ahash::RandomState;
 use smallvec::SmallVec;
 
+use crate::domain::channel_rate::ChannelRate;
 use crate::domain::peer::{ChannelKey, SharedPeer};
 use crate::domain::presence::{Changes, Told};
 use crate::domain::roster::{Before, Interest, Removed, Roster};
-use crate::ids::{ConnectionRef, ShardId, Ticket};
+use crate::ids::{ConnectionRef, Seat, Ticket};
+use crate::planted::{Bug, planted};
+use crate::proto::wire::position::Since;
 use crate::proto::wire::presence::PresenceEntry;
 use crate::proto::wire::snapshot::{Remembered, Rendering};
 use crate::proto::wire::string::JsonStr;
@@ -62,6 +67,8 @@ pub struct Joiner {
     pub interest: Interest,
     /// Names the join on the connection's home shard.
     pub ticket: Ticket,
+    /// What it wants of the publications before.
+    pub since: Option<Since>,
     /// What the connection asked of this channel meanwhile, in order.
     pub deferred: Vec<Deferred>,
 }
@@ -69,8 +76,9 @@ pub struct Joiner {
 /// A request that waits for its connection's join.
 #[derive(Debug)]
 pub enum Deferred {
-    /// Another `subscribe`: a new interest, and a new snapshot.
-    Join(Interest, Ticket),
+    /// Another `subscribe`: a new interest, a new snapshot, and what it wants of the publications
+    /// before.
+    Join(Interest, Option<Since>, Ticket),
     /// An `unsubscribe`.
     Leave(Ticket),
 }
@@ -83,14 +91,14 @@ pub struct Announcement {
     /// The changes.
     pub told: Told,
     /// The home shards that have somebody to tell.
-    pub homes: SmallVec<[ShardId; 4]>,
+    pub homes: SmallVec<[Seat; 4]>,
 }
 
-/// Members of the channel on one home shard.
+/// Members of the channel at one seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
-    /// The home shard.
-    pub shard: ShardId,
+    /// Who holds them.
+    pub seat: Seat,
     /// Connections there that are subscribed.
     pub member_count: u32,
     /// Connections of these that want presence.
@@ -101,18 +109,29 @@ pub struct Home {
 
 /// How a request to leave ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Leave {
+pub enum LeaveOutcome {
     /// The connection is out: the request can be acked.
     Done,
     /// The connection's join is under way: the request waits for that.
     Deferred,
 }
 
+/// Whether others are told when a peer's last connection is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// They are told that it left.
+    Announced,
+    /// They are not: the server has closed the connection because it ends itself, and the peer
+    /// will be back.
+    Silent,
+}
+
+/// An announcement whose joiners wait until it has been put into outboxes.
 #[derive(Debug)]
-struct Waiting {
+struct Barrier {
     token: u64,
     /// The home shards that have not said yet that they have put it into their outboxes.
-    missing: SmallVec<[ShardId; 4]>,
+    missing: SmallVec<[Seat; 4]>,
     /// When they are no longer waited for.
     until_ms: u64,
     /// The number behind that of its last joiner.
@@ -130,17 +149,24 @@ pub struct Channel {
     joiners: VecDeque<Option<Joiner>>,
     /// The number of the first of them. Numbers begin anew whenever there is none.
     first_joiner: u32,
-    waiting: VecDeque<Waiting>,
+    barriers: VecDeque<Barrier>,
     next_token: u64,
     /// When something was announced last, on the monotonic clock.
     announced_ms: u64,
     /// The roster as it was announced last, while somebody is being sent it.
     rendering: Option<Remembered>,
+    /// How often is published to it.
+    pub rate: ChannelRate,
+    /// How many events the app's backend has been told of it since it had its first member.
+    pub fed: u64,
 }
 
 /// How long an announcement may take to a home shard before its joiners no longer wait for that:
 /// less than joins may take, in milliseconds.
 const ANNOUNCE_MS_MAX: u64 = 20_000;
+
+/// Tabs in a channel up to which all of them are checked after each change.
+const CHECKED_MEMBERS_MAX: usize = 64;
 
 /// The number of the first joiner: 0 stands for none.
 const FIRST_JOINER: u32 = 1;
@@ -155,17 +181,25 @@ impl Channel {
             changes: None,
             joiners: VecDeque::new(),
             first_joiner: FIRST_JOINER,
-            waiting: VecDeque::new(),
+            barriers: VecDeque::new(),
             next_token: 0,
             announced_ms: 0,
             rendering: None,
+            rate: ChannelRate::default(),
+            fed: 0,
         }
+    }
+
+    /// How many connections are on their way into the channel.
+    #[must_use]
+    pub fn joining_count(&self) -> usize {
+        self.joiners.iter().flatten().count()
     }
 
     /// Whether the channel can be forgotten.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.roster.is_empty() && !self.has_changes() && self.waiting.is_empty()
+        self.roster.is_empty() && !self.has_changes() && self.barriers.is_empty()
     }
 
     /// Returns the peers and their connections.
@@ -211,8 +245,8 @@ impl Channel {
 
     /// The number of the first joiner of the batch.
     fn batch_start(&self) -> u32 {
-        let before = self.waiting.back();
-        before.map_or(self.first_joiner, |waiting| waiting.joiners_end)
+        let before = self.barriers.back();
+        before.map_or(self.first_joiner, |barrier| barrier.joiners_end)
     }
 
     fn joiners_end(&self) -> u32 {
@@ -250,7 +284,7 @@ impl Channel {
 
     /// Takes a join, or a repeated one, into the batch.
     pub fn join(&mut self, joiner: Joiner) {
-        if self.joiners.is_empty() && self.waiting.is_empty() {
+        if self.joiners.is_empty() && self.barriers.is_empty() {
             self.first_joiner = FIRST_JOINER;
         }
         let number = self.joiners_end();
@@ -259,43 +293,57 @@ impl Channel {
             Before::NoTab | Before::There => {}
             Before::Joining(number) => {
                 if let Some(pending) = self.joiner_mut(number).and_then(Option::as_mut) {
-                    let deferred = Deferred::Join(joiner.interest, joiner.ticket);
+                    let deferred = Deferred::Join(joiner.interest, joiner.since, joiner.ticket);
                     pending.deferred.push(deferred);
                 }
                 return;
             }
         }
         self.joiners.push_back(Some(joiner));
+        self.debug_check();
     }
 
     /// Takes a connection out at its own request.
-    pub fn leave(&mut self, peer: &SharedPeer, connection: ConnectionRef, ticket: Ticket) -> Leave {
+    pub fn leave(
+        &mut self,
+        peer: &SharedPeer,
+        connection: ConnectionRef,
+        ticket: Ticket,
+    ) -> LeaveOutcome {
         if let Some(pending) = self.pending_mut(peer.id.as_str(), connection) {
             pending.deferred.push(Deferred::Leave(ticket));
-            return Leave::Deferred;
+            return LeaveOutcome::Deferred;
         }
-        self.disconnect(peer, connection);
-        Leave::Done
+        self.disconnect(peer, connection, Departure::Announced);
+        LeaveOutcome::Done
     }
 
     /// Takes a connection out that has ended. Returns what it asked of this channel and has not
     /// been answered.
-    pub fn disconnect(&mut self, peer: &SharedPeer, connection: ConnectionRef) -> Vec<Deferred> {
-        let Some(Removed {
-            membership,
-            peer_left,
-        }) = self.roster.remove(peer.id.as_str(), connection)
+    pub fn disconnect(
+        &mut self,
+        peer: &SharedPeer,
+        connection: ConnectionRef,
+        departure: Departure,
+    ) -> Vec<Deferred> {
+        let Some(Removed { tab, peer_left }) = self.roster.remove(peer.id.as_str(), connection)
         else {
             return Vec::new();
         };
-        let joiner = self.joiner_mut(membership.joining).and_then(Option::take);
-        self.count(connection.shard, membership.interest, None);
-        if peer_left {
+        let joiner = self.joiner_mut(tab.joining).and_then(Option::take);
+        self.count(connection.home, tab.interest, None);
+        if peer_left && departure == Departure::Silent {
+            if let Some(changes) = &mut self.changes {
+                changes.forget(peer.id.as_str());
+            }
+            self.rendering = None;
+        } else if peer_left || planted(Bug::LeaveToldTwice) {
             self.note_leave(peer);
         } else {
             // Another connection may decide from now on what others see.
             self.rendering = None;
         }
+        self.debug_check();
         joiner.map_or(Vec::new(), |joiner| joiner.deferred)
     }
 
@@ -307,24 +355,26 @@ impl Channel {
         let changes = self.changes.take().filter(|changes| !changes.is_empty());
         if changes.is_some() {
             self.announced_ms = now_ms;
-            self.rendering = None;
+            self.rendering
+                .take_if(|_| !planted(Bug::SnapshotMissesChange));
         }
         let homes = self.homes.iter();
-        let homes: SmallVec<[ShardId; 4]> = homes
+        let homes: SmallVec<[Seat; 4]> = homes
             .filter(|home| home.presence_count > 0 && changes.is_some())
-            .map(|home| home.shard)
+            .map(|home| home.seat)
             .collect();
         let token = self.next_token;
         self.next_token += 1;
         let joiners_end = self.joiners_end();
         if !homes.is_empty() || joiners_end != self.batch_start() {
-            self.waiting.push_back(Waiting {
+            self.barriers.push_back(Barrier {
                 token,
                 missing: homes.clone(),
                 until_ms: now_ms + ANNOUNCE_MS_MAX,
                 joiners_end,
             });
         }
+        self.debug_check();
         let changes = changes.filter(|_| !homes.is_empty())?;
         Some(Announcement {
             token,
@@ -334,39 +384,39 @@ impl Channel {
     }
 
     /// A home shard has put the announcement into its outboxes.
-    pub fn announced(&mut self, token: u64, home: ShardId) {
-        if let Some(waiting) = self
-            .waiting
+    pub fn announced(&mut self, token: u64, home: Seat) {
+        if let Some(barrier) = self
+            .barriers
             .iter_mut()
-            .find(|waiting| waiting.token == token)
+            .find(|barrier| barrier.token == token)
         {
-            waiting.missing.retain(|missing| *missing != home);
+            barrier.missing.retain(|missing| *missing != home);
         }
     }
 
     /// When the oldest announcement that a home shard has not confirmed is no longer waited for.
     #[must_use]
     pub fn next_end_ms(&self) -> Option<u64> {
-        let mut waiting = self.waiting.iter();
-        let waiting = waiting.find(|waiting| !waiting.missing.is_empty())?;
-        Some(waiting.until_ms)
+        let mut barriers = self.barriers.iter();
+        let barrier = barriers.find(|barrier| !barrier.missing.is_empty())?;
+        Some(barrier.until_ms)
     }
 
     /// Home shards that have been silent for too long are no longer waited for.
     pub fn end_overdue(&mut self, now_ms: u64) {
-        for waiting in self
-            .waiting
+        for barrier in self
+            .barriers
             .iter_mut()
             .take_while(|it| it.until_ms <= now_ms)
         {
-            waiting.missing.clear();
+            barrier.missing.clear();
         }
     }
 
     /// A home shard is gone: it confirms nothing any more.
-    pub fn lose(&mut self, home: ShardId) {
-        for waiting in &mut self.waiting {
-            waiting.missing.retain(|missing| *missing != home);
+    pub fn lose(&mut self, home: Seat) {
+        for barrier in &mut self.barriers {
+            barrier.missing.retain(|missing| *missing != home);
         }
     }
 
@@ -374,12 +424,12 @@ impl Channel {
     /// acked, and given its snapshot, before anything else is put into the channel's order.
     pub fn next_ready(&mut self) -> Option<Joiner> {
         loop {
-            let front = self.waiting.front()?;
-            if !front.missing.is_empty() {
+            let front = self.barriers.front()?;
+            if !front.missing.is_empty() && !planted(Bug::AckBeforeAnnouncement) {
                 return None;
             }
             if front.joiners_end == self.first_joiner {
-                self.waiting.pop_front();
+                self.barriers.pop_front();
                 continue;
             }
             self.first_joiner += 1;
@@ -390,12 +440,13 @@ impl Channel {
                 self.joiners = VecDeque::new();
             }
             let id = joiner.peer.id.as_str();
-            let membership = self.roster.get_mut(id, joiner.connection);
-            let before = membership.and_then(|membership| {
-                membership.joining = 0;
-                membership.interest.replace(joiner.interest)
+            let tab = self.roster.get_mut(id, joiner.connection);
+            let before = tab.and_then(|tab| {
+                tab.joining = 0;
+                tab.interest.replace(joiner.interest)
             });
-            self.count(joiner.connection.shard, before, Some(joiner.interest));
+            self.count(joiner.connection.home, before, Some(joiner.interest));
+            self.debug_check();
             return Some(joiner);
         }
     }
@@ -415,7 +466,7 @@ impl Channel {
     /// memory as one that somebody is.
     pub fn give_back(&mut self) {
         self.rendering.take_if(|rendering| !rendering.is_kept());
-        self.waiting.shrink_to_fit();
+        self.barriers.shrink_to_fit();
     }
 
     fn render(&mut self, channel: &ChannelKey) -> Rendering {
@@ -443,15 +494,15 @@ impl Channel {
         self.joiners.get_mut(at as usize)
     }
 
-    fn count(&mut self, shard: ShardId, before: Option<Interest>, after: Option<Interest>) {
+    fn count(&mut self, seat: Seat, before: Option<Interest>, after: Option<Interest>) {
         if before == after {
             return;
         }
-        let at = match self.homes.iter().position(|home| home.shard == shard) {
+        let at = match self.homes.iter().position(|home| home.seat == seat) {
             Some(at) => at,
             None => {
                 self.homes.push(Home {
-                    shard,
+                    seat,
                     member_count: 0,
                     presence_count: 0,
                     metadata_count: 0,
@@ -475,8 +526,27 @@ impl Channel {
         }
     }
 
-    /// Panics where the counts in `homes`, the joiners and the roster disagree: for simulations.
+    /// Checks what always holds after a change, in debug builds and where that reads only a few
+    /// tabs.
+    #[inline]
+    fn debug_check(&self) {
+        let members = || self.homes.iter().map(|home| home.member_count as usize);
+        if cfg!(debug_assertions)
+            && self.joiners.len() + members().sum::<usize>() <= CHECKED_MEMBERS_MAX
+        {
+            self.check_invariants();
+        }
+    }
+
+    /// Panics where the counts in `homes`, the joiners, the announcements and the roster disagree.
     pub fn check_invariants(&self) {
+        let ends = self.barriers.iter().map(|barrier| barrier.joiners_end);
+        let ends = [self.first_joiner].into_iter().chain(ends);
+        assert!(
+            ends.chain([self.joiners_end()]).is_sorted(),
+            "announcements become ready in order"
+        );
+        assert!(self.barriers.iter().is_sorted_by_key(|it| it.token));
         let joining = self.roster.connections().filter(|(connection, it)| {
             let at = it.joining.wrapping_sub(self.first_joiner) as usize;
             let joiner = self.joiners.get(at).and_then(Option::as_ref);
@@ -486,17 +556,17 @@ impl Channel {
         let joiners = self.joiners.iter().flatten();
         assert_eq!(joining.count(), joiners.count(), "joiners in the roster");
         let mut counted: Vec<Home> = Vec::new();
-        for (connection, membership) in self.roster.connections() {
-            let Some(interest) = membership.interest else {
+        for (connection, tab) in self.roster.connections() {
+            let Some(interest) = tab.interest else {
                 continue;
             };
-            let shard = connection.shard;
+            let seat = connection.home;
             let at = counted
                 .iter()
-                .position(|home| home.shard == shard)
+                .position(|home| home.seat == seat)
                 .unwrap_or_else(|| {
                     counted.push(Home {
-                        shard,
+                        seat,
                         member_count: 0,
                         presence_count: 0,
                         metadata_count: 0,
@@ -507,9 +577,9 @@ impl Channel {
             counted[at].presence_count += u32::from(interest.presence);
             counted[at].metadata_count += u32::from(interest.sender_metadata);
         }
-        counted.sort_by_key(|home| home.shard);
+        counted.sort_by_key(|home| home.seat);
         let mut homes = self.homes.to_vec();
-        homes.sort_by_key(|home| home.shard);
-        assert_eq!(homes, counted, "member counts per home shard");
+        homes.sort_by_key(|home| home.seat);
+        assert_eq!(homes, counted, "member counts by seat");
     }
 }

@@ -1,8 +1,15 @@
 //! State without a protocol: rosters, rights, quotas, rates, timers. Time is an argument.
 
+pub mod app_id;
 pub mod channel;
+pub mod channel_rate;
+pub mod configuration;
 pub mod connect_rate;
 pub mod declared;
+pub mod history;
+pub mod history_page;
+pub mod look;
+pub(crate) mod node_info;
 pub mod peer;
 pub mod peer_order;
 pub mod peers;
@@ -17,5 +24,7 @@ pub mod throttle;
 pub mod time;
 pub mod timer_wheel;
 pub mod token_bucket;
+pub mod token_check;
+pub mod trace;
 pub mod usage;
 pub mod usage_report;

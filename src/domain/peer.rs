@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::AppIndex;
+use crate::domain::app_id::AppTag;
 
 /// A string together with its JSON form; the second copy exists only where escaping changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ pub struct PeerInfo {
 #[derive(Debug)]
 pub struct ChannelKey {
     /// The app whose channel it is: the same name in two apps is two channels.
-    pub app: AppIndex,
-    /// Hash of app and name, the same on all shards of the process.
+    pub app: AppTag,
+    /// Hash of app and name, the same wherever the placement has the same keys.
     pub hash: u64,
     /// The name, as it is told to members.
     pub name: JsonName,

@@ -9,15 +9,16 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::peer::SharedPeer;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId};
+use crate::ids::{ConnectionId, ConnectionRef, Seat};
 
 /// How many connections of one peer are too many to be searched one by one.
 const MANY: usize = 16;
 
 #[derive(Debug)]
 struct Entry {
-    app: AppIndex,
+    app: AppTag,
     peer: SharedPeer,
     connections: Connections,
 }
@@ -70,12 +71,12 @@ pub struct PeerRegistry {
     hasher: RandomState,
 }
 
-/// Connections by the shards that they are on.
-pub type ByHome = SmallVec<[(ShardId, SmallVec<[ConnectionId; 1]>); 1]>;
+/// Connections by the seats that they are at.
+pub type ByHome = SmallVec<[(Seat, SmallVec<[ConnectionId; 1]>); 1]>;
 
 /// The hash that chooses a peer's owner and its place in the registry.
 #[must_use]
-pub fn peer_hash(hasher: &RandomState, app: AppIndex, peer_id: &str) -> u64 {
+pub fn peer_hash(hasher: &RandomState, app: AppTag, peer_id: &str) -> u64 {
     hasher.hash_one((app, peer_id))
 }
 
@@ -89,13 +90,13 @@ impl PeerRegistry {
         }
     }
 
-    /// Adds a connection to its peer.
-    pub fn register(&mut self, app: AppIndex, peer: &SharedPeer, connection: ConnectionRef) {
+    /// Adds a connection to its peer. Returns whether it is the first.
+    pub fn register(&mut self, app: AppTag, peer: &SharedPeer, connection: ConnectionRef) -> bool {
         let hash = peer_hash(&self.hasher, app, peer.id.as_str());
         let same = |entry: &Entry| entry.app == app && entry.peer.id == peer.id;
         if let Some(entry) = self.entries.find_mut(hash, same) {
             entry.connections.push(connection, &self.hasher);
-            return;
+            return false;
         }
         let entry = Entry {
             app,
@@ -109,24 +110,33 @@ impl PeerRegistry {
         self.entries.insert_unique(hash, entry, |entry| {
             peer_hash(hasher, entry.app, entry.peer.id.as_str())
         });
+        true
     }
 
-    /// Removes a connection from its peer.
-    pub fn unregister(&mut self, app: AppIndex, peer_id: &str, connection: ConnectionRef) {
+    /// Removes a connection from its peer. Returns whether it was the last.
+    pub fn unregister(&mut self, app: AppTag, peer_id: &str, connection: ConnectionRef) -> bool {
         let hash = peer_hash(&self.hasher, app, peer_id);
         let same = |entry: &Entry| entry.app == app && entry.peer.id.as_str() == peer_id;
-        if let Ok(mut found) = self.entries.find_entry(hash, same) {
-            found.get_mut().connections.remove(connection);
-            if found.get().connections.all.is_empty() {
-                found.remove();
-            }
+        let Ok(mut found) = self.entries.find_entry(hash, same) else {
+            return false;
+        };
+        found.get_mut().connections.remove(connection);
+        let was_last = found.get().connections.all.is_empty();
+        if was_last {
+            found.remove();
         }
+        was_last
     }
 
     /// The peer's connections, in no order; empty when it has none.
     #[must_use]
-    pub fn connections(&self, app: AppIndex, peer_id: &str) -> &[ConnectionRef] {
-        let hash = peer_hash(&self.hasher, app, peer_id);
+    pub fn connections(&self, app: AppTag, peer_id: &str) -> &[ConnectionRef] {
+        self.connections_at(peer_hash(&self.hasher, app, peer_id), app, peer_id)
+    }
+
+    /// The same, where the peer's [`peer_hash`] is known.
+    #[must_use]
+    pub fn connections_at(&self, hash: u64, app: AppTag, peer_id: &str) -> &[ConnectionRef] {
         self.entries
             .find(hash, |entry| {
                 entry.app == app && entry.peer.id.as_str() == peer_id
@@ -134,17 +144,17 @@ impl PeerRegistry {
             .map_or(&[], |entry| &entry.connections.all)
     }
 
-    /// The peer's connections, by the shard that each is on, without that one.
+    /// The peer's connections, by the seat that each is at, without that one.
     #[must_use]
-    pub fn by_home(&self, app: AppIndex, peer_id: &str, except: Option<ConnectionRef>) -> ByHome {
+    pub fn by_home(&self, app: AppTag, peer_id: &str, except: Option<ConnectionRef>) -> ByHome {
         let mut homes = ByHome::new();
         for it in self.connections(app, peer_id) {
             if Some(*it) == except {
                 continue;
             }
-            match homes.iter_mut().find(|(home, _)| *home == it.shard) {
+            match homes.iter_mut().find(|(home, _)| *home == it.home) {
                 Some((_, connections)) => connections.push(it.connection),
-                None => homes.push((it.shard, SmallVec::from_buf([it.connection]))),
+                None => homes.push((it.home, SmallVec::from_buf([it.connection]))),
             }
         }
         homes
@@ -181,6 +191,10 @@ mod tests {
     use crate::domain::peer::{JsonName, PeerInfo};
     use crate::ids::{ConnectionId, ShardId};
 
+    fn app() -> AppTag {
+        AppTag::of("app")
+    }
+
     fn ann() -> SharedPeer {
         Arc::new(PeerInfo {
             id: JsonName::new("ann"),
@@ -190,7 +204,7 @@ mod tests {
 
     fn at(slot: u32) -> ConnectionRef {
         ConnectionRef {
-            shard: ShardId(0),
+            home: ShardId(0).into(),
             connection: ConnectionId {
                 slot,
                 generation: 7,
@@ -202,14 +216,15 @@ mod tests {
     fn a_peer_exists_while_it_has_a_connection_and_only_in_its_app() {
         let mut peers = PeerRegistry::new(RandomState::with_seeds(1, 2, 3, 4));
         let ann = ann();
-        peers.register(AppIndex(1), &ann, at(1));
-        peers.register(AppIndex(1), &ann, at(2));
-        assert_eq!(peers.connections(AppIndex(1), "ann"), [at(1), at(2)]);
-        assert!(peers.connections(AppIndex(2), "ann").is_empty());
-        peers.unregister(AppIndex(1), "ann", at(1));
-        peers.unregister(AppIndex(1), "ann", at(9));
-        assert_eq!(peers.connections(AppIndex(1), "ann"), [at(2)]);
-        peers.unregister(AppIndex(1), "ann", at(2));
+        assert!(peers.register(app(), &ann, at(1)));
+        assert!(!peers.register(app(), &ann, at(2)));
+        assert_eq!(peers.connections(app(), "ann"), [at(1), at(2)]);
+        assert!(peers.connections(AppTag::of("other"), "ann").is_empty());
+        assert!(!peers.unregister(app(), "ann", at(1)));
+        assert!(!peers.unregister(app(), "ann", at(9)));
+        assert_eq!(peers.connections(app(), "ann"), [at(2)]);
+        assert!(peers.unregister(app(), "ann", at(2)));
+        assert!(!peers.unregister(app(), "ann", at(2)));
         assert!(peers.is_empty());
     }
 
@@ -217,20 +232,20 @@ mod tests {
     fn connections_are_grouped_by_home_without_the_one_that_asks() {
         let mut peers = PeerRegistry::new(RandomState::with_seeds(1, 2, 3, 4));
         let on = |shard, slot| ConnectionRef {
-            shard: ShardId(shard),
+            home: ShardId(shard).into(),
             ..at(slot)
         };
         for it in [on(2, 1), on(0, 1), on(2, 5), on(1, 1)] {
-            peers.register(AppIndex(1), &ann(), it);
+            peers.register(app(), &ann(), it);
         }
-        let homes = peers.by_home(AppIndex(1), "ann", Some(on(0, 1)));
+        let homes = peers.by_home(app(), "ann", Some(on(0, 1)));
         let homes: Vec<(u16, Vec<u32>)> = homes
             .iter()
-            .map(|(home, of)| (home.0, of.iter().map(|it| it.slot).collect()))
+            .map(|(home, of)| (home.shard().0, of.iter().map(|it| it.slot).collect()))
             .collect();
         assert_eq!(homes, [(2, vec![1, 5]), (1, vec![1])]);
-        assert_eq!(peers.by_home(AppIndex(1), "ann", None).len(), 3);
-        assert!(peers.by_home(AppIndex(1), "bob", None).is_empty());
+        assert_eq!(peers.by_home(app(), "ann", None).len(), 3);
+        assert!(peers.by_home(app(), "bob", None).is_empty());
     }
 
     proptest! {
@@ -243,12 +258,12 @@ mod tests {
             let mut naive = std::collections::BTreeSet::new();
             for (is_added, slot) in steps {
                 if is_added && naive.insert(at(slot)) {
-                    peers.register(AppIndex(1), &ann(), at(slot));
+                    peers.register(app(), &ann(), at(slot));
                 } else if !is_added {
                     naive.remove(&at(slot));
-                    peers.unregister(AppIndex(1), "ann", at(slot));
+                    peers.unregister(app(), "ann", at(slot));
                 }
-                let mut known = peers.connections(AppIndex(1), "ann").to_vec();
+                let mut known = peers.connections(app(), "ann").to_vec();
                 known.sort();
                 prop_assert!(known.iter().eq(&naive));
                 prop_assert_eq!(peers.len(), usize::from(!naive.is_empty()));

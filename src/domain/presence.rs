@@ -137,6 +137,11 @@ impl Changes {
         }
     }
 
+    /// A peer is gone, and nobody is to know: whoever was not told that it came never is.
+    pub fn forget(&mut self, peer_id: &str) {
+        self.joined.remove(peer_id);
+    }
+
     /// Whether there is nothing to be told.
     #[must_use]
     pub fn is_empty(&self) -> bool {

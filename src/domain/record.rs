@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::history::HistoryRule;
+
 /// An app: a tenant with its own channels, peers and keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,13 @@ pub struct AppRecord {
     pub turn: Option<TurnRecord>,
     /// The app's own message rate, instead of the server's.
     pub limits: Option<MessageLimits>,
+    /// What its backend can follow. Stores of earlier versions do not have it.
+    #[serde(default)]
+    pub feed: FeedRecord,
+    /// What its channels keep; the first rule that matches holds. Stores of earlier versions do not
+    /// have it.
+    #[serde(default)]
+    pub history: Vec<HistoryRule>,
     /// When it was made, in Unix seconds.
     pub created_at: u64,
 }
@@ -49,6 +58,16 @@ pub enum DirectScope {
     App,
     /// Only peers that are in a channel with the sender.
     SharedChannel,
+}
+
+/// Which lifecycle events are kept for an app's backend to follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct FeedRecord {
+    /// Who comes into channels and leaves them.
+    pub presence: bool,
+    /// Who connects, and who is gone.
+    pub peers: bool,
 }
 
 /// What an app may use; `None` is unlimited.

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 
+use crate::domain::app_id::{AppId, AppTag};
+use crate::domain::history::HistoryRules;
 use crate::domain::quota::QuotaGate;
 use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::{PeriodUsage, PlanView};
-use crate::ids::AppIndex;
+use crate::ids::{AppIndex, KeyIndex};
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
 use crate::proto::origin::OriginPattern;
@@ -29,6 +31,10 @@ pub struct Rights {
     apps: AHashMap<AppIndex, Arc<App>>,
     keys: AHashMap<Box<str>, Arc<Key>>,
     api_secrets: AHashMap<SecretHash, (Arc<Key>, Option<u64>)>,
+    /// Of the apps that have one.
+    feeds: AHashMap<AppTag, Feed>,
+    /// The apps whose channels keep something.
+    histories: AHashMap<AppTag, Arc<App>>,
 }
 
 /// SHA-256 of an API secret. API secrets are random, so a plain hash suffices, and finding one
@@ -41,7 +47,7 @@ pub struct App {
     /// The app's number in this process.
     pub index: AppIndex,
     /// The id that operators gave it.
-    pub id: Box<str>,
+    pub id: AppId,
     /// Suspended apps' connections are closed with 4012.
     pub suspended: bool,
     /// Connections at the same time; `None` is unlimited.
@@ -55,18 +61,43 @@ pub struct App {
     /// `send` reaches only peers that share a channel with the sender.
     pub direct_needs_shared_channel: bool,
     /// TURN servers for `welcome`.
-    pub turn: Option<Turn>,
+    pub turn: Option<TurnServers>,
     /// The app's own message rate.
     pub message_limits: Option<BucketLimits>,
+    /// What its backend can follow.
+    pub feed: Feed,
+    /// What its channels keep; empty for most apps.
+    pub history: Arc<HistoryRules>,
     /// Shared by all shards and by all snapshots.
     pub gauges: Arc<AppGauges>,
     /// Grants `messages_max`; shared by all shards and by all snapshots.
     pub quota: Arc<QuotaGate>,
 }
 
+/// Which lifecycle events of an app are kept for its backend, and since which snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// Who comes into channels and leaves them.
+    pub presence: bool,
+    /// Who connects, and who is gone.
+    pub peers: bool,
+    /// The version of the rights that began to keep just these, or made the app: whoever has read
+    /// before has missed some.
+    pub since_version: u64,
+}
+
+impl Feed {
+    /// Whether anything is kept.
+    #[inline]
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        self.presence || self.peers
+    }
+}
+
 /// An app's TURN servers, and what signs their credentials.
 #[derive(Debug)]
-pub struct Turn {
+pub struct TurnServers {
     /// `turn:` and `turns:` URLs.
     pub urls: Vec<String>,
     /// The secret shared with coturn (`static-auth-secret`).
@@ -142,6 +173,8 @@ impl AppGauges {
 /// A key as the shards need it.
 #[derive(Debug)]
 pub struct Key {
+    /// The key's number in this process.
+    pub index: KeyIndex,
     /// The id: `pk_live_…` or `sk_id_…`.
     pub id: Box<str>,
     /// The app it belongs to.
@@ -154,6 +187,28 @@ pub struct Key {
     pub auto_inject_turn: bool,
     /// What the two types of key have for themselves.
     pub kind: KeyKind,
+}
+
+/// Characters of a publishable key that may be shown: all of it is a credential.
+const PUBLISHABLE_SHOWN: usize = 12;
+
+/// Returns what may be shown of the id of a publishable key: so much that others are told apart
+/// from it, and of a short one not all.
+#[must_use]
+pub(crate) fn beginning(id: &str) -> String {
+    let most = PUBLISHABLE_SHOWN.min(id.len() * 2 / 3);
+    format!("{}…", &id[..id.floor_char_boundary(most)])
+}
+
+impl Key {
+    /// Returns what may be shown of the id: the beginning of one that is a credential.
+    #[must_use]
+    pub fn shown_id(&self) -> String {
+        match self.kind {
+            KeyKind::Publishable { .. } => beginning(&self.id),
+            KeyKind::Secret(_) => self.id.to_string(),
+        }
+    }
 }
 
 /// What the two types of key have for themselves.
@@ -208,7 +263,19 @@ impl Rights {
 
     /// Adds an app, at the place of its number.
     pub fn insert_app(&mut self, app: Arc<App>) {
+        if app.feed.is_on() {
+            self.feeds.insert(app.id.tag(), app.feed);
+        }
+        if !app.history.is_empty() {
+            self.histories.insert(app.id.tag(), app.clone());
+        }
         self.apps.insert(app.index, app);
+    }
+
+    /// Adds an app that is not there any more, and whose channels keep what they have: nobody can
+    /// be authorized for it.
+    pub fn insert_undeclared(&mut self, app: Arc<App>) {
+        self.histories.insert(app.id.tag(), app);
     }
 
     /// Adds a key. Its app must have been added.
@@ -227,6 +294,52 @@ impl Rights {
         self.apps.get(&index)
     }
 
+    /// Returns what is kept for the backend of an app.
+    #[inline]
+    #[must_use]
+    pub fn feed(&self, app: AppTag) -> Feed {
+        match self.feeds.is_empty() {
+            true => Feed::default(),
+            false => self.feeds.get(&app).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Returns what the channels of an app keep; `None` where none keeps anything.
+    #[inline]
+    #[must_use]
+    pub fn history(&self, app: AppTag) -> Option<&Arc<HistoryRules>> {
+        self.app_with_history(app).map(|app| &app.history)
+    }
+
+    /// Returns an app whose channels keep something; `None` where none does.
+    #[inline]
+    #[must_use]
+    pub fn app_with_history(&self, app: AppTag) -> Option<&Arc<App>> {
+        match self.histories.is_empty() {
+            true => None,
+            false => self.histories.get(&app),
+        }
+    }
+
+    /// Returns whether a channel that keeps something may keep something else, or nothing, when
+    /// those rights hold instead of these: its app has other rules or is gone, or another one has
+    /// its id.
+    #[must_use]
+    pub fn keeps_otherwise(&self, next: &Self) -> bool {
+        self.histories.iter().any(|(tag, app)| {
+            let present = next.histories.get(tag);
+            present.is_none_or(|it| it.index != app.index || it.history != app.history)
+        })
+    }
+
+    /// Returns whether some channels are kept on disk.
+    #[must_use]
+    pub fn keep_on_disk(&self) -> bool {
+        self.histories
+            .values()
+            .any(|app| app.history.keep_on_disk())
+    }
+
     /// Returns the key of that id.
     #[must_use]
     pub fn key(&self, id: &str) -> Option<&Arc<Key>> {
@@ -242,8 +355,30 @@ impl Rights {
             .then_some(key)
     }
 
+    /// All keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.values()
+    }
+
     /// All apps, in no order.
     pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
         self.apps.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_publishable_key_is_shown_whole() {
+        for (id, shown) in [
+            ("pk_live_0123456789abcdef", "pk_live_0123…"),
+            ("pk_live_0123", "pk_live_…"),
+            ("pk_live_1", "pk_liv…"),
+            ("é", "…"),
+        ] {
+            assert_eq!(beginning(id), shown);
+        }
     }
 }

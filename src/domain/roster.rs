@@ -26,9 +26,9 @@ pub struct Interest {
     pub sender_metadata: bool,
 }
 
-/// What is known of one connection of a present peer.
+/// One connection of a present peer.
 #[derive(Debug)]
-pub struct Membership {
+pub struct Tab {
     /// What it wants; `None` until its first join has been completed.
     pub interest: Option<Interest>,
     /// The number of its join that is under way, or 0.
@@ -41,7 +41,7 @@ pub struct Membership {
 #[derive(Debug)]
 pub struct Removed {
     /// What was known of it.
-    pub membership: Membership,
+    pub tab: Tab,
     /// Whether its peer is gone with it.
     pub peer_left: bool,
 }
@@ -53,7 +53,7 @@ pub(in crate::domain) struct ById(pub SharedPeer);
 /// A peer that is there: it has a connection.
 #[derive(Debug)]
 struct Peer {
-    tabs: Tabs<Membership>,
+    tabs: Tabs<Tab>,
     /// Its place in the list that [`Roster::list`] made last.
     place: u32,
 }
@@ -130,7 +130,7 @@ impl Roster {
 
     /// A connection's join of that number begins, unless another is under way.
     pub fn join(&mut self, peer: &SharedPeer, connection: ConnectionRef, number: u32) -> Before {
-        let membership = || Membership {
+        let tab = || Tab {
             interest: None,
             joining: number,
             peer: peer.clone(),
@@ -144,7 +144,7 @@ impl Roster {
         match self.peers.entry(hasher.hash_one(id), same, rehash) {
             Entry::Occupied(mut entry) => {
                 let tabs = &mut entry.get_mut().tabs;
-                match tabs.insert(connection, membership, hasher) {
+                match tabs.insert(connection, tab, hasher) {
                     None => Before::NoTab,
                     Some(known) if known.joining != 0 => Before::Joining(known.joining),
                     Some(known) => {
@@ -155,7 +155,7 @@ impl Roster {
             }
             Entry::Vacant(entry) => {
                 entry.insert(Peer {
-                    tabs: Tabs::new(connection, membership()),
+                    tabs: Tabs::new(connection, tab()),
                     place: u32::MAX,
                 });
                 self.order.set(peer);
@@ -175,11 +175,11 @@ impl Roster {
         let same = |it: &Peer| it.id() == peer_id;
         let mut entry = peers.find_entry(hasher.hash_one(peer_id), same).ok()?;
         let tabs = &mut entry.get_mut().tabs;
-        let membership = tabs.remove(connection)?;
+        let tab = tabs.remove(connection)?;
         if let Some((_, first)) = tabs.first() {
             order.set(&first.peer);
             return Some(Removed {
-                membership,
+                tab,
                 peer_left: false,
             });
         }
@@ -190,7 +190,7 @@ impl Roster {
         order.remove(peer_id);
         self.adapt_order();
         Some(Removed {
-            membership,
+            tab,
             peer_left: true,
         })
     }
@@ -206,7 +206,7 @@ impl Roster {
     }
 
     /// Returns what is known of a connection of the peer.
-    pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Membership> {
+    pub fn get_mut(&mut self, peer_id: &str, connection: ConnectionRef) -> Option<&mut Tab> {
         let hash = self.hasher.hash_one(peer_id);
         let peer = self.peers.find_mut(hash, |it| it.id() == peer_id)?;
         peer.tabs.get_mut(connection)
@@ -281,8 +281,22 @@ impl Roster {
         (place != u32::MAX).then_some(place)
     }
 
+    /// Returns the connections of each peer that has several, in the order in which they joined.
+    pub fn several(&self) -> impl Iterator<Item = Vec<ConnectionRef>> {
+        let peers = self
+            .peers
+            .iter()
+            .filter(|peer| peer.tabs.iter().nth(1).is_some());
+        peers.map(|peer| {
+            peer.tabs
+                .iter()
+                .map(|(connection, _)| *connection)
+                .collect()
+        })
+    }
+
     /// Iterates over the connections of all peers.
-    pub fn connections(&self) -> impl Iterator<Item = &(ConnectionRef, Membership)> {
+    pub fn connections(&self) -> impl Iterator<Item = &(ConnectionRef, Tab)> {
         self.peers.iter().flat_map(|entry| entry.tabs.iter())
     }
 }
@@ -304,7 +318,7 @@ mod tests {
 
     fn connection(slot: u32) -> ConnectionRef {
         ConnectionRef {
-            shard: ShardId(0),
+            home: ShardId(0).into(),
             connection: ConnectionId {
                 slot,
                 generation: 0,

@@ -151,7 +151,7 @@ mod tests {
 
     fn connection(slot: u32) -> ConnectionRef {
         ConnectionRef {
-            shard: ShardId(0),
+            home: ShardId(0).into(),
             connection: ConnectionId {
                 slot,
                 generation: 0,

@@ -19,6 +19,8 @@ pub const TICK_MS: u64 = 16;
 /// its token's expiry. A power of two, so that finding a slot is cheap.
 const SLOTS: usize = 2_048;
 const _: () = assert!(SLOTS.is_power_of_two());
+/// Entries of the wheel up to which all of them are checked after each look at the slots.
+const CHECKED_ENTRIES_MAX: usize = 64;
 
 /// The deadline of no entry.
 const NEVER_MS: u64 = u64::MAX;
@@ -136,6 +138,10 @@ impl<T: Copy> TimerWheel<T> {
             }
         }
         self.earliest_ms = self.find_earliest_ms();
+        // Once a tick at most. An insertion adds to one slot, and is seen here.
+        if cfg!(debug_assertions) && self.len <= CHECKED_ENTRIES_MAX {
+            self.check();
+        }
     }
 
     /// The earliest deadline of all slots: looks at them in the order of their ticks up to the

@@ -54,6 +54,22 @@ impl TokenBucket {
         }
     }
 
+    /// Returns what is missing from a full bucket, in thousandths of a token, and as of when.
+    #[must_use]
+    pub fn spent(&self) -> (i64, u64) {
+        (self.spent, self.as_of_ms)
+    }
+
+    /// Returns the bucket of which that was [`spent`](Self::spent), within what can be.
+    #[must_use]
+    pub fn with_spent((spent, as_of_ms): (i64, u64)) -> Self {
+        const MOST: i64 = 1 << 50;
+        Self {
+            spent: spent.clamp(-MOST, MOST),
+            as_of_ms,
+        }
+    }
+
     /// Takes a token, if there is one at `now_ms`. A time before an earlier one counts as that.
     #[inline]
     #[must_use]

@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
     use crate::domain::quota::QuotaGate;
-    use crate::domain::rights::AppGauges;
+    use crate::domain::rights::{AppGauges, Feed};
     use crate::domain::usage::PeriodUsage;
     use crate::ids::AppIndex;
 
@@ -65,6 +65,8 @@ mod tests {
             direct_needs_shared_channel: false,
             turn: None,
             message_limits: None,
+            feed: Feed::default(),
+            history: Arc::default(),
             gauges: Arc::new(AppGauges::default()),
             quota: Arc::new(QuotaGate::default()),
         }
