@@ -8,5 +8,6 @@ pub mod http;
 pub mod origin;
 pub mod pattern;
 pub mod proxy_protocol;
+pub mod records;
 pub mod wire;
 pub mod ws;

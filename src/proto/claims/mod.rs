@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use crate::limits::{TOKEN_LEEWAY_SEC, TOKEN_LIFETIME_SEC_MAX};
 use crate::proto::actions::Actions;
 use crate::proto::pattern::{CompiledPatterns, Pattern, all_contained};
+use crate::proto::wire::name::validate_peer_id;
 use claim_set::ClaimSet;
 
 pub use error::{Claim, TokenError};
@@ -136,6 +137,19 @@ impl<'t> UnverifiedToken<'t> {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// Returns the peer id that the token claims, which anybody can write into it: for telling
+    /// whom a refusal may be about, and for nothing else.
+    #[must_use]
+    pub fn claimed_peer(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Subject {
+            sub: String,
+        }
+        let payload = decode(self.payload).ok()?;
+        let Subject { sub } = serde_json::from_str(&payload).ok()?;
+        validate_peer_id(&sub).is_ok().then_some(sub)
     }
 
     /// Verifies the signature with the secrets of the key in turn (the current one first, the

@@ -10,7 +10,7 @@
 //! rule for them: after any error of this file the connection has to end, because nobody can say
 //! where the next request begins.
 
-use super::chunked::ChunkedDecoder;
+use super::chunked::{ChunkedDecoder, ChunkedState};
 use super::error::RequestError;
 use super::head::{RequestHead, Version};
 
@@ -107,7 +107,33 @@ impl BodyFraming {
     }
 }
 
+/// How far a [`BodyDecoder`] is, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyState {
+    /// So many bytes are missing.
+    Length(u64),
+    /// See [`ChunkedDecoder::state`].
+    Chunked(ChunkedState),
+}
+
 impl BodyDecoder {
+    /// How far it is, in the middle of a body.
+    pub(crate) fn state(&self) -> BodyState {
+        match &self.0 {
+            Coding::Identity { remaining } => BodyState::Length(*remaining),
+            Coding::Chunked(chunked) => BodyState::Chunked(chunked.state()),
+        }
+    }
+
+    /// The decoder that is so far; `None` if none can be.
+    pub(crate) fn at(state: BodyState) -> Option<Self> {
+        Some(Self(match state {
+            BodyState::Length(0) => return None,
+            BodyState::Length(remaining) => Coding::Identity { remaining },
+            BodyState::Chunked(state) => Coding::Chunked(ChunkedDecoder::at(state)?),
+        }))
+    }
+
     /// A decoder for a body framed like `framing`, of at most `body_bytes_max` bytes of content
     /// where the framing does not announce them.
     #[must_use]

@@ -53,7 +53,91 @@ enum State {
     Done,
 }
 
+/// How far a [`ChunkedDecoder`] is, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkedState {
+    /// What the next byte belongs to: the place in [`State`].
+    pub next: u8,
+    /// The size of the chunk, or what is missing of it.
+    pub size: u64,
+    /// Digits of the size.
+    pub digits: u8,
+    /// Bytes of content that the chunks still to come may hold.
+    pub allowance: u64,
+    /// Bytes of extensions and of trailers so far.
+    pub extension_bytes: u32,
+    /// See `extension_bytes`.
+    pub trailer_bytes: u32,
+}
+
 impl ChunkedDecoder {
+    /// How far it is, in the middle of a body.
+    pub(crate) fn state(&self) -> ChunkedState {
+        let Self {
+            state,
+            allowance,
+            extension_bytes,
+            trailer_bytes,
+        } = *self;
+        let (next, size, digits) = match state {
+            State::Size { size, digits } => (0, size, digits),
+            State::Extension { size } => (1, size, 0),
+            State::SizeLineFeed { size } => (2, size, 0),
+            State::Data { remaining } => (3, remaining, 0),
+            State::DataCarriageReturn => (4, 0, 0),
+            State::DataLineFeed => (5, 0, 0),
+            State::TrailerStart => (6, 0, 0),
+            State::TrailerName => (7, 0, 0),
+            State::TrailerValue => (8, 0, 0),
+            State::TrailerLineFeed => (9, 0, 0),
+            State::LastLineFeed => (10, 0, 0),
+            State::Done => (11, 0, 0),
+        };
+        ChunkedState {
+            next,
+            size,
+            digits,
+            allowance,
+            extension_bytes,
+            trailer_bytes,
+        }
+    }
+
+    /// The decoder that is so far; `None` if none can be in the middle of a body.
+    pub(crate) fn at(state: ChunkedState) -> Option<Self> {
+        let ChunkedState {
+            next,
+            size,
+            digits,
+            allowance,
+            extension_bytes,
+            trailer_bytes,
+        } = state;
+        let is_within = digits <= CHUNK_SIZE_DIGITS_MAX
+            && extension_bytes <= CHUNK_EXTENSION_BYTES_MAX
+            && trailer_bytes <= TRAILER_BYTES_MAX;
+        let state = match next {
+            0 => State::Size { size, digits },
+            1 => State::Extension { size },
+            2 => State::SizeLineFeed { size },
+            3 => State::Data { remaining: size },
+            4 => State::DataCarriageReturn,
+            5 => State::DataLineFeed,
+            6 => State::TrailerStart,
+            7 => State::TrailerName,
+            8 => State::TrailerValue,
+            9 => State::TrailerLineFeed,
+            10 => State::LastLineFeed,
+            _ => return None,
+        };
+        is_within.then_some(Self {
+            state,
+            allowance,
+            extension_bytes,
+            trailer_bytes,
+        })
+    }
+
     /// A decoder for a body of at most `body_bytes_max` bytes of content.
     #[must_use]
     pub const fn new(body_bytes_max: u64) -> Self {

@@ -44,6 +44,8 @@ pub enum ApiError {
     ChannelNotAuthorized,
     /// 403: the key lacks the action.
     ActionNotPermitted,
+    /// 410: what a channel kept is gone.
+    HistoryLost,
     /// 429: an address or key is over its rate.
     RateLimited,
     /// 429: the app's period quota is used up.
@@ -54,7 +56,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// Every row of the table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unauthorized,
         Self::NotFound,
         Self::InvalidRequest,
@@ -68,6 +70,7 @@ impl ApiError {
         Self::ChannelReserved,
         Self::ChannelNotAuthorized,
         Self::ActionNotPermitted,
+        Self::HistoryLost,
         Self::RateLimited,
         Self::OverMessageQuota,
         Self::InternalError,
@@ -90,6 +93,7 @@ impl ApiError {
             Self::ChannelReserved => "channel_reserved",
             Self::ChannelNotAuthorized => "channel_not_authorized",
             Self::ActionNotPermitted => "action_not_permitted",
+            Self::HistoryLost => "history_lost",
             Self::RateLimited => "rate_limited",
             Self::OverMessageQuota => "over_message_quota",
             Self::InternalError => "internal_error",
@@ -111,6 +115,7 @@ impl ApiError {
             Self::UpgradeRequired => Status::UpgradeRequired,
             Self::HeadTooLarge => Status::RequestHeaderFieldsTooLarge,
             Self::ChannelNotAuthorized | Self::ActionNotPermitted => Status::Forbidden,
+            Self::HistoryLost => Status::Gone,
             Self::RateLimited | Self::OverMessageQuota => Status::TooManyRequests,
             Self::InternalError => Status::ServiceUnavailable,
         }
@@ -294,6 +299,7 @@ mod tests {
             (400, "channel_reserved"),
             (403, "channel_not_authorized"),
             (403, "action_not_permitted"),
+            (410, "history_lost"),
             (429, "rate_limited"),
             (429, "over_message_quota"),
             (503, "internal_error"),

@@ -18,6 +18,7 @@
 
 pub mod body;
 pub mod chunked;
+pub(crate) mod encoding;
 pub mod error;
 pub mod head;
 pub mod response;

@@ -1,7 +1,7 @@
 //! Responses, appended to a connection's output without formatting machinery.
 //!
 //! It stands between an outcome, a status with JSON or an [`ApiError`] with a text, and the bytes
-//! that go back. Response bodies are JSON, always with `Content-Length`.
+//! that go back. Response bodies are JSON but for one page, always with `Content-Length`.
 //!
 //! It does not decide outcomes, does not close connections (it only says so to the client), and
 //! reads no clock: a `Date` is given by the caller or left out.
@@ -14,6 +14,11 @@ use super::head::{RequestHead, Version};
 /// Tells a client that waits with its body to send it (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+const HTML: &str = "text/html; charset=utf-8";
+/// A page of text and links.
+const PAGE_POLICY: &str =
+    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
 /// The status codes of this server's responses (RFC 9110, section 15; RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
@@ -21,12 +26,14 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub enum Status {
     Ok = 200,
     Created = 201,
+    NotModified = 304,
     BadRequest = 400,
     Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
+    Gone = 410,
     ContentTooLarge = 413,
     UnsupportedMediaType = 415,
     ExpectationFailed = 417,
@@ -49,12 +56,14 @@ impl Status {
         match self {
             Self::Ok => "OK",
             Self::Created => "Created",
+            Self::NotModified => "Not Modified",
             Self::BadRequest => "Bad Request",
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
             Self::RequestTimeout => "Request Timeout",
+            Self::Gone => "Gone",
             Self::ContentTooLarge => "Content Too Large",
             Self::UnsupportedMediaType => "Unsupported Media Type",
             Self::ExpectationFailed => "Expectation Failed",
@@ -81,6 +90,12 @@ pub enum ResponseHeader {
     AcceptEncodingIdentity,
     /// `Access-Control-Allow-Origin: *`: pages of any site may read it.
     AllowAnyOrigin,
+    /// The body is a page of HTML instead of JSON, and loads nothing.
+    Html,
+    /// The body is of this media type instead of JSON, and is not to be taken for another.
+    MediaType(&'static str),
+    /// Another header that every answer of its kind has alike: its name and its value.
+    Fixed(&'static str, &'static str),
 }
 
 /// What the request, and the server's state, make of the form of a response.
@@ -221,9 +236,17 @@ pub fn append_head(
         append_header(out, "Date", date);
     }
     if body_bytes > 0 {
-        append_header(out, "Content-Type", "application/json");
+        let kind = headers.iter().find_map(|header| match header {
+            ResponseHeader::Html => Some(HTML),
+            ResponseHeader::MediaType(kind) => Some(*kind),
+            _ => None,
+        });
+        append_header(out, "Content-Type", kind.unwrap_or("application/json"));
     }
-    append_number_header(out, "Content-Length", body_bytes as u64);
+    // RFC 9110, section 8.6: it would have to be that of the answer with the body.
+    if status != Status::NotModified {
+        append_number_header(out, "Content-Length", body_bytes as u64);
+    }
     if status == Status::Unauthorized {
         // RFC 9110, section 15.5.2: a 401 names a scheme that would do.
         append_header(out, "WWW-Authenticate", "Bearer");
@@ -240,6 +263,14 @@ pub fn append_head(
             ResponseHeader::AllowAnyOrigin => {
                 append_header(out, "Access-Control-Allow-Origin", "*");
             }
+            ResponseHeader::Html => {
+                append_header(out, "Content-Security-Policy", PAGE_POLICY);
+                append_header(out, "X-Content-Type-Options", "nosniff");
+            }
+            ResponseHeader::MediaType(_) => {
+                append_header(out, "X-Content-Type-Options", "nosniff");
+            }
+            ResponseHeader::Fixed(name, value) => append_header(out, name, value),
         }
     }
     let upgrade = headers.contains(&ResponseHeader::UpgradeWebSocket);

@@ -43,13 +43,13 @@ fn check(source: &str, matching: &[&str], others: &[&str]) {
 /// The table in the module's header, word for word and on characters.
 mod naive {
     #[derive(Clone, Copy, PartialEq)]
-    pub enum Glob {
+    pub(super) enum Glob {
         Star,
         DoubleStar,
         Itself(char),
     }
 
-    pub fn parse(source: &str) -> Option<Vec<Glob>> {
+    pub(super) fn parse(source: &str) -> Option<Vec<Glob>> {
         let mut rest = source.chars().peekable();
         let mut globs = Vec::new();
         while let Some(next) = rest.next() {
@@ -70,7 +70,7 @@ mod naive {
         Some(globs)
     }
 
-    pub fn matches(globs: &[Glob], name: &[char]) -> bool {
+    pub(super) fn matches(globs: &[Glob], name: &[char]) -> bool {
         let Some((glob, globs_after)) = globs.split_first() else {
             return name.is_empty();
         };

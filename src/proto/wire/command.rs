@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use super::error::ErrorCode;
 use super::json;
 use super::name::{is_reserved_channel, validate_channel_name, validate_peer_id};
+use super::position::{Epoch, Since};
 use super::string::JsonStr;
-use crate::limits::REQUEST_ID_BYTES_MAX;
+use crate::limits::{PUBLICATION_ID_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 
 /// What a client asks for. Names are decoded and keep the rules of [`super::name`]; `data` is
 /// one JSON value exactly as the sender wrote it.
@@ -22,6 +23,8 @@ pub enum Command<'a> {
         channel: Cow<'a, str>,
         /// Whether its messages shall carry `fromMetadata`.
         include_sender_metadata: bool,
+        /// What of the publications before shall be told in the ack, or replayed.
+        since: Option<Since>,
     },
     /// Receive them no longer.
     Unsubscribe {
@@ -34,6 +37,11 @@ pub enum Command<'a> {
         channel: Cow<'a, str>,
         /// The JSON value to pass on.
         data: &'a str,
+        /// By what the sender tells the publication from others, 1 to
+        /// [`PUBLICATION_ID_BYTES_MAX`] bytes: it is published once.
+        id: Option<Cow<'a, str>>,
+        /// Whether the ack shall tell its position.
+        position: bool,
     },
     /// Send to a peer's connections.
     Send {
@@ -42,8 +50,27 @@ pub enum Command<'a> {
         /// The JSON value to pass on.
         data: &'a str,
     },
+    /// Go on with the rights of another token.
+    Refresh {
+        /// The token, if there is a string for one.
+        token: Option<Cow<'a, str>>,
+    },
     /// Get a `pong`.
     Ping,
+}
+
+impl Command<'_> {
+    /// Returns what it is about: a channel, a peer, or nothing.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        match self {
+            Self::Subscribe { channel, .. }
+            | Self::Unsubscribe { channel }
+            | Self::Publish { channel, .. } => channel,
+            Self::Send { to, .. } => to,
+            Self::Refresh { .. } | Self::Ping => "",
+        }
+    }
 }
 
 /// A command, and the id that its sender wants to see in the reply.
@@ -119,6 +146,10 @@ struct Fields<'a> {
     to: Option<&'a str>,
     data: Option<&'a str>,
     include_sender_metadata: Option<&'a str>,
+    since: Option<&'a str>,
+    position: Option<&'a str>,
+    id: Option<&'a str>,
+    token: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -132,6 +163,10 @@ impl<'a> Fields<'a> {
             Some("to") => &mut self.to,
             Some("data") => &mut self.data,
             Some("includeSenderMetadata") => &mut self.include_sender_metadata,
+            Some("since") => &mut self.since,
+            Some("position") => &mut self.position,
+            Some("id") => &mut self.id,
+            Some("token") => &mut self.token,
             _ => return,
         };
         *field = Some(value);
@@ -166,20 +201,32 @@ impl<'a> Fields<'a> {
             }
         };
         Ok(match kind.decode().as_deref() {
-            Some("subscribe") => Command::Subscribe {
-                channel: self.channel()?,
-                include_sender_metadata,
-            },
+            Some("subscribe") => {
+                let since = self.since()?;
+                Command::Subscribe {
+                    channel: self.channel()?,
+                    include_sender_metadata,
+                    since,
+                }
+            }
             Some("unsubscribe") => Command::Unsubscribe {
                 channel: self.channel()?,
             },
-            Some("publish") => Command::Publish {
-                channel: self.channel()?,
-                data: self.data()?,
-            },
+            Some("publish") => {
+                let (id, position) = (self.publication_id()?, self.position()?);
+                Command::Publish {
+                    channel: self.channel()?,
+                    data: self.data()?,
+                    id,
+                    position,
+                }
+            }
             Some("send") => Command::Send {
                 to: self.to()?,
                 data: self.data()?,
+            },
+            Some("refresh") => Command::Refresh {
+                token: decoded(self.token),
             },
             Some("ping") => Command::Ping,
             _ => return Err(ErrorCode::UnknownType.into()),
@@ -196,6 +243,39 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn position(&self) -> Result<bool, Rejection<'a>> {
+        match self.position {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Rejection::malformed("'position' must be true or false")),
+        }
+    }
+
+    fn publication_id(&self) -> Result<Option<Cow<'a, str>>, Rejection<'a>> {
+        let Some(value) = self.id else {
+            return Ok(None);
+        };
+        let id = decoded(Some(value));
+        id.filter(|id| (1..=PUBLICATION_ID_BYTES_MAX).contains(&id.len()))
+            .map(Some)
+            .ok_or(Rejection::malformed(
+                "'id' must be a string of 1 to 64 bytes",
+            ))
+    }
+
+    fn since(&self) -> Result<Option<Since>, Rejection<'a>> {
+        let wants_position = self.position()?;
+        let Some(value) = self.since else {
+            return Ok(wants_position.then_some(Since::Now));
+        };
+        if self.request_id.is_none() {
+            return Err(Rejection::malformed("'since' needs a 'requestId'"));
+        }
+        since(value).map(Some).ok_or(Rejection::malformed(
+            "'since' must have a string 'epoch' and a number 'seq', or a number 'last' alone",
+        ))
+    }
+
     fn to(&self) -> Result<Cow<'a, str>, ErrorCode> {
         let id = decoded(self.to).ok_or(ErrorCode::InvalidPeerId)?;
         validate_peer_id(&id)?;
@@ -204,6 +284,26 @@ impl<'a> Fields<'a> {
 
     fn data(&self) -> Result<&'a str, ErrorCode> {
         self.data.ok_or(ErrorCode::MissingData)
+    }
+}
+
+/// The value of `since`: a position, or how many of the newest.
+fn since(value: &str) -> Option<Since> {
+    let (mut epoch, mut seq, mut last) = (None, None, None);
+    json::for_each_member(value, |key, value| match key.decode().as_deref() {
+        Some("epoch") => epoch = Some(value),
+        Some("seq") => seq = Some(value),
+        Some("last") => last = Some(value),
+        _ => {}
+    })
+    .ok()?;
+    match (epoch, seq, last) {
+        (Some(epoch), Some(seq), None) => {
+            let epoch = decoded(Some(epoch))?;
+            Some(Since::After(Epoch::parse(&epoch), seq.parse().ok()?))
+        }
+        (None, None, Some(last)) => Some(Since::Last(last.parse().ok()?)),
+        _ => None,
     }
 }
 

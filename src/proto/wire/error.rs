@@ -20,6 +20,10 @@ pub enum ErrorCode {
     MissingData,
     /// The credential lacks the action.
     ActionNotPermitted,
+    /// `refresh` with a token that is not good.
+    InvalidToken,
+    /// `refresh` with a token of somebody else.
+    PeerMismatch,
     /// No pattern of the credential matches the channel.
     ChannelNotAuthorized,
     /// One more channel than a connection may be subscribed to.
@@ -36,7 +40,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order in which they are checked.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::MalformedMessage,
         Self::UnknownType,
         Self::InvalidChannel,
@@ -44,6 +48,8 @@ impl ErrorCode {
         Self::ChannelReserved,
         Self::MissingData,
         Self::ActionNotPermitted,
+        Self::InvalidToken,
+        Self::PeerMismatch,
         Self::ChannelNotAuthorized,
         Self::ChannelLimitExceeded,
         Self::OverMessageQuota,
@@ -63,6 +69,8 @@ impl ErrorCode {
             Self::ChannelReserved => "channel_reserved",
             Self::MissingData => "missing_data",
             Self::ActionNotPermitted => "action_not_permitted",
+            Self::InvalidToken => "invalid_token",
+            Self::PeerMismatch => "peer_mismatch",
             Self::ChannelNotAuthorized => "channel_not_authorized",
             Self::ChannelLimitExceeded => "channel_limit_exceeded",
             Self::OverMessageQuota => "over_message_quota",
@@ -79,7 +87,7 @@ impl ErrorCode {
         match self {
             Self::MalformedMessage => "the message is not a JSON object with a string 'type'",
             Self::UnknownType => {
-                "'type' must be one of subscribe, unsubscribe, publish, send, ping"
+                "'type' must be one of subscribe, unsubscribe, publish, send, refresh, ping"
             }
             Self::InvalidChannel => {
                 "'channel' must be a string of 1 to 256 bytes without control characters"
@@ -92,6 +100,8 @@ impl ErrorCode {
             }
             Self::MissingData => "'data' is required; it may be any JSON value, null included",
             Self::ActionNotPermitted => "this connection's credential does not permit the action",
+            Self::InvalidToken => "'token' is missing, or is not a token that could connect now",
+            Self::PeerMismatch => "the token is another peer's, or another app's",
             Self::ChannelNotAuthorized => {
                 "no channel pattern of this connection's credential matches the channel"
             }

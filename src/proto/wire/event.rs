@@ -5,6 +5,7 @@
 //! were received: encoding is copying. `presence` stands in [`super::presence`].
 
 use super::error::ErrorCode;
+use super::position::Position;
 use super::string::JsonStr;
 
 /// A message to a client. A `metadata` or `data` is one JSON value, compact or not.
@@ -16,6 +17,29 @@ pub enum Event<'a> {
     Ack {
         /// The id that the request had.
         request_id: JsonStr<'a>,
+    },
+    /// A request was done, and something is told of the channel's history.
+    AckAt {
+        /// The id that the request had.
+        request_id: JsonStr<'a>,
+        /// The position; `None` where the channel has no history.
+        position: Option<Position>,
+        /// What else is told.
+        told: AckTold,
+    },
+    /// A new token was taken.
+    Refreshed {
+        /// The id that the request had.
+        request_id: JsonStr<'a>,
+        /// When the token ends, in Unix seconds.
+        expires_at_sec: u64,
+        /// Snapshots of channels that follow, because presence is allowed again.
+        snapshots: usize,
+    },
+    /// A subscription has ended, which the credential does not allow any more.
+    SubscriptionEnded {
+        /// Name of the channel.
+        channel: JsonStr<'a>,
     },
     /// A request was refused.
     Error {
@@ -37,12 +61,14 @@ pub enum Event<'a> {
         /// The sender's metadata, for subscriptions that want it.
         from_metadata: Option<&'a [u8]>,
     },
-    /// A [`Event::Message`] that is encoded without metadata already, with metadata.
+    /// A [`Event::Message`] that is encoded without these members already, with them.
     MessageExtended {
-        /// The payload of an encoded [`Event::Message`].
+        /// The payload of an encoded [`Event::Message`], without its closing brace.
         message: &'a [u8],
         /// The sender's `peerMetadata`.
-        from_metadata: &'a [u8],
+        from_metadata: Option<&'a [u8]>,
+        /// The number of the publication in its channel.
+        seq: Option<u64>,
     },
     /// A message from one peer to another.
     Direct {
@@ -65,6 +91,22 @@ pub enum Event<'a> {
     },
 }
 
+/// What an ack tells beside a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckTold {
+    /// Nothing.
+    Nothing,
+    /// The publication was published before, there.
+    Duplicate,
+    /// What follows the ack.
+    Replay {
+        /// Whether nothing is missing.
+        recovered: bool,
+        /// How many publications are replayed.
+        count: u32,
+    },
+}
+
 /// The members of the first message of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome<'a> {
@@ -82,7 +124,7 @@ pub struct Welcome<'a> {
 
 impl Event<'_> {
     /// Returns exactly how many bytes [`Event::append_to`] appends.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         let mut length = Length(0);
@@ -91,101 +133,191 @@ impl Event<'_> {
     }
 
     /// Appends the message's payload.
-    #[inline]
+    #[inline(always)]
     pub fn append_to(&self, out: &mut Vec<u8>) {
         self.write(out);
     }
 
-    #[inline]
-    fn write(&self, sink: &mut impl Sink) {
+    /// A part of its callers, which know what kind of event theirs is.
+    #[inline(always)]
+    fn write(&self, output: &mut impl Output) {
         match *self {
-            Self::Welcome(welcome) => welcome.write(sink),
-            Self::Ack { request_id } => {
-                sink.put(br#"{"type":"ack","requestId":"#);
-                sink.put(request_id.as_bytes());
+            Self::Welcome(welcome) => welcome.write(output),
+            Self::Ack { request_id } => write_ack(request_id, output),
+            Self::AckAt {
+                request_id,
+                position,
+                told,
+            } => {
+                write_ack(request_id, output);
+                write_position(position, told, output);
             }
+            Self::Refreshed {
+                request_id,
+                expires_at_sec,
+                snapshots,
+            } => write_refreshed(request_id, expires_at_sec, snapshots, output),
+            Self::SubscriptionEnded { channel } => write_ended(channel, output),
             Self::Error {
                 request_id,
                 code,
                 message,
-            } => {
-                sink.put(br#"{"type":"error""#);
-                sink.put_member(br#","requestId":"#, request_id.map(JsonStr::as_bytes));
-                sink.put(br#","code":""#);
-                sink.put(code.as_str().as_bytes());
-                sink.put(br#"","message":""#);
-                sink.put(message.as_bytes());
-                sink.put(b"\"");
-            }
+            } => write_error(request_id, code, message, output),
             Self::Message {
                 channel,
                 from,
                 data,
                 from_metadata,
             } => {
-                sink.put(br#"{"type":"message","channel":"#);
-                sink.put(channel.as_bytes());
-                sink.put(br#","from":"#);
-                sink.put(from.as_bytes());
-                sink.put(br#","data":"#);
-                sink.put(data);
-                sink.put_member(FROM_METADATA, from_metadata);
+                output.put(br#"{"type":"message","channel":"#);
+                output.put(channel.as_bytes());
+                output.put(br#","from":"#);
+                output.put(from.as_bytes());
+                output.put(br#","data":"#);
+                output.put(data);
+                output.put_member(FROM_METADATA, from_metadata);
             }
             Self::MessageExtended {
                 message,
                 from_metadata,
+                seq,
             } => {
                 debug_assert!(message.starts_with(br#"{"type":"message","#));
-                sink.put(message.strip_suffix(b"}").unwrap_or(message));
-                sink.put_member(FROM_METADATA, Some(from_metadata));
+                output.put(message);
+                output.put_member(FROM_METADATA, from_metadata);
+                write_seq(seq, output);
             }
             Self::Direct {
                 from,
                 data,
                 from_metadata,
             } => {
-                sink.put(br#"{"type":"direct","from":"#);
-                sink.put(from.as_bytes());
-                sink.put(br#","data":"#);
-                sink.put(data);
-                sink.put_member(FROM_METADATA, from_metadata);
+                output.put(br#"{"type":"direct","from":"#);
+                output.put(from.as_bytes());
+                output.put(br#","data":"#);
+                output.put(data);
+                output.put_member(FROM_METADATA, from_metadata);
             }
             Self::GoingAway { retry_after_ms } => {
-                sink.put(br#"{"type":"going_away","retryAfterMs":"#);
-                sink.put(retry_after_ms.to_string().as_bytes());
+                output.put(br#"{"type":"going_away","retryAfterMs":"#);
+                output.put(retry_after_ms.to_string().as_bytes());
             }
             Self::Pong { request_id } => {
-                sink.put(br#"{"type":"pong""#);
-                sink.put_member(br#","requestId":"#, request_id.map(JsonStr::as_bytes));
+                output.put(br#"{"type":"pong""#);
+                output.put_member(br#","requestId":"#, request_id.map(JsonStr::as_bytes));
             }
         }
-        sink.put(b"}");
+        output.put(b"}");
     }
 }
 
 impl Welcome<'_> {
     /// All but the closing brace. Once per connection, so the numbers may be formatted.
-    fn write(&self, sink: &mut impl Sink) {
-        sink.put(br#"{"type":"welcome","peerId":"#);
-        sink.put(self.peer_id.as_bytes());
-        sink.put(br#","expiresAt":"#);
+    fn write(&self, output: &mut impl Output) {
+        output.put(br#"{"type":"welcome","peerId":"#);
+        output.put(self.peer_id.as_bytes());
+        output.put(br#","expiresAt":"#);
         match self.expires_at_sec {
-            Some(sec) => sink.put(sec.to_string().as_bytes()),
-            None => sink.put(b"null"),
+            Some(sec) => output.put(sec.to_string().as_bytes()),
+            None => output.put(b"null"),
         }
-        sink.put(br#","serverTime":"#);
-        sink.put(self.server_time_sec.to_string().as_bytes());
-        sink.put(br#","maxMessageSize":"#);
-        sink.put(self.message_bytes_max.to_string().as_bytes());
-        sink.put_member(br#","metadata":"#, self.metadata);
+        output.put(br#","serverTime":"#);
+        output.put(self.server_time_sec.to_string().as_bytes());
+        output.put(br#","maxMessageSize":"#);
+        output.put(self.message_bytes_max.to_string().as_bytes());
+        output.put_member(br#","metadata":"#, self.metadata);
     }
 }
 
 const FROM_METADATA: &[u8] = br#","fromMetadata":"#;
+/// What stands before the number of a publication.
+pub const SEQ: &[u8] = br#","seq":"#;
+
+/// All of an ack but the closing brace.
+#[inline(always)]
+fn write_ack(request_id: JsonStr<'_>, output: &mut impl Output) {
+    output.put(br#"{"type":"ack","requestId":"#);
+    output.put(request_id.as_bytes());
+}
+
+#[inline(always)]
+fn write_seq(seq: Option<u64>, output: &mut impl Output) {
+    if let Some(seq) = seq {
+        output.put(SEQ);
+        output.put_number(seq);
+    }
+}
+
+/// All of an error but the closing brace.
+#[inline(always)]
+fn write_error(
+    request_id: Option<JsonStr<'_>>,
+    code: ErrorCode,
+    message: &str,
+    output: &mut impl Output,
+) {
+    output.put(br#"{"type":"error""#);
+    output.put_member(br#","requestId":"#, request_id.map(JsonStr::as_bytes));
+    output.put(br#","code":""#);
+    output.put(code.as_str().as_bytes());
+    output.put(br#"","message":""#);
+    output.put(message.as_bytes());
+    output.put(b"\"");
+}
+
+fn write_refreshed(
+    request_id: JsonStr<'_>,
+    expires_at_sec: u64,
+    snapshots: usize,
+    output: &mut impl Output,
+) {
+    write_ack(request_id, output);
+    output.put(br#","expiresAt":"#);
+    output.put_number(expires_at_sec);
+    if snapshots > 0 {
+        output.put(br#","snapshots":"#);
+        output.put_number(snapshots as u64);
+    }
+}
+
+fn write_ended(channel: JsonStr<'_>, output: &mut impl Output) {
+    let code = ErrorCode::ChannelNotAuthorized;
+    output.put(br#"{"type":"error","code":""#);
+    output.put(code.as_str().as_bytes());
+    output.put(br#"","channel":"#);
+    output.put(channel.as_bytes());
+    output.put(br#","message":""#);
+    output.put(code.message().as_bytes());
+    output.put(b"\"");
+}
+
+/// The members of an ack that tell of a channel's history.
+fn write_position(position: Option<Position>, told: AckTold, output: &mut impl Output) {
+    match &position {
+        Some(position) => {
+            output.put(br#","epoch":""#);
+            output.put(position.epoch.as_str().as_bytes());
+            output.put(br#"","seq":"#);
+            output.put_number(position.seq);
+        }
+        None => output.put(br#","epoch":null,"seq":0"#),
+    }
+    match told {
+        AckTold::Nothing => {}
+        AckTold::Duplicate => output.put(br#","duplicate":true"#),
+        AckTold::Replay { recovered, count } => {
+            output.put(match recovered {
+                true => br#","recovered":true,"count":"#.as_slice(),
+                false => br#","recovered":false,"count":"#,
+            });
+            output.put_number(count.into());
+        }
+    }
+}
 
 /// Where the pieces of a payload go: into a buffer, or only into its length. One description of
 /// a message serves both, so the two cannot disagree.
-pub(super) trait Sink {
+pub(super) trait Output {
     fn put(&mut self, piece: &[u8]);
 
     /// Puts an optional member, `name` being its comma, key and colon.
@@ -196,9 +328,24 @@ pub(super) trait Sink {
             self.put(value);
         }
     }
+
+    /// Puts a number, without an allocation.
+    #[inline]
+    fn put_number(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let (mut at, mut left) = (digits.len(), number);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                return self.put(&digits[at..]);
+            }
+        }
+    }
 }
 
-impl Sink for Vec<u8> {
+impl Output for Vec<u8> {
     #[inline]
     fn put(&mut self, piece: &[u8]) {
         self.extend_from_slice(piece);
@@ -208,7 +355,7 @@ impl Sink for Vec<u8> {
 /// Bytes counted so far.
 pub(super) struct Length(pub(super) usize);
 
-impl Sink for Length {
+impl Output for Length {
     #[inline]
     fn put(&mut self, piece: &[u8]) {
         self.0 += piece.len();
@@ -220,6 +367,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::proto::wire::position::Epoch;
     use crate::proto::wire::string::JsonString;
 
     /// Behind something else, as in an outbox.
@@ -273,6 +421,32 @@ mod tests {
             r#"{"type":"pong","requestId":"r\"\u0031"}"#,
         );
         check(Event::Pong { request_id: None }, r#"{"type":"pong"}"#);
+        check(
+            Event::Refreshed {
+                request_id: id,
+                expires_at_sec: 1_715_539_200,
+                snapshots: 0,
+            },
+            r#"{"type":"ack","requestId":"r\"\u0031","expiresAt":1715539200}"#,
+        );
+        check(
+            Event::Refreshed {
+                request_id: id,
+                expires_at_sec: 1_715_539_200,
+                snapshots: 3,
+            },
+            r#"{"type":"ack","requestId":"r\"\u0031","expiresAt":1715539200,"snapshots":3}"#,
+        );
+        check(
+            Event::SubscriptionEnded {
+                channel: json("\"a\""),
+            },
+            concat!(
+                r#"{"type":"error","code":"channel_not_authorized","channel":"a","#,
+                r#""message":"no channel pattern of this connection's credential matches the "#,
+                r#"channel"}"#
+            ),
+        );
         let error = |request_id, code, message| Event::Error {
             request_id,
             code,
@@ -292,6 +466,38 @@ mod tests {
                 &format!(r#"{{"type":"error","code":"{name}","message":"{message}"}}"#),
             );
         }
+    }
+
+    #[test]
+    fn acks_with_positions() {
+        let epoch = Epoch::parse("q7Zk2wAb").unwrap();
+        let ack = |position, told| Event::AckAt {
+            request_id: json("\"1\""),
+            position,
+            told,
+        };
+        let at = |seq| Some(Position { epoch, seq });
+        let head = r#"{"type":"ack","requestId":"1","epoch":"#;
+        for (told, tail) in [
+            (AckTold::Nothing, ""),
+            (AckTold::Duplicate, r#","duplicate":true"#),
+            (
+                AckTold::Replay {
+                    recovered: true,
+                    count: 16,
+                },
+                r#","recovered":true,"count":16"#,
+            ),
+        ] {
+            let expected = format!(r#"{head}"q7Zk2wAb","seq":57{tail}}}"#);
+            check(ack(at(57), told), &expected);
+        }
+        let told = AckTold::Replay {
+            recovered: false,
+            count: 0,
+        };
+        let expected = format!(r#"{head}null,"seq":0,"recovered":false,"count":0}}"#);
+        check(ack(None, told), &expected);
     }
 
     #[test]
@@ -319,10 +525,27 @@ mod tests {
             (message(Some(br#"{"n":1}"#)), extended.clone()),
             (
                 Event::MessageExtended {
-                    message: plain.as_bytes(),
-                    from_metadata: br#"{"n":1}"#,
+                    message: head.as_bytes(),
+                    from_metadata: Some(br#"{"n":1}"#),
+                    seq: None,
                 },
                 extended,
+            ),
+            (
+                Event::MessageExtended {
+                    message: head.as_bytes(),
+                    from_metadata: Some(b"{}"),
+                    seq: Some(u64::MAX),
+                },
+                format!(r#"{head},"fromMetadata":{{}},"seq":18446744073709551615}}"#),
+            ),
+            (
+                Event::MessageExtended {
+                    message: head.as_bytes(),
+                    from_metadata: None,
+                    seq: Some(10),
+                },
+                format!(r#"{head},"seq":10}}"#),
             ),
             (direct(None), format!(r#"{{"type":"direct",{body}}}"#)),
             (

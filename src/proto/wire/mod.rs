@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod json;
 pub mod name;
+pub mod position;
 pub mod presence;
 pub mod snapshot;
 pub mod string;

@@ -6,7 +6,7 @@
 
 use std::iter::{self, Peekable};
 
-use super::event::{Length, Sink};
+use super::event::{Length, Output};
 use super::string::JsonStr;
 use crate::limits::{
     CHANNEL_NAME_BYTES_MAX, PEER_ID_BYTES_MAX, PEER_METADATA_BYTES_MAX, SERVER_FRAME_BYTES_MAX,
@@ -151,32 +151,36 @@ fn write_frame<'a>(
     channel: JsonStr<'a>,
     joined: impl Iterator<Item = PresenceEntry<'a>>,
     left: impl Iterator<Item = PresenceEntry<'a>>,
-    sink: &mut impl Sink,
+    output: &mut impl Output,
 ) {
-    sink.put(br#"{"type":"presence","channel":"#);
-    sink.put(channel.as_bytes());
-    sink.put(br#","joined":["#);
-    write_entries(joined, sink);
-    sink.put(br#"],"left":["#);
-    write_entries(left, sink);
-    sink.put(b"]}");
+    output.put(br#"{"type":"presence","channel":"#);
+    output.put(channel.as_bytes());
+    output.put(br#","joined":["#);
+    write_entries(joined, output);
+    output.put(br#"],"left":["#);
+    write_entries(left, output);
+    output.put(b"]}");
 }
 
-fn write_entries<'a>(entries: impl Iterator<Item = PresenceEntry<'a>>, sink: &mut impl Sink) {
+fn write_entries<'a>(entries: impl Iterator<Item = PresenceEntry<'a>>, output: &mut impl Output) {
     for (index, entry) in entries.enumerate() {
         if index > 0 {
-            sink.put(b",");
+            output.put(b",");
         }
-        write_entry(&entry, true, sink);
+        write_entry(&entry, true, output);
     }
 }
 
 /// Puts an entry, without the comma before it.
-pub(super) fn write_entry(entry: &PresenceEntry<'_>, with_metadata: bool, sink: &mut impl Sink) {
-    sink.put(br#"{"peerId":"#);
-    sink.put(entry.peer_id.as_bytes());
-    sink.put_member(br#","metadata":"#, entry.metadata.filter(|_| with_metadata));
-    sink.put(b"}");
+pub(super) fn write_entry(
+    entry: &PresenceEntry<'_>,
+    with_metadata: bool,
+    output: &mut impl Output,
+) {
+    output.put(br#"{"peerId":"#);
+    output.put(entry.peer_id.as_bytes());
+    output.put_member(br#","metadata":"#, entry.metadata.filter(|_| with_metadata));
+    output.put(b"}");
 }
 
 /// Bytes of a frame without entries.

@@ -84,7 +84,7 @@ impl JsonString {
 }
 
 /// How many bytes stand before the first one that is special in a string: eight at a time, and
-/// sixty-four at a time once the string proves to be long.
+/// sixty-four at a time once the string proves to be long, and eight at a time at its end.
 #[inline]
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
     let mut rest = bytes;
@@ -114,6 +114,13 @@ fn plain_len_long(bytes: &[u8]) -> usize {
             .iter()
             .fold(false, |found, &byte| found | is_special(byte))
     {
+        rest = tail;
+    }
+    while let Some((word, tail)) = rest.split_first_chunk() {
+        let marks = special_marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return bytes.len() - rest.len() + marks.trailing_zeros() as usize / 8;
+        }
         rest = tail;
     }
     let plain_tail = rest.iter().take_while(|&&byte| !is_special(byte)).count();

@@ -26,6 +26,11 @@ impl Fragments {
         self.text.len() + self.begun.len()
     }
 
+    /// What was pushed so far.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [self.text.as_bytes(), &self.begun].concat()
+    }
+
     /// Adds a fragment. The allocation grows by doubling, but not beyond `message_bytes_max`,
     /// which the message is known to stay within.
     ///

@@ -99,6 +99,25 @@ pub fn count_frames(mut frames: &[u8]) -> usize {
     count
 }
 
+/// Whether bytes are frames of a server, one behind the other.
+#[must_use]
+pub fn are_whole_frames(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Ok(Some((header, header_bytes))) = Header::decode(bytes) else {
+            return false;
+        };
+        let payload_bytes = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        let Some(behind) = bytes.get(header_bytes.saturating_add(payload_bytes)..) else {
+            return false;
+        };
+        if header.mask.is_some() {
+            return false;
+        }
+        bytes = behind;
+    }
+    true
+}
+
 /// The header of a frame that is not fragmented.
 #[inline]
 fn header(opcode: Opcode, mask: Option<[u8; 4]>, payload_bytes: usize) -> Header {

@@ -14,9 +14,7 @@ use super::frame::{Opcode, append_frame, append_masked_frame};
 use super::message::{Decoder, MessageLimits, Role};
 use super::testing::{Received, append_fragment, receive};
 
-const LIMITS: MessageLimits = MessageLimits {
-    message_bytes_max: 66_560,
-};
+const LIMITS: MessageLimits = MessageLimits::text(66_560);
 
 /// Lengths at which something changes: the forms of the length field, and the limit.
 const BORDER_LENGTHS: [usize; 9] = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 66_560];

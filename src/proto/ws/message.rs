@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use super::close::{CloseFrame, Fault};
-use super::fragments::Fragments;
+use super::collected::Collected;
 use super::frame::{Header, Opcode};
 use super::mask::apply_mask;
 
@@ -24,6 +24,19 @@ use super::mask::apply_mask;
 pub struct MessageLimits {
     /// Bytes of a message, reassembled.
     pub message_bytes_max: usize,
+    /// Whether messages may be binary; text is taken in any case.
+    pub takes_binary: bool,
+}
+
+impl MessageLimits {
+    /// Text of so many bytes at most, and nothing else.
+    #[must_use]
+    pub const fn text(message_bytes_max: usize) -> Self {
+        Self {
+            message_bytes_max,
+            takes_binary: false,
+        }
+    }
 }
 
 /// The end of the connection that a decoder works for.
@@ -71,6 +84,8 @@ pub enum Item<'a> {
     /// A complete text message: borrowed from the input if it came in one frame, owned if it
     /// was reassembled.
     Text(Cow<'a, str>),
+    /// A complete binary message, likewise.
+    Binary(Cow<'a, [u8]>),
     /// Wants a pong with the same payload.
     Ping(&'a [u8]),
     /// A pong, asked for or not.
@@ -94,7 +109,7 @@ pub enum Item<'a> {
 /// append_masked_frame(&mut received, Opcode::Ping, [5, 6, 7, 8], b"still there?");
 /// received.push(0x81);
 ///
-/// let limits = MessageLimits { message_bytes_max: 66_560 };
+/// let limits = MessageLimits::text(66_560);
 /// let mut decoder = Decoder::server();
 /// let mut replies = Vec::new();
 /// let mut position = 0;
@@ -105,7 +120,7 @@ pub enum Item<'a> {
 ///             match item {
 ///                 Item::Text(text) => assert_eq!(text, "{\"type\":\"ping\"}"),
 ///                 Item::Ping(payload) => append_frame(&mut replies, Opcode::Pong, payload),
-///                 Item::Pong | Item::Continuation | Item::Close(_) => {}
+///                 Item::Binary(_) | Item::Pong | Item::Continuation | Item::Close(_) => {}
 ///             }
 ///         }
 ///         // Keep what is left until there are at least so many bytes of it.
@@ -122,7 +137,7 @@ pub enum Item<'a> {
 #[derive(Debug)]
 pub struct Decoder<R: Role> {
     /// Present while a fragmented message is open.
-    fragments: Option<Box<Fragments>>,
+    fragments: Option<Box<Collected>>,
     role: PhantomData<R>,
 }
 
@@ -152,6 +167,26 @@ impl Decoder<Client> {
 }
 
 impl<R: Role> Decoder<R> {
+    /// Whether the open message is text, and its bytes, if it comes in fragments.
+    pub(crate) fn open_message(&self) -> Option<(bool, Vec<u8>)> {
+        let fragments = self.fragments.as_deref()?;
+        Some((matches!(fragments, Collected::Text(_)), fragments.bytes()))
+    }
+
+    /// The decoder goes on with an open message.
+    ///
+    /// # Errors
+    /// [`Fault::InvalidUtf8`] where that cannot become a text.
+    pub(crate) fn go_on_with(&mut self, is_text: bool, bytes: &[u8]) -> Result<(), Fault> {
+        let mut fragments = match is_text {
+            true => Collected::text(),
+            false => Collected::binary(),
+        };
+        fragments.push(bytes, bytes.len())?;
+        self.fragments = Some(Box::new(fragments));
+        Ok(())
+    }
+
     /// Bytes of the open message, if it comes in fragments.
     #[must_use]
     pub fn bytes_held(&self) -> usize {
@@ -193,9 +228,11 @@ impl<R: Role> Decoder<R> {
                 let text = simdutf8::basic::from_utf8(payload).map_err(|_| Fault::InvalidUtf8)?;
                 Item::Text(Cow::Borrowed(text))
             }
-            Opcode::Text | Opcode::Continuation => self.collect(payload, header.fin, limits)?,
-            // Refused by its header already.
-            Opcode::Binary => return Err(Fault::BinaryMessage),
+            // Refused by its header already, where it is not taken.
+            Opcode::Binary if header.fin => Item::Binary(Cow::Borrowed(payload)),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                self.collect(payload, &header, limits)?
+            }
             Opcode::Ping => Item::Ping(payload),
             Opcode::Pong => Item::Pong,
             Opcode::Close => Item::Close(CloseFrame::decode_payload(payload)?),
@@ -221,6 +258,7 @@ impl<R: Role> Decoder<R> {
         let collected_bytes = match (header.opcode, &self.fragments) {
             (Opcode::Ping | Opcode::Pong | Opcode::Close, _) => return Ok(payload_bytes),
             (Opcode::Text, None) => 0,
+            (Opcode::Binary, None) if limits.takes_binary => 0,
             (Opcode::Continuation, Some(fragments)) => fragments.len(),
             (Opcode::Continuation, None) => return Err(Fault::UnexpectedContinuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Fault::UnfinishedMessage),
@@ -232,19 +270,26 @@ impl<R: Role> Decoder<R> {
         Ok(payload_bytes)
     }
 
-    /// Adds a fragment to the open message, or opens one; `fin` completes and delivers it.
-    /// Apart from [`Decoder::decode`], whose common case needs none of this.
+    /// Adds a fragment to the open message, or opens one. Returns the message with its last
+    /// fragment. Apart from [`Decoder::decode`], whose common case needs none of this.
     #[inline(never)]
     fn collect(
         &mut self,
         fragment: &[u8],
-        fin: bool,
+        header: &Header,
         limits: &MessageLimits,
     ) -> Result<Item<'static>, Fault> {
-        let mut fragments = self.fragments.take().unwrap_or_default();
+        let mut fragments = match self.fragments.take() {
+            Some(fragments) => fragments,
+            None if header.opcode == Opcode::Binary => Box::new(Collected::binary()),
+            None => Box::new(Collected::text()),
+        };
         fragments.push(fragment, limits.message_bytes_max)?;
-        if fin {
-            return Ok(Item::Text(Cow::Owned(fragments.finish()?)));
+        if header.fin {
+            return Ok(match *fragments {
+                Collected::Text(text) => Item::Text(Cow::Owned(text.finish()?)),
+                Collected::Binary(bytes) => Item::Binary(Cow::Owned(bytes)),
+            });
         }
         self.fragments = Some(fragments);
         Ok(Item::Continuation)

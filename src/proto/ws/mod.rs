@@ -9,6 +9,7 @@
 //! open.
 
 pub mod close;
+mod collected;
 mod fragments;
 pub mod frame;
 mod header;

@@ -10,6 +10,7 @@ use super::message::{Decoded, Decoder, Item, MessageLimits, Role};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Received {
     Text(String),
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<(u16, String)>),
@@ -20,6 +21,7 @@ impl From<Item<'_>> for Received {
     fn from(item: Item<'_>) -> Self {
         match item {
             Item::Text(text) => Self::Text(text.into_owned()),
+            Item::Binary(bytes) => Self::Binary(bytes.into_owned()),
             Item::Ping(payload) => Self::Ping(payload.to_vec()),
             Item::Pong => Self::Pong,
             Item::Close(close) => {

@@ -36,6 +36,7 @@ fn each_type_is_a_command() {
     let subscribe = |include_sender_metadata| Command::Subscribe {
         channel: channel(),
         include_sender_metadata,
+        since: None,
     };
     check(
         r#"{"type":"subscribe","channel":"app/room-1"}"#,
@@ -63,6 +64,8 @@ fn each_type_is_a_command() {
         Command::Publish {
             channel: channel(),
             data: r#"{"a": [1, 2]}"#,
+            id: None,
+            position: false,
         },
         None,
     );
@@ -79,6 +82,19 @@ fn each_type_is_a_command() {
         Command::Ping,
         None,
     );
+    for (text, token) in [
+        (r#"{"type":"refresh","token":"a.b.c"}"#, Some("a.b.c")),
+        (
+            r#"{"token":"\u0061","type":"refresh","channel":7}"#,
+            Some("a"),
+        ),
+        (r#"{"type":"refresh"}"#, None),
+        (r#"{"type":"refresh","token":["a"]}"#, None),
+        (r#"{"type":"refresh","token":"\ud800"}"#, None),
+    ] {
+        let token = token.map(Cow::Borrowed);
+        check(text, Command::Refresh { token }, None);
+    }
     check(
         r#"{"type":"ping","requestId":"p"}"#,
         Command::Ping,
@@ -95,6 +111,8 @@ fn the_last_of_a_duplicated_key_counts() {
         Command::Publish {
             channel: "c".into(),
             data: "2",
+            id: None,
+            position: false,
         },
         Some("\"r\""),
     );
@@ -123,6 +141,8 @@ fn names_and_keys_are_what_their_escapes_mean() {
         Command::Publish {
             channel: "a/é".into(),
             data: r#""\u0061""#,
+            id: None,
+            position: false,
         },
         Some(r#""\u0072""#),
     );
@@ -225,6 +245,7 @@ fn the_first_fault_in_order_wins() {
         (r#","type":"unsubscribe""#, None),
         (r#","type":"publish""#, None),
         (r#","type":"send""#, None),
+        (r#","type":"refresh""#, None),
         (r#","type":"ping""#, None),
         (r#","type":"Ping""#, Some(UnknownType)),
         (r#","type":7"#, Some(MalformedMessage)),
@@ -318,7 +339,7 @@ proptest! {
                     Command::Subscribe { channel, .. } | Command::Unsubscribe { channel } => {
                         prop_assert_eq!(validate_channel_name(&channel), Ok(()));
                     }
-                    Command::Publish { channel, data } => {
+                    Command::Publish { channel, data, .. } => {
                         prop_assert_eq!(validate_channel_name(&channel), Ok(()));
                         prop_assert!(text.contains(&["\"data\":", data].concat()));
                     }
@@ -326,10 +347,83 @@ proptest! {
                         prop_assert_eq!(validate_peer_id(&to), Ok(()));
                         prop_assert!(text.contains(&["\"data\":", data].concat()));
                     }
-                    Command::Ping => {}
+                    Command::Refresh { .. } | Command::Ping => {}
                 }
             }
             Err(rejection) => prop_assert!(rejection.request_id.is_none_or(has_id)),
         }
+    }
+}
+
+#[test]
+fn what_was_published_before_is_asked_for_in_three_ways() {
+    let subscribe = |since| Command::Subscribe {
+        channel: "c".into(),
+        include_sender_metadata: false,
+        since: Some(since),
+    };
+    let known = Epoch::parse("q7Zk2wAb");
+    for (since, expected) in [
+        (
+            r#""since":{"epoch":"q7Zk2wAb","seq":41}"#,
+            Since::After(known, 41),
+        ),
+        (
+            r#""since":{"seq":0,"x":[],"epoch":"sixteen-characte"}"#,
+            Since::After(None, 0),
+        ),
+        (r#""since":{"last":20},"position":true"#, Since::Last(20)),
+        (r#""position":true"#, Since::Now),
+    ] {
+        let text = format!(r#"{{"type":"subscribe","channel":"c","requestId":"1",{since}}}"#);
+        check(&text, subscribe(expected), Some("\"1\""));
+    }
+    for since in [
+        r#"{"epoch":"q7Zk2wAb"}"#,
+        r#"{"seq":1}"#,
+        r#"{"epoch":"q7Zk2wAb","seq":1,"last":1}"#,
+        r#"{"epoch":7,"seq":1}"#,
+        r#"{"epoch":"q7Zk2wAb","seq":-1}"#,
+        r#"{"epoch":"q7Zk2wAb","seq":1.0}"#,
+        r#"{"epoch":"q7Zk2wAb","seq":"1"}"#,
+        r#"{"epoch":"q7Zk2wAb","seq":99999999999999999999}"#,
+        r#"{"last":4294967296}"#,
+        r#"{"last":null}"#,
+        "{}",
+        "[]",
+        "null",
+        "7",
+    ] {
+        let with = |tail| format!(r#"{{"type":"subscribe","channel":"","since":{since}{tail}}}"#);
+        check_rejected(
+            &with(r#","requestId":"1""#),
+            MalformedMessage,
+            Some("\"1\""),
+        );
+        check_rejected(&with(""), MalformedMessage, None);
+    }
+    let without_id = r#"{"type":"subscribe","channel":"c","since":{"last":1}}"#;
+    check_rejected(without_id, MalformedMessage, None);
+    let text = r#"{"type":"subscribe","channel":"c","position":1}"#;
+    check_rejected(text, MalformedMessage, None);
+    // Others do not know these fields.
+    let text = r#"{"type":"ping","since":7,"position":7,"id":7}"#;
+    check(text, Command::Ping, None);
+}
+
+#[test]
+fn a_publication_may_have_an_id() {
+    let text = r#"{"type":"publish","channel":"c","data":1,"id":"m-\u0031","position":true}"#;
+    let expected = Command::Publish {
+        channel: "c".into(),
+        data: "1",
+        id: Some("m-1".into()),
+        position: true,
+    };
+    check(text, expected, None);
+    let long = format!("\"{}\"", "x".repeat(65));
+    for id in ["\"\"", &long, "7", "null", r#""\ud800""#] {
+        let text = format!(r#"{{"type":"publish","channel":"","data":1,"id":{id}}}"#);
+        check_rejected(&text, MalformedMessage, None);
     }
 }

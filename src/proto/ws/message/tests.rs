@@ -3,9 +3,7 @@
 use super::super::testing::{Received, append_fragment, receive};
 use super::*;
 
-const LIMITS: MessageLimits = MessageLimits {
-    message_bytes_max: 300,
-};
+const LIMITS: MessageLimits = MessageLimits::text(300);
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Frames of a client, one after another: FIN, opcode, payload.
@@ -186,6 +184,48 @@ fn binary_messages_are_refused_by_their_header() {
         let binary = frames(&[(fin, Opcode::Binary, &[0; 200])]);
         check(&binary[..8], &[], Err(Fault::BinaryMessage));
     }
+}
+
+#[test]
+fn binary_messages_are_taken_where_they_are_wanted() {
+    const BINARY: MessageLimits = MessageLimits {
+        takes_binary: true,
+        ..LIMITS
+    };
+    let receive = |frames: &[u8]| {
+        let whole = receive(Decoder::server(), BINARY, &[frames]);
+        let single: Vec<&[u8]> = frames.chunks(1).collect();
+        assert_eq!(receive(Decoder::server(), BINARY, &single), whole);
+        whole
+    };
+    let not_utf8 = [0xff; 200];
+    let binary = Received::Binary(not_utf8.to_vec());
+    let one = whole(Opcode::Binary, &not_utf8);
+    assert_eq!(receive(&one), (vec![binary.clone()], Ok(0)));
+    let in_pieces = frames(&[
+        (false, Opcode::Binary, &not_utf8[..150]),
+        (true, Opcode::Ping, b"between"),
+        (false, Opcode::Continuation, b""),
+        (true, Opcode::Continuation, &not_utf8[150..]),
+        (true, Opcode::Text, b"text"),
+    ]);
+    let items = vec![
+        Received::Continuation,
+        Received::Ping(b"between".to_vec()),
+        Received::Continuation,
+        binary,
+        text("text"),
+    ];
+    assert_eq!(receive(&in_pieces), (items, Ok(0)));
+    let long = frames(&[
+        (false, Opcode::Binary, &not_utf8),
+        (true, Opcode::Continuation, &not_utf8),
+    ]);
+    let expected = (vec![Received::Continuation], Err(Fault::MessageTooLong));
+    assert_eq!(receive(&long), expected);
+    let unfinished = frames(&[(false, Opcode::Binary, b""), (true, Opcode::Text, b"")]);
+    let expected = (vec![Received::Continuation], Err(Fault::UnfinishedMessage));
+    assert_eq!(receive(&unfinished), expected);
 }
 
 #[test]
