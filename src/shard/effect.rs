@@ -7,6 +7,7 @@ use crate::domain::usage::UsageDelta;
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::Stage;
 use crate::shard::mesh_message::{MeshMessage, PublishedAt};
+use crate::shard::query::Answer;
 
 /// How soon what waits for a connection should be written, the soonest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,18 +68,24 @@ pub struct Effects {
     pub mesh: Vec<Vec<MeshMessage>>,
     /// What apps have used, for the control plane: about once a second, and when asked for.
     pub usage: Vec<UsageDelta>,
+    /// What operators have asked: the number of each question, and its answer.
+    pub answers: Vec<(u64, Answer)>,
     /// What has come to its end and is to be measured.
     pub ended: Vec<Span>,
     /// Publications whose last write is to be measured, and how soon it is due.
     pub published: Vec<(PublishedAt, Urgency)>,
     /// Messages to one connection whose write is to be measured.
     pub writes: Vec<Span>,
+    /// Records of what was published in channels that are kept on disk: a batch.
+    pub history: Vec<u8>,
+    /// Messages for other shards, of all time.
+    pub(in crate::shard) mesh_sent: u64,
 }
 
 /// A stage that has ended now, or will with a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Which.
+    /// The stage that has ended, or will.
     pub stage: Stage,
     /// When it began, in nanoseconds on the monotonic clock.
     pub began_ns: u64,
@@ -94,9 +101,12 @@ impl Effects {
             abort: Vec::new(),
             mesh: (0..shard_count).map(|_| Vec::new()).collect(),
             usage: Vec::new(),
+            answers: Vec::new(),
             ended: Vec::new(),
             published: Vec::new(),
             writes: Vec::new(),
+            history: Vec::new(),
+            mesh_sent: 0,
         }
     }
 
@@ -109,6 +119,7 @@ impl Effects {
     /// Appends a message for another shard.
     pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) {
         // `to` comes from `Placement` or from a `ConnectionRef` of this process.
+        self.mesh_sent += 1;
         self.mesh[to.index()].push(message);
     }
 }

@@ -3,4 +3,4 @@
 use std::sync::Arc;
 
 /// A WebSocket frame, or several, encoded once for all that get it.
-pub type Frame = Arc<[u8]>;
+pub(in crate::shard) type Frame = Arc<[u8]>;

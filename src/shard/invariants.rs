@@ -9,6 +9,7 @@ use crate::ids::{ConnectionId, ConnectionRef};
 use crate::shard::channel::channels::LocalChannel;
 use crate::shard::connection::bounds::BytesHeld;
 use crate::shard::connection::connections::{Connection, Connections, Held, Phase, Session};
+use crate::shard::connection::timers::Deadline;
 use crate::shard::context::Context;
 use crate::shard::state::Shard;
 
@@ -35,6 +36,7 @@ impl Shard {
             }
         }
         self.channels.check_owned_count();
+        self.channels.check_histories();
         for connection in self.connections.iter() {
             connection.outbox.check();
         }
@@ -70,13 +72,8 @@ impl Shard {
     }
 
     /// Panics unless all shards agree, once every input has been handled and every mesh message
-    /// delivered: the rosters with the members, the peer registries with the sessions, and
-    /// nobody waits for anything.
+    /// delivered, and nobody waits for anything.
     pub fn check_quiet(shards: &[&Shard]) {
-        let mut sessions = BTreeSet::new();
-        let mut registered = BTreeSet::new();
-        let mut members = BTreeSet::new();
-        let mut rostered = BTreeSet::new();
         for shard in shards {
             assert_eq!(
                 shard.context.questions.iter().count(),
@@ -97,6 +94,10 @@ impl Shard {
                 "a snapshot waits for its time"
             );
             assert!(
+                shard.channels.replaying.is_empty(),
+                "a replay waits for its turn"
+            );
+            assert!(
                 shard.channels.announcements.is_empty(),
                 "a batch waits for its time"
             );
@@ -109,6 +110,20 @@ impl Shard {
                 assert!(session.joining.is_none(), "a join is not complete");
                 assert!(!connection.held.any(), "input is held back");
                 assert_eq!(connection.awaited_bytes, 0, "an answer is missing");
+            }
+        }
+        Self::check_agreed(shards);
+    }
+
+    /// Panics unless all shards agree, once every mesh message has been delivered and nobody waits
+    /// for another shard: the rosters with the members, the peer registries with the sessions.
+    pub fn check_agreed(shards: &[&Shard]) {
+        let mut sessions = BTreeSet::new();
+        let mut registered = BTreeSet::new();
+        let mut members = BTreeSet::new();
+        let mut rostered = BTreeSet::new();
+        for shard in shards {
+            for (connection, session) in shard.connections.sessions() {
                 sessions.insert((session.peer.id.as_str(), shard.context.here(connection.id)));
             }
             registered.extend(shard.peers.registry.iter());
@@ -145,6 +160,14 @@ impl Shard {
             "a question is left"
         );
         assert!(self.peers.scopes.is_empty());
+    }
+
+    /// How often there was something to do for each reason to wake, by its name.
+    pub fn deadlines_met(&self) -> impl Iterator<Item = (String, u64)> {
+        let all = Deadline::OF_SHARD
+            .into_iter()
+            .chain(Deadline::OF_CONNECTION);
+        all.map(|it| (format!("{it:?}"), self.connections.met[it as usize]))
     }
 
     /// What a connection makes the server keep.

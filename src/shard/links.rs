@@ -3,8 +3,8 @@
 //! A link is blocked when its backlog is over its limit, or when the shard at its other end has
 //! asked to be spared. A connection that feeds a blocked link has its input held back until no
 //! link is blocked. A shard with a full link also asks all others to hold back what they send to
-//! it: what it relays for others fills its links too, and a busy channel's publishers elsewhere
-//! would not notice.
+//! it: what it relays for them fills its links too, and publishers on other shards would not
+//! notice.
 
 use crate::ids::{ConnectionId, ShardId};
 
@@ -12,6 +12,8 @@ use crate::ids::{ConnectionId, ShardId};
 struct Link {
     over_limit: bool,
     throttled: bool,
+    /// Since when it is over its limit, in nanoseconds on the monotonic clock.
+    since_ns: Option<u64>,
 }
 
 impl Link {
@@ -43,7 +45,7 @@ impl Links {
         }
     }
 
-    /// Begins to attribute what is sent to one connection.
+    /// Begins to watch what is fed: what follows is put down to one connection.
     #[inline]
     pub(in crate::shard) fn watch(&mut self) {
         self.fed_blocked = false;
@@ -66,6 +68,16 @@ impl Links {
         self.links[to.index()].over_limit = over_limit;
     }
 
+    /// Notes since when a link is over its limit, or that it is no longer. Returns what was noted
+    /// before.
+    pub(in crate::shard) fn over_limit_since(
+        &mut self,
+        to: ShardId,
+        since_ns: Option<u64>,
+    ) -> Option<u64> {
+        std::mem::replace(&mut self.links[to.index()].since_ns, since_ns)
+    }
+
     /// Another shard asks to be spared, or no longer.
     pub(in crate::shard) fn set_throttled(&mut self, from: ShardId, throttled: bool) {
         self.links[from.index()].throttled = throttled;
@@ -86,6 +98,11 @@ impl Links {
     /// Notes that the input of a connection waits until no link is blocked.
     pub(in crate::shard) fn hold(&mut self, id: ConnectionId) {
         self.held.push(id);
+    }
+
+    /// Whether nothing waits for a link, and nobody holds anything back for one.
+    pub(in crate::shard) fn are_free(&self) -> bool {
+        self.held.is_empty() && !self.told_throttle && !self.links.iter().any(|it| it.blocked())
     }
 
     /// Returns the connections whose input goes on: all that waited, if no link is blocked.

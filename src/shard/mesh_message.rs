@@ -1,7 +1,7 @@
 //! Everything that may cross from one shard to another.
 //!
-//! Payloads are behind one pointer, so that a message is three words at most and a turn's batch
-//! moves cheaply; frames and names are shared, never copied. Links are FIFO: what one shard sends
+//! Payloads are behind one pointer: a message has three words at most, and a turn's batch of them
+//! moves cheaply. Frames and names are shared, never copied. Links are FIFO: what one shard sends
 //! to another arrives in that order. The roles in the names below: *home* is the shard that holds
 //! a connection, *owner* the one that the hash of a channel or peer chooses.
 
@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::channel::Channel;
+use crate::domain::history_page::Page;
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, ShardId, Ticket};
+use crate::ids::{ConnectionId, ConnectionRef, Seat, Ticket};
+use crate::proto::wire::position::{Position, Since};
 use crate::shard::frame::Frame;
+use crate::shard::history::replay::Resumed;
 use crate::shard::outbound::snapshot::Snapshot;
 
 /// What one shard tells another.
@@ -31,6 +35,14 @@ pub enum MeshMessage {
     Left(Box<Left>),
     /// Channel owner to the publisher's home: a publication is in the channel's order.
     Published(Published),
+    /// The same, with its position.
+    Placed(Box<Placed>),
+    /// Channel owner to the publisher's home: a publication is in the channel's order, but cannot
+    /// be stored as it was to be.
+    Unstored {
+        /// From `Publish`.
+        waiter: Ticket,
+    },
     /// Channel owner to each home with members.
     Deliver(Box<Deliver>),
     /// Channel owner to each home with members that want presence.
@@ -59,6 +71,10 @@ pub enum MeshMessage {
     ScopeResult(ScopeResult),
     /// Home of a REST request to channel owner: who is there?
     ListPeers(Box<ListPeers>),
+    /// Home of a REST request to channel owner: what was published?
+    HistoryPage(Box<HistoryPage>),
+    /// Home of a REST request to channel owner: forget what was published.
+    ForgetHistory(Box<ForgetHistory>),
     /// Home of a REST request to peer owner: close all connections of a peer.
     Kick(Box<Kick>),
     /// Peer owner to each home where the peer has connections: close these.
@@ -106,12 +122,12 @@ impl MeshMessage {
                 deliver.plain.len() + deliver.with_metadata.as_ref().map_or(0, |it| it.len())
             }
             Self::Announce(announce) => announce.frames.len(),
-            Self::Joined(joined) => joined.snapshot.as_ref().map_or(0, Snapshot::bytes),
+            Self::Joined(joined) => joined.bytes(),
             Self::Send(send) => send.frame.len(),
             Self::Direct(direct) => direct.frame.len(),
             Self::RestResult(result) => match &result.value {
-                RestValue::Peers(body) => body.len(),
-                RestValue::Published(_) | RestValue::Kicked(_) | RestValue::Unanswered => 0,
+                RestValue::Peers(body) | RestValue::History(Some(body)) => body.len(),
+                _ => 0,
             },
             _ => 0,
         };
@@ -130,6 +146,8 @@ pub struct Join {
     pub peer: SharedPeer,
     /// What it wants.
     pub interest: Interest,
+    /// What it wants of the publications before.
+    pub since: Option<Since>,
     /// To be given back in `Joined`.
     pub ticket: Ticket,
 }
@@ -143,7 +161,7 @@ pub struct Leave {
     pub connection: ConnectionRef,
     /// Its peer.
     pub peer: SharedPeer,
-    /// Why, and who waits for it.
+    /// Why it leaves.
     pub cause: LeaveCause,
 }
 
@@ -154,6 +172,8 @@ pub enum LeaveCause {
     Request(Ticket),
     /// It ended.
     Ended,
+    /// The drain has closed it: nobody is told that its peer left.
+    Drained,
 }
 
 /// A publication on its way to the channel's owner.
@@ -165,8 +185,12 @@ pub struct Publish {
     pub frame: Frame,
     /// Who published.
     pub from: Publisher,
-    /// To be given back in `Published`, if somebody waits for that.
+    /// By what its sender tells it from others.
+    pub id: Option<Box<str>>,
+    /// To be given back in `Published` or `Placed`, if somebody waits for that.
     pub waiter: Option<Ticket>,
+    /// Whether the waiter is told the position.
+    pub wants_position: bool,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
 }
@@ -184,6 +208,16 @@ pub struct Joined {
     pub ticket: Ticket,
     /// The roster, for connections with the `presence` action.
     pub snapshot: Option<Snapshot>,
+    /// How it goes on from what it has, if it has asked that.
+    pub resumed: Option<Box<Resumed>>,
+}
+
+impl Joined {
+    /// Bytes of frames that it keeps alive.
+    pub(in crate::shard) fn bytes(&self) -> usize {
+        let snapshot = self.snapshot.as_ref().map_or(0, Snapshot::bytes);
+        snapshot + self.resumed.as_ref().map_or(0, |it| it.replay.bytes())
+    }
 }
 
 /// A leave that a connection asked for is complete.
@@ -204,6 +238,48 @@ pub struct Published {
     pub waiter: Ticket,
     /// How many members the channel has.
     pub delivered: u64,
+}
+
+/// What has become of a publication at the channel's owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequenced {
+    /// How many members the channel has.
+    pub delivered: u64,
+    /// Its position; `None` where the channel has no history.
+    pub position: Option<Position>,
+    /// It was published before, at that position, and was not published again.
+    pub is_duplicate: bool,
+    /// Whoever waits for it is told when it is stored, or that it cannot be.
+    pub awaits_store: bool,
+}
+
+impl Sequenced {
+    /// It was published before.
+    pub(in crate::shard) fn again(position: Position, awaits_store: bool) -> Self {
+        Self {
+            delivered: 0,
+            position: Some(position),
+            is_duplicate: true,
+            awaits_store,
+        }
+    }
+
+    /// It is in the order of a channel with that many members, and its position is not told.
+    pub(in crate::shard) fn delivered(delivered: u64) -> Self {
+        Self {
+            delivered,
+            ..Self::default()
+        }
+    }
+}
+
+/// A publication has its place, and somebody wants to know which.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// From `Publish`.
+    pub waiter: Ticket,
+    /// What has become of it.
+    pub sequenced: Sequenced,
 }
 
 /// A publication for the members of one home shard.
@@ -241,15 +317,32 @@ pub struct Announced {
     pub token: u64,
 }
 
-/// See [`MeshMessage::Lag`]. None of both: the channel lags there no longer.
+/// See [`MeshMessage::Lag`]. With the default, the channel lags there no longer.
 #[derive(Debug)]
 pub struct Lag {
     /// The channel.
     pub channel: SharedChannel,
+    /// Of its members there.
+    pub lateness: Lateness,
+}
+
+/// Why a channel lags on one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness {
     /// How many members are late, although they take what they can.
     pub late: u32,
     /// How many are late and take nothing.
     pub stuck: u32,
+    /// Much is held for a member that waits for its snapshot.
+    pub full_join: bool,
+}
+
+impl Lateness {
+    /// Whether publishers may have to wait for it.
+    #[must_use]
+    pub(in crate::shard) fn is_reason(self) -> bool {
+        self.late > 0 || self.full_join
+    }
 }
 
 /// See [`MeshMessage::Hold`].
@@ -265,7 +358,7 @@ pub struct Hold {
 #[derive(Debug)]
 pub struct Register {
     /// The peer's app.
-    pub app: AppIndex,
+    pub app: AppTag,
     /// The peer.
     pub peer: SharedPeer,
     /// The connection.
@@ -278,7 +371,7 @@ pub struct Register {
 #[derive(Debug)]
 pub struct Unregister {
     /// The peer's app.
-    pub app: AppIndex,
+    pub app: AppTag,
     /// The peer.
     pub peer: SharedPeer,
     /// The connection.
@@ -289,7 +382,7 @@ pub struct Unregister {
 #[derive(Debug)]
 pub struct Send {
     /// The app.
-    pub app: AppIndex,
+    pub app: AppTag,
     /// The peer it is for.
     pub to: Box<str>,
     /// The `direct` frame.
@@ -319,21 +412,21 @@ pub struct Direct {
     pub read_ns: u64,
 }
 
-/// The shards on which a peer has connections.
-pub type Homes = SmallVec<[ShardId; 8]>;
+/// The seats at which a peer has connections.
+pub type Homes = SmallVec<[Seat; 8]>;
 
 /// What became of one part of a `send`.
 #[derive(Clone, Debug)]
 pub struct DirectResult {
     /// Names the `send` on the receiving shard.
     pub send: Ticket,
-    /// All shards that send such a result; `None` if this is the only one.
+    /// All seats that send such a result; `None` if this is the only one.
     pub homes: Option<Arc<Homes>>,
     /// Whether it was put into at least one connection's outbox.
     pub delivered: bool,
 }
 
-/// Asks an owner of channels whether a peer is in one of them.
+/// Asks the owner of some channels whether a peer is in one of them.
 #[derive(Debug)]
 pub struct Scope {
     /// The sender of the direct message: the answer goes to its home, and it does not count
@@ -372,15 +465,35 @@ pub struct ListPeers {
 pub struct PeersPage {
     /// At most as many.
     pub limit: usize,
-    /// Only those behind this id.
+    /// Only those after this id.
     pub after: Option<Box<str>>,
+}
+
+/// Asks for a page of a channel's history.
+#[derive(Debug)]
+pub struct HistoryPage {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// Which part of it.
+    pub page: Page,
+    /// The request that asks.
+    pub request: Ticket,
+}
+
+/// Asks to forget a channel's history.
+#[derive(Debug)]
+pub struct ForgetHistory {
+    /// The channel.
+    pub channel: SharedChannel,
+    /// The request that asks.
+    pub request: Ticket,
 }
 
 /// Asks for the end of all connections of a peer.
 #[derive(Debug)]
 pub struct Kick {
     /// The app.
-    pub app: AppIndex,
+    pub app: AppTag,
     /// The peer.
     pub peer: Box<str>,
     /// The request that asks.
@@ -417,17 +530,22 @@ pub struct RestResult {
 /// See [`RestResult`].
 #[derive(Debug)]
 pub enum RestValue {
-    /// How many members the channel has into which was published.
-    Published(u64),
+    /// What has become of a publication.
+    Published(Sequenced),
     /// The whole body of an answer with peers.
     Peers(Frame),
+    /// The whole body of an answer with publications; `None` where what was asked for is not kept
+    /// any more.
+    History(Option<Frame>),
+    /// How many publications of a channel were forgotten.
+    Forgotten(u64),
     /// How many connections of a peer were closed.
     Kicked(u64),
     /// Nothing: somebody who was to be asked did not answer.
     Unanswered,
 }
 
-/// From whom a publication is.
+/// Who has made a publication.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     /// What subscribers see.
@@ -437,9 +555,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// The publishing connection, if it is on that shard.
-    pub(in crate::shard) fn connection_on(&self, shard: ShardId) -> Option<ConnectionId> {
-        let connection = self.connection.filter(|it| it.shard == shard)?;
+    /// The publishing connection, if it is at that seat.
+    pub(in crate::shard) fn connection_at(&self, seat: Seat) -> Option<ConnectionId> {
+        let connection = self.connection.filter(|it| it.home == seat)?;
         Some(connection.connection)
     }
 

@@ -5,32 +5,45 @@
 //! to be written), `connection`, `channel`, `peer` and `rest`. A room knows those below it, and
 //! what stands beside them (`context`, `questions`, `placement` and so on); none knows the shard.
 //! What touches several rooms is a step: [`state`] hands each input to one of `steps`.
+//!
+//! `pub` is what drivers, the benchmarks and the simulation need, and nothing else.
 
 pub mod channel;
 pub mod config;
-pub mod connection;
+mod connection;
 mod context;
 pub mod effect;
+mod feed;
 pub mod flush;
-pub mod frame;
+mod frame;
+pub mod handler;
+pub mod handover;
+pub mod history;
 mod http_date;
 pub mod input;
 mod invariants;
 mod links;
 pub mod mesh_message;
 pub mod outbound;
-pub mod peer;
+mod peer;
 mod pending;
 pub mod placement;
 mod portions;
+pub mod query;
 mod questions;
-pub mod rest;
+mod recording;
+pub(crate) mod rest;
 pub mod settings;
 pub mod state;
-mod steps;
+pub mod steps;
+mod stores;
+mod storing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod tracing;
 pub mod tuning;
 mod usage;
+mod walks;

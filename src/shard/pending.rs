@@ -1,9 +1,9 @@
 //! Questions whose answers are awaited from other shards.
 //!
-//! A question names the shards that have not answered yet. It ends when all of them have, when
-//! one of them is lost, or when its time is over: nothing waits without an end. All questions
-//! have equally long, so that the one that was asked first ends first. Entries are linked in the
-//! order in which they were asked: to ask and to be answered costs no search.
+//! A question names the seats that have not answered yet. It ends when all of them have, when one
+//! of them is lost, or when its time is over: nothing waits without an end. All questions are given
+//! the same time, so that the one that was asked first ends first. Entries are linked in the order
+//! in which they were asked: asking and answering need no search.
 //!
 //! This file does not know what is asked, nor what the end of a question means.
 //!
@@ -12,14 +12,14 @@
 
 use smallvec::SmallVec;
 
-use crate::ids::{ShardId, Ticket};
+use crate::ids::{Seat, Ticket};
 
-/// Shards that have not answered yet; there are no doubles.
-pub(in crate::shard) type Missing = SmallVec<[ShardId; 4]>;
+/// Seats that have not answered yet; there are no doubles.
+pub(in crate::shard) type Missing = SmallVec<[Seat; 4]>;
 
 /// No entry.
 const NONE: u32 = u32::MAX;
-/// Room for so many questions is kept when none is left.
+/// Slots that are kept when no question is left.
 const ROOM_MIN: usize = 1_024;
 
 /// See the top of this file.
@@ -64,11 +64,12 @@ impl<Q> Default for Pending<Q> {
 }
 
 impl<Q> Pending<Q> {
-    /// Keeps a question that those shards are asked, until then; not for less long than others.
-    pub fn ask(
+    /// Keeps a question that those seats are asked, until that time, or for as
+    /// long as the question before it.
+    pub(in crate::shard) fn ask(
         &mut self,
         question: Q,
-        missing: impl IntoIterator<Item = ShardId>,
+        missing: impl IntoIterator<Item = Seat>,
         until_ms: u64,
     ) -> Ticket {
         let newest = self.slots.get(self.newest as usize);
@@ -110,54 +111,58 @@ impl<Q> Pending<Q> {
     }
 
     /// A question, unless it has ended.
-    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Q> {
+    pub(in crate::shard) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Q> {
         self.entry_mut(ticket).map(|entry| &mut entry.question)
     }
 
-    /// A question, unless it has ended, and who has not answered it.
+    /// A question, unless it has ended, and the seats that have not answered it.
     #[must_use]
-    pub fn get(&self, ticket: Ticket) -> Option<(&Q, &Missing)> {
+    pub(in crate::shard) fn get(&self, ticket: Ticket) -> Option<(&Q, &Missing)> {
         let slot = self.slots.get(ticket.slot as usize)?;
         let entry = slot.entry.as_ref()?;
         (slot.generation == ticket.generation).then_some((&entry.question, &entry.missing))
     }
 
-    /// Those shards have to answer a question, instead of all others.
-    pub fn wait_for(&mut self, ticket: Ticket, shards: impl IntoIterator<Item = ShardId>) {
+    /// Those seats have to answer a question, instead of all others.
+    pub(in crate::shard) fn wait_for(
+        &mut self,
+        ticket: Ticket,
+        seats: impl IntoIterator<Item = Seat>,
+    ) {
         if let Some(entry) = self.entry_mut(ticket) {
-            entry.missing = shards.into_iter().collect();
+            entry.missing = seats.into_iter().collect();
         }
     }
 
-    /// A shard has answered a question. Returns how many have not; `None` if the question has
+    /// A seat has answered a question. Returns how many have not; `None` if the question has
     /// ended.
-    pub fn answered(&mut self, ticket: Ticket, by: ShardId) -> Option<usize> {
+    pub(in crate::shard) fn answered(&mut self, ticket: Ticket, by: Seat) -> Option<usize> {
         let missing = &mut self.entry_mut(ticket)?.missing;
-        missing.retain(|shard| *shard != by);
+        missing.retain(|seat| *seat != by);
         Some(missing.len())
     }
 
     /// Ends a question, unless it has ended.
-    pub fn take(&mut self, ticket: Ticket) -> Option<Q> {
+    pub(in crate::shard) fn take(&mut self, ticket: Ticket) -> Option<Q> {
         self.entry_mut(ticket)?;
         self.remove(ticket.slot).map(|(_, question)| question)
     }
 
     /// When the time of the oldest question is over.
     #[must_use]
-    pub fn next_end_ms(&self) -> Option<u64> {
+    pub(in crate::shard) fn next_end_ms(&self) -> Option<u64> {
         let slot = self.slots.get(self.oldest as usize)?;
         slot.entry.as_ref().map(|entry| entry.until_ms)
     }
 
     /// Ends the oldest question if its time is over.
-    pub fn take_overdue(&mut self, now_ms: u64) -> Option<(Ticket, Q)> {
+    pub(in crate::shard) fn take_overdue(&mut self, now_ms: u64) -> Option<(Ticket, Q)> {
         self.next_end_ms().filter(|until_ms| *until_ms <= now_ms)?;
         self.remove(self.oldest)
     }
 
-    /// Ends the questions that a shard has not answered and never will.
-    pub fn take_lost(&mut self, lost: ShardId) -> Vec<(Ticket, Q)> {
+    /// Ends the questions that a seat has not answered and never will.
+    pub(in crate::shard) fn take_lost(&mut self, lost: Seat) -> Vec<(Ticket, Q)> {
         let mut questions = Vec::new();
         let mut at = self.oldest;
         while let Some(slot) = self.slots.get(at as usize) {
@@ -171,15 +176,20 @@ impl<Q> Pending<Q> {
         questions
     }
 
+    /// Whether there is none.
+    pub(in crate::shard) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// All questions, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Q> {
+    pub(in crate::shard) fn iter(&self) -> impl Iterator<Item = &Q> {
         let slot = |at: u32| self.slots.get(at as usize);
         let slots = std::iter::successors(slot(self.oldest), move |it| slot(it.next));
         slots.filter_map(|slot| slot.entry.as_ref().map(|entry| &entry.question))
     }
 
     /// Panics unless what is said at the top of this file is true.
-    pub fn check(&self) {
+    pub(in crate::shard) fn check(&self) {
         let (mut previous, mut at, mut count, mut until_ms) = (NONE, self.oldest, 0, 0);
         while let Some(slot) = self.slots.get(at as usize) {
             assert_eq!(slot.previous, previous, "the list goes both ways");
@@ -234,12 +244,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::ShardId;
 
-    const SHARDS: u16 = 4;
+    const SEATS: u16 = 4;
+
+    fn seat(number: u16) -> Seat {
+        ShardId(number).into()
+    }
 
     #[derive(Clone, Debug)]
     enum Step {
-        /// Bits of the shards that are asked, and milliseconds since the last step.
+        /// Bits of the seats that are asked, and milliseconds since the last step.
         Ask(u16, u64),
         /// Which of all tickets ever, and by whom.
         Answer(usize, u16),
@@ -250,17 +265,17 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            4 => (1u16..1 << SHARDS, 0u64..5).prop_map(|(who, ms)| Step::Ask(who, ms)),
-            4 => (any::<usize>(), 0..SHARDS).prop_map(|(at, by)| Step::Answer(at, by)),
+            4 => (1u16..1 << SEATS, 0u64..5).prop_map(|(who, ms)| Step::Ask(who, ms)),
+            4 => (any::<usize>(), 0..SEATS).prop_map(|(at, by)| Step::Answer(at, by)),
             2 => any::<usize>().prop_map(Step::Take),
-            1 => (0..SHARDS).prop_map(Step::Lose),
+            1 => (0..SEATS).prop_map(Step::Lose),
             1 => (0u64..60).prop_map(Step::Wait),
         ];
         prop::collection::vec(step, 0..200)
     }
 
     /// Who has not answered a question, and when it ends; by its number.
-    type Model = std::collections::BTreeMap<usize, (Vec<ShardId>, u64)>;
+    type Model = std::collections::BTreeMap<usize, (Vec<Seat>, u64)>;
 
     proptest! {
         /// Questions are numbers, in the order in which they are asked.
@@ -273,7 +288,7 @@ mod tests {
                 match step {
                     Step::Ask(bits, ms) => {
                         now_ms += ms;
-                        let asked = (0..SHARDS).filter(|it| bits & (1 << it) != 0).map(ShardId);
+                        let asked = (0..SEATS).filter(|it| bits & (1 << it) != 0).map(seat);
                         let until_ms = now_ms + PATIENCE_MS;
                         let number = tickets.len();
                         tickets.push(pending.ask(number, asked.clone(), until_ms));
@@ -282,10 +297,10 @@ mod tests {
                     Step::Answer(at, by) if !tickets.is_empty() => {
                         let number = at % tickets.len();
                         let missing = model.get_mut(&number).map(|(missing, _)| {
-                            missing.retain(|it| *it != ShardId(by));
+                            missing.retain(|it| *it != seat(by));
                             missing.len()
                         });
-                        prop_assert_eq!(pending.answered(tickets[number], ShardId(by)), missing);
+                        prop_assert_eq!(pending.answered(tickets[number], seat(by)), missing);
                     }
                     Step::Take(at) if !tickets.is_empty() => {
                         let number = at % tickets.len();
@@ -293,14 +308,14 @@ mod tests {
                         prop_assert_eq!(pending.take(tickets[number]), known);
                     }
                     Step::Lose(lost) => {
-                        let is_lost = |(_, (missing, _)): &(&usize, &mut (Vec<ShardId>, u64))| {
-                            missing.contains(&ShardId(lost))
+                        let is_lost = |(_, (missing, _)): &(&usize, &mut (Vec<Seat>, u64))| {
+                            missing.contains(&seat(lost))
                         };
                         let lost_ones = model.iter_mut().filter(is_lost).map(|(number, _)| *number);
                         let lost_ones: Vec<usize> = lost_ones.collect();
                         model.retain(|number, _| !lost_ones.contains(number));
                         let lost_ones = lost_ones.into_iter().map(|it| (tickets[it], it));
-                        prop_assert!(pending.take_lost(ShardId(lost)).into_iter().eq(lost_ones));
+                        prop_assert!(pending.take_lost(seat(lost)).into_iter().eq(lost_ones));
                     }
                     Step::Wait(ms) => {
                         now_ms += ms;
@@ -325,7 +340,7 @@ mod tests {
     fn the_room_of_a_crowd_goes_with_it_and_its_tickets_name_nothing_else() {
         let mut pending = Pending::default();
         let count = 2 * ROOM_MIN;
-        let ask = |pending: &mut Pending<usize>, it| pending.ask(it, [ShardId(1)], 10);
+        let ask = |pending: &mut Pending<usize>, it| pending.ask(it, [seat(1)], 10);
         let tickets: Vec<Ticket> = (0..count).map(|it| ask(&mut pending, it)).collect();
         for (number, ticket) in tickets.iter().enumerate() {
             assert_eq!(pending.take(*ticket), Some(number));
@@ -335,8 +350,8 @@ mod tests {
         let again = ask(&mut pending, 7);
         assert!(tickets.iter().all(|ticket| pending.get(*ticket).is_none()));
         assert_eq!(pending.get(again).map(|(question, _)| *question), Some(7));
-        pending.wait_for(again, [ShardId(2), ShardId(3)]);
-        assert_eq!(pending.answered(again, ShardId(1)), Some(2));
-        assert_eq!(pending.answered(again, ShardId(2)), Some(1));
+        pending.wait_for(again, [seat(2), seat(3)]);
+        assert_eq!(pending.answered(again, seat(1)), Some(2));
+        assert_eq!(pending.answered(again, seat(2)), Some(1));
     }
 }

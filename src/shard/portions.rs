@@ -1,9 +1,9 @@
 //! Work on many connections, a portion of it in each turn.
 //!
 //! A revoked key, a kicked peer, a drain or a second in which thousands of tokens expire concern
-//! any number of connections at once. Whoever waits for something else must not wait for all of
-//! them: each kind of such work does a bounded portion in a turn, and the end of the next turn
-//! goes on with it. A portion is measured by what it costs, mostly the memberships that end.
+//! any number of connections at once. Nobody else must wait until all of them have been dealt with:
+//! each kind of such work does a bounded portion in a turn, and the end of the next turn goes on
+//! with it. A portion is measured by what it costs, mostly the memberships that end.
 //!
 //! This file knows how much is done and when; what is done stands in `rights_walk`, `drain`,
 //! `kicks` and `time`, all in `shard/steps`.
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::{ConnectionId, Seat};
 use crate::shard::mesh_message::KickHere;
 
 /// What one kind of work may cost in a turn: to look at a thousand connections, or to end a
@@ -24,6 +24,8 @@ const PORTION: usize = 1_024;
 pub(in crate::shard) struct Portions {
     pub(in crate::shard) portion: usize,
     pub(in crate::shard) rights: Work<Option<RightsWalk>>,
+    /// The same through channels, for what they keep.
+    pub(in crate::shard) histories: Work<Option<RightsWalk>>,
     pub(in crate::shard) kicks: Work<VecDeque<KickWalk>>,
     pub(in crate::shard) drain: Work<Option<DrainWalk>>,
     /// Connections whose timers have come.
@@ -60,6 +62,7 @@ impl Default for Portions {
         Self {
             portion: PORTION,
             rights: Work::new(),
+            histories: Work::new(),
             kicks: Work::new(),
             drain: Work::new(),
             overdue: Work::new(),
@@ -70,30 +73,36 @@ impl Default for Portions {
 impl Portions {
     /// Whether something is left for the next turn.
     pub(in crate::shard) fn any(&self) -> bool {
+        self.any_of_others() || !self.overdue.list.is_empty()
+    }
+
+    /// The same, without what is left because time has passed.
+    pub(in crate::shard) fn any_of_others(&self) -> bool {
         self.rights.list.is_some()
+            || self.histories.list.is_some()
             || !self.kicks.list.is_empty()
             || self.drain.list.is_some()
-            || !self.overdue.list.is_empty()
     }
 
     pub(in crate::shard) fn renew(&mut self) {
         self.rights.left = self.portion;
+        self.histories.left = self.portion;
         self.kicks.left = self.portion;
         self.drain.left = self.portion;
         self.overdue.left = self.portion;
     }
 }
 
-/// How far a walk through the connections that are to be told has come.
+/// A walk through all connections, to tell them of the drain and when it closes them.
 #[derive(Debug)]
 pub(in crate::shard) struct DrainWalk {
     pub(in crate::shard) next_slot: u32,
     pub(in crate::shard) slots: u32,
     pub(in crate::shard) began_ms: u64,
     pub(in crate::shard) window_ms: u64,
-    /// Connections at the beginning: the window is divided by them.
+    /// How many connections there were at its beginning: the window is divided among them.
     pub(in crate::shard) count: u64,
-    /// Those that have been given their place in the window.
+    /// How many of them have their place in the window.
     pub(in crate::shard) placed: u64,
     pub(in crate::shard) going_away: Vec<u8>,
 }
@@ -110,9 +119,8 @@ impl DrainWalk {
     }
 }
 
-/// How far a walk through all connections has come. It goes round: a change that comes while it
-/// is under way lets it go round once more from where it is, so that changes one after the other
-/// cannot keep it from anybody.
+/// A walk through all connections, or channels, after a change of rights. Another change lets it go
+/// round once more from where it is, so that changes in quick succession cannot keep it from any.
 #[derive(Debug)]
 pub(in crate::shard) struct RightsWalk {
     pub(in crate::shard) next_slot: u32,
@@ -130,7 +138,7 @@ impl RightsWalk {
         }
     }
 
-    /// The next slot of so many; `None` when all have been looked at.
+    /// The next slot, of `slots` in all; `None` when all have been looked at.
     pub(in crate::shard) fn next(&mut self, slots: u32) -> Option<u32> {
         if !self.is_round && self.next_slot >= slots {
             self.next_slot = 0;
@@ -148,16 +156,16 @@ impl RightsWalk {
 /// A kick on a shard that has connections of the peer, while they are being closed.
 #[derive(Debug)]
 pub(in crate::shard) struct KickWalk {
-    pub(in crate::shard) peer_owner: ShardId,
+    pub(in crate::shard) peer_owner: Seat,
     pub(in crate::shard) kick: KickHere,
     /// The next of the connections.
     pub(in crate::shard) at: usize,
     pub(in crate::shard) closed: u32,
     /// Owners of channels that they were in.
-    pub(in crate::shard) owners: Shards,
+    pub(in crate::shard) owners: Seats,
 }
 
-pub(in crate::shard) type Shards = SmallVec<[ShardId; 8]>;
+pub(in crate::shard) type Seats = SmallVec<[Seat; 8]>;
 
 #[cfg(test)]
 mod tests;

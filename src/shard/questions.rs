@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::domain::peer::SharedChannel;
 use crate::domain::rights::Key;
-use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::ids::{ConnectionId, Seat, Ticket};
 use crate::proto::http::response::ResponseContext;
 use crate::shard::mesh_message::{Kicked, Send};
+use crate::shard::query::KickQuery;
 
 /// A question that others have been asked, and what is needed to go on with their answer.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(in crate::shard) enum Question {
     Send(PendingSend),
     /// The owner of a channel or peer: what a REST request asks for.
     Rest(Box<WaitingRequest>),
+    /// The owner of a peer: to close its connections, for an operator.
+    AskedKick(Box<AskedKick>),
+    /// The owner of a channel: about what it keeps, for an operator; the number of what was asked.
+    AskedHistory(u64),
     /// The homes of a peer: to close its connections.
     Kick(KickAtOwner),
     /// Owners of channels: whether they know that kicked connections are gone.
@@ -34,7 +39,6 @@ pub(in crate::shard) enum Question {
 /// A connection that is being registered.
 #[derive(Debug)]
 pub(in crate::shard) struct PendingRegister {
-    /// Which.
     pub connection: ConnectionId,
     /// When its handshake began, in nanoseconds on the monotonic clock.
     pub began_ns: u64,
@@ -45,16 +49,14 @@ pub(in crate::shard) struct PendingRegister {
 pub(in crate::shard) struct PendingJoin {
     /// What is to be answered.
     pub command: PendingCommand,
-    /// Into which channel.
     pub channel: SharedChannel,
-    /// It is a member already, and only the snapshot is asked for.
+    /// The connection is a member already: only the snapshot is asked for.
     pub is_again: bool,
 }
 
 /// A command that is answered when others have answered.
 #[derive(Debug)]
 pub(in crate::shard) struct PendingCommand {
-    /// Whose.
     pub connection: ConnectionId,
     /// What it asks for.
     pub asked: Asked,
@@ -100,6 +102,10 @@ pub(in crate::shard) enum PendingAnswer {
     Published { channel: Box<str> },
     /// A page of the peers of a channel.
     Peers,
+    /// A page of what a channel keeps.
+    History,
+    /// How many publications of the channel were forgotten.
+    Forgotten { channel: Box<str> },
     /// How many connections of the peer were closed.
     Kicked { peer_id: Box<str> },
 }
@@ -125,27 +131,35 @@ pub(in crate::shard) struct Scoped {
     pub(in crate::shard) shared: bool,
 }
 
+/// A kick that an operator waits for.
+#[derive(Debug)]
+pub(in crate::shard) struct AskedKick {
+    /// The number of what was asked.
+    pub(in crate::shard) number: u64,
+    pub(in crate::shard) kick: KickQuery,
+}
+
 /// A kick on the shard that owns the peer.
 #[derive(Debug)]
 pub(in crate::shard) struct KickAtOwner {
-    /// The request that asked, on its home shard.
-    pub(in crate::shard) request: (ShardId, Ticket),
+    /// The request that asked, and where it is at home.
+    pub(in crate::shard) request: (Seat, Ticket),
     pub(in crate::shard) closed: u64,
 }
 
 /// A kick on a shard that had connections of the peer, while channel owners are being told.
 #[derive(Debug)]
 pub(in crate::shard) struct KickAtHome {
-    pub(in crate::shard) peer_owner: ShardId,
+    pub(in crate::shard) peer_owner: Seat,
     pub(in crate::shard) kicked: Kicked,
 }
 
 /// What an answer is awaited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Asked {
-    /// A publication or a direct message. Whoever ends has this answered first.
+    /// A publication or a direct message. A peer that ends has it answered first.
     Message,
-    /// To join a channel or to leave it: of no use to whoever ends, and in a large channel the
-    /// answer takes as long as the changes in it are kept together.
+    /// To join a channel or to leave it. A peer that ends has no use for the answer, which in a
+    /// large channel takes as long as the changes in it are kept together.
     Membership,
 }

@@ -16,6 +16,7 @@ use crate::shard::config::ShardLimits;
 #[expect(missing_docs, reason = "documented there")]
 pub struct Settings {
     pub reject_with_close: bool,
+    pub explain: bool,
     pub accept_bare_key_id: bool,
     pub trusted_proxies: TrustedProxies,
     pub request_rates: Arc<RequestRates>,

@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::{RequestLimits, RequestRates};
-use crate::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
+use crate::domain::rights::{App, Feed, Key, KeyKind, Rights, SigningMaterial};
 use crate::domain::time::Now;
 use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::{PlanView, UsageDelta};
-use crate::ids::{AppIndex, ConnectionId, ShardId};
+use crate::ids::{AppIndex, ConnectionId, KeyIndex, ShardId};
 use crate::limits::READ_BYTES_MAX;
 use crate::proto::actions::Actions;
-use crate::proto::claims::{MintRequest, Secret, mint};
+use crate::proto::claims::Secret;
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::pattern::Pattern;
 use crate::proto::ws::frame::{Header, Opcode};
@@ -27,6 +27,10 @@ use crate::shard::effect::{Effects, Urgency};
 use crate::shard::flush::{Flushed, Wrote};
 use crate::shard::input::Input;
 use crate::shard::state::Shard;
+
+mod tokens;
+
+pub(in crate::shard) use tokens::{token, token_without_presence};
 
 pub(in crate::shard) const UNLIMITED: BucketLimits = BucketLimits {
     rate_per_sec: 0,
@@ -105,6 +109,7 @@ impl Cluster {
             hasher: RandomState::with_seeds(1, 2, 3, 4),
             reject_with_close: false,
             trusted_proxies: TrustedProxies::default(),
+            explain: false,
             accept_bare_key_id: false,
             request_rates: Arc::new(RequestRates::new(
                 &RequestLimits::NONE,
@@ -114,6 +119,8 @@ impl Cluster {
                 message_rate: UNLIMITED,
                 ..ShardLimits::default()
             },
+            start_page: "".into(),
+            handler: None,
         };
         change(&mut config);
         let (rights, rates) = (
@@ -413,7 +420,7 @@ impl Cluster {
         let mut rest = str::from_utf8(&bytes).unwrap();
         let mut responses = Vec::new();
         while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
-            let length = head.split_once("Content-Length: ").unwrap().1;
+            let length = head.split_once("Content-Length: ").map_or("0", |it| it.1);
             let length = length.lines().next().unwrap().parse().unwrap();
             let (body, next) = behind.split_at(length);
             responses.push(Response {
@@ -512,6 +519,8 @@ pub(in crate::shard) fn app() -> App {
         direct_needs_shared_channel: false,
         turn: None,
         message_limits: None,
+        feed: Feed::default(),
+        history: Arc::default(),
         gauges: Arc::default(),
         quota: Arc::default(),
     }
@@ -550,6 +559,7 @@ pub(in crate::shard) fn rights(app: App) -> Rights {
         ("pk_live_test", "**", Actions::ALL, publishable),
     ] {
         let key = Arc::new(Key {
+            index: KeyIndex(0),
             id: id.into(),
             app: app.clone(),
             patterns: Pattern::parse(pattern).into_iter().collect(),
@@ -565,23 +575,6 @@ pub(in crate::shard) fn rights(app: App) -> Rights {
         }
     }
     rights
-}
-
-/// A token of the key that may do everything, for that peer.
-pub(in crate::shard) fn token(sub: &str, lifetime_sec: u64, peer_metadata: &str) -> String {
-    let metadata = serde_json::value::RawValue::from_string(peer_metadata.into()).unwrap();
-    let request = MintRequest {
-        key_id: "sk_id_full",
-        sub,
-        issued_at_unix: 1_700_000_000,
-        expires_at_unix: 1_700_000_000 + lifetime_sec,
-        channels: None,
-        permissions: None,
-        metadata: None,
-        peer_metadata: Some(&metadata),
-    };
-    let token = mint(&request, &Secret::new(b"sk_secret_full")).unwrap();
-    format!("token={token}")
 }
 
 /// A connection of that peer, whose metadata says its id.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use crate::domain::rights::{App, Rights};
 use crate::domain::token_bucket::BucketLimits;
 use crate::ids::ConnectionId;
+use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, Secret, mint};
+use crate::proto::pattern::Pattern;
+use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::input::Input;
-use crate::shard::testing::{Client, Cluster, app, peer, rights, token};
+use crate::shard::state::Shard;
+use crate::shard::testing::{Client, Cluster, app, peer, rights, token, token_without_presence};
 
 const KEY: &str = "key=pk_live_test";
 
@@ -336,6 +340,57 @@ fn a_drain_says_goodbye_and_spreads_the_closes() {
 }
 
 #[test]
+fn whom_the_drain_closes_has_not_left_for_the_others() {
+    let mut cluster = cluster(2);
+    let [watcher, first, second] = ["watcher", "first", "second"].map(|sub| {
+        let (client, _) = cluster.connect(0, &token(sub, 3_600, "{}"));
+        let subscribe = r#"{"type":"subscribe","channel":"room","presence":true}"#;
+        cluster.message(client, subscribe);
+        cluster.wait(20);
+        cluster.take(client);
+        client
+    });
+    for shard in 0..2 {
+        let drain = Input::Drain {
+            window_ms: 3_000,
+            retry_after_ms: 700,
+        };
+        cluster.input(shard, drain);
+    }
+    cluster.run();
+    // The places of a shard with three connections: the first third of the window is over.
+    let closed = |cluster: &mut Cluster, clients: &[Client]| {
+        let (mut closed, mut told) = (Vec::new(), Vec::new());
+        for (at, client) in clients.iter().enumerate() {
+            for message in cluster.messages(*client) {
+                match message.as_str() {
+                    "close 1001" => closed.push(at),
+                    _ => told.push(message),
+                }
+            }
+        }
+        (closed, told)
+    };
+    let clients = [watcher, first, second];
+    // Who joined after them, and the goodbye.
+    closed(&mut cluster, &clients);
+    cluster.wait(1_000);
+    let (gone, told) = closed(&mut cluster, &clients);
+    assert_eq!((gone.len(), told), (1, Vec::<String>::new()));
+    // Who leaves of itself is told.
+    let rest: Vec<_> = (0..3).filter(|at| *at != gone[0]).collect();
+    cluster.message(
+        clients[rest[0]],
+        r#"{"type":"unsubscribe","channel":"room"}"#,
+    );
+    let (_, told) = closed(&mut cluster, &[clients[rest[1]]]);
+    let name = ["watcher", "first", "second"][rest[0]];
+    assert_eq!(told.len(), 1, "{told:?}");
+    let left = format!(r#""left":[{{"peerId":"{name}""#);
+    assert!(told[0].contains(&left), "{told:?}");
+}
+
+#[test]
 fn who_connects_while_the_drain_begins_hears_of_it_too() {
     let mut cluster = cluster(2);
     let drain = Input::Drain {
@@ -421,7 +476,17 @@ fn a_suspended_app_and_a_revoked_key_end_live_connections() {
 mod bounds;
 mod counts;
 mod ends;
+mod eviction;
+mod feed;
+mod freeze;
+mod handler;
+mod history;
+mod looks;
 mod lost;
 mod memory;
 mod presence;
+mod recorded;
+mod refresh;
+mod stores;
+mod storms;
 mod strangers;

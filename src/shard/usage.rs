@@ -15,13 +15,14 @@ use crate::domain::rights::App;
 use crate::domain::time::Now;
 use crate::domain::usage::UsageDelta;
 use crate::ids::AppIndex;
+use crate::planted::{Bug, planted};
 
 /// From the first count after a report to the next report, in milliseconds.
 const REPORT_AFTER_MS: u64 = 1_000;
 
 /// What has been counted since the last report.
 #[derive(Debug)]
-pub(in crate::shard) struct Usage {
+pub(in crate::shard) struct UsageMeter {
     apps: AHashMap<AppIndex, AppUsage>,
     /// Counts of periods that have ended since the last report.
     ended: Vec<UsageDelta>,
@@ -35,7 +36,7 @@ struct AppUsage {
     delta: UsageDelta,
 }
 
-impl Usage {
+impl UsageMeter {
     /// Nothing has been counted. The keys of the hashes decide the order of reports.
     pub(in crate::shard) fn new(hasher: RandomState) -> Self {
         Self {
@@ -54,6 +55,7 @@ impl Usage {
         if usage.lease.take(&app.quota, app.messages_max, shard_count) {
             return true;
         }
+        usage.delta.messages += u64::from(planted(Bug::QuotaCountedTwice));
         usage.delta.overage_messages += u64::from(app.overages);
         app.overages
     }

@@ -1,21 +1,21 @@
-//! Publishers wait for a channel's own flush before its readers are punished.
+//! A publisher waits for a channel's flush before the channel's readers are closed as slow.
 //!
-//! A wide fan-out takes many turns: what is published meanwhile waits in the members' queues,
-//! although all of them read. So whoever publishes to a channel, or sends to a connection, that
-//! has not been offered so much yet is held back until all that was put into queues up to now
-//! has been offered to its sockets once. What a socket then does not take is the consumer's
-//! own fault. Other shards are told to hold back what feeds this one. A message that cannot wait
-//! in its publisher's input, because it came in pieces or as a request, is put off. A channel
-//! most of whose members read, but more slowly than is published, can hold its publishers back for
-//! longer, which is off: see `lag`.
+//! A wide fan-out takes many turns. What is published meanwhile waits in the members' queues,
+//! although all of them read. So the input of a publisher is held when its channel has too much
+//! that no socket has been offered; the same holds for the sender of a direct message and its
+//! receiver. The input goes on when all that was queued by then has been offered to its socket
+//! once. What a socket then does not take makes its connection slow. Other shards are told to
+//! hold what they send here. A message in pieces and a REST request cannot wait in the input, and
+//! are put off instead. A channel holds its publishers longer while most of its members read more
+//! slowly than is published: see `lag`.
 //!
-//! Always true: at the end of a turn nobody has more than the limit queued, see
+//! Always true: at the end of a turn no connection has more than the limit queued, see
 //! [`check_queued`](crate::shard::state::Shard::check_queued).
 
 mod hold;
 pub(in crate::shard) mod lag;
 
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::{ConnectionId, Seat, ShardId};
 use crate::proto::wire::command::{Command, Request};
 use crate::proto::ws::frame::Header;
 use crate::shard::channel::channels::Channels;
@@ -25,10 +25,10 @@ use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
 use crate::shard::mesh_message::MeshMessage;
 
-/// The share of the limit for one connection that a channel may have to offer, before its
-/// publishers wait: more than a turn reads, so that ordinary bursts coalesce.
+/// The divisor of a connection's limit that gives the bytes which a channel may have to offer
+/// before its publishers wait. They are more than a turn reads, so that ordinary bursts coalesce.
 const UNOFFERED_SHARE: usize = 4;
-/// The share of it that all publications of one turn may have.
+/// The divisor of the same limit that gives the bytes of all publications of one turn.
 const TURN_SHARE: usize = 2;
 
 impl Context {
@@ -42,7 +42,7 @@ impl Context {
 }
 
 impl Channels {
-    /// A publication of so many bytes goes to a channel's members on this shard.
+    /// Notes a publication of `count` bytes for a channel's members on this shard.
     #[inline]
     pub(in crate::shard) fn note_publication(
         &mut self,
@@ -61,7 +61,7 @@ impl Channels {
         }
     }
 
-    /// A member of that channel waits for that many bytes which it has not been offered.
+    /// Notes the most bytes that a member of the channel has queued and has not been offered.
     fn note_longest(&mut self, slot: ChannelSlot, count: usize, context: &mut Context) {
         let unoffered_max = context.unoffered_max();
         let turn = self.pressure.turn;
@@ -73,7 +73,7 @@ impl Channels {
         }
     }
 
-    /// A direct message was queued to a connection.
+    /// Notes that a direct message was queued to a connection.
     pub(in crate::shard) fn note_direct(
         &mut self,
         id: ConnectionId,
@@ -88,7 +88,7 @@ impl Channels {
         }
     }
 
-    /// Whether a message is a publication that has to wait. It is not used then.
+    /// Whether a message is a publication that has to wait. It stays in the input then.
     #[inline]
     pub(in crate::shard) fn must_wait(
         &mut self,
@@ -101,7 +101,7 @@ impl Channels {
             && self.hold_publication(id, text, connections, context)
     }
 
-    /// Whether anything at all has to wait.
+    /// Whether publications to some channel of this shard have to wait.
     #[inline]
     pub(in crate::shard) fn is_pressed(&self, context: &Context) -> bool {
         let is_tight = self.pressure.is_open(self.pressure.tight);
@@ -126,16 +126,16 @@ impl Channels {
         else {
             return false;
         };
-        let app = session.key.app.index;
+        let app = session.key.app.id.tag();
         let hash = context.placement.channel_hash(app, &channel);
-        if self.is_held(hash) {
+        if self.is_held(hash, context) {
             self.wait_in_line(hash, id, connections);
             return true;
         }
         if context.placement.owner(hash) != context.id() {
             return false;
         }
-        let channel = self.find(hash, app, &channel);
+        let channel = self.find(hash, &app, &channel);
         let Some(channel) = channel.and_then(|slot| self.get(slot)) else {
             return false;
         };
@@ -152,7 +152,7 @@ impl Channels {
         is_turn_full
     }
 
-    /// Holds a connection's input back until all that is queued now has been offered.
+    /// Holds a connection's input until all that is queued now has been offered.
     fn wait_for_offer(&mut self, id: ConnectionId, connections: &mut Connections) {
         if let Some(connection) = connections.get_mut(id)
             && let Phase::Http(_) | Phase::Registering(_) | Phase::Open(_) = connection.phase
@@ -165,7 +165,7 @@ impl Channels {
         }
     }
 
-    /// Whether a publication to a channel of this shard's has to be put off.
+    /// Whether a publication to a channel that this shard owns has to be put off.
     #[inline]
     pub(in crate::shard) fn is_to_be_put_off(&self, slot: ChannelSlot, context: &Context) -> bool {
         self.is_pressed(context) && self.has_much_to_offer(slot, context.unoffered_max(), context)
@@ -184,7 +184,7 @@ impl Channels {
             || self.pressure.turn_bytes > context.turn_bytes_max()
     }
 
-    /// Puts off what a connection of this shard has asked for, and holds its input back.
+    /// Puts off a message that a connection of this shard has sent, and holds its input.
     #[cold]
     pub(in crate::shard) fn put_off(
         &mut self,
@@ -200,7 +200,7 @@ impl Channels {
         }
         let turn = self.pressure.turn;
         match &message {
-            MeshMessage::Publish(publish) if self.is_held(publish.channel.hash) => {
+            MeshMessage::Publish(publish) if self.is_held(publish.channel.hash, context) => {
                 self.put_in_line(publish.channel.hash, Waiting::Message(message));
             }
             _ => {
@@ -210,8 +210,8 @@ impl Channels {
         }
     }
 
-    /// Holds a connection's input back if what it did since `watch_links` has led to more than
-    /// may wait.
+    /// Holds a connection's input if its messages since `watch_links` have queued more than may
+    /// wait.
     #[inline]
     pub(in crate::shard) fn hold_if_pressed(
         &mut self,
@@ -224,8 +224,8 @@ impl Channels {
         }
     }
 
-    /// What another shard has sent may have led to more than may wait: then all of them hold
-    /// back what feeds this one.
+    /// Tells all shards to hold what they send here, if messages of one of them have queued more
+    /// than may wait.
     #[inline]
     pub(in crate::shard) fn throttle_if_pressed(&mut self, context: &mut Context) {
         if self.pressure.fed {
@@ -235,7 +235,7 @@ impl Channels {
         }
     }
 
-    /// The turn's inputs have been handled.
+    /// Ends the turn, when its inputs have been handled.
     pub(in crate::shard) fn end_pressure_turn(
         &mut self,
         connections: &mut Connections,
@@ -249,15 +249,15 @@ impl Channels {
         self.look_at_suspects(connections, context);
     }
 
-    /// Starts attributing what is sent, and what it leads to, to one connection.
+    /// From here on, what is sent and queued counts for one connection.
     pub(in crate::shard) fn watch_links(&mut self, context: &mut Context) {
         context.links.watch();
         self.pressure.watch();
     }
 
-    /// Holds a connection's input back if a blocked link was fed since
-    /// [`watch_links`](Self::watch_links). What other shards feed through this one is held back
-    /// there, by `Throttle`.
+    /// Holds a connection's input if a blocked link was fed since
+    /// [`watch_links`](Self::watch_links). What other shards send through this one is held there,
+    /// by `Throttle`.
     pub(in crate::shard) fn hold_if_link_blocked(
         &mut self,
         id: ConnectionId,
@@ -286,7 +286,7 @@ impl Channels {
         connections.resume_after_links(context);
     }
 
-    /// Tells the other shards whether to hold back what they send here, if that has changed.
+    /// Tells the other shards whether to hold what they send here, if that has changed.
     pub(in crate::shard) fn tell_throttle(&mut self, context: &mut Context) {
         let is_overfed = self.pressure.is_overfed();
         if let Some(throttle) = context.links.throttle_to_tell(is_overfed) {
@@ -298,17 +298,17 @@ impl Channels {
 }
 
 /// The connection of this shard that sent a message over its WebSocket.
-pub(in crate::shard) fn sender_of(message: &MeshMessage, here: ShardId) -> Option<ConnectionId> {
+pub(in crate::shard) fn sender_of(message: &MeshMessage, here: Seat) -> Option<ConnectionId> {
     let sender = match message {
         MeshMessage::Publish(publish) => publish.from.connection,
         MeshMessage::Send(send) => Some(send.sender),
         _ => None,
     };
-    let sender = sender.filter(|sender| sender.shard == here)?;
+    let sender = sender.filter(|sender| sender.home == here)?;
     Some(sender.connection)
 }
 
-/// Makes a frame readable again whose payload has been unmasked where it lies.
+/// Makes a frame readable again after its payload has been unmasked in place.
 pub(in crate::shard) fn unread(frame: &mut [u8]) {
     if let Ok(Some((header, header_bytes))) = Header::decode(frame)
         && header.mask.is_some()
@@ -319,6 +319,8 @@ pub(in crate::shard) fn unread(frame: &mut [u8]) {
     }
 }
 
+#[cfg(test)]
+mod net;
 #[cfg(test)]
 mod slow_members;
 #[cfg(test)]

@@ -2,20 +2,26 @@
 //!
 //! One look-up by hash finds both sides. Members are connections of this shard, in a plain
 //! array that fan-out walks; each session remembers its index, so that leaving needs no
-//! search. An entry exists while the channel has members here or is owned and not empty.
+//! search. An entry exists while the channel has members here, or is owned and not empty, or keeps
+//! publications.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use ahash::RandomState;
 use hashbrown::HashTable;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::channel::Channel;
 use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId};
+use crate::ids::ConnectionId;
 use crate::shard::channel::fan_out_buffer::FanOutBuffer;
 use crate::shard::channel::pressure::{BackPressure, Unoffered};
 use crate::shard::effect::ChannelSlot;
+use crate::shard::history::table::{Listed, Table};
+
+/// The version of no rights: it has not been decided whether a channel has history.
+pub(in crate::shard) const NEVER_JUDGED: u64 = u64::MAX;
 
 /// A subscribed connection of this shard.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +30,7 @@ pub struct Member {
     pub connection_slot: u32,
     /// What it wants.
     pub interest: Interest,
-    /// How far it has been sent what is in the channel's fan-out buffer.
+    /// The position in the channel's fan-out buffer up to which it has been sent everything.
     pub sent_to: u32,
     /// Whether it is sent nothing until its snapshot has left.
     pub waits: bool,
@@ -49,6 +55,10 @@ pub struct LocalChannel {
     pub announce_ms: Option<u64>,
     /// Until when it waits for home shards, if it does.
     pub barrier_ms: Option<u64>,
+    /// What it keeps of its publications, if this shard is the owner and it has history.
+    pub(in crate::shard) history: Option<Box<Listed>>,
+    /// The version of the rights by which it was decided whether it has.
+    pub(in crate::shard) judged: u64,
 }
 
 /// The channels that concern one shard.
@@ -59,6 +69,8 @@ pub struct Channels {
     free: Vec<u32>,
     /// How many of them are owned.
     owned_count: usize,
+    /// How many members all of them have on this shard.
+    pub(in crate::shard) member_count: u64,
     /// Owned channels with presence changes that are announced at the end of the turn.
     pub(in crate::shard) batched: Vec<ChannelSlot>,
     /// Owned channels whose presence changes are announced later, and when.
@@ -70,6 +82,10 @@ pub struct Channels {
     /// Channels whose fan-out buffers have grown in this turn.
     pub(in crate::shard) grown: Vec<ChannelSlot>,
     pub(in crate::shard) pressure: BackPressure,
+    /// What channels keep of their publications.
+    pub(in crate::shard) histories: Table,
+    /// Connections to which the next portion of a replay can be queued.
+    pub(in crate::shard) replaying: VecDeque<ConnectionId>,
 }
 
 impl Default for Channels {
@@ -79,12 +95,15 @@ impl Default for Channels {
             slots: Vec::new(),
             free: Vec::new(),
             owned_count: 0,
+            member_count: 0,
             batched: Vec::new(),
             announcements: BTreeSet::new(),
             barriers: BTreeSet::new(),
             pauses: VecDeque::new(),
             grown: Vec::new(),
             pressure: BackPressure::default(),
+            histories: Table::default(),
+            replaying: VecDeque::new(),
         }
     }
 }
@@ -92,12 +111,12 @@ impl Default for Channels {
 impl Channels {
     /// The channel of that name, if it concerns this shard.
     #[must_use]
-    pub fn find(&self, hash: u64, app: AppIndex, name: &str) -> Option<ChannelSlot> {
+    pub fn find(&self, hash: u64, app: &AppTag, name: &str) -> Option<ChannelSlot> {
         self.index
             .find(hash, |slot| {
                 self.slots[*slot as usize].as_ref().is_some_and(|channel| {
                     channel.key.hash == hash
-                        && channel.key.app == app
+                        && channel.key.app == *app
                         && channel.key.name.as_str() == name
                 })
             })
@@ -107,7 +126,7 @@ impl Channels {
     /// The channel of that key, if it concerns this shard.
     #[must_use]
     pub fn find_key(&self, key: &SharedChannel) -> Option<ChannelSlot> {
-        self.find(key.hash, key.app, key.name.as_str())
+        self.find(key.hash, &key.app, key.name.as_str())
     }
 
     /// The channel of that key; a new entry if need be.
@@ -124,6 +143,8 @@ impl Channels {
             batched: false,
             announce_ms: None,
             barrier_ms: None,
+            history: None,
+            judged: NEVER_JUDGED,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -144,15 +165,24 @@ impl Channels {
         ChannelSlot(slot)
     }
 
-    /// An entry.
+    /// The channel in a slot, unless the slot is free.
     #[must_use]
     pub fn get(&self, slot: ChannelSlot) -> Option<&LocalChannel> {
         self.slots.get(slot.0 as usize)?.as_ref()
     }
 
-    /// An entry.
+    /// The channel in a slot, unless the slot is free.
     pub fn get_mut(&mut self, slot: ChannelSlot) -> Option<&mut LocalChannel> {
         self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// A channel and the table of all histories, unless the slot is free.
+    pub(in crate::shard) fn with_histories(
+        &mut self,
+        slot: ChannelSlot,
+    ) -> Option<(&mut LocalChannel, &mut Table)> {
+        let channel = self.slots.get_mut(slot.0 as usize)?.as_mut()?;
+        Some((channel, &mut self.histories))
     }
 
     /// Adds a member, who gets what is published from now on, and returns its index.
@@ -171,7 +201,9 @@ impl Channels {
             sent_to: channel.fan_out.end(),
             waits: false,
         });
-        (channel.members.len() - 1) as u32
+        let index = (channel.members.len() - 1) as u32;
+        self.member_count += 1;
+        index
     }
 
     /// Removes the member at an index. Returns the connection that now stands there, whose
@@ -183,13 +215,14 @@ impl Channels {
             return None;
         }
         channel.members.swap_remove(index);
+        channel.debug_check();
         if channel.members.len() * 4 < channel.members.capacity() {
             channel.members.shrink_to(channel.members.len() * 2);
         }
-        channel
-            .members
-            .get(index)
-            .map(|member| member.connection_slot)
+        let moved = channel.members.get(index);
+        let moved = moved.map(|member| member.connection_slot);
+        self.member_count -= 1;
+        moved
     }
 
     /// Forgets the entry if nothing keeps it.
@@ -199,7 +232,7 @@ impl Channels {
         };
         let is_empty = |owned: &mut Box<Channel>| owned.is_empty();
         let is_given_up = channel.owned.take_if(is_empty).is_some();
-        let listed = channel.batched || channel.fan_out.has_grown();
+        let listed = channel.batched || channel.fan_out.has_grown() || channel.history.is_some();
         let is_kept = channel.owned.is_some() || !channel.members.is_empty() || listed;
         let hash = channel.key.hash;
         self.owned_count -= usize::from(is_given_up);
@@ -213,7 +246,18 @@ impl Channels {
         }
     }
 
-    /// All entries.
+    /// How many slots there are, used or not: for walks.
+    #[must_use]
+    pub fn slot_count(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The slots of all channels that concern this shard.
+    pub(in crate::shard) fn slots(&self) -> Vec<ChannelSlot> {
+        self.iter().map(|(slot, _)| slot).collect()
+    }
+
+    /// All channels that concern this shard, with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (ChannelSlot, &LocalChannel)> {
         let entries = self.slots.iter().enumerate();
         entries.filter_map(|(at, slot)| Some((ChannelSlot(at as u32), slot.as_ref()?)))
@@ -243,6 +287,8 @@ impl Channels {
     pub(in crate::shard) fn check_owned_count(&self) {
         let owned = self.iter().filter(|(_, channel)| channel.owned.is_some());
         assert_eq!(owned.count(), self.owned_count, "owned channels");
+        let members = self.iter().map(|(_, channel)| channel.members.len() as u64);
+        assert_eq!(members.sum::<u64>(), self.member_count, "members");
     }
 }
 
@@ -253,10 +299,10 @@ mod tests {
     use super::*;
     use crate::domain::peer::{ChannelKey, JsonName};
 
-    fn key(app: u32, name: &str) -> SharedChannel {
+    fn key(app: &str, name: &str) -> SharedChannel {
         let hash = u64::from(name.len() as u32 % 3); // collides on purpose
         Arc::new(ChannelKey {
-            app: AppIndex(app),
+            app: AppTag::of(app),
             hash,
             name: JsonName::new(name),
         })
@@ -265,12 +311,12 @@ mod tests {
     #[test]
     fn the_same_name_in_two_apps_is_two_channels() {
         let mut channels = Channels::default();
-        let (one, other) = (key(1, "room"), key(2, "room"));
+        let (one, other) = (key("one", "room"), key("other", "room"));
         let slot = channels.find_or_insert(&one);
         assert_eq!(channels.find_or_insert(&one), slot);
         assert_ne!(channels.find_or_insert(&other), slot);
         assert_eq!(
-            channels.find(key(1, "door").hash, AppIndex(1), "door"),
+            channels.find(key("one", "door").hash, &AppTag::of("one"), "door"),
             None
         );
     }
@@ -278,21 +324,21 @@ mod tests {
     #[test]
     fn an_entry_without_members_and_owner_is_forgotten_and_its_slot_used_again() {
         let mut channels = Channels::default();
-        let slot = channels.find_or_insert(&key(1, "a"));
+        let slot = channels.find_or_insert(&key("one", "a"));
         assert_eq!(channels.push_member(slot, 7, Interest::default()), 0);
         channels.release(slot);
         assert!(channels.get(slot).is_some());
         assert_eq!(channels.take_member(slot, 0), None);
         channels.release(slot);
         assert!(channels.get(slot).is_none());
-        assert_eq!(channels.find_or_insert(&key(1, "b")), slot);
+        assert_eq!(channels.find_or_insert(&key("one", "b")), slot);
     }
 
     #[test]
     fn owned_channels_are_counted_once_each_until_they_are_given_up() {
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
         let mut channels = Channels::default();
-        let slots = ["a", "b", "c"].map(|name| channels.find_or_insert(&key(1, name)));
+        let slots = ["a", "b", "c"].map(|name| channels.find_or_insert(&key("one", name)));
         assert_eq!(channels.owned_count(), 0);
         for slot in [slots[0], slots[1], slots[0]] {
             assert!(channels.own(slot, &hasher).unwrap().is_empty());
@@ -313,7 +359,7 @@ mod tests {
     #[test]
     fn removing_a_member_tells_who_moved() {
         let mut channels = Channels::default();
-        let slot = channels.find_or_insert(&key(1, "a"));
+        let slot = channels.find_or_insert(&key("one", "a"));
         for connection_slot in 10..13 {
             channels.push_member(slot, connection_slot, Interest::default());
         }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::peer::{ChannelKey, JsonName, SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId};
+use crate::ids::ConnectionId;
 use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
+use crate::proto::wire::position::Since;
 use crate::shard::channel::channels::Channels;
-use crate::shard::channel::publish::Waiter;
+use crate::shard::channel::publish::{Content, Waiter};
 use crate::shard::connection::connections::{Connections, Held, Phase, Session};
 use crate::shard::connection::joining::Wanted;
 use crate::shard::context::Context;
@@ -19,14 +21,14 @@ impl Channels {
     pub(in crate::shard) fn publish(
         &mut self,
         id: ConnectionId,
-        (channel, data): (&str, &str),
-        request_id: Option<&str>,
+        (channel, content): (&str, Content<'_>),
+        (request_id, wants_position): (Option<&str>, bool),
         connections: &mut Connections,
         context: &mut Context,
     ) -> Result<(), ErrorCode> {
         let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
         context.admit_message(session.permissions(), Action::Publish, Some(channel))?;
-        let app = session.key.app.index;
+        let app = session.key.app.id.tag();
         let from = Publisher {
             peer: session.peer.clone(),
             connection: Some(context.here(id)),
@@ -34,12 +36,17 @@ impl Channels {
         let waiter = request_id.map_or(Waiter::Nobody, |request_id| Waiter::Command {
             connection: id,
             request_id,
+            wants_position,
         });
-        if self
-            .publish_into((app, channel), from, data, waiter, connections, context)
-            .is_some()
+        let channel = (app, channel);
+        if let Some(sequenced) =
+            self.publish_into(channel, from, content, waiter, connections, context)
         {
-            connections.ack_raw(id, (request_id, context.stamp_ns), context);
+            let reply_to = (request_id, context.stamp_ns);
+            match wants_position || sequenced.is_duplicate {
+                true => connections.ack_published(id, reply_to, &sequenced, context),
+                false => connections.ack_raw(id, reply_to, context),
+            }
         }
         Ok(())
     }
@@ -47,16 +54,21 @@ impl Channels {
     pub(in crate::shard) fn subscribe(
         &mut self,
         id: ConnectionId,
-        channel: &str,
+        (channel, since): (&str, Option<Since>),
         sender_metadata: bool,
         request_id: Option<&str>,
         connections: &mut Connections,
         context: &mut Context,
     ) -> Result<(), ErrorCode> {
+        if let Some(Since::Last(count)) = since
+            && count > context.config.limits.history.replay_messages
+        {
+            return Err(ErrorCode::MalformedMessage);
+        }
         let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
         let permissions = session.permissions();
         permissions.check(Action::Subscribe, Some(channel))?;
-        let app = session.key.app.index;
+        let app = session.key.app.id.tag();
         let presence = permissions.may(Action::Presence);
         let hash = context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
@@ -64,24 +76,28 @@ impl Channels {
         if !self.counts_already(session, &key) && self.channel_count(session) >= channels_max {
             return Err(ErrorCode::ChannelLimitExceeded);
         }
+        // What is asked of the present position is answered in the ack, which needs an id.
+        let since = since.filter(|_| request_id.is_some());
         let wanted = Wanted {
             channel: key,
             interest: Interest {
                 presence,
                 sender_metadata,
             },
+            since,
             command: connections.await_command(id, Asked::Membership, request_id, context),
         };
         let connection = connections.get_mut(id).ok_or(ErrorCode::InternalError)?;
         if let Phase::Open(session) = &mut connection.phase
             && let Some(joining) = &mut session.joining
-            && joining.must_park(&wanted.channel)
+            && joining.must_park(&wanted)
         {
             joining.park(wanted);
             connection.held.add(Held::JOINS);
-            return Ok(());
+        } else {
+            connections.ask_to_join(wanted, false, context);
         }
-        connections.ask_to_join(wanted, false, context);
+        connections.debug_check_joins(id, context);
         Ok(())
     }
 
@@ -114,19 +130,18 @@ impl Channels {
         request_id: Option<&str>,
         connections: &mut Connections,
         context: &mut Context,
-    ) {
-        let Some(session) = connections.session(id) else {
-            return;
-        };
-        let (app, peer): (AppIndex, SharedPeer) = (session.key.app.index, session.peer.clone());
+    ) -> Result<(), ErrorCode> {
+        let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
+        let (app, peer): (AppTag, SharedPeer) = (session.key.app.id.tag(), session.peer.clone());
         let hash = context.placement.channel_hash(app, channel);
         let key = self.channel_key(app, hash, channel);
         if !self.counts_already(session, &key) {
             connections.ack_raw(id, (request_id, context.stamp_ns), context);
-            return;
+            return Ok(());
         }
         if let Some(slot) = self.find_key(&key) {
             self.remove_member(id, slot, connections, context);
+            self.let_go(slot, connections, context);
         }
         let owner = context.placement.owner(hash);
         let command = connections.await_command(id, Asked::Membership, request_id, context);
@@ -138,16 +153,17 @@ impl Channels {
             cause: LeaveCause::Request(ticket),
         };
         context.send(owner, MeshMessage::Leave(Box::new(leave)));
+        Ok(())
     }
 
     /// The key of a channel: this shard's own, if it knows the channel.
     pub(in crate::shard) fn channel_key(
         &self,
-        app: AppIndex,
+        app: AppTag,
         hash: u64,
         name: &str,
     ) -> SharedChannel {
-        let known = self.find(hash, app, name).and_then(|slot| self.get(slot));
+        let known = self.find(hash, &app, name).and_then(|slot| self.get(slot));
         known.map_or_else(
             || {
                 Arc::new(ChannelKey {

@@ -1,23 +1,24 @@
 //! Fan-out on a home shard: what a channel's members are sent is kept once for all of them.
 //!
 //! A publication, or a presence change that all members want, is appended to its channel's
-//! `FanOutBuffer`, whatever the number of members.
-//! When the turn ends, every member that has not got all of it borrows the rest: its socket is
-//! written from the buffer itself. Only who has other things to be sent as well, or whose socket
-//! took less, gets it into its own outbox, where order and bounds are those of all frames: a copy
-//! of small frames, and a reference to one copy for all of large ones.
+//! `FanOutBuffer`, whatever the number of members. When the turn ends, every member that has not
+//! got all of it borrows the rest: its socket is written from the buffer itself. A member that is
+//! sent other things as well, or whose socket took less, gets the rest into its own outbox, where
+//! the order and the bounds of all frames hold: small frames as a copy, large ones as a reference
+//! to one copy for all.
 //!
-//! What must not overtake a channel's publications, or must not be overtaken by them, settles
-//! them first: presence for some, variants with `fromMetadata`, direct messages, the end of a
+//! What must not overtake a channel's publications, or be overtaken by them, has them copied out
+//! first: presence for some, variants with `fromMetadata`, direct messages, the end of a
 //! membership.
 //! A bare `ack` may overtake what others published, but not what was ordered before it.
 //!
-//! Always true: `behind` counts the members whose position is not the buffer's end, and with
-//! none the buffer is empty and owns no memory; a member that is not behind is not borrowing.
+//! Always true, see `LocalChannel::check_fan_out`: the buffer counts the members whose position is
+//! not its end. A member that is not behind is not borrowing.
 
 use std::mem;
 
 use crate::ids::ConnectionId;
+use crate::planted::{Bug, planted};
 use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{Channels, LocalChannel, Member};
 use crate::shard::connection::connections::{Connection, Connections, Phase};
@@ -29,8 +30,11 @@ use crate::shard::outbound::outbox::BufferPool;
 /// a channel fills faster than its members are flushed; then coalescing is at its best anyway.
 const BUFFER_BYTES_MAX: usize = 128 * 1_024;
 
-/// Members of a channel whose flush holds up nobody: 128 sends take 0.4 ms, and rooms of about a
-/// hundred are ordinary.
+/// Members of a channel up to which all of them are checked after each change.
+const CHECKED_MEMBERS_MAX: usize = 64;
+
+/// Up to how many members of a channel are flushed without holding anybody up: 128 sends take 0.4
+/// ms, and rooms of about a hundred are ordinary.
 const NARROW_MEMBERS_MAX: usize = 128;
 
 impl LocalChannel {
@@ -59,12 +63,15 @@ impl LocalChannel {
         let buffer = &self.fan_out;
         let places = 0..self.members.len();
         let behind = places.filter(|place| !self.unsent(*place).is_empty());
-        assert_eq!(behind.count(), buffer.behind as usize, "members behind");
-        assert_eq!(buffer.behind == 0, buffer.bytes.is_empty());
-        assert!(buffer.behind > 0 || buffer.bytes.capacity() == 0);
-        for member in &self.members {
-            let at = member.sent_to.wrapping_sub(buffer.start) as usize;
-            assert!(at <= buffer.bytes.len(), "a position outside the buffer");
+        assert_eq!(behind.count(), buffer.behind() as usize, "members behind");
+        buffer.check(self.members.iter().map(|member| member.sent_to));
+    }
+
+    /// The same after a change, in debug builds and where it reads only a few members.
+    #[inline]
+    pub(in crate::shard) fn debug_check(&self) {
+        if cfg!(debug_assertions) && self.members.len() <= CHECKED_MEMBERS_MAX {
+            self.check_fan_out();
         }
     }
 
@@ -76,16 +83,14 @@ impl LocalChannel {
         {
             self.fan_out.caught_up(pool);
         }
+        self.debug_check();
     }
 }
 
 impl Connection {
     /// Where it stands among the members of a channel.
     pub(in crate::shard) fn place_in(&self, channel: ChannelSlot) -> Option<usize> {
-        let Phase::Open(session) = &self.phase else {
-            return None;
-        };
-        let mut memberships = session.memberships.iter();
+        let mut memberships = self.session()?.memberships.iter();
         let membership = memberships.find(|membership| membership.channel == channel)?;
         Some(membership.index as usize)
     }
@@ -106,7 +111,7 @@ impl Channels {
         if members > 0
             && let Some(channel) = self.get_mut(slot)
         {
-            channel.fan_out.is_live = true;
+            channel.fan_out.note_publication();
         }
         members
     }
@@ -128,7 +133,7 @@ impl Channels {
             return 0;
         };
         let members = channel.members.len() - usize::from(except.is_some());
-        let buffered = channel.fan_out.bytes.len();
+        let buffered = channel.fan_out.len();
         if members == 0 {
             return 0;
         }
@@ -139,17 +144,13 @@ impl Channels {
             return 0;
         };
         let buffer = &mut channel.fan_out;
-        if buffer.bytes.capacity() == 0 {
-            buffer.bytes = context.pool.take(frame.len());
-        }
-        buffer.bytes.extend_from_slice(frame);
-        buffer.behind = members as u32;
-        let was_grown = mem::replace(&mut buffer.grown, true);
+        let is_first = buffer.append(frame, members as u32, &mut context.pool);
         let end = buffer.end();
         if let Some(member) = except.and_then(|place| channel.members.get_mut(place)) {
             member.sent_to = end;
         }
-        if !was_grown {
+        channel.debug_check();
+        if is_first {
             self.grown.push(slot);
         }
         members
@@ -175,11 +176,10 @@ impl Channels {
         context: &mut Context,
     ) {
         let mut urgency = Urgency::Reply;
-        if let Some(channel) = self.get_mut(slot) {
-            channel.fan_out.grown = false;
-            if mem::take(&mut channel.fan_out.is_live) || channel.is_wide() {
-                urgency = channel.urgency();
-            }
+        if let Some(channel) = self.get_mut(slot)
+            && (channel.fan_out.end_turn() || channel.is_wide())
+        {
+            urgency = channel.urgency();
         }
         self.lend(slot, urgency, connections, context);
         self.release(slot);
@@ -193,7 +193,7 @@ impl Channels {
         context: &mut Context,
     ) {
         let late_bytes = context.late_bytes();
-        let limit = context.config.limits.outbound_queue_bytes;
+        let limit = context.delivery_bytes_max();
         let Some(channel) = self.get_mut(slot) else {
             return;
         };
@@ -203,9 +203,13 @@ impl Channels {
             if member.sent_to == end {
                 continue;
             }
-            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
+            let connection = connections.member_mut(member.connection_slot);
+            if connection.is_unreachable {
+                connection.borrows.take_if(|borrowed| *borrowed == slot);
+                member.sent_to = end;
+                copied += 1;
                 continue;
-            };
+            }
             let unsent = end.wrapping_sub(member.sent_to);
             if !member.waits
                 && connection.borrows.is_none_or(|other| other == slot)
@@ -230,13 +234,14 @@ impl Channels {
             ) {
                 context.slow.push(connection.id);
             }
-            fed.note(connection, late_bytes);
+            fed.note(connection, member.waits, late_bytes);
             member.sent_to = end;
             copied += 1;
         }
         for _ in 0..copied {
             channel.fan_out.caught_up(&mut context.pool);
         }
+        channel.debug_check();
         self.note_fed(slot, fed, context);
     }
 
@@ -261,18 +266,17 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some((slot, place)) = connections.get_mut(id).and_then(|connection| {
-            let slot = connection.borrows.take()?;
-            Some((slot, connection.place_in(slot)?))
-        }) else {
+        let connection = &mut connections[id];
+        let Some(slot) = connection.borrows.take() else {
+            return;
+        };
+        let Some(place) = connection.place_in(slot) else {
             return;
         };
         let Some(channel) = self.get_mut(slot) else {
             return;
         };
-        if count < channel.unsent(place).len()
-            && let Some(connection) = connections.get_mut(id)
-        {
+        if count < channel.unsent(place).len() {
             let pieces = channel.fan_out.pieces(channel.members[place].sent_to);
             let outbox = &mut connection.outbox;
             outbox.push_partly_written(&pieces, count, &mut context.pool);
@@ -280,7 +284,7 @@ impl Channels {
         channel.catch_up(place, &mut context.pool);
     }
 
-    /// Copies what a connection is lent behind what is in its own outbox, so that both leave in
+    /// Appends a copy of what a connection is lent to its own outbox, so that both leave in
     /// one write.
     pub(in crate::shard) fn copy_out_borrowed(
         &mut self,
@@ -288,8 +292,8 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        if let Some(connection) = connections.get(id)
-            && let Some(slot) = connection.borrows
+        let connection = &connections[id];
+        if let Some(slot) = connection.borrows
             && let Some(place) = connection.place_in(slot)
         {
             self.copy_out_member(slot, place, connections, context);
@@ -303,13 +307,13 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some(session) = connections.session(id) else {
+        let Some(session) = connections[id].session() else {
             return;
         };
         if self.grown.is_empty() {
             return self.copy_out_borrowed(id, connections, context);
         }
-        // Copied: settling changes connections, though not their memberships.
+        // Cloned: copying out changes connections, though not their memberships.
         for membership in session.memberships.clone() {
             self.copy_out_member(
                 membership.channel,
@@ -328,7 +332,7 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let limit = context.config.limits.outbound_queue_bytes;
+        let limit = context.delivery_bytes_max();
         let Some(channel) = self.get_mut(slot) else {
             return;
         };
@@ -342,20 +346,19 @@ impl Channels {
             waits,
             ..
         } = channel.members[place];
-        if let Some(connection) = connections.at_slot_mut(connection_slot) {
-            connection.borrows.take_if(|borrowed| *borrowed == slot);
-            let pieces = channel.fan_out.pieces(sent_to);
-            let (waits, to) = (waits.then_some(slot), (limit, urgency));
-            if !connection.deliver_or_hold(
-                waits,
-                &pieces,
-                to,
-                &mut context.pool,
-                &mut context.effects,
-            ) {
-                context.slow.push(connection.id);
-            }
+        let connection = connections.member_mut(connection_slot);
+        let is_kept = planted(Bug::LoanOutlivesSession)
+            && matches!(connection.phase, Phase::Lingering { .. });
+        connection
+            .borrows
+            .take_if(|borrowed| *borrowed == slot && !is_kept);
+        let pieces = channel.fan_out.pieces(sent_to);
+        let (waits, to) = (waits.then_some(slot), (limit, urgency));
+        if !connection.deliver_or_hold(waits, &pieces, to, &mut context.pool, &mut context.effects)
+        {
+            context.slow.push(connection.id);
         }
+        drop(pieces);
         channel.catch_up(place, &mut context.pool);
     }
 
@@ -367,7 +370,7 @@ impl Channels {
         context: &mut Context,
     ) {
         let places = match self.get(slot) {
-            Some(channel) if channel.fan_out.behind > 0 => channel.members.len(),
+            Some(channel) if channel.fan_out.behind() > 0 => channel.members.len(),
             _ => return,
         };
         for place in 0..places {

@@ -1,4 +1,4 @@
-//! Copies of what is in a fan-out buffer, each made once and kept by whoever has not taken it.
+//! Copies of what is in a fan-out buffer, each made once and shared by all who have not taken it.
 
 use smallvec::SmallVec;
 
@@ -8,7 +8,7 @@ use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 /// The first bytes of a buffer as frames that queues can share.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Frozen {
-    /// One behind the other, each of whole frames.
+    /// In order, each of whole frames.
     blocks: Vec<Frame>,
 }
 
@@ -19,17 +19,20 @@ impl Frozen {
     /// What begins at that place of the buffer: as it lies there if it is small, and as ranges of
     /// shared blocks otherwise.
     #[inline]
-    pub fn pieces<'a>(&'a mut self, buffer: &'a [u8], at: usize) -> Pieces<'a> {
+    pub(in crate::shard) fn pieces<'a>(&'a mut self, buffer: &'a [u8], at: usize) -> Pieces<'a> {
         let unsent = buffer.get(at..).unwrap_or_default();
         if unsent.len() < SHARED_BYTES_MIN {
-            return Pieces::from_iter([Piece::Owned(unsent)]);
+            // Not from an iterator: that is not inlined, and a storm does it for each member.
+            let mut pieces = Pieces::new();
+            pieces.push(Piece::Owned(unsent));
+            return pieces;
         }
         self.shared(buffer, at)
     }
 
     #[cold]
     pub(in crate::shard) fn shared<'a>(&'a mut self, buffer: &'a [u8], at: usize) -> Pieces<'a> {
-        let frozen: usize = self.blocks.iter().map(|block| block.len()).sum();
+        let frozen = self.len();
         if frozen < buffer.len() {
             self.blocks.push(buffer[frozen..].into());
         }
@@ -45,9 +48,14 @@ impl Frozen {
         pieces
     }
 
+    /// How many bytes of the buffer have been copied.
+    pub(in crate::shard) fn len(&self) -> usize {
+        self.blocks.iter().map(|block| block.len()).sum()
+    }
+
     /// The buffer is empty again.
     #[inline]
-    pub fn clear(&mut self) {
+    pub(in crate::shard) fn clear(&mut self) {
         if !self.blocks.is_empty() {
             self.blocks = Vec::new();
         }

@@ -1,10 +1,12 @@
 //! The shard as the home of connections: local members, fan-out into their outboxes.
 
-use crate::ids::{ConnectionId, ShardId};
+use crate::events::kind::Kind;
+use crate::ids::{ConnectionId, Seat};
 use crate::metrics::Stage;
 use crate::proto::ws::frame::count_frames;
 use crate::shard::channel::back_pressure::lag::Fed;
 use crate::shard::channel::channels::{Channels, LocalChannel};
+use crate::shard::channel::pressure::Kept;
 use crate::shard::connection::connections::{Connections, Membership};
 use crate::shard::context::Context;
 use crate::shard::effect::{ChannelSlot, Urgency};
@@ -14,7 +16,9 @@ use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 use crate::shard::questions::Question;
 
 impl Channels {
-    /// Takes a connection out of a channel's local members, if it is one.
+    /// Takes a connection out of a channel's local members, if it is one. [`let_go`] follows.
+    ///
+    /// [`let_go`]: Self::let_go
     pub(in crate::shard) fn remove_member(
         &mut self,
         id: ConnectionId,
@@ -22,24 +26,18 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some(session) = connections.session_mut(id) else {
+        let Some(membership) = connections
+            .session_mut(id)
+            .and_then(|session| session.take_membership(slot))
+        else {
             return;
         };
-        let at = session
-            .memberships
-            .iter()
-            .position(|membership| membership.channel == slot);
-        let Some(at) = at else { return };
-        let membership = session.memberships.swap_remove(at);
-        if session.memberships.is_empty() {
-            session.memberships.shrink_to_fit();
-        }
         self.vacate(membership, connections, context);
         self.forget_snapshot(id, slot, connections, context);
     }
 
-    /// Takes the place of a membership that its session has given up; what it was to get until
-    /// now is in its outbox.
+    /// Takes the place of a membership that its session has given up. What the member was to get
+    /// until now is put into its outbox. [`let_go`](Self::let_go) follows.
     pub(in crate::shard) fn vacate(
         &mut self,
         membership: Membership,
@@ -48,28 +46,59 @@ impl Channels {
     ) {
         let Membership { channel, index } = membership;
         self.copy_out_member(channel, index as usize, connections, context);
-        if let Some(moved) = self.take_member(channel, index)
-            && let Some(connection) = connections.at_slot_mut(moved)
-        {
+        if let Some(moved) = self.take_member(channel, index) {
+            let connection = connections.member_mut(moved);
             connection.move_membership(channel, index);
         }
-        self.release(channel);
     }
 
-    /// A leave is complete at the owner.
+    /// Ends what a leave began, when the member has been told. Nothing is kept any longer for a
+    /// channel without members here, and a channel that concerns nobody is forgotten.
+    pub(in crate::shard) fn let_go(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        self.follow_if_empty(slot, connections, context);
+        self.release(slot);
+    }
+
+    /// A leave is complete at the owner. A join that was under way when it was asked for may have
+    /// been completed since, and the question may have ended since: the member goes all the same.
     pub(in crate::shard) fn home_left(
         &mut self,
         left: Left,
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some(Question::Leave(command)) = context.questions.take(left.ticket) else {
-            return;
-        };
-        if let Some(slot) = self.find_key(&left.channel) {
+        match self.must_follow(&left.channel) {
+            Some(slot) => self.keep(slot, Kept::Left(left), connections, context),
+            None => self.left_now(&left, connections, context),
+        }
+    }
+
+    /// As [`home_left`](Self::home_left), when nothing is kept that came before.
+    pub(in crate::shard) fn left_now(
+        &mut self,
+        left: &Left,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let slot = self.find_key(&left.channel);
+        if let Some(slot) = slot {
             self.remove_member(left.connection, slot, connections, context);
         }
-        connections.answer_command(&command, Ok(()), context);
+        if let Some(Question::Leave(command)) = context.questions.take(left.ticket) {
+            let what = (command.connection, Kind::Unsubscribed);
+            let (channel, read_ns) = (left.channel.name.as_str(), command.reply_to.read_ns);
+            connections.record_membership(what, channel, (read_ns, None), context);
+            connections.answer_command(&command, Ok(()), context);
+        }
+        // Behind the ack: what follows may make a member of the connection again.
+        if let Some(slot) = slot {
+            self.let_go(slot, connections, context);
+        }
     }
 
     pub(in crate::shard) fn home_deliver(
@@ -93,7 +122,24 @@ impl Channels {
 
     pub(in crate::shard) fn home_announce(
         &mut self,
-        owner: ShardId,
+        owner: Seat,
+        announce: Announce,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        match self.must_follow(&announce.channel) {
+            Some(slot) => {
+                let announce = Kept::Announce { owner, announce };
+                self.keep(slot, announce, connections, context);
+            }
+            None => self.announce_now(owner, &announce, connections, context),
+        }
+    }
+
+    /// As [`home_announce`](Self::home_announce), when nothing is kept that came before.
+    pub(in crate::shard) fn announce_now(
+        &mut self,
+        owner: Seat,
         announce: &Announce,
         connections: &mut Connections,
         context: &mut Context,
@@ -120,7 +166,7 @@ impl Channels {
         context: &mut Context,
     ) {
         match self.is_to_be_kept(slot, connections, context) {
-            true => self.keep(slot, frames, except, times, connections, context),
+            true => self.keep_publication(slot, frames, except, times, connections, context),
             false => self.deliver_now(slot, frames, except, times, connections, context),
         }
     }
@@ -160,7 +206,7 @@ impl Channels {
         context: &mut Context,
     ) -> usize {
         self.copy_out_channel(slot, connections, context);
-        let limit = context.config.limits.outbound_queue_bytes;
+        let limit = context.delivery_bytes_max();
         let Some(channel) = self.get(slot) else {
             return 0;
         };
@@ -173,9 +219,7 @@ impl Channels {
         let (mut reached, mut fed) = (0, Fed::default());
         let late_bytes = context.late_bytes();
         for member in &channel.members {
-            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
-                continue;
-            };
+            let connection = connections.member_mut(member.connection_slot);
             if except == Some(connection.id) {
                 continue;
             }
@@ -195,7 +239,7 @@ impl Channels {
                 true => reached += 1,
                 false => context.slow.push(connection.id),
             }
-            fed.note(connection, late_bytes);
+            fed.note(connection, member.waits, late_bytes);
         }
         self.note_fed(slot, fed, context);
         reached
@@ -210,7 +254,6 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        self.release_kept(slot, connections, context);
         let Some(channel) = self.get(slot) else {
             return;
         };
@@ -222,7 +265,7 @@ impl Channels {
             return;
         }
         self.copy_out_channel(slot, connections, context);
-        let limit = context.config.limits.outbound_queue_bytes;
+        let limit = context.delivery_bytes_max();
         let Some(channel) = self.get(slot) else {
             return;
         };
@@ -231,9 +274,7 @@ impl Channels {
             .iter()
             .filter(|member| member.interest.presence)
         {
-            let Some(connection) = connections.at_slot_mut(member.connection_slot) else {
-                continue;
-            };
+            let connection = connections.member_mut(member.connection_slot);
             let frames = [Piece::Shared(frames, 0..frames.len())];
             let to = (limit, Urgency::Reply);
             let waits = member.waits.then_some(slot);
@@ -255,19 +296,16 @@ impl Channels {
     pub(in crate::shard) fn deliver_to(
         &mut self,
         id: ConnectionId,
-        frame: &Frame,
+        frame: Piece<'_>,
         read_ns: u64,
         connections: &mut Connections,
         context: &mut Context,
     ) -> bool {
         self.copy_out_connection(id, connections, context);
-        let limit = context.config.limits.outbound_queue_bytes;
-        let Some(connection) = connections.get_mut(id) else {
-            return false;
-        };
-        let frame = [Piece::Shared(frame, 0..frame.len())];
+        let limit = context.delivery_bytes_max();
+        let connection = &mut connections[id];
         let to = (limit, Urgency::Live);
-        let delivered = connection.deliver(&frame, to, &mut context.pool, &mut context.effects);
+        let delivered = connection.deliver(&[frame], to, &mut context.pool, &mut context.effects);
         match delivered {
             true => {
                 context.metrics.counters.deliveries += 1;

@@ -2,46 +2,55 @@
 //!
 //! When the owner of a channel says that a join is complete, the connection is a member and is
 //! acked at once, and its snapshot waits until `SNAPSHOT_PAUSE_MS` after the write that carried
-//! the ack. All pauses overlap. Only what belongs behind the snapshot waits with it: what is sent
+//! the ack. All pauses overlap. Only what belongs after the snapshot waits with it: what is sent
 //! to that channel meanwhile, and direct messages, whose senders may be peers that only the
 //! snapshot tells of. These wait for the joins that were under way when they came, not for later
 //! ones.
 //!
 //! Snapshots can be large. One that would not fit into
 //! [`snapshot_bytes_max`](crate::shard::tuning::Tuning::snapshot_bytes_max) beside what waits is
-//! not kept but asked for again once there is room, and a `subscribe` to a channel whose snapshot
-//! has not been written waits for that, and with it all input behind it.
+//! not kept: it is asked for again once there is room. A `subscribe` to a channel whose snapshot
+//! has not been written waits for that, and so does all input after it.
 //!
-//! Whoever unsubscribes before the snapshot has left, or ends, gets neither the snapshot nor what
-//! waits behind it.
+//! A connection that unsubscribes or ends before its snapshot has left gets neither the snapshot
+//! nor what waits for it.
 //!
-//! Always true: a member waits exactly while its connection has a snapshot for that channel that
-//! is not queued.
+//! A replay follows the snapshot, see `shard/channel/resume.rs`. Always true: a member waits just
+//! while its connection has a snapshot or replay for that channel of which not all is queued.
 
 use smallvec::SmallVec;
 
+use crate::domain::peer::SharedChannel;
 use crate::domain::roster::Interest;
+use crate::events::kind::{Cause, Kind};
 use crate::ids::{ConnectionId, Ticket};
 use crate::metrics::Stage;
+use crate::planted::{Bug, planted};
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::frame::Header;
 use crate::shard::channel::channels::Channels;
+use crate::shard::channel::pressure::Kept;
 use crate::shard::connection::connections::{Connections, Held, Membership, Phase};
+use crate::shard::connection::ending::Goodbye;
 use crate::shard::connection::joining::{AwaitedSnapshot, State, Wanted, is_written};
 use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
 use crate::shard::frame::Frame;
-use crate::shard::mesh_message::{Join, Joined, MeshMessage};
-use crate::shard::outbound::outbox::Class;
+use crate::shard::history::replay::Replay;
+use crate::shard::mesh_message::{Join, Joined, LeaveCause, MeshMessage};
+use crate::shard::outbound::outbox::{Class, Piece};
 use crate::shard::outbound::snapshot::Snapshot;
 use crate::shard::questions::{Asked, PendingCommand, PendingJoin, Question, ReplyTo};
 
-/// Between the write that carries an ack and the snapshot, in milliseconds: 15 are what a client
-/// needs that begins to listen for the snapshot when it has read the ack (with none, Node's `ws`
-/// read both together in 20 of 20 joins on loopback), one is what the clock cuts off, and one is
-/// what the writes of a turn take after its time was read.
+/// Between the write that carries an ack and the snapshot, in milliseconds. A client that begins to
+/// listen for the snapshot when it has read the ack needs 15: with none, Node's `ws` read both
+/// together in 20 of 20 joins on loopback. The clock cuts off one more, and one is what the writes
+/// of a turn take after its time was read.
 const SNAPSHOT_PAUSE_MS: u64 = 15 + 1 + 1;
+
+/// Connections whose snapshots are queued in one turn: with ten of 2 KB each that takes 50 µs.
+const PAUSES_PER_TURN_MAX: usize = 8;
 
 impl Channels {
     /// A join is complete: the connection is a member from here on.
@@ -51,14 +60,27 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
+        match self.must_follow(&joined.channel) {
+            Some(slot) => self.keep(slot, Kept::Joined(joined), connections, context),
+            None => self.joined_now(joined, connections, context),
+        }
+    }
+
+    /// As [`home_joined`](Self::home_joined), when nothing is kept that came before.
+    pub(in crate::shard) fn joined_now(
+        &mut self,
+        joined: Joined,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let id = joined.connection;
-        self.release_kept_of(&joined.channel, connections, context);
         let Some(Question::Join(PendingJoin { command, .. })) =
             context.questions.take(joined.ticket)
         else {
-            return;
+            return; // It has ended, and the owner has been told to forget the joiner.
         };
-        let Some(session) = connections.session_mut(id) else {
+        // A connection that ends takes its questions about joins back.
+        let Some(session) = connections.open_mut(id) else {
             return;
         };
         let joining = session.joining.as_mut();
@@ -67,22 +89,34 @@ impl Channels {
             // The connection has unsubscribed meanwhile. The owner may have heard of that before it
             // was asked again, which made a member of it once more.
             let peer = session.peer.clone();
-            context.leave_silently(id, peer, joined.channel);
+            context.leave_silently(id, peer, joined.channel, LeaveCause::Ended);
             return self.advance_joins(id, connections, context);
         };
         let slot = self.add_member(id, &joined, connections, context);
         if !is_again {
-            connections.answer_command(&command, Ok(()), context);
+            let (channel, read_ns) = (joined.channel.name.as_str(), command.reply_to.read_ns);
+            let resumed = joined.resumed.as_deref();
+            let what = (id, Kind::Subscribed);
+            connections.record_membership(what, channel, (read_ns, resumed), context);
+            match &joined.resumed {
+                None => connections.answer_command(&command, Ok(()), context),
+                Some(resumed) => connections.ack_resumed(&command, resumed, context),
+            }
         }
-        if let Some(snapshot) = joined.snapshot {
+        let replay = joined.resumed.map_or_else(Replay::default, |it| it.replay);
+        if joined.snapshot.is_some() || !replay.is_over() {
             let is_acked = command.reply_to.id().is_some();
             let awaited = AwaitedSnapshot {
                 channel: joined.channel,
                 slot: Some(slot),
                 number,
                 sender_metadata: joined.interest.sender_metadata,
-                snapshot: Some(snapshot),
-                state: State::Written { from_ms: 0 },
+                state: match joined.snapshot {
+                    Some(_) => State::Written { from_ms: 0 },
+                    None => State::ReplayDue,
+                },
+                snapshot: joined.snapshot,
+                replay,
                 held: Vec::new(),
                 read_ns: command.reply_to.read_ns,
             };
@@ -100,12 +134,7 @@ impl Channels {
         context: &mut Context,
     ) -> ChannelSlot {
         let slot = self.find_or_insert(&joined.channel);
-        let Some(session) = connections.session_mut(id) else {
-            return slot;
-        };
-        let mut memberships = session.memberships.iter();
-        if let Some(known) = memberships.find(|membership| membership.channel == slot) {
-            let place = known.index as usize;
+        if let Some(place) = connections[id].place_in(slot) {
             self.copy_out_member(slot, place, connections, context);
             if let Some(channel) = self.get_mut(slot)
                 && let Some(member) = channel.members.get_mut(place)
@@ -115,10 +144,12 @@ impl Channels {
             return slot;
         }
         let index = self.push_member(slot, id.slot, joined.interest);
-        session.memberships.push(Membership {
-            channel: slot,
-            index,
-        });
+        if let Some(session) = connections.open_mut(id) {
+            session.memberships.push(Membership {
+                channel: slot,
+                index,
+            });
+        }
         slot
     }
 
@@ -132,12 +163,9 @@ impl Channels {
         context: &mut Context,
     ) {
         let room = context.tuning.snapshot_bytes_max;
-        let Some(connection) = connections.get_mut(id) else {
-            return;
-        };
-        let replies = connection.outbox.reply_bytes();
-        let end = connection.outbox.end();
-        let Phase::Open(session) = &mut connection.phase else {
+        let outbox = &connections[id].outbox;
+        let (replies, end) = (outbox.reply_bytes(), outbox.end());
+        let Some(session) = connections.open_mut(id) else {
             return;
         };
         let joining = session.joining.get_or_insert_default();
@@ -148,8 +176,10 @@ impl Channels {
         if !is_first && others + replies + bytes > room {
             awaited.snapshot = None;
         }
-        if is_acked {
-            awaited.state = State::Acked { end };
+        match awaited.state {
+            State::ReplayDue => self.replaying.push_back(id),
+            _ if is_acked => awaited.state = State::Acked { end },
+            _ => {}
         }
         let slot = awaited.slot;
         let mut known = joining.snapshots.iter_mut();
@@ -167,17 +197,14 @@ impl Channels {
         self.queue_snapshots(id, context.now.mono_ms, connections, context);
     }
 
-    fn set_waits(
+    pub(super) fn set_waits(
         &mut self,
         id: ConnectionId,
         slot: ChannelSlot,
         waits: bool,
         connections: &mut Connections,
     ) {
-        let Some(connection) = connections.get(id) else {
-            return;
-        };
-        if let Some(place) = connection.place_in(slot)
+        if let Some(place) = connections[id].place_in(slot)
             && let Some(channel) = self.get_mut(slot)
             && let Some(member) = channel.members.get_mut(place)
         {
@@ -209,9 +236,7 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some(connection) = connections.get_mut(id) else {
-            return;
-        };
+        let connection = &mut connections[id];
         let outbox = &connection.outbox;
         let Phase::Open(session) = &mut connection.phase else {
             return;
@@ -221,7 +246,13 @@ impl Channels {
         };
         let from_ms = now_ms + SNAPSHOT_PAUSE_MS;
         let mut is_paused = false;
+        let mut replays_due = 0;
         joining.snapshots.retain_mut(|it| match it.state {
+            State::Replaying { end } if is_written(outbox, end) => {
+                it.state = State::ReplayDue;
+                replays_due += 1;
+                true
+            }
             State::Acked { end } if is_written(outbox, end) => {
                 it.state = State::Written { from_ms };
                 is_paused = true;
@@ -234,6 +265,7 @@ impl Channels {
             // The pause has one length, so that they end in the order in which they begin.
             self.pauses.push_back((from_ms, id));
         }
+        self.replaying.extend(std::iter::repeat_n(id, replays_due));
         self.advance_joins(id, connections, context);
     }
 
@@ -242,21 +274,27 @@ impl Channels {
         self.pauses.front().map(|(from_ms, _)| *from_ms)
     }
 
-    /// Lets the snapshots leave whose pauses are over.
+    /// Lets the snapshots leave whose pauses are over, of some connections. The others stay due.
     pub(in crate::shard) fn end_pauses(
         &mut self,
         now_ms: u64,
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        while let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) {
+        for _ in 0..PAUSES_PER_TURN_MAX {
+            let Some((_, id)) = self.pauses.pop_front_if(|(from_ms, _)| *from_ms <= now_ms) else {
+                break;
+            };
+            if connections.session(id).is_none() {
+                continue; // It has ended in its pause.
+            }
             self.queue_snapshots(id, now_ms, connections, context);
             self.advance_joins(id, connections, context);
             connections.hold_if_unread(id);
         }
     }
 
-    /// Queues the snapshots that may leave, and behind each what waited for it.
+    /// Queues the snapshots that may leave, each followed by what waited for it.
     fn queue_snapshots(
         &mut self,
         id: ConnectionId,
@@ -264,14 +302,12 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let Some(connection) = connections.get_mut(id) else {
-            return;
-        };
+        let connection = &mut connections[id];
         let outbox = &mut connection.outbox;
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
-        let mut queued: SmallVec<[ChannelSlot; 4]> = SmallVec::new();
+        let (mut is_any, mut queued) = (false, SmallVec::<[ChannelSlot; 4]>::new());
         for awaited in session.joining.iter_mut().flat_map(|it| &mut it.snapshots) {
             let is_due = matches!(awaited.state, State::Written { from_ms } if from_ms <= now_ms);
             let Some(snapshot) = awaited.snapshot.take_if(|_| is_due) else {
@@ -280,33 +316,43 @@ impl Channels {
             let frames = snapshot.push(outbox, &mut context.pool);
             context.metrics.counters.presence_sent += frames as u64;
             context.effects.write(Stage::Snapshot, awaited.read_ns);
-            awaited.state = State::Queued { end: outbox.end() };
-            outbox.push(Class::Delivery, &awaited.held, &mut context.pool);
-            awaited.held = Vec::new();
-            queued.extend(awaited.slot.take());
+            is_any = true;
+            if awaited.replay.is_over() {
+                awaited.state = State::Queued { end: outbox.end() };
+                outbox.push(Class::Delivery, &awaited.held, &mut context.pool);
+                awaited.held = Vec::new();
+                queued.extend(awaited.slot.take());
+            } else {
+                awaited.state = State::ReplayDue;
+                self.replaying.push_back(id);
+            }
         }
-        if queued.is_empty() {
-            return;
+        if is_any && !planted(Bug::LostWakeUp) {
+            connection.mark_dirty(&mut context.effects);
         }
-        connection.mark_dirty(&mut context.effects);
         for slot in queued {
             self.set_waits(id, slot, false, connections);
         }
     }
 
-    /// Whoever waited for a join goes on, if it waits for no other.
-    fn advance_joins(
+    /// What waited for a join goes on, unless it waits for another one.
+    pub(in crate::shard) fn advance_joins(
         &mut self,
         id: ConnectionId,
         connections: &mut Connections,
         context: &mut Context,
     ) {
         self.release_directs(id, connections, context);
-        connections.ask_again(id, context);
-        connections.release_parked(id, context);
-        if let Some(session) = connections.session_mut(id) {
+        // While the shard is frozen no other shard is asked for anything.
+        if !context.is_frozen {
+            connections.ask_again(id, context);
+            connections.release_parked(id, context);
+        }
+        connections.release_refresh(id);
+        if let Some(session) = connections.open_mut(id) {
             session.joining.take_if(|joining| joining.is_over());
         }
+        connections.debug_check_joins(id, context);
     }
 
     fn release_directs(
@@ -315,14 +361,15 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        while let Some(session) = connections.session_mut(id)
+        while let Some(session) = connections.open_mut(id)
             && let Some(joining) = &mut session.joining
             && let oldest = joining.oldest().unwrap_or(u64::MAX)
             && let Some((_, frame, read_ns)) =
                 joining.directs.pop_front_if(|(first, ..)| *first <= oldest)
         {
             joining.directs_bytes -= frame.len();
-            self.deliver_to(id, &frame, read_ns, connections, context);
+            let whole = Piece::Shared(&frame, 0..frame.len());
+            self.deliver_to(id, whole, read_ns, connections, context);
         }
     }
 
@@ -341,23 +388,31 @@ impl Channels {
             is_again,
         } = join;
         let id = command.connection;
-        if *is_again {
-            let reason = "a snapshot could not be had in time";
-            return self.close(id, CloseCode::TRY_AGAIN_LATER, reason, connections, context);
-        }
+        // One of the questions that have ended together with this one may have closed it.
         let Some(session) = connections.session_mut(id) else {
             return;
         };
+        if *is_again {
+            let goodbye = Goodbye {
+                reason: "a snapshot could not be had in time",
+                ..Goodbye::of(Cause::ShardSilent, CloseCode::TRY_AGAIN_LATER)
+            };
+            return self.close(id, &goodbye, connections, context);
+        }
         let peer = session.peer.clone();
         if let Some(joining) = &mut session.joining {
             joining.answered(ticket, channel);
         }
-        context.leave_silently(id, peer, channel.clone());
-        if let Some(slot) = self.find_key(channel) {
+        context.leave_silently(id, peer, channel.clone(), LeaveCause::Ended);
+        let slot = self.find_key(channel);
+        if let Some(slot) = slot {
             self.remove_member(id, slot, connections, context);
         }
         connections.answer_command(command, Err(ErrorCode::BackendError), context);
         self.advance_joins(id, connections, context);
+        if let Some(slot) = slot {
+            self.let_go(slot, connections, context);
+        }
     }
 
     /// The connection is no member any more: nothing of the channel is to be sent to it.
@@ -368,7 +423,7 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        if let Some(session) = connections.session_mut(id)
+        if let Some(session) = connections.open_mut(id)
             && let Some(joining) = &mut session.joining
         {
             joining.snapshots.retain(|it| it.slot != Some(slot));
@@ -376,16 +431,16 @@ impl Channels {
         }
     }
 
-    /// A direct message to one connection: behind the joins it waits for, if any.
+    /// A direct message to one connection. It leaves after the joins that it waits for, if any.
     pub(in crate::shard) fn deliver_direct(
         &mut self,
         id: ConnectionId,
-        frame: &Frame,
+        frame: Piece<'_>,
         read_ns: u64,
         connections: &mut Connections,
         context: &mut Context,
     ) -> bool {
-        let limit = context.config.limits.outbound_queue_bytes;
+        let limit = context.delivery_bytes_max();
         let Some(connection) = connections.get_mut(id) else {
             return false;
         };
@@ -394,7 +449,8 @@ impl Channels {
             return false;
         };
         let joining = session.joining.as_mut();
-        let Some(joining) = joining.filter(|joining| joining.oldest().is_some()) else {
+        let joining = joining.filter(|joining| joining.oldest().is_some());
+        let Some(joining) = joining.filter(|_| !planted(Bug::DirectOvertakesSnapshot)) else {
             return self.deliver_to(id, frame, read_ns, connections, context);
         };
         if waiting_bytes + frame.len() > limit {
@@ -402,8 +458,12 @@ impl Channels {
             return false;
         }
         joining.directs_bytes += frame.len();
-        let held = (joining.next, frame.clone(), read_ns);
-        joining.directs.push_back(held);
+        let held = match frame {
+            Piece::Shared(frame, _) => frame.clone(),
+            Piece::Owned(bytes) => Frame::from(bytes),
+        };
+        joining.directs.push_back((joining.next, held, read_ns));
+        connections.debug_check_joins(id, context);
         true
     }
 }
@@ -412,20 +472,17 @@ impl Connections {
     /// Asks for a snapshot for which there was no room, if there is now.
     fn ask_again(&mut self, id: ConnectionId, context: &mut Context) {
         let room = context.tuning.snapshot_bytes_max;
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
-        let replies = connection.outbox.reply_bytes();
-        let Phase::Open(session) = &mut connection.phase else {
-            return;
-        };
-        let Some(joining) = &session.joining else {
+        let replies = self[id].outbox.reply_bytes();
+        let session = self.open_mut(id);
+        let Some(joining) = session.and_then(|session| session.joining.as_deref()) else {
             return;
         };
         if joining.snapshot_bytes() > 0 || replies > room {
             return;
         }
-        let mut missing = joining.snapshots.iter().filter(|it| it.snapshot.is_none());
+        let is_missing =
+            |it: &&AwaitedSnapshot| it.snapshot.is_none() && it.state.is_before_snapshot();
+        let mut missing = joining.snapshots.iter().filter(is_missing);
         let missing = missing.find_map(|it| {
             it.slot?;
             Some((it.sender_metadata, it.read_ns, &it.channel))
@@ -435,6 +492,17 @@ impl Connections {
             return;
         };
         let channel = channel.clone();
+        self.ask_for_snapshot(id, channel, (sender_metadata, read_ns), context);
+    }
+
+    /// Asks the owner of a channel for its snapshot, for a member that waits for it.
+    pub(in crate::shard) fn ask_for_snapshot(
+        &mut self,
+        id: ConnectionId,
+        channel: SharedChannel,
+        (sender_metadata, read_ns): (bool, u64),
+        context: &mut Context,
+    ) {
         // Only who may see presence waits for a snapshot.
         let interest = Interest {
             presence: true,
@@ -451,6 +519,7 @@ impl Connections {
         let wanted = Wanted {
             channel,
             interest,
+            since: None,
             command,
         };
         self.ask_to_join(wanted, true, context);
@@ -467,6 +536,7 @@ impl Connections {
         let Wanted {
             channel,
             interest,
+            since,
             command,
         } = wanted;
         let id = command.connection;
@@ -477,32 +547,30 @@ impl Connections {
             is_again,
         });
         let ticket = self.ask(question, [owner], context);
-        let Some(session) = self.session_mut(id) else {
-            context.questions.take(ticket);
+        let Some(session) = self.open_mut(id) else {
             return;
         };
         let joining = session.joining.get_or_insert_default();
-        joining.ask(channel.clone(), ticket, is_again);
+        joining.ask(channel.clone(), ticket, (is_again, since.is_some()));
         let join = Join {
             channel,
             connection: context.here(id),
             peer: session.peer.clone(),
             interest,
+            since,
             ticket,
         };
         context.send(owner, MeshMessage::Join(Box::new(join)));
     }
 
     fn release_parked(&mut self, id: ConnectionId, context: &mut Context) {
-        let Some(session) = self.session_mut(id) else {
-            return;
-        };
-        let Some(joining) = &mut session.joining else {
+        let session = self.open_mut(id);
+        let Some(joining) = session.and_then(|session| session.joining.as_mut()) else {
             return;
         };
         let parked = joining.parked.take();
         match parked {
-            Some(wanted) if joining.must_park(&wanted.channel) => joining.parked = Some(wanted),
+            Some(wanted) if joining.must_park(&wanted) => joining.parked = Some(wanted),
             Some(wanted) => {
                 self.ask_to_join(*wanted, false, context);
                 self.release_input(id, Held::JOINS);

@@ -2,26 +2,31 @@
 //!
 //! Every publication, join and leave of a channel passes here, and the order in which they
 //! pass is the channel's: links to home shards are FIFO, so all members see it alike. Presence
-//! changes wait in a batch until the turn ends or a publication needs its place behind them; in
-//! a large channel until some time has passed since those before, and only a publication of a
-//! peer whose own change waits does not wait for that.
+//! changes wait in a batch until the turn ends or a publication needs its place after them. In a
+//! large channel they wait until some time has passed since the changes before them, and only a
+//! publication by a peer whose own change waits ends the batch earlier.
+
+use std::mem;
 
 use smallvec::SmallVec;
 
 use crate::domain::channel::{
-    Announcement, Channel, Deferred, Home, Joiner, Leave as LeaveOutcome,
+    Announcement, Channel, Deferred, Departure, Home, Joiner, LeaveOutcome,
 };
 use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionRef, ShardId, Ticket};
+use crate::ids::{ConnectionRef, Seat, Ticket};
 use crate::metrics::Stage;
 use crate::shard::channel::channels::Channels;
+use crate::shard::channel::numbers::Numbered;
+use crate::shard::channel::pressure::Kept;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
 use crate::shard::effect::ChannelSlot;
 use crate::shard::frame::Frame;
+use crate::shard::history::history::New;
 use crate::shard::mesh_message::{
-    Announce, Announced, Deliver, Join, Joined, Leave, LeaveCause, Left, MeshMessage, Publish,
-    Published, PublishedAt, Publisher,
+    Announce, Announced, Deliver, Join, Joined, Leave, LeaveCause, Left, MeshMessage, PublishedAt,
+    Publisher, Sequenced,
 };
 use crate::shard::outbound::encode;
 use crate::shard::outbound::snapshot::Snapshot;
@@ -37,6 +42,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub shared: Option<&'a Frame>,
     /// When it was read, in nanoseconds on the monotonic clock.
     pub read_ns: u64,
+    /// By what its sender tells it from others.
+    pub id: Option<&'a str>,
 }
 
 impl Channels {
@@ -45,13 +52,21 @@ impl Channels {
         let Some(owned) = self.own(slot, context.placement.hasher()) else {
             return;
         };
+        let before = owned.roster().peer_count();
+        let came = context
+            .feeds_presence(join.channel.app)
+            .then(|| join.peer.clone());
         owned.join(Joiner {
             connection: join.connection,
             peer: join.peer,
             interest: join.interest,
             ticket: join.ticket,
+            since: join.since,
             deferred: Vec::new(),
         });
+        if let Some(peer) = came.filter(|_| owned.roster().peer_count() > before) {
+            context.feed_joined(&join.channel, owned, &peer);
+        }
         self.batch(slot);
     }
 
@@ -74,14 +89,27 @@ impl Channels {
                 self.answer_leave(channel, connection, ticket, connections, context)
             }
             (LeaveCause::Request(ticket), Some(owned)) => {
+                let before = owned.roster().peer_count();
                 if owned.leave(&peer, connection, ticket) == LeaveOutcome::Deferred {
                     return;
                 }
+                if owned.roster().peer_count() < before {
+                    context.feed_left(&channel, owned, &peer);
+                }
                 self.answer_leave(channel, connection, ticket, connections, context);
             }
-            (LeaveCause::Ended, None) => {}
-            (LeaveCause::Ended, Some(owned)) => {
-                for deferred in owned.disconnect(&peer, connection) {
+            (LeaveCause::Ended | LeaveCause::Drained, None) => {}
+            (cause, Some(owned)) => {
+                let departure = match cause {
+                    LeaveCause::Drained => Departure::Silent,
+                    LeaveCause::Ended | LeaveCause::Request(_) => Departure::Announced,
+                };
+                let before = owned.roster().peer_count();
+                let deferred = owned.disconnect(&peer, connection, departure);
+                if owned.roster().peer_count() < before {
+                    context.feed_left(&channel, owned, &peer);
+                }
+                for deferred in deferred {
                     if let Deferred::Leave(ticket) = deferred {
                         self.answer_leave(
                             channel.clone(),
@@ -113,52 +141,77 @@ impl Channels {
             connection: connection.connection,
             ticket,
         };
-        if connection.shard == context.id() {
+        if connection.home == context.id() {
             self.home_left(left, connections, context);
         } else {
-            context.send(connection.shard, MeshMessage::Left(Box::new(left)));
-        }
-    }
-
-    /// A publication from another shard, or one of this shard's that was put off.
-    pub(in crate::shard) fn owner_publish(
-        &mut self,
-        home: ShardId,
-        publish: Publish,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        let publication = Publication {
-            from: &publish.from,
-            plain: &publish.frame,
-            shared: Some(&publish.frame),
-            read_ns: publish.read_ns,
-        };
-        let delivered = match self.find_key(&publish.channel) {
-            Some(slot) => self.sequence(slot, publication, connections, context),
-            None => 0,
-        };
-        if let Some(waiter) = publish.waiter {
-            let published = Published { waiter, delivered };
-            context.send(home, MeshMessage::Published(published));
+            context.send(connection.home, MeshMessage::Left(Box::new(left)));
         }
     }
 
     /// Puts a publication into the channel's order: whatever was announced before it is sent
-    /// before it. Returns how many members the channel has, the publisher included.
+    /// before it. In a channel with history it gets a number. Returns how many members the
+    /// channel has, the publisher included.
     pub(in crate::shard) fn sequence(
         &mut self,
         slot: ChannelSlot,
         publication: Publication<'_>,
         connections: &mut Connections,
         context: &mut Context,
-    ) -> u64 {
+    ) -> Sequenced {
         let (now_ms, pace) = (context.now.mono_ms, context.tuning.pace);
         if let Some(owned) = self.owned(slot)
             && (owned.due_ms(pace) <= now_ms || publication.from.is_withheld(owned))
         {
             self.announce(slot, connections, context);
         }
+        // Joins are complete: who joins from now on gets the number of this one.
+        let new = New {
+            frame: publication.plain,
+            from: &publication.from.peer,
+            id: publication.id,
+        };
+        let numbered = match self.may_number(slot, context) {
+            true => self.number(slot, new, context),
+            false => None,
+        };
+        let (position, frame) = match numbered {
+            Some(Numbered::Again(position, awaits_store)) => {
+                return Sequenced::again(position, awaits_store);
+            }
+            Some(Numbered::New(position, awaits_store)) => {
+                let frame = mem::take(&mut context.numbered);
+                (Some((position, awaits_store)), frame)
+            }
+            None => (None, Vec::new()),
+        };
+        let awaits_store = position.is_some_and(|(_, awaits_store)| awaits_store);
+        let position = position.map(|(position, _)| position);
+        let numbered = position.map(|it| (&frame[..], it.seq));
+        let delivered = self.spread(slot, publication, numbered, connections, context);
+        if position.is_some() {
+            context.numbered = frame;
+        } else if delivered == 0 {
+            // It may have been there for its history alone.
+            self.release(slot);
+        }
+        Sequenced {
+            delivered,
+            position,
+            is_duplicate: false,
+            awaits_store,
+        }
+    }
+
+    /// Sends a publication, which has its place, to the homes of the channel's members: its frame
+    /// with a number, where it has one. Returns how many members there are.
+    fn spread(
+        &mut self,
+        slot: ChannelSlot,
+        publication: Publication<'_>,
+        numbered: Option<(&[u8], u64)>,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> u64 {
         let times = PublishedAt {
             read_ns: publication.read_ns,
             ordered_ns: context.stamp_ns,
@@ -170,27 +223,32 @@ impl Channels {
             let latencies = &mut context.metrics.latencies;
             latencies.record(Stage::CommandToOrder, waited_ns);
         }
+        let now_ms = context.now.mono_ms;
         let Some(owned) = self.owned(slot) else {
             return 0;
         };
+        owned.rate.count(now_ms);
         let homes: SmallVec<[Home; 4]> = owned.homes().iter().copied().collect();
         let member_count = homes.iter().map(|home| u64::from(home.member_count)).sum();
-        let mut with_metadata = std::mem::take(&mut context.encoded_with_metadata);
+        let mut with_metadata = mem::take(&mut context.encoded_with_metadata);
         with_metadata.clear();
         if let Some(metadata) = &publication.from.peer.metadata
             && homes.iter().any(|home| home.metadata_count > 0)
         {
-            encode::with_metadata(&mut with_metadata, publication.plain, metadata);
+            let seq = numbered.map(|(_, seq)| seq);
+            encode::extended(&mut with_metadata, publication.plain, Some(metadata), seq);
         }
-        let mut plain_shared = publication.shared.cloned();
+        let (plain, mut plain_shared) = match numbered {
+            Some((numbered, _)) => (numbered, None),
+            None => (publication.plain, publication.shared.cloned()),
+        };
         let mut with_metadata_shared: Option<Frame> = None;
         for home in &homes {
             let variant = Some(&with_metadata[..])
                 .filter(|bytes| !bytes.is_empty() && home.metadata_count > 0);
-            if home.shard == context.id() {
-                let frames = (publication.plain, variant);
-                let except = publication.from.connection_on(home.shard);
-                self.deliver(slot, frames, except, times, connections, context);
+            if home.seat == context.id() {
+                let except = publication.from.connection_at(home.seat);
+                self.deliver(slot, (plain, variant), except, times, connections, context);
                 continue;
             }
             let Some(channel) = self.get(slot) else {
@@ -198,18 +256,16 @@ impl Channels {
             };
             let deliver = Deliver {
                 channel: channel.key.clone(),
-                plain: plain_shared
-                    .get_or_insert_with(|| publication.plain.into())
-                    .clone(),
+                plain: plain_shared.get_or_insert_with(|| plain.into()).clone(),
                 with_metadata: variant.map(|bytes| {
                     with_metadata_shared
                         .get_or_insert_with(|| bytes.into())
                         .clone()
                 }),
-                except: publication.from.connection_on(home.shard),
+                except: publication.from.connection_at(home.seat),
                 times,
             };
-            context.send(home.shard, MeshMessage::Deliver(Box::new(deliver)));
+            context.send(home.seat, MeshMessage::Deliver(Box::new(deliver)));
         }
         context.encoded_with_metadata = with_metadata;
         member_count
@@ -225,7 +281,7 @@ impl Channels {
         }
     }
 
-    /// Ends the batches of this turn, but those that are due later.
+    /// Ends the batches of this turn, except those that are due later.
     pub(in crate::shard) fn announce_batches(
         &mut self,
         connections: &mut Connections,
@@ -263,6 +319,17 @@ impl Channels {
         }
     }
 
+    /// No batch is due later than with this turn.
+    pub(in crate::shard) fn hurry_announcements(&mut self) {
+        for (_, slot) in mem::take(&mut self.announcements) {
+            // The slot may have another channel by now, or none.
+            let channel = self.get_mut(slot);
+            if channel.and_then(|it| it.announce_ms.take()).is_some() {
+                self.batch(slot);
+            }
+        }
+    }
+
     fn announce_or_defer(
         &mut self,
         slot: ChannelSlot,
@@ -274,6 +341,7 @@ impl Channels {
             && let Some(owned) = &channel.owned
             && let due_ms = owned.due_ms(pace)
             && due_ms > now_ms
+            && !context.is_frozen
         {
             if channel.announce_ms.is_none() {
                 channel.announce_ms = Some(due_ms);
@@ -314,7 +382,7 @@ impl Channels {
             return;
         };
         let end_ms = channel.owned.as_ref().and_then(|it| it.next_end_ms());
-        let before_ms = std::mem::replace(&mut channel.barrier_ms, end_ms);
+        let before_ms = mem::replace(&mut channel.barrier_ms, end_ms);
         if before_ms != end_ms {
             before_ms.map(|at| self.barriers.remove(&(at, slot)));
             end_ms.map(|at| self.barriers.insert((at, slot)));
@@ -348,7 +416,7 @@ impl Channels {
     /// A shard is gone: nobody waits until it has announced something.
     pub(in crate::shard) fn lose_home(
         &mut self,
-        home: ShardId,
+        home: Seat,
         connections: &mut Connections,
         context: &mut Context,
     ) {
@@ -384,7 +452,18 @@ impl Channels {
         let Announcement { token, told, homes } = announcement;
         let frames = Frame::from(encode::presence_changes(channel, told));
         for home in homes {
-            if *home == context.id() {
+            if *home == context.id()
+                && let Some(slot) = self.must_follow(channel)
+            {
+                let owner = *home;
+                let announce = Announce {
+                    channel: channel.clone(),
+                    frames: frames.clone(),
+                    token: *token,
+                };
+                let announce = Kept::Announce { owner, announce };
+                self.keep(slot, announce, connections, context);
+            } else if *home == context.id() {
                 // Local members have it in their outboxes at once; the barrier is passed.
                 self.deliver_presence(slot, &frames, connections, context);
                 if let Some(owned) = self.owned(slot) {
@@ -403,13 +482,13 @@ impl Channels {
 
     pub(in crate::shard) fn owner_announced(
         &mut self,
-        home: ShardId,
+        home: Seat,
         announced: &Announced,
         connections: &mut Connections,
         context: &mut Context,
     ) {
         let Some(slot) = self.find_key(&announced.channel) else {
-            return;
+            return; // Nobody waited for this home any more, and the last member has left.
         };
         if let Some(owned) = self.owned(slot) {
             owned.announced(announced.token, home);
@@ -444,12 +523,13 @@ impl Channels {
             for deferred in joiner.deferred {
                 // The join is complete, so these wait for nothing but, again, each other.
                 match deferred {
-                    Deferred::Join(interest, ticket) => {
+                    Deferred::Join(interest, since, ticket) => {
                         context.loopback.push_back(MeshMessage::Join(Box::new(Join {
                             channel: key.clone(),
                             connection: joiner.connection,
                             peer: joiner.peer.clone(),
                             interest,
+                            since,
                             ticket,
                         })))
                     }
@@ -465,14 +545,20 @@ impl Channels {
                     }
                 }
             }
+            // What is published from now on is sent to the member: it gets the rest from here.
+            let with_metadata = joiner.interest.sender_metadata;
+            let resumed = joiner
+                .since
+                .map(|since| Box::new(self.resume(slot, since, with_metadata, context)));
             let joined = Joined {
                 channel: key,
                 connection: joiner.connection.connection,
                 interest: joiner.interest,
                 ticket: joiner.ticket,
                 snapshot,
+                resumed,
             };
-            self.joined(joiner.connection.shard, joined, connections, context);
+            self.joined(joiner.connection.home, joined, connections, context);
         }
     }
 
@@ -480,7 +566,7 @@ impl Channels {
     /// happen before `loopback` is looked at.
     pub(in crate::shard) fn joined(
         &mut self,
-        home: ShardId,
+        home: Seat,
         joined: Joined,
         connections: &mut Connections,
         context: &mut Context,

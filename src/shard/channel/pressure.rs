@@ -1,14 +1,14 @@
-//! What a shard has not offered yet, which channels lag, and who waits for either.
+//! The state of back pressure: what has not been offered, which channels lag, and what waits.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionId, ShardId};
+use crate::ids::{ConnectionId, Seat};
 use crate::shard::effect::ChannelSlot;
 use crate::shard::frame::Frame;
-use crate::shard::mesh_message::{MeshMessage, PublishedAt};
+use crate::shard::mesh_message::{Announce, Joined, Lateness, Left, MeshMessage, PublishedAt};
 
 /// A turn of a shard, wrapping.
 pub(in crate::shard) type Turn = u32;
@@ -17,22 +17,22 @@ pub(in crate::shard) fn is_before(one: Turn, other: Turn) -> bool {
     one.wrapping_sub(other) >= 1 << 31
 }
 
-/// What one channel has not offered to all of its members on this shard.
+/// The bytes of one channel that not all of its members on this shard have been offered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unoffered {
-    /// Bytes of publications, and the last turn in which they came.
+    /// The last turn with publications, and their bytes.
     pub(in crate::shard) newer: (Turn, u32),
-    /// The same of those before: given up when they have been offered.
+    /// The same of the turns before, until these have been offered.
     pub(in crate::shard) older: (Turn, u32),
-    /// What the member with the longest queue waited for at the end of a turn.
+    /// A turn, and the most bytes that one member had not been offered at its end.
     pub(in crate::shard) longest: (Turn, u32),
-    /// The last turn in which it was looked whether the channel lags because others do.
+    /// The last turn in which the channel was looked at because others lag.
     pub(in crate::shard) looked: Option<Turn>,
 }
 
 impl Unoffered {
-    /// Notes bytes that the members get in a turn. Returns how many they have not been offered,
-    /// or a little more: where all turns before `offered` have been.
+    /// Notes bytes that the members get in a turn. Returns how many bytes have not been offered,
+    /// or a little more, where all turns before `offered` have been offered.
     #[inline]
     pub(in crate::shard) fn add(&mut self, count: usize, turn: Turn, offered: Turn) -> usize {
         if is_before(self.newer.0, offered) {
@@ -60,35 +60,35 @@ impl Unoffered {
 pub(in crate::shard) enum Waiting {
     /// A connection's input.
     Input(ConnectionId),
-    /// What a connection of this shard has asked for: it is held back meanwhile.
+    /// A message of a connection of this shard, whose input is held meanwhile.
     Message(MeshMessage),
 }
 
-/// What a shard has not offered yet, and who waits for that.
+/// What a shard has not offered yet, and what waits for that.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct BackPressure {
     /// The present turn.
     pub turn: Turn,
-    /// All that was queued in turns before this one has been offered.
+    /// Everything that was queued before this turn has been offered.
     pub(in crate::shard) offered: Turn,
     /// The last turn in which a channel or connection had too much to be offered.
     pub(in crate::shard) tight: Option<Turn>,
     /// The last turn in which other shards fed such a channel.
     pub(in crate::shard) overfed: Option<Turn>,
-    /// The last turn in which there was twice as much.
+    /// The last turn in which that was twice as much.
     pub(in crate::shard) choked: Option<Turn>,
     /// Bytes of this turn's publications.
     pub(in crate::shard) turn_bytes: usize,
-    /// Somebody's doing since `watch_links` has led to too much.
+    /// Too much has been queued since `watch_links`.
     pub(in crate::shard) fed: bool,
-    /// What waits until its turn has been offered.
+    /// What waits until its turn has been offered, oldest first.
     pub(in crate::shard) waiting: VecDeque<(Turn, Waiting)>,
-    /// Who waits for the next turn.
+    /// Connections whose input goes on in the next turn.
     pub(in crate::shard) next_turn: Vec<ConnectionId>,
-    /// Channels whose members here are behind.
+    /// Channels that lag here.
     pub(in crate::shard) lags: Lags,
-    /// Channels whose publishers wait for that.
-    pub(in crate::shard) holds: Holds,
+    /// Channels whose publishers wait because the channel lags.
+    pub(in crate::shard) holds: HeldChannels,
 }
 
 impl BackPressure {
@@ -96,18 +96,18 @@ impl BackPressure {
         turn.is_some_and(|turn| !is_before(turn, self.offered))
     }
 
-    /// Forgets what the input before the present one has led to.
+    /// Begins to attribute what is queued to the next input.
     #[inline]
-    pub fn watch(&mut self) {
+    pub(in crate::shard) fn watch(&mut self) {
         self.fed = false;
     }
 
     #[inline]
-    pub fn is_overfed(&self) -> bool {
+    pub(in crate::shard) fn is_overfed(&self) -> bool {
         self.is_open(self.overfed)
     }
 
-    /// So many bytes wait to be offered.
+    /// Notes that `count` bytes wait to be offered.
     pub(in crate::shard) fn press(&mut self, count: usize, unoffered_max: usize) {
         self.tight = Some(self.turn);
         self.fed = true;
@@ -117,41 +117,47 @@ impl BackPressure {
     }
 }
 
-/// How a channel's members come along.
+/// How many members a channel has here, and how they read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Progress {
     pub(in crate::shard) members: u32,
-    /// Those who move and are late.
-    pub(in crate::shard) late: u32,
-    /// Those who are late and do not move.
-    pub(in crate::shard) stuck: u32,
+    pub(in crate::shard) lateness: Lateness,
 }
 
-/// A publication that waits for a channel's members.
+/// One thing of a channel's order that is kept until the members of the channel have room.
 #[derive(Debug)]
-pub(in crate::shard) struct Kept {
-    pub(in crate::shard) plain: Frame,
-    pub(in crate::shard) with_metadata: Option<Frame>,
-    pub(in crate::shard) except: Option<ConnectionId>,
-    pub(in crate::shard) times: PublishedAt,
+pub(in crate::shard) enum Kept {
+    /// A publication.
+    Publication {
+        plain: Frame,
+        with_metadata: Option<Frame>,
+        except: Option<ConnectionId>,
+        times: PublishedAt,
+    },
+    /// Changes of presence, and the owner that is told when they have been delivered.
+    Announce { owner: Seat, announce: Announce },
+    /// A connection becomes a member.
+    Joined(Joined),
+    /// A connection has left.
+    Left(Left),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) enum Course {
-    /// It lags since then.
+    /// The channel lags since then.
     Lags { since_ms: u64 },
-    /// It is left alone until then.
+    /// The channel is given up until then.
     GivenUp { until_ms: u64 },
 }
 
-/// A channel that lags here, or did for too long.
+/// A channel that lags here, or is given up.
 #[derive(Debug)]
 pub(in crate::shard) struct Lagging {
     pub(in crate::shard) channel: SharedChannel,
     pub(in crate::shard) course: Course,
-    /// What the owner was told last.
+    /// The last report to the owner.
     pub(in crate::shard) told: Progress,
-    /// Since when the owner holds nobody back.
+    /// Since when the owner holds no publisher of it.
     pub(in crate::shard) alone_since_ms: Option<u64>,
     pub(in crate::shard) kept: VecDeque<Kept>,
 }
@@ -160,62 +166,91 @@ pub(in crate::shard) struct Lagging {
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Lags {
     pub(in crate::shard) here: BTreeMap<ChannelSlot, Lagging>,
-    /// All of these, in the order in which they are looked at.
+    /// All of them, the next one to be looked at first.
     pub(in crate::shard) order: VecDeque<ChannelSlot>,
-    /// Channels that may lag, to be looked at when the turn ends.
+    /// Channels that may lag. They are looked at when the turn ends.
     pub(in crate::shard) suspects: Vec<ChannelSlot>,
-    /// When they are looked at next, and waiting publishers go on.
+    /// When the next look is due. Publishers in open lines go on at the same time.
     pub(in crate::shard) look_ms: Option<u64>,
     pub(in crate::shard) kept_bytes: usize,
 }
 
-/// How long it is between two looks at the channels that lag, in milliseconds.
+/// The time between two looks, in milliseconds.
 pub(in crate::shard) const LOOK_MS: u64 = 20;
 
 impl Progress {
     pub(in crate::shard) fn is_lag(self, members_min: u32) -> bool {
-        self.members >= members_min && 2 * self.late > self.members - self.stuck
+        let Lateness {
+            late,
+            stuck,
+            full_join,
+        } = self.lateness;
+        let is_majority_late = 2 * late > self.members - stuck;
+        full_join || (self.members >= members_min && is_majority_late)
     }
 }
 
 impl Kept {
+    /// Its size, in bytes: its frames, and its own.
     pub(in crate::shard) fn bytes(&self) -> usize {
-        self.plain.len() + self.with_metadata.as_ref().map_or(0, |frame| frame.len())
+        size_of::<Self>()
+            + match self {
+                Self::Publication {
+                    plain,
+                    with_metadata,
+                    ..
+                } => plain.len() + with_metadata.as_ref().map_or(0, |frame| frame.len()),
+                Self::Announce { announce, .. } => announce.frames.len(),
+                Self::Joined(joined) => joined.bytes(),
+                Self::Left(_) => 0,
+            }
     }
 }
 
 impl Lags {
-    /// Makes sure that there is a look.
+    /// Makes sure that a look is due.
     pub(in crate::shard) fn look_soon(&mut self, now_ms: u64) {
         self.look_ms.get_or_insert(now_ms + LOOK_MS);
     }
 }
 
-/// A channel that lags on some of its homes, at its owner.
-#[derive(Debug, Default)]
+/// What the homes of a channel have reported to its owner.
+#[derive(Debug)]
 pub(in crate::shard) struct Reported {
-    /// What they have said: members late, and stuck.
-    pub(in crate::shard) homes: SmallVec<[(ShardId, u32, u32); 2]>,
+    pub(in crate::shard) channel: SharedChannel,
+    /// The last report of each home where members are late or wait.
+    pub(in crate::shard) homes: SmallVec<[(Seat, Lateness); 2]>,
     pub(in crate::shard) is_held: bool,
 }
 
-/// Who waits to publish to a channel, on one shard.
+impl Reported {
+    /// Nobody has reported anything, and nobody is held.
+    pub(in crate::shard) fn new(channel: SharedChannel) -> Self {
+        Self {
+            channel,
+            homes: SmallVec::new(),
+            is_held: false,
+        }
+    }
+}
+
+/// The publishers of one channel that wait on one shard.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct Line {
+pub(in crate::shard) struct HeldPublishers {
     pub(in crate::shard) waiting: VecDeque<Waiting>,
-    /// How many go on next; `None` while the line is closed.
+    /// How many go on at the next look; `None` while the line is closed.
     pub(in crate::shard) opens: Option<usize>,
 }
 
-/// What one shard knows of channels whose publishers wait, by the channel's hash.
+/// The channels whose publishers wait, by the hash of the channel.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct Holds {
+pub(in crate::shard) struct HeldChannels {
     pub(in crate::shard) reported: BTreeMap<u64, Reported>,
-    pub(in crate::shard) lines: BTreeMap<u64, Line>,
+    pub(in crate::shard) lines: BTreeMap<u64, HeldPublishers>,
 }
 
-impl Holds {
-    /// Whether anybody has to wait.
+impl HeldChannels {
+    /// Whether there is a line.
     #[inline]
     pub(in crate::shard) fn any(&self) -> bool {
         !self.lines.is_empty()

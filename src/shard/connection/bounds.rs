@@ -5,10 +5,13 @@
 //! reads. Debug builds look at the connection that each input was about; the simulation looks at
 //! all of them.
 
+use std::collections::BTreeSet;
+
 use crate::ids::ConnectionId;
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
 use crate::shard::connection::connections::{Connection, Connections, Held, Phase};
+use crate::shard::connection::joining::{REPLAY_BYTES_MAX, RESUMES_MAX};
 use crate::shard::context::Context;
 use crate::shard::questions::Asked;
 use crate::shard::tuning::REPLY_BACKLOG_BYTES_MAX;
@@ -33,12 +36,14 @@ pub struct BytesHeld {
     pub deliveries: usize,
     /// Deliveries that wait for its joins and snapshots.
     pub directs: usize,
+    /// Replays that have not been queued; others may share them.
+    pub replays: usize,
 }
 
 impl Connection {
     /// See [`BytesHeld`]. Deliveries in buffers that it shares with others are not its own.
     #[must_use]
-    pub fn bytes_held(&self) -> BytesHeld {
+    pub(in crate::shard) fn bytes_held(&self) -> BytesHeld {
         let mut held = BytesHeld {
             input: self.input.len(),
             control: self.outbox.control_bytes(),
@@ -46,6 +51,7 @@ impl Connection {
             awaited: self.awaited_bytes as usize,
             deliveries: self.outbox.delivery_bytes(),
             directs: 0,
+            replays: 0,
         };
         match &self.phase {
             Phase::Http(http) => {
@@ -54,11 +60,17 @@ impl Connection {
             Phase::Open(session) | Phase::Registering(session) => {
                 held.input += session.decoder.bytes_held();
                 held.directs = session.joining.as_ref().map_or(0, |it| it.held_bytes());
+                held.replays = session.joining.as_ref().map_or(0, |it| it.replay_bytes());
             }
             Phase::Closing { decoder, .. } => held.input += decoder.bytes_held(),
             Phase::Lingering { .. } => {}
         }
         held
+    }
+
+    /// Whether more deliveries wait for it than may.
+    pub(in crate::shard) fn is_overfilled(&self, limit: usize) -> bool {
+        self.queued_bytes() + self.held_bytes() > limit
     }
 
     /// Whether so much waits for the peer to read it that its input waits, too.
@@ -69,10 +81,17 @@ impl Connection {
 }
 
 impl Connections {
+    /// Connections for which more deliveries wait than may.
+    pub(in crate::shard) fn overfilled(&self, context: &Context) -> BTreeSet<ConnectionId> {
+        let limit = context.config.limits.outbound_queue_bytes;
+        let overfilled = self.iter().filter(|it| it.is_overfilled(limit));
+        overfilled.map(|it| it.id).collect()
+    }
+
     /// Holds input back while the peer does not read its answers.
     pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Http(_) | Phase::Open(_) = connection.phase
+        let connection = &mut self[id];
+        if let Phase::Http(_) | Phase::Open(_) = connection.phase
             && connection.is_behind()
         {
             connection.held.add(Held::REPLIES);
@@ -87,10 +106,9 @@ impl Connections {
         asked: Asked,
         request_id: Option<&str>,
     ) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.awaited_bytes += weight(request_id);
-            connection.awaited_messages += u32::from(asked == Asked::Message);
-        }
+        let connection = &mut self[id];
+        connection.awaited_bytes += weight(request_id);
+        connection.awaited_messages += u32::from(asked == Asked::Message);
     }
 
     /// The answer to such a request is there.
@@ -100,9 +118,7 @@ impl Connections {
         asked: Asked,
         request_id: Option<&str>,
     ) {
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         connection.awaited_bytes = connection.awaited_bytes.saturating_sub(weight(request_id));
         let messages = u32::from(asked == Asked::Message);
         connection.awaited_messages = connection.awaited_messages.saturating_sub(messages);
@@ -135,7 +151,10 @@ impl Context {
         let control_max = CONTROL_BACKLOG_BYTES_MAX + 2 * CONTROL_FRAME_BYTES_MAX;
         assert!(held.control <= control_max, "control frames are: {held:?}");
         let directs_max = limits.outbound_queue_bytes;
-        assert!(held.directs <= directs_max, "held directs are: {held:?}");
+        let is_bounded = held.directs <= directs_max || self.may_be_overfilled(connection.id);
+        assert!(is_bounded, "held directs are: {held:?}");
+        let replays_max = REPLAY_BYTES_MAX + RESUMES_MAX * limits.history.replay_bytes;
+        assert!(held.replays <= replays_max, "replays are: {held:?}");
         if let Phase::Http(_) | Phase::Open(_) = connection.phase {
             let waits = !connection.is_behind() || connection.held.has(Held::REPLIES);
             assert!(waits, "input goes on while answers wait: {held:?}");

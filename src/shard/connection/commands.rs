@@ -1,13 +1,15 @@
-//! Replies to a command: `ack`, `pong` and errors; and whether a message may be.
+//! Replies to a command: `ack`, `pong` and errors; and whether a message is allowed.
 
 use crate::ids::ConnectionId;
 use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
-use crate::proto::wire::event::Event;
+use crate::proto::wire::event::{AckTold, Event};
+use crate::proto::wire::position::Position;
 use crate::proto::wire::string::JsonStr;
 use crate::shard::connection::connections::Connections;
 use crate::shard::connection::permissions::{Denied, Permissions};
 use crate::shard::context::Context;
+use crate::shard::mesh_message::Sequenced;
 use crate::shard::outbound::encode;
 use crate::shard::questions::ReplyTo;
 
@@ -50,8 +52,41 @@ impl Connections {
         }
     }
 
-    /// Answers a command that was read at `read_ns` with an error; the code's own text unless a
-    /// better one is known.
+    /// Acks a command and tells of the history of its channel.
+    pub(in crate::shard) fn ack_at(
+        &mut self,
+        id: ConnectionId,
+        (request_id, read_ns): (Option<&str>, u64),
+        position: Option<Position>,
+        told: AckTold,
+        context: &mut Context,
+    ) {
+        if let Some(request_id) = request_id {
+            let mut frame = std::mem::take(&mut context.encoded);
+            frame.clear();
+            encode::ack_at(&mut frame, request_id, position, told);
+            self.reply(id, &frame, read_ns, context);
+            context.encoded = frame;
+        }
+    }
+
+    /// Acks a publication and tells its position.
+    pub(in crate::shard) fn ack_published(
+        &mut self,
+        id: ConnectionId,
+        reply_to: (Option<&str>, u64),
+        sequenced: &Sequenced,
+        context: &mut Context,
+    ) {
+        let told = match sequenced.is_duplicate {
+            true => AckTold::Duplicate,
+            false => AckTold::Nothing,
+        };
+        self.ack_at(id, reply_to, sequenced.position, told, context);
+    }
+
+    /// Answers a command that was read at `read_ns` with an error. The text is the code's own
+    /// unless a better one is known.
     pub(in crate::shard) fn error(
         &mut self,
         id: ConnectionId,
@@ -74,7 +109,7 @@ impl Connections {
 }
 
 impl Context {
-    /// Whether a message may be: then it is counted against the app's quota.
+    /// Decides whether a message is allowed, and counts it against the app's quota if it is.
     pub(in crate::shard) fn admit_message(
         &mut self,
         permissions: Permissions<'_>,

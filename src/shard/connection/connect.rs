@@ -8,7 +8,6 @@ use std::sync::Arc;
 use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::rights::Key;
 use crate::ids::ConnectionId;
-use crate::metrics::label::{self};
 use crate::proto::forwarded::X_FORWARDED_FOR;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
@@ -24,10 +23,6 @@ use crate::shard::context::Context;
 const PEER_ID_CANDIDATES: usize = 16;
 
 impl Context {
-    pub(in crate::shard) fn count_refusal(&mut self, cause: label::HandshakeRefused) {
-        self.metrics.counters.handshakes_refused.add(cause);
-    }
-
     /// A peer for a publishable key: a random UUID (RFC 9562, version 4).
     pub(in crate::shard) fn random_peer(&mut self, key: &Key) -> SharedPeer {
         let mut random = [0; 16 * PEER_ID_CANDIDATES];
@@ -38,7 +33,7 @@ impl Context {
         for candidate in candidates {
             let uuid = uuid::Builder::from_random_bytes(*candidate).into_uuid();
             id = uuid.hyphenated().encode_lower(&mut buffer);
-            if self.placement.peer_owner(key.app.index, id) == self.id() {
+            if self.placement.peer_owner(key.app.id.tag(), id) == self.id() {
                 break;
             }
         }
@@ -55,12 +50,21 @@ impl Connections {
         &self,
         id: ConnectionId,
         head: &RequestHead<'_>,
-        context: &Context,
-    ) -> Option<IpAddr> {
-        let remote = self.get(id)?.remote;
+        context: &mut Context,
+    ) -> IpAddr {
+        let remote = self[id].remote;
         let trusted = &context.config.trusted_proxies;
-        warn_of_forwarded(trusted, remote, head, context.now);
-        Some(trusted.client(remote, head.header_values(X_FORWARDED_FOR)))
+        let is_named = head.header_values(X_FORWARDED_FOR).next().is_some();
+        let is_untrusted = is_named && !trusted.contains(remote);
+        let told = warn_of_forwarded(trusted, remote, (head, is_named), context.now);
+        if is_untrusted {
+            context.metrics.counters.forwarded_untrusted += 1;
+        }
+        if let Some(requests) = told {
+            context.record_untrusted(remote, requests);
+        }
+        let trusted = &context.config.trusted_proxies;
+        trusted.client(remote, head.header_values(X_FORWARDED_FOR))
     }
 
     pub(in crate::shard) fn refuse_connect(
@@ -91,5 +95,6 @@ impl Connections {
         key.append_switching_protocols(&mut response);
         self.write_http(id, &response, context);
         context.encoded = response;
+        self.websockets += 1;
     }
 }

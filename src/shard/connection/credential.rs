@@ -1,8 +1,9 @@
 //! Credentials: what a client or a backend shows, judged by the rights that hold.
 //!
 //! Both doors are here. A connect shows a publishable key or a token, a REST request one of the
-//! secrets of a secret key. Nothing is counted, answered or closed in this file, and who shows a
-//! credential learns only that it is not good: the fault is for the log.
+//! secrets of a secret key; and a session may show another token. Nothing is counted, answered or
+//! closed in this file, and who shows a credential learns only that it is not good: the fault is
+//! for the log.
 //!
 //! Whatever is wrong with the credential of a request, the same work is done: its hash is looked
 //! up as an API secret, the key it may name is looked up, and two secrets are compared, strangers
@@ -15,8 +16,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::domain::rights::{Key, KeyKind, Rights, SecretHash, SigningMaterial};
 use crate::domain::time::Now;
-use crate::metrics::label;
-use crate::proto::claims::{Claims, Secret, TokenError, UnverifiedToken};
+use crate::domain::token_check::{self, TokenFault, secrets_at, signing_material};
+use crate::proto::claims::{Claims, Secret, TokenError};
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{Authorization, RequestHead};
 use crate::proto::http::target::Target;
@@ -41,7 +42,7 @@ pub(in crate::shard) struct Credential {
 pub(in crate::shard) enum CredentialFault {
     /// None, or more than one, or not readable.
     NotOneCredential,
-    /// No such key, or it was revoked, or it is of the other type.
+    /// There is no key of that id (any more), or it is of the other type.
     UnknownKey,
     /// The publishable key does not allow this Origin.
     Origin,
@@ -49,6 +50,25 @@ pub(in crate::shard) enum CredentialFault {
     Token(TokenError),
     /// The key's secret cannot be read.
     KeyUnreadable,
+}
+
+/// How a connect with a credential that is not good is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Answered {
+    /// With a close frame after the handshake.
+    Close(CloseCode),
+    /// With an error, in place of the handshake.
+    Http((ApiError, &'static str)),
+}
+
+impl Answered {
+    /// The close code or HTTP status.
+    pub(in crate::shard) const fn code(self) -> u16 {
+        match self {
+            Self::Close(code) => code.get(),
+            Self::Http((error, _)) => error.status().code(),
+        }
+    }
 }
 
 impl fmt::Display for CredentialFault {
@@ -64,15 +84,11 @@ impl fmt::Display for CredentialFault {
 }
 
 impl CredentialFault {
-    /// What metrics call it.
-    pub(in crate::shard) fn label(&self) -> label::HandshakeRefused {
-        match self {
-            Self::NotOneCredential => label::HandshakeRefused::NotOneCredential,
-            Self::UnknownKey => label::HandshakeRefused::UnknownKey,
-            Self::Origin => label::HandshakeRefused::Origin,
-            Self::Token(TokenError::Expired) => label::HandshakeRefused::TokenExpired,
-            Self::Token(_) => label::HandshakeRefused::TokenInvalid,
-            Self::KeyUnreadable => label::HandshakeRefused::KeyUnreadable,
+    /// How a connect is answered, with a close frame where that is wished for and possible.
+    pub(in crate::shard) fn answered(&self, with_close: bool) -> Answered {
+        match self.close_code() {
+            Some(close) if with_close => Answered::Close(close),
+            _ => Answered::Http(self.answer()),
         }
     }
 
@@ -88,7 +104,7 @@ impl CredentialFault {
     }
 
     /// The close code for a fault that is the credential's.
-    pub(in crate::shard) fn close_code(&self) -> Option<CloseCode> {
+    fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::KeyUnreadable => None,
             Self::Token(TokenError::Expired) => Some(CloseCode::EXPIRED_TOKEN),
@@ -97,9 +113,13 @@ impl CredentialFault {
     }
 }
 
-impl From<TokenError> for CredentialFault {
-    fn from(error: TokenError) -> Self {
-        Self::Token(error)
+impl From<TokenFault> for CredentialFault {
+    fn from(fault: TokenFault) -> Self {
+        match fault {
+            TokenFault::UnknownKey => Self::UnknownKey,
+            TokenFault::KeyUnreadable => Self::KeyUnreadable,
+            TokenFault::Rule(error) => Self::Token(error),
+        }
     }
 }
 
@@ -152,16 +172,16 @@ fn of_publishable_key(
     })
 }
 
-fn of_token(rights: &Rights, token: &str, now: Now) -> Result<Credential, CredentialFault> {
-    let unverified = UnverifiedToken::parse(token)?;
-    let (key, material) =
-        secret_key(rights, unverified.key_id()).ok_or(CredentialFault::UnknownKey)?;
-    let secrets = secrets_at(material, now);
-    if secrets[0].is_none() {
-        return Err(CredentialFault::KeyUnreadable);
-    }
-    let secrets = secrets.into_iter().flatten();
-    let claims = unverified.verify(secrets, &key.patterns, key.actions, now.unix_ms)?;
+/// What a token proves.
+///
+/// # Errors
+/// The token's fault, or the server's where the signing secret cannot be read.
+pub(in crate::shard) fn of_token(
+    rights: &Rights,
+    token: &str,
+    now: Now,
+) -> Result<Credential, CredentialFault> {
+    let (key, claims) = token_check::verify(token, |id| rights.key(id), now.unix_ms)?;
     Ok(Credential {
         key: key.clone(),
         claims: Some(claims),
@@ -188,7 +208,7 @@ pub(in crate::shard) fn of_request(
         None => (credential, None),
     };
     let named = secret_key(rights, key_id);
-    let secrets = named.map_or([None; 2], |(_, material)| secrets_at(material, now));
+    let secrets = named.map_or([None; 2], |(_, material)| secrets_at(material, now.unix_ms));
     let by_signing_secret = any_matches(secrets, secret.unwrap_or_default());
     let by_bare_id = accept_bare_key_id && secret.is_none();
     let is_secret = |key: &&Arc<Key>| matches!(key.kind, KeyKind::Secret(_));
@@ -207,19 +227,7 @@ pub(in crate::shard) fn of_request(
 /// A secret key, and what it signs with.
 fn secret_key<'r>(rights: &'r Rights, id: &str) -> Option<(&'r Arc<Key>, &'r SigningMaterial)> {
     let key = rights.key(id)?;
-    match &key.kind {
-        KeyKind::Secret(material) => Some((key, material)),
-        KeyKind::Publishable { .. } => None,
-    }
-}
-
-/// The signing secret, unless it cannot be read, and the one before it within its grace window.
-fn secrets_at(material: &SigningMaterial, now: Now) -> [Option<&Secret>; 2] {
-    let current = match material {
-        SigningMaterial::Ready { current, .. } => Some(&**current),
-        SigningMaterial::Unreadable => None,
-    };
-    [current, material.previous_at(now.unix_ms)]
+    Some((key, signing_material(key)?))
 }
 
 /// Whether one of the secrets is the candidate. All are compared, always: the time must not tell

@@ -16,11 +16,11 @@ use crate::ids::ConnectionId;
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::shard::connection::connections::{Connection, Connections, Held, Phase, Ping};
 use crate::shard::connection::progress::{Blocked, NEVER_MS, PROGRESS_MS};
-use crate::shard::context::Context;
+use crate::shard::context::{Context, Shutdown};
 use crate::shard::outbound::outbox::Finish;
 
 impl Connection {
-    /// It is to end behind what is queued: whoever was slow until now has another chance.
+    /// It is to end after what is queued: a peer that was slow until now has another chance.
     pub(in crate::shard) fn begin_to_end(&mut self, now_ms: u64) {
         if self.blocked.is_blocked() {
             self.blocked.restart(now_ms);
@@ -35,7 +35,7 @@ impl Connections {
         context.now.mono_ms.saturating_sub(self.forgiven_ms)
     }
 
-    /// A connection's socket took so many bytes of what waits, or had no room.
+    /// A connection's socket took that many bytes of what waits, or had no room.
     pub(in crate::shard) fn note_written(
         &mut self,
         id: ConnectionId,
@@ -43,10 +43,12 @@ impl Connections {
         context: &mut Context,
     ) {
         let now_ms = self.peer_ms(context);
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         connection.blocked.written(count, now_ms);
+        if count == 0 {
+            self.record_if_slow(id, context);
+        }
+        let connection = &mut self[id];
         let ping_is_out = connection.outbox.control_bytes() == 0;
         if ping_is_out && let Ping::Queued = connection.ping {
             connection.ping = Ping::Written { at_ms: now_ms };
@@ -82,8 +84,8 @@ impl Connections {
     /// An HTTP connection is idle from the moment at which its last answer has been written.
     fn await_request(&mut self, id: ConnectionId, context: &mut Context) {
         let idle_until_ms = self.peer_ms(context) + context.config.limits.keep_alive_ms;
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Http(http) = &mut connection.phase
+        let connection = &mut self[id];
+        if let Phase::Http(http) = &mut connection.phase
             && http.is_idle()
             && http.deadline_ms == NEVER_MS
             && !connection.held.any()
@@ -98,9 +100,7 @@ impl Connections {
     pub(in crate::shard) fn await_input(&mut self, id: ConnectionId, context: &mut Context) {
         let now_ms = self.peer_ms(context);
         let request_until_ms = now_ms + context.config.limits.head_timeout_ms;
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         if connection.held.any() {
             return;
         }
@@ -135,7 +135,7 @@ impl Context {
                     false => NEVER_MS,
                 }
             }
-            _ if self.draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
+            _ if self.shutdown == Shutdown::Draining => blocked.ends_ms(CLOSE_HANDSHAKE_MS),
             _ => blocked.ends_ms(PROGRESS_MS),
         }
     }

@@ -2,12 +2,26 @@
 
 use crate::ids::ConnectionId;
 use crate::metrics::Stage;
+use crate::planted::{Bug, planted};
 use crate::shard::connection::connections::{Connection, Connections, Phase};
 use crate::shard::context::Context;
 use crate::shard::effect::{ChannelSlot, Effects, Urgency};
 use crate::shard::outbound::outbox::{BufferPool, Class, Piece};
 
 impl Connections {
+    /// The peer has reset the connection: nothing is queued for it any more. Thousands who are
+    /// gone at once would be told of each other otherwise, one after the other. Its place is free
+    /// for another connection of the app, such as the one with which the peer comes back.
+    pub(in crate::shard) fn unreachable(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.is_unreachable = true;
+        if let Phase::Registering(session) | Phase::Open(session) = &mut connection.phase {
+            session.give_up_place();
+        }
+    }
+
     /// A frame that answers what the connection sent, which was read at `read_ns`.
     pub(in crate::shard) fn reply(
         &mut self,
@@ -44,8 +58,8 @@ impl Connections {
 }
 
 impl Connection {
-    /// Queues a delivery, or keeps it for the member of that channel that waits for its snapshot;
-    /// `false` if the connection takes too little of what it was sent.
+    /// Queues a delivery, or keeps it for the member of that channel that waits for its snapshot.
+    /// Returns `false` if the connection takes too little of what it was sent.
     #[inline]
     pub(in crate::shard) fn deliver_or_hold(
         &mut self,
@@ -61,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Queues a delivery; `false` if the connection takes too little of what it was sent.
+    /// Queues a delivery. Returns `false` if the connection takes too little of what it was sent.
     #[inline]
     pub(in crate::shard) fn deliver(
         &mut self,
@@ -70,7 +84,13 @@ impl Connection {
         pool: &mut BufferPool,
         effects: &mut Effects,
     ) -> bool {
+        if self.is_unreachable {
+            return true;
+        }
         let count: usize = frames.iter().map(Piece::len).sum();
+        if planted(Bug::DroppedSilently) && self.queued_bytes() + count > limit / 4 {
+            return true;
+        }
         if self.queued_bytes() + self.held_bytes() + count > limit {
             return false;
         }
@@ -97,7 +117,7 @@ impl Connection {
     /// Bytes of deliveries that wait: its own, and what it is lent.
     #[inline]
     #[must_use]
-    pub fn queued_bytes(&self) -> usize {
+    pub(in crate::shard) fn queued_bytes(&self) -> usize {
         let lent = self.borrows.map_or(0, |_| self.lent_bytes as usize);
         self.outbox.delivery_bytes() + lent
     }

@@ -21,10 +21,10 @@ impl Connections {
         let head_timeout_ms = context.config.limits.head_timeout_ms;
         let now_ms = self.peer_ms(context);
         let Some(connection) = self.get_mut(id) else {
-            return;
+            return; // It is gone, see `Input`.
         };
         let Phase::Http(http) = &mut connection.phase else {
-            return;
+            return; // It was closed in its handshake.
         };
         match (step, connection.awaited) {
             (HandshakeStep::Due, Awaited::Since(_)) => {

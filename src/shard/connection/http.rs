@@ -17,7 +17,7 @@ use crate::shard::connection::connections::{Connections, Http, Phase};
 use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::connection::proxies::warn_of_header;
 use crate::shard::connection::refusal::Refusal;
-use crate::shard::context::Context;
+use crate::shard::context::{Context, Shutdown};
 use crate::shard::effect::Span;
 use crate::shard::frame::Frame;
 use crate::shard::outbound::outbox::Finish;
@@ -57,8 +57,7 @@ impl Connections {
     /// A request that is no upgrade, as far as anybody can tell, is being answered. How long
     /// that took is measured from the end of its head, if that has come.
     fn end_rest(&mut self, id: ConnectionId, status: Status, context: &mut Context) {
-        let connection = self.get(id);
-        let Some(Phase::Http(http)) = connection.map(|connection| &connection.phase) else {
+        let Phase::Http(http) = &self[id].phase else {
             return;
         };
         let outcome = RestOutcome {
@@ -74,7 +73,7 @@ impl Connections {
         }
     }
 
-    /// Answers a request that is not served. `is_whole`: the next one begins behind it.
+    /// Answers a request that is not served. `is_whole`: the next one begins after it.
     pub(in crate::shard) fn refuse(
         &mut self,
         id: ConnectionId,
@@ -109,17 +108,14 @@ impl Connections {
             headers,
             body,
         } = *answer;
-        let Some(connection) = self.get(id) else {
-            return;
-        };
-        let Phase::Http(Http { route, .. }) = connection.phase else {
+        let Phase::Http(Http { route, .. }) = self[id].phase else {
             return;
         };
         if route.is_some() {
             let status = status.unwrap_or_else(|(error, _)| error.status());
             self.end_rest(id, status, context);
         }
-        response_context.keep_alive &= !context.draining;
+        response_context.keep_alive &= context.shutdown == Shutdown::None;
         let dated = ResponseContext {
             date: context.http_date.at(context.now),
             ..response_context
@@ -140,17 +136,14 @@ impl Connections {
             }
         }
         self.write_http(id, &response, context);
-        if let Some(json) = behind
-            && let Some(connection) = self.get_mut(id)
-        {
-            connection.outbox.push_http_shared(json, &mut context.pool);
+        if let Some(json) = behind {
+            let outbox = &mut self[id].outbox;
+            outbox.push_http_shared(json, &mut context.pool);
         }
         context.encoded = response;
         if response_context.keep_alive {
-            if let Some(connection) = self.get_mut(id) {
-                let http = Http::awaiting_request(NEVER_MS, context.stamp_ns, true);
-                connection.phase = Phase::Http(http);
-            }
+            let http = Http::awaiting_request(NEVER_MS, context.stamp_ns, true);
+            self[id].phase = Phase::Http(http);
         } else {
             self.linger(id, context);
         }
@@ -162,10 +155,9 @@ impl Connections {
         bytes: &[u8],
         context: &mut Context,
     ) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.outbox.push_http(bytes, &mut context.pool);
-            connection.mark_dirty(&mut context.effects);
-        }
+        let connection = &mut self[id];
+        connection.outbox.push_http(bytes, &mut context.pool);
+        connection.mark_dirty(&mut context.effects);
     }
 
     /// Answers a REST request that could not be understood, and ends the connection.
@@ -175,9 +167,7 @@ impl Connections {
         error: RequestError,
         context: &mut Context,
     ) {
-        if let Some(connection) = self.get(id) {
-            warn_of_header(connection.remote, error, context.now);
-        }
+        warn_of_header(self[id].remote, error, context.now);
         self.end_rest(id, error.api_error().status(), context);
         self.end_http(id, error, context);
     }
@@ -190,7 +180,7 @@ impl Connections {
         context: &mut Context,
     ) {
         let mut response = Vec::with_capacity(256);
-        // The bytes behind a faulty head cannot be trusted to be another request.
+        // The bytes after a faulty head cannot be trusted to be another request.
         let response_context = ResponseContext {
             date: context.http_date.at(context.now),
             ..ResponseContext::UNREADABLE
@@ -203,9 +193,7 @@ impl Connections {
     /// A request did not arrive in time, or none came.
     pub(in crate::shard) fn http_deadline(&mut self, id: ConnectionId, context: &mut Context) {
         let now_ms = self.peer_ms(context);
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         let Phase::Http(http) = &connection.phase else {
             return;
         };
@@ -232,12 +220,10 @@ impl Connections {
         self.answer(id, &answer, context);
     }
 
-    /// The server is shutting down: idle connections end now, others behind their answer.
+    /// The server ends: a connection ends now if it is idle, else after its answer.
     pub(in crate::shard) fn drain_http(&mut self, id: ConnectionId, context: &mut Context) {
         let now_ms = self.peer_ms(context);
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         if let Phase::Http(http) = &connection.phase
             && http.is_idle()
             && connection.input.is_empty()

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::domain::rights::{Key, Turn};
+use crate::domain::rights::{Key, TurnServers};
 use crate::domain::time::Now;
 use crate::proto::wire::json::for_each_member;
 
@@ -39,7 +39,7 @@ pub(in crate::shard) fn welcome_metadata(
     }
 }
 
-fn inject(metadata: &str, turn: &Turn, peer_id: &str, now: Now) -> String {
+fn inject(metadata: &str, turn: &TurnServers, peer_id: &str, now: Now) -> String {
     let (mut empty, mut has_own) = (true, false);
     let scanned = for_each_member(metadata, |name, _| {
         empty = false;
@@ -59,7 +59,7 @@ fn inject(metadata: &str, turn: &Turn, peer_id: &str, now: Now) -> String {
     clippy::expect_used,
     reason = "strings have no part that could fail to serialize"
 )]
-fn ice_servers(turn: &Turn, peer_id: &str, now: Now) -> String {
+fn ice_servers(turn: &TurnServers, peer_id: &str, now: Now) -> String {
     let username = format!("{}:{peer_id}", now.unix_sec() + turn.ttl_sec);
     let secret = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &turn.secret);
     let credential = STANDARD.encode(hmac::sign(&secret, username.as_bytes()));
@@ -82,8 +82,8 @@ mod tests {
         unix_ms: 1_700_000_000_999,
     };
 
-    fn turn() -> Turn {
-        Turn {
+    fn turn() -> TurnServers {
+        TurnServers {
             urls: vec!["turn:a.example".into(), "turns:a.example:443".into()],
             secret: zeroize::Zeroizing::new(b"north".to_vec()),
             ttl_sec: 3_600,

@@ -4,7 +4,7 @@
 /// memory when empty. Using bytes from its front moves nothing; adding to its end moves what is
 /// left once, which is less than one unit of the protocol and one read.
 #[derive(Debug, Default)]
-pub struct InputBuffer {
+pub(in crate::shard) struct InputBuffer {
     bytes: Vec<u8>,
     /// How many of `bytes`, from the front, have been used.
     used: usize,
@@ -14,25 +14,26 @@ impl InputBuffer {
     /// Bytes that wait.
     #[inline]
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(in crate::shard) fn len(&self) -> usize {
         self.bytes.len() - self.used
     }
 
     /// Whether none wait.
     #[inline]
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(in crate::shard) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// Bytes of memory that it owns.
+    #[cfg(test)]
     #[must_use]
-    pub fn capacity(&self) -> usize {
+    pub(in crate::shard) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
     /// Adds what came.
-    pub fn append(&mut self, more: &[u8]) {
+    pub(in crate::shard) fn append(&mut self, more: &[u8]) {
         if self.used > 0 {
             self.bytes.drain(..self.used);
             self.used = 0;
@@ -40,13 +41,18 @@ impl InputBuffer {
         self.bytes.extend_from_slice(more);
     }
 
+    /// What waits.
+    pub(in crate::shard) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.used..]
+    }
+
     /// What waits. It may be changed in place.
-    pub fn waiting(&mut self) -> &mut [u8] {
+    pub(in crate::shard) fn waiting(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..]
     }
 
     /// Notes that the first `count` bytes have been used.
-    pub fn consume(&mut self, count: usize) {
+    pub(in crate::shard) fn consume(&mut self, count: usize) {
         self.used += count;
         debug_assert!(self.used <= self.bytes.len());
         if self.used >= self.bytes.len() {

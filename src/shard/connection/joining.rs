@@ -1,7 +1,8 @@
 //! What a connection keeps of its joins.
 //!
-//! Always true, see `Connection::check_joins`: numbers grow in the order of the requests; input
-//! is held while a join is parked; a snapshot that is queued is kept by the outbox alone.
+//! Always true, see `Connection::check_joins`, after each step that changes it: numbers grow in the
+//! order of the requests; input is held while a join is parked; a snapshot that is queued is kept
+//! by the outbox alone.
 
 use std::collections::VecDeque;
 
@@ -10,26 +11,38 @@ use smallvec::SmallVec;
 use crate::domain::peer::{ChannelKey, SharedChannel};
 use crate::domain::roster::Interest;
 use crate::ids::Ticket;
+use crate::proto::wire::position::Since;
 use crate::shard::effect::ChannelSlot;
 use crate::shard::frame::Frame;
+use crate::shard::history::replay::Replay;
 use crate::shard::outbound::outbox::Outbox;
 use crate::shard::outbound::snapshot::Snapshot;
 use crate::shard::questions::PendingCommand;
 
 /// Joins on their way, and what must not overtake them.
 #[derive(Debug, Default)]
-pub struct Joining {
+pub(in crate::shard) struct Joining {
     /// The number of the next join.
     pub(in crate::shard) next: u64,
     /// Joins whose `Joined` is awaited, in order.
     pub(in crate::shard) asked: SmallVec<[AskedJoin; 1]>,
-    /// Joins whose snapshots have not been written, in the order of the acks.
+    /// Joins whose snapshots and replays have not been written, in the order of the acks.
     pub(in crate::shard) snapshots: VecDeque<AwaitedSnapshot>,
-    /// Direct messages that wait: the first join for which they do not, and when they were read.
+    /// Direct messages that wait, each with the first join that it does not wait for, and with when
+    /// it was read.
     pub(in crate::shard) directs: VecDeque<(u64, Frame, u64)>,
     pub(in crate::shard) directs_bytes: usize,
     /// A `subscribe` that waits for the snapshot of the one before it.
     pub(in crate::shard) parked: Option<Box<Wanted>>,
+    /// A `refresh` that waits for all of these.
+    pub(in crate::shard) refresh: Option<Box<AwaitedRefresh>>,
+}
+
+/// A new token that has been shown while joins were on their way.
+#[derive(Debug)]
+pub(in crate::shard) struct AwaitedRefresh {
+    pub token: Option<Box<str>>,
+    pub command: PendingCommand,
 }
 
 /// What a connection subscribes to.
@@ -37,6 +50,8 @@ pub struct Joining {
 pub(in crate::shard) struct Wanted {
     pub channel: SharedChannel,
     pub interest: Interest,
+    /// What it wants of the publications before.
+    pub since: Option<Since>,
     pub command: PendingCommand,
 }
 
@@ -49,6 +64,8 @@ pub(in crate::shard) struct AskedJoin {
     pub(in crate::shard) number: u64,
     /// Only the snapshot is asked for, again.
     pub(in crate::shard) is_again: bool,
+    /// Publications may be replayed.
+    pub(in crate::shard) is_resuming: bool,
 }
 
 /// See [`Joining::snapshots`].
@@ -60,10 +77,12 @@ pub(in crate::shard) struct AwaitedSnapshot {
     pub number: u64,
     /// What the connection wants of the channel, beside presence.
     pub sender_metadata: bool,
-    /// Absent: there was no room, or it is queued.
+    /// `None`: there was no room for it, or it is queued, or none is wanted.
     pub snapshot: Option<Snapshot>,
     pub state: State,
-    /// Frames of the channel, in order, that follow the snapshot.
+    /// Publications from before the join, which follow the snapshot.
+    pub replay: Replay,
+    /// Frames of the channel, in order, that follow both.
     pub held: Vec<u8>,
     /// When the request was read.
     pub read_ns: u64,
@@ -75,9 +94,27 @@ pub(in crate::shard) enum State {
     Acked { end: u32 },
     /// The ack has been written; the snapshot may leave from then on.
     Written { from_ms: u64 },
+    /// The next portion of the replay may be queued: the connection is on the list of those to
+    /// which one can.
+    ReplayDue,
+    /// A portion of the replay is in the outbox, where it ends at that position.
+    Replaying { end: u32 },
     /// The snapshot is in the outbox, where it ends at that position.
     Queued { end: u32 },
 }
+
+impl State {
+    /// Whether the snapshot, and with it who is in the channel, has not been queued yet.
+    pub(in crate::shard) fn is_before_snapshot(self) -> bool {
+        matches!(self, Self::Acked { .. } | Self::Written { .. })
+    }
+}
+
+/// Joins of one connection whose owners are asked for replays at the same time: each may bring one
+/// of the largest.
+pub(in crate::shard) const RESUMES_MAX: usize = 8;
+/// Bytes of replays that wait for a connection before it may ask for another one.
+pub(in crate::shard) const REPLAY_BYTES_MAX: usize = 256 * 1_024;
 
 /// Whether an outbox has been written up to a position. Positions wrap; what waits is far less
 /// than half of all of them.
@@ -90,9 +127,22 @@ fn same(one: &ChannelKey, other: &ChannelKey) -> bool {
 }
 
 impl Joining {
-    /// Whether a `subscribe` to that channel must wait for the one before it.
-    pub(in crate::shard) fn must_park(&self, channel: &ChannelKey) -> bool {
-        self.is_asked(channel) || self.snapshots.iter().any(|it| same(&it.channel, channel))
+    /// Whether a `subscribe` must wait for the one to that channel before it, or for replays that
+    /// wait.
+    pub(in crate::shard) fn must_park(&self, wanted: &Wanted) -> bool {
+        let channel = &wanted.channel;
+        let is_there = || self.snapshots.iter().any(|it| same(&it.channel, channel));
+        self.is_asked(channel) || is_there() || wanted.since.is_some() && self.is_full_of_replays()
+    }
+
+    fn is_full_of_replays(&self) -> bool {
+        let resuming = self.asked.iter().filter(|it| it.is_resuming).count();
+        resuming >= RESUMES_MAX || self.replay_bytes() > REPLAY_BYTES_MAX
+    }
+
+    /// Bytes of publications that wait to be replayed; other connections may share them.
+    pub(in crate::shard) fn replay_bytes(&self) -> usize {
+        self.snapshots.iter().map(|it| it.replay.bytes()).sum()
     }
 
     /// Whether a join of that channel is on its way to its owner.
@@ -101,7 +151,12 @@ impl Joining {
     }
 
     /// Notes a join that is sent to the owner now.
-    pub(in crate::shard) fn ask(&mut self, channel: SharedChannel, ticket: Ticket, is_again: bool) {
+    pub(in crate::shard) fn ask(
+        &mut self,
+        channel: SharedChannel,
+        ticket: Ticket,
+        (is_again, is_resuming): (bool, bool),
+    ) {
         let number = self.next;
         self.next += 1;
         self.asked.push(AskedJoin {
@@ -109,6 +164,7 @@ impl Joining {
             ticket,
             number,
             is_again,
+            is_resuming,
         });
     }
 
@@ -134,15 +190,20 @@ impl Joining {
 
     /// The first join that a direct message could have to wait for.
     pub(in crate::shard) fn oldest(&self) -> Option<u64> {
-        let waiting = self.snapshots.iter().filter(|it| it.slot.is_some());
+        let is_waiting = |it: &&AwaitedSnapshot| it.slot.is_some() && it.state.is_before_snapshot();
+        let waiting = self.snapshots.iter().filter(is_waiting);
         let waiting = waiting.map(|it| it.number);
         waiting.chain(self.asked.iter().map(|it| it.number)).min()
     }
 
     /// Bytes of deliveries that wait.
     pub(in crate::shard) fn held_bytes(&self) -> usize {
-        let held = self.snapshots.iter().map(|it| it.held.len());
-        self.directs_bytes + held.sum::<usize>()
+        self.directs_bytes + self.paused_bytes()
+    }
+
+    /// Bytes of frames of channels that wait for snapshots.
+    pub(in crate::shard) fn paused_bytes(&self) -> usize {
+        self.snapshots.iter().map(|it| it.held.len()).sum()
     }
 
     /// Bytes of snapshots that are kept; other connections may share them.
@@ -151,8 +212,13 @@ impl Joining {
         kept.map(Snapshot::bytes).sum()
     }
 
-    pub(in crate::shard) fn is_over(&self) -> bool {
+    /// Whether no join is on its way, and nothing waits for one but a `refresh`.
+    pub(in crate::shard) fn is_quiet(&self) -> bool {
         let is_quiet = self.asked.is_empty() && self.snapshots.is_empty();
         is_quiet && self.directs.is_empty() && self.parked.is_none()
+    }
+
+    pub(in crate::shard) fn is_over(&self) -> bool {
+        self.is_quiet() && self.refresh.is_none()
     }
 }

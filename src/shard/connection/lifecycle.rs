@@ -19,12 +19,10 @@ impl Connections {
         }
     }
 
-    /// Ends writing behind what is queued and waits for the peer to end the stream too.
+    /// Ends the writing side after what is queued, and waits for the peer to end the stream too.
     pub(in crate::shard) fn linger(&mut self, id: ConnectionId, context: &mut Context) {
         let now_ms = self.peer_ms(context);
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self[id];
         connection.input = InputBuffer::default();
         connection.phase = Phase::Lingering { until_ms: NEVER_MS };
         connection.begin_to_end(now_ms);
@@ -43,13 +41,14 @@ impl Context {
         id: ConnectionId,
         peer: SharedPeer,
         channel: SharedChannel,
+        cause: LeaveCause,
     ) {
         let owner = self.placement.owner(channel.hash);
         let leave = Leave {
             channel,
             connection: self.here(id),
             peer,
-            cause: LeaveCause::Ended,
+            cause,
         };
         self.send(owner, MeshMessage::Leave(Box::new(leave)));
     }

@@ -1,8 +1,11 @@
-//! Whether a message or request may be: the rights of a key, what a token grants of them, and the
-//! quota of the app, asked in this order for WebSockets and REST alike.
+//! Whether a message or request is allowed: the rights of a key, what a token grants of them, and
+//! the quota of the app, asked in this order for WebSockets and REST alike.
 
 use crate::domain::rights::Key;
+use crate::domain::time::Now;
+use crate::limits::TOKEN_EXPIRY_LEAD_MS;
 use crate::proto::actions::{Action, Actions};
+use crate::proto::claims::Claims;
 use crate::proto::http::error::ApiError;
 use crate::proto::pattern::Pattern;
 use crate::proto::wire::error::ErrorCode;
@@ -18,7 +21,7 @@ pub(in crate::shard) struct Permissions<'a> {
     pub grant: Option<&'a Grant>,
 }
 
-/// Why something may not be.
+/// Why something is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Denied {
     /// Not this action.
@@ -90,7 +93,7 @@ impl From<Denied> for Refusal {
 
 /// What a token grants, on top of which the key's rights hold.
 #[derive(Debug)]
-pub struct Grant {
+pub(in crate::shard) struct Grant {
     /// Its own patterns, if it names any.
     pub patterns: Option<Box<[Pattern]>>,
     /// Its own actions, if it names any.
@@ -101,6 +104,22 @@ pub struct Grant {
     pub closes_ms: u64,
     /// `metadata` for its own `welcome`, until that is sent.
     pub metadata: Option<Box<str>>,
+}
+
+impl Grant {
+    /// What these claims grant from now on.
+    pub(in crate::shard) fn new(claims: Claims, now: Now) -> Self {
+        let closes_unix_ms = claims
+            .expires_at_unix_ms
+            .saturating_sub(TOKEN_EXPIRY_LEAD_MS);
+        Self {
+            expires_sec: claims.expires_at_unix_sec(),
+            patterns: claims.channels,
+            actions: claims.permissions,
+            closes_ms: now.mono_at_unix_ms(closes_unix_ms),
+            metadata: claims.metadata,
+        }
+    }
 }
 
 impl Caller {

@@ -2,7 +2,7 @@
 
 /// What waits because a peer's socket has no room for it.
 #[derive(Clone, Copy, Debug)]
-pub struct Blocked {
+pub(in crate::shard) struct Blocked {
     /// When the present measurement began; [`NEVER_MS`] while there is room.
     since_ms: u64,
     /// Bytes taken since then.
@@ -16,7 +16,7 @@ pub(in crate::shard) const NEVER_MS: u64 = u64::MAX;
 /// What they sent in it, at the rate that they may, comes at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct Stalled {
-    /// When it ended.
+    /// When it ended, in milliseconds.
     pub until_ms: u64,
     /// How long it took.
     pub late_ms: u64,
@@ -37,7 +37,18 @@ impl Blocked {
         self.since_ms != NEVER_MS
     }
 
-    /// The socket has taken so many bytes, or none.
+    /// Since when it has no room, and how much it has taken since, if it has none.
+    pub(in crate::shard) fn since(self) -> Option<(u64, usize)> {
+        let Self { since_ms, taken } = self;
+        self.is_blocked().then_some((since_ms, taken))
+    }
+
+    /// A socket that has no room since then and has taken so much.
+    pub(in crate::shard) fn blocked_since(since_ms: u64, taken: usize) -> Self {
+        Self { since_ms, taken }
+    }
+
+    /// The socket has taken that many bytes, or none.
     pub(in crate::shard) fn written(&mut self, count: usize, now_ms: u64) {
         if !self.is_blocked() {
             if count == 0 {
@@ -51,6 +62,11 @@ impl Blocked {
         }
     }
 
+    /// For how long the present measurement has gone on.
+    pub(in crate::shard) fn for_ms(self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.since_ms)
+    }
+
     pub(in crate::shard) fn restart(&mut self, now_ms: u64) {
         *self = Self {
             since_ms: now_ms,
@@ -58,7 +74,7 @@ impl Blocked {
         };
     }
 
-    /// When it is over with a peer that takes too little for that long.
+    /// When a peer that has taken too little since then has had that much time.
     pub(in crate::shard) fn ends_ms(self, patience_ms: u64) -> u64 {
         self.since_ms.saturating_add(patience_ms)
     }

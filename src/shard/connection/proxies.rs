@@ -15,23 +15,24 @@ use crate::proto::http::head::RequestHead;
 static UNTRUSTED: Throttle = Throttle::new();
 /// Requests of trusted proxies that name the client in a header that is not read.
 static UNREAD: Throttle = Throttle::new();
-/// Requests behind a header of the PROXY protocol that was not expected.
+/// Requests after a header of the PROXY protocol that was not expected.
 static UNEXPECTED_HEADER: Throttle = Throttle::new();
 
-/// Warns of a request from `peer` that names another client, and is not believed or not read.
+/// Warns of a request from `peer` that names another client, and is not believed or not read. With
+/// its head comes whether that has [`X_FORWARDED_FOR`]. Returns how many were not believed, if that
+/// is to be told.
 pub(in crate::shard) fn warn_of_forwarded(
     trusted: &TrustedProxies,
     peer: IpAddr,
-    head: &RequestHead<'_>,
+    (head, forwarded_for): (&RequestHead<'_>, bool),
     now: Now,
-) {
+) -> Option<u64> {
     if !UNTRUSTED.is_open(now.mono_ms) && !UNREAD.is_open(now.mono_ms) {
-        return;
+        return None;
     }
-    let forwarded_for = head.header_values(X_FORWARDED_FOR).next().is_some();
     let forwarded = head.header_values(FORWARDED).next().is_some();
     if !forwarded_for && !forwarded {
-        return;
+        return None;
     }
     let header = if forwarded_for {
         X_FORWARDED_FOR
@@ -48,6 +49,7 @@ pub(in crate::shard) fn warn_of_forwarded(
                  count as one address and share one connect limit; if it is your proxy, name it \
                  there"
             );
+            return Some(requests);
         }
     } else if !forwarded_for && let Some(requests) = UNREAD.pass(now.mono_ms) {
         tracing::warn!(
@@ -57,6 +59,7 @@ pub(in crate::shard) fn warn_of_forwarded(
              one address and share one connect limit; have it send {X_FORWARDED_FOR}"
         );
     }
+    None
 }
 
 /// Warns of a head that cannot be read because a PROXY header stands before it.

@@ -1,7 +1,9 @@
 //! Questions of connections to other shards.
 
-use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::ids::{ConnectionId, Seat, Ticket};
 use crate::proto::wire::error::ErrorCode;
+use crate::proto::wire::event::AckTold;
+use crate::proto::wire::position::Position;
 use crate::shard::connection::connections::{Connections, Held};
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{MeshMessage, RestResult, RestValue};
@@ -14,11 +16,11 @@ use crate::shard::questions::{
 const ANSWER_MS_MAX: u64 = 30_000;
 
 impl Connections {
-    /// Keeps a question that those shards are asked.
+    /// Keeps a question that those seats are asked.
     pub(in crate::shard) fn ask(
         &mut self,
         question: Question,
-        of: impl IntoIterator<Item = ShardId>,
+        of: impl IntoIterator<Item = Seat>,
         context: &mut Context,
     ) -> Ticket {
         let until_ms = self.peer_ms(context) + ANSWER_MS_MAX;
@@ -44,6 +46,12 @@ impl Connections {
         }
     }
 
+    /// Whether the connection that asked something is there to hear the answer: its socket may
+    /// have been closed while others were asked.
+    pub(in crate::shard) fn is_still_asking(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some()
+    }
+
     /// Answers a command that had to wait.
     pub(in crate::shard) fn answer_command(
         &mut self,
@@ -51,19 +59,46 @@ impl Connections {
         answer: Result<(), ErrorCode>,
         context: &mut Context,
     ) {
+        if !self.awaits_no_longer(command) {
+            return;
+        }
+        let (id, reply_to) = (command.connection, &command.reply_to);
+        match answer {
+            Ok(()) => self.ack(id, reply_to, context),
+            Err(code) => {
+                self.record_error(id, code, ("", false), context);
+                let reply_to = (reply_to.id(), reply_to.read_ns);
+                self.error(id, reply_to, code, None, context);
+            }
+        }
+    }
+
+    /// Acks a command that had to wait, and tells of the history of its channel.
+    pub(in crate::shard) fn answer_command_at(
+        &mut self,
+        command: &PendingCommand,
+        position: Option<Position>,
+        told: AckTold,
+        context: &mut Context,
+    ) {
+        if self.awaits_no_longer(command) {
+            let reply_to = (command.reply_to.id(), command.reply_to.read_ns);
+            self.ack_at(command.connection, reply_to, position, told, context);
+        }
+    }
+
+    /// Notes that a command is answered now. Returns whether anybody is there to hear it.
+    fn awaits_no_longer(&mut self, command: &PendingCommand) -> bool {
         let PendingCommand {
             connection,
             asked,
             reply_to,
         } = command;
-        self.awaited_reply(*connection, *asked, reply_to.id());
-        match answer {
-            Ok(()) => self.ack(*connection, reply_to, context),
-            Err(code) => {
-                let reply_to = (reply_to.id(), reply_to.read_ns);
-                self.error(*connection, reply_to, code, None, context);
-            }
+        let is_there = self.is_still_asking(*connection);
+        if is_there {
+            self.awaited_reply(*connection, *asked, reply_to.id());
         }
+        is_there
     }
 
     /// When the time of a question is over next, on the clock.
@@ -72,18 +107,17 @@ impl Connections {
         Some(end_ms.saturating_add(self.forgiven_ms))
     }
 
-    /// Holds the input of a request's connection until that shard has answered.
+    /// Holds the input of a request's connection until the owner has answered.
     pub(in crate::shard) fn wait(
         &mut self,
         caller: &Caller,
         answer: PendingAnswer,
-        owner: ShardId,
+        owner: Seat,
         context: &mut Context,
     ) -> Ticket {
-        if let Some(connection) = self.get_mut(caller.connection) {
-            connection.held.add(Held::REQUEST);
-            connection.await_answer();
-        }
+        let connection = &mut self[caller.connection];
+        connection.held.add(Held::REQUEST);
+        connection.await_answer();
         let caller = caller.clone();
         self.ask(
             Question::Rest(Box::new(WaitingRequest { caller, answer })),
@@ -95,12 +129,7 @@ impl Connections {
 
 impl Context {
     /// Tells the home of a request what it waits for.
-    pub(in crate::shard) fn rest_result(
-        &mut self,
-        home: ShardId,
-        request: Ticket,
-        value: RestValue,
-    ) {
+    pub(in crate::shard) fn rest_result(&mut self, home: Seat, request: Ticket, value: RestValue) {
         let result = Box::new(RestResult { request, value });
         self.send(home, MeshMessage::RestResult(result));
     }

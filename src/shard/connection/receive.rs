@@ -3,6 +3,7 @@
 
 use crate::ids::{ConnectionId, ShardId};
 use crate::limits::ENVELOPE_BYTES_MAX;
+use crate::planted::{Bug, planted};
 use crate::proto::ws::frame::{Opcode, append_frame};
 use crate::proto::ws::message::MessageLimits;
 use crate::shard::connection::connections::{Connections, Held};
@@ -12,6 +13,7 @@ impl Context {
     pub(in crate::shard) fn message_limits(&self) -> MessageLimits {
         MessageLimits {
             message_bytes_max: self.config.limits.message_bytes_max + ENVELOPE_BYTES_MAX,
+            takes_binary: self.config.handler.is_some(),
         }
     }
 }
@@ -25,15 +27,14 @@ impl Connections {
     ) {
         let mut pong = Vec::with_capacity(payload.len() + 2);
         append_frame(&mut pong, Opcode::Pong, payload);
-        if let Some(connection) = self.get_mut(id) {
-            connection.outbox.push_control(&pong);
-            connection.mark_dirty(&mut context.effects);
-        }
+        let connection = &mut self[id];
+        connection.outbox.push_control(&pong);
+        connection.mark_dirty(&mut context.effects);
     }
 
     /// A connection waits from now on with what it has sent.
     pub(in crate::shard) fn begin_wait(&mut self, id: ConnectionId, context: &mut Context) {
-        if let Some(session) = self.session_mut(id) {
+        if let Some(session) = self.open_mut(id) {
             let rate = session.message_rate(&context.config.limits);
             session.bucket.touch(context.now.mono_ms, &rate);
         }
@@ -55,16 +56,28 @@ impl Connections {
         }
     }
 
-    /// Removes a reason for holding input back; the input goes on at the end of the turn.
+    /// Removes a reason for holding input back; the input goes on at the end of the turn. A
+    /// connection that is gone has none.
     pub(in crate::shard) fn release_input(&mut self, id: ConnectionId, reason: Held) {
         if let Some(connection) = self.get_mut(id)
             && connection.held.has(reason)
         {
             connection.held.remove(reason);
-            if !connection.held.any() {
-                connection.held.add(Held::RESUMING);
-                self.resumable.push_back(id);
+            let is_forgotten = planted(Bug::HeldInputNeverResumed) && reason == Held::LINK;
+            connection.held_for = reason;
+            if !is_forgotten {
+                self.resume_later(id);
             }
+        }
+    }
+
+    /// The input of a connection goes on at the end of a turn, unless something else holds it.
+    pub(in crate::shard) fn resume_later(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !connection.held.any()
+        {
+            connection.held.add(Held::RESUMING);
+            self.resumable.push_back(id);
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::response::ResponseHeader;
 use crate::shard::connection::credential::CredentialFault;
 
-/// Why a request gets no success. Nothing that a peer sent is echoed.
+/// Why a request gets no success. Of what a peer sent nothing is echoed but the name of an
+/// unknown field, if it is a short word.
 #[derive(Clone, Debug)]
 pub(in crate::shard) struct Refusal {
     /// The row of the error table.

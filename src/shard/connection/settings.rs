@@ -12,6 +12,7 @@ impl Connections {
     pub(in crate::shard) fn switch_settings(&mut self, settings: &Settings, context: &mut Context) {
         let Settings {
             reject_with_close,
+            explain,
             accept_bare_key_id,
             trusted_proxies,
             request_rates,
@@ -19,6 +20,7 @@ impl Connections {
             limits,
         } = settings.clone();
         context.config.reject_with_close = reject_with_close;
+        context.config.explain = explain;
         context.config.accept_bare_key_id = accept_bare_key_id;
         context.config.trusted_proxies = trusted_proxies;
         context.config.request_rates = request_rates;

@@ -7,8 +7,11 @@
 //! when it comes.
 
 use crate::ids::ConnectionId;
+use crate::planted::{Bug, planted};
 use crate::proto::ws::frame::{Opcode, append_frame};
-use crate::shard::connection::connections::{Connection, Connections, Phase, Ping};
+use crate::shard::connection::connections::{
+    Connection, Connections, Phase, Ping, REASONS_TO_WAKE,
+};
 use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::context::Context;
 
@@ -27,6 +30,12 @@ pub(in crate::shard) enum Deadline {
     Questions,
     /// Channels that lag: they are looked at.
     Lags,
+    /// Sums of events: they are written down.
+    Events,
+    /// Walks for operators: they go on.
+    Walks,
+    /// Publications that channels have kept for their time: they go.
+    Histories,
     /// Connections, for one of the reasons that follow.
     Connections,
     /// The peer has taken too little of what waits for it: it is dropped.
@@ -47,7 +56,7 @@ pub(in crate::shard) enum Deadline {
 
 /// What a deadline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Clock {
+pub(in crate::shard) enum TimeBase {
     /// The monotonic clock.
     Server,
     /// The clock less what the server was late.
@@ -59,14 +68,22 @@ pub(in crate::shard) enum Clock {
 /// Not everything has been read that a peer may have sent in time.
 pub(in crate::shard) struct TooEarly;
 
+const _: () = assert!(
+    Deadline::OF_SHARD.len() + Deadline::OF_CONNECTION.len() == REASONS_TO_WAKE,
+    "each reason is counted"
+);
+
 impl Deadline {
-    pub(in crate::shard) const OF_SHARD: [Self; 7] = [
+    pub(in crate::shard) const OF_SHARD: [Self; 10] = [
         Self::Usage,
         Self::Snapshots,
         Self::Announcements,
         Self::Barriers,
         Self::Questions,
         Self::Lags,
+        Self::Events,
+        Self::Walks,
+        Self::Histories,
         Self::Connections,
     ];
 
@@ -82,13 +99,16 @@ impl Deadline {
     ];
 
     #[inline]
-    const fn clock(self) -> Clock {
+    const fn time_base(self) -> TimeBase {
         match self {
-            Self::Usage | Self::Snapshots | Self::Announcements | Self::Barriers => Clock::Server,
-            Self::Questions | Self::Lags | Self::Connections => Clock::Server,
-            Self::Drain | Self::Expiry => Clock::Server,
-            Self::Unread | Self::Ping => Clock::Peers,
-            Self::Request | Self::End | Self::Pong => Clock::Heard,
+            Self::Usage | Self::Snapshots | Self::Announcements | Self::Barriers => {
+                TimeBase::Server
+            }
+            Self::Questions | Self::Lags | Self::Events | Self::Connections => TimeBase::Server,
+            Self::Walks | Self::Histories => TimeBase::Server,
+            Self::Drain | Self::Expiry => TimeBase::Server,
+            Self::Unread | Self::Ping => TimeBase::Peers,
+            Self::Request | Self::End | Self::Pong => TimeBase::Heard,
         }
     }
 }
@@ -102,6 +122,11 @@ impl Context {
         match (deadline, &connection.phase) {
             (Deadline::Unread, _) => self.output_deadline(connection),
             (Deadline::Drain, Phase::Open(session)) => session.drain_ms.unwrap_or(NEVER_MS),
+            (Deadline::Expiry, Phase::Open(session))
+                if planted(Bug::TokenExpiryIgnored) && !session.memberships.is_empty() =>
+            {
+                NEVER_MS
+            }
             (Deadline::Expiry, Phase::Open(session)) => {
                 let grant = session.grant.as_ref();
                 grant.map_or(NEVER_MS, |grant| grant.closes_ms)
@@ -130,9 +155,9 @@ impl Connections {
     fn deadline(&self, connection: &Connection, context: &Context) -> u64 {
         let deadlines = Deadline::OF_CONNECTION.into_iter().map(|deadline| {
             let due_ms = context.due_ms(connection, deadline);
-            match deadline.clock() {
-                Clock::Server => due_ms,
-                Clock::Peers | Clock::Heard => due_ms.saturating_add(self.forgiven_ms),
+            match deadline.time_base() {
+                TimeBase::Server => due_ms,
+                TimeBase::Peers | TimeBase::Heard => due_ms.saturating_add(self.forgiven_ms),
             }
         });
         deadlines.min().unwrap_or(NEVER_MS)
@@ -140,20 +165,21 @@ impl Connections {
 
     /// Makes sure that the connection's next deadline is noticed.
     pub(in crate::shard) fn arm(&mut self, id: ConnectionId, context: &mut Context) {
-        let Some(connection) = self.get(id) else {
-            return;
-        };
+        let connection = &self[id];
         let deadline_ms = self.deadline(connection, context);
         if deadline_ms < connection.timer_ms {
+            let is_lost = planted(Bug::TimerLostOnRearm) && connection.timer_ms != NEVER_MS;
+            if is_lost && let Some(connection) = self.get_mut(id) {
+                connection.timer_ms = deadline_ms;
+                return;
+            }
             self.set_timer(id, deadline_ms);
         }
     }
 
     pub(in crate::shard) fn set_timer(&mut self, id: ConnectionId, at_ms: u64) {
         self.timers.insert(at_ms, id);
-        if let Some(connection) = self.get_mut(id) {
-            connection.timer_ms = at_ms;
-        }
+        self[id].timer_ms = at_ms;
     }
 
     /// The first thing that is due about a connection; `Err` if it is too early to judge, because
@@ -165,29 +191,26 @@ impl Connections {
     ) -> Result<Option<Deadline>, TooEarly> {
         let (now_ms, peer_ms) = (context.now.mono_ms, self.peer_ms(context));
         let heard_ms = self.heard_ms.saturating_sub(self.forgiven_ms);
-        let Some(connection) = self.get(id) else {
-            return Ok(None);
-        };
+        let connection = &self[id];
         for deadline in Deadline::OF_CONNECTION {
             let due_ms = context.due_ms(connection, deadline);
-            match deadline.clock() {
-                Clock::Server if due_ms > now_ms => {}
-                Clock::Peers | Clock::Heard if due_ms > peer_ms => {}
-                Clock::Heard if due_ms > heard_ms => return Err(TooEarly),
-                Clock::Server | Clock::Peers | Clock::Heard => return Ok(Some(deadline)),
+            match deadline.time_base() {
+                TimeBase::Server if due_ms > now_ms => {}
+                TimeBase::Peers | TimeBase::Heard if due_ms > peer_ms => {}
+                TimeBase::Heard if due_ms > heard_ms => return Err(TooEarly),
+                TimeBase::Server | TimeBase::Peers | TimeBase::Heard => return Ok(Some(deadline)),
             }
         }
         Ok(None)
     }
 
     pub(in crate::shard) fn ping(&mut self, id: ConnectionId, context: &mut Context) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.ping = Ping::Queued;
-            let mut frame = Vec::with_capacity(2);
-            append_frame(&mut frame, Opcode::Ping, b"");
-            connection.outbox.push_control(&frame);
-            connection.mark_dirty(&mut context.effects);
-        }
+        let connection = &mut self[id];
+        connection.ping = Ping::Queued;
+        let mut frame = Vec::with_capacity(2);
+        append_frame(&mut frame, Opcode::Ping, b"");
+        connection.outbox.push_control(&frame);
+        connection.mark_dirty(&mut context.effects);
     }
 }
 

@@ -19,9 +19,7 @@ const LOOKS_MAX: usize = 32;
 impl Connections {
     /// A connection has shown a good credential.
     pub(in crate::shard) fn show_credential(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.has_shown_credential, true)
-        {
+        if !std::mem::replace(&mut self[id].has_shown_credential, true) {
             self.unauthenticated.count -= 1;
         }
     }
@@ -36,6 +34,9 @@ impl Connections {
     /// Closes the oldest idle connection without a credential, if there is one.
     pub(in crate::shard) fn make_room(&mut self, context: &mut Context) {
         let now_ms = self.peer_ms(context);
+        if context.is_frozen {
+            return; // Nobody is let in.
+        }
         for _ in 0..LOOKS_MAX.min(self.unauthenticated.oldest.len()) {
             let Some(id) = self.unauthenticated.oldest.pop_front() else {
                 return;
@@ -45,7 +46,7 @@ impl Connections {
             };
             if is_idle(connection, now_ms) {
                 tracing::debug!(remote = %connection.remote, "idle without a credential: closed");
-                context.metrics.counters.unauthenticated_closed += 1;
+                context.gave_way();
                 // It counts no longer, although its socket is only about to be closed.
                 self.show_credential(id);
                 context.effects.abort.push(id);

@@ -25,6 +25,9 @@ pub struct FlushQueue {
     offers: VecDeque<(u32, Mark)>,
     flushes_max: usize,
     bytes_max: usize,
+    /// The same of this turn, as far as it is allowed to go.
+    turn_flushes_max: usize,
+    turn_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ impl Default for FlushQueue {
 }
 
 impl FlushQueue {
-    /// A queue of which a turn writes so many outboxes, and about so many bytes.
+    /// A queue of which a turn writes at most `flushes_max` outboxes and about `bytes_max` bytes.
     #[must_use]
     pub fn bounded(flushes_max: usize, bytes_max: usize) -> Self {
         Self {
@@ -62,12 +65,16 @@ impl FlushQueue {
             offers: VecDeque::new(),
             flushes_max,
             bytes_max,
+            turn_flushes_max: flushes_max,
+            turn_bytes_max: bytes_max,
         }
     }
 
     /// The inputs of that turn of the shard's have been handled. Adds all outboxes that got
     /// something, in the order in which they did; what is taken from now on counts for this turn.
     pub fn begin_turn(&mut self, dirty: &mut Dirty, turn: u32) {
+        self.turn_flushes_max = self.flushes_max;
+        self.turn_bytes_max = self.bytes_max;
         for (line, ids) in self.lines.iter_mut().zip(dirty.by_urgency()) {
             line.count = 0;
             line.bytes = 0;
@@ -77,6 +84,14 @@ impl FlushQueue {
         if cfg!(debug_assertions) {
             self.check();
         }
+    }
+
+    /// This turn takes no more outboxes and no more bytes than these until it is allowed more.
+    /// Returns whether it can be.
+    pub fn allow(&mut self, flushes_max: usize, bytes_max: usize) -> bool {
+        self.turn_flushes_max = flushes_max.min(self.flushes_max);
+        self.turn_bytes_max = bytes_max.min(self.bytes_max);
+        flushes_max < self.flushes_max && bytes_max < self.bytes_max
     }
 
     /// The latest turn before which all that was added has been taken, unless it was told before:
@@ -92,7 +107,7 @@ impl FlushQueue {
         offered
     }
 
-    /// Adds an outbox behind others as urgent.
+    /// Adds an outbox after others that are as urgent.
     pub fn push(&mut self, id: ConnectionId, urgency: Urgency) {
         self.lines[urgency as usize].queue.push_back(id);
     }
@@ -101,14 +116,14 @@ impl FlushQueue {
     pub fn pop(&mut self) -> Option<ConnectionId> {
         let in_share = |(line, share): (&Line, usize)| {
             !line.queue.is_empty()
-                && line.count < self.flushes_max * share / 16
-                && line.bytes < self.bytes_max * share / 16
+                && line.count < self.turn_flushes_max * share / 16
+                && line.bytes < self.turn_bytes_max * share / 16
         };
         let mut lines = self.lines.iter().zip(SHARES);
         let at = lines.position(in_share).or_else(|| {
             let count: usize = self.lines.iter().map(|line| line.count).sum();
             let bytes: usize = self.lines.iter().map(|line| line.bytes).sum();
-            let is_over = count >= self.flushes_max || bytes >= self.bytes_max;
+            let is_over = count >= self.turn_flushes_max || bytes >= self.turn_bytes_max;
             let mut lines = self.lines.iter();
             lines.position(|line| !is_over && !line.queue.is_empty())
         })?;
@@ -234,6 +249,59 @@ mod tests {
             add(&mut queue, Urgency::Live, [pair]);
             assert_eq!(turn(&mut queue, 1_000)[0], pair);
         }
+    }
+
+    #[test]
+    fn a_short_turn_takes_less_of_all_lines() {
+        let mut queue = FlushQueue::default();
+        add(&mut queue, Urgency::Live, [50_000]);
+        add(&mut queue, Urgency::Reply, 0..1_000);
+        add(&mut queue, Urgency::Wide, 1_000..2_000);
+        queue.begin_turn(&mut Dirty::default(), 0);
+        assert!(queue.allow(32, 1_000_000));
+        let taken: Vec<u32> = std::iter::from_fn(|| Some(queue.pop()?.slot)).collect();
+        assert_eq!((taken[0], taken.len()), (50_000, 32));
+        assert_eq!(taken.iter().filter(|it| **it >= 1_000).count(), 9);
+        assert_eq!(turn(&mut queue, 0).len(), FLUSHES_PER_TURN_MAX);
+    }
+
+    #[test]
+    fn a_turn_that_is_allowed_piece_by_piece_takes_what_others_take() {
+        let (mut whole, mut pieces) = (FlushQueue::default(), FlushQueue::default());
+        for queue in [&mut whole, &mut pieces] {
+            add(queue, Urgency::Live, 50_000..50_200);
+            add(queue, Urgency::Reply, 0..1_000);
+            add(queue, Urgency::Wide, 1_000..2_000);
+        }
+        let sorted = |mut taken: Vec<u32>| {
+            taken.sort_unstable();
+            taken
+        };
+        let expected = sorted(turn(&mut whole, 1_000));
+        pieces.begin_turn(&mut Dirty::default(), 0);
+        let (mut allowed, mut taken) = (0, Vec::new());
+        let mut goes_on = true;
+        while goes_on {
+            allowed += 16;
+            goes_on = pieces.allow(allowed, allowed * 4_096);
+            let before = taken.len();
+            taken.extend(std::iter::from_fn(|| Some(pieces.pop()?.slot)));
+            assert_eq!(taken.len(), before + 16);
+        }
+        assert_eq!(sorted(taken), expected);
+    }
+
+    #[test]
+    fn a_piece_ends_when_enough_has_been_written() {
+        let mut queue = FlushQueue::default();
+        add(&mut queue, Urgency::Reply, 0..100);
+        queue.begin_turn(&mut Dirty::default(), 0);
+        assert!(queue.allow(16, 1_000));
+        assert_eq!(queue.pop(), Some(id(0)));
+        queue.charge(1_000);
+        assert_eq!(queue.pop(), None);
+        assert!(queue.allow(32, 2_000));
+        assert_eq!(queue.pop(), Some(id(1)));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! adds up to the queue's length; control frames overtake data frames, but never in the middle
 //! of one.
 
+mod moved;
 mod pool;
 mod segments;
 
@@ -23,7 +24,7 @@ use crate::shard::frame::Frame;
 pub use self::pool::BufferPool;
 pub use self::segments::{SLICES_MAX, Slices};
 
-/// Bytes from which a frame is shared, not copied. A copy of so many takes as long as the segment
+/// Bytes from which a frame is shared, not copied. To copy that many takes as long as the segment
 /// that refers to them and the longer write.
 pub const SHARED_BYTES_MIN: usize = 4 * 1_024;
 
@@ -112,6 +113,9 @@ struct Control {
 
 const REPLY_RUN: u32 = 1 << 31;
 
+/// Runs and blocks of a queue up to which all of them are checked after each change.
+const CHECKED_PARTS_MAX: usize = 64;
+
 impl Outbox {
     /// Appends bytes of an HTTP response. Not after the first frame.
     pub fn push_http(&mut self, bytes: &[u8], pool: &mut BufferPool) {
@@ -134,6 +138,7 @@ impl Outbox {
         }
         self.count(class, frames.len());
         self.segments.push(frames, pool);
+        self.debug_check();
     }
 
     /// Appends a range of a frame, or of frames, that is whole frames: without a copy, if it is
@@ -168,6 +173,7 @@ impl Outbox {
                 _ => self.segments.push(bytes, pool),
             }
         }
+        self.debug_check();
     }
 
     #[inline]
@@ -246,6 +252,7 @@ impl Outbox {
             }
         }
         self.runs.truncate(kept);
+        self.debug_check();
     }
 
     /// What is to happen when the queue is empty. Never weakens an earlier call.
@@ -393,7 +400,7 @@ impl Outbox {
                 control.bytes.drain(..control.written);
                 control.written = 0;
             }
-            return;
+            return self.debug_check();
         }
         self.advance_data(count, pool);
     }
@@ -409,6 +416,7 @@ impl Outbox {
         } else {
             self.take(count as usize, pool);
         }
+        self.debug_check();
     }
 
     /// Takes bytes from the front, frame by frame.
@@ -447,6 +455,17 @@ impl Outbox {
             done += 1;
         }
         self.runs.drain(..done);
+    }
+
+    /// The same as [`check`](Self::check) after a change, in debug builds and where that reads only
+    /// a few parts.
+    #[inline]
+    fn debug_check(&self) {
+        if cfg!(debug_assertions)
+            && self.runs.len() + self.segments.block_count() <= CHECKED_PARTS_MAX
+        {
+            self.check();
+        }
     }
 
     /// Panics unless what its parts say of each other is true.

@@ -4,11 +4,14 @@
 //! home where that peer has connections, and from each of those a result goes back to the
 //! sender's home, which acks when the first part was delivered and answers `peer_not_found`
 //! when none was. Where the app asks for a common channel, `shard/peer/scope.rs` comes first.
+//! Where all of these are one shard, the message takes its way at once and nobody is asked.
 
 use std::sync::Arc;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::peers::ByHome;
-use crate::ids::{ConnectionId, ConnectionRef, ShardId};
+use crate::events::feed::FeedKind;
+use crate::ids::{ConnectionId, ConnectionRef, Seat};
 use crate::proto::actions::Action;
 use crate::proto::wire::error::ErrorCode;
 use crate::shard::channel::channels::Channels;
@@ -17,16 +20,22 @@ use crate::shard::context::Context;
 use crate::shard::frame::Frame;
 use crate::shard::mesh_message::{Direct, DirectResult, Homes, MeshMessage, Register, Send};
 use crate::shard::outbound::encode;
+use crate::shard::outbound::outbox::{Piece, SHARED_BYTES_MIN};
 use crate::shard::peer::peers::Peers;
 use crate::shard::questions::{Asked, PendingSend, Question};
 
 impl Peers {
     pub(in crate::shard) fn peer_register(&mut self, register: &Register, context: &mut Context) {
-        self.registry
-            .register(register.app, &register.peer, register.connection);
-        let ConnectionRef { shard, .. } = register.connection;
+        let app = register.app;
+        if self
+            .registry
+            .register(app, &register.peer, register.connection)
+        {
+            context.feed_peer(app, &register.peer, FeedKind::PeerOnline);
+        }
+        let ConnectionRef { home, .. } = register.connection;
         let ticket = register.ticket;
-        context.send(shard, MeshMessage::Registered { ticket });
+        context.send(home, MeshMessage::Registered { ticket });
     }
 
     /// A `send` at the receiving peer's owner.
@@ -59,10 +68,28 @@ impl Peers {
     ) -> Result<(), ErrorCode> {
         let session = connections.session(id).ok_or(ErrorCode::InternalError)?;
         context.admit_message(session.permissions(), Action::Send, None)?;
-        let app = session.key.app.index;
+        let app = session.key.app.id.tag();
         let is_scoped = session.key.app.direct_needs_shared_channel;
-        context.encoded.clear();
-        encode::direct(&mut context.encoded, &session.peer, data);
+        let mut encoded = std::mem::take(&mut context.encoded);
+        encoded.clear();
+        encode::direct(&mut encoded, &session.peer, data);
+        if context.is_tracing() {
+            context.trace_send(app, (session.peer.id.as_str(), to), encoded.len());
+        }
+        let mut delivered = None;
+        if !is_scoped {
+            delivered = self.deliver_here(id, (app, to), &encoded, channels, connections, context);
+        }
+        context.encoded = encoded;
+        match delivered {
+            Some(true) => {
+                let reply_to = (request_id, context.stamp_ns);
+                connections.ack_raw(id, reply_to, context);
+                return Ok(());
+            }
+            Some(false) => return Err(ErrorCode::PeerNotFound),
+            None => {}
+        }
         let frame = Frame::from(&context.encoded[..]);
         let pending = PendingSend {
             command: connections.await_command(id, Asked::Message, request_id, context),
@@ -86,7 +113,45 @@ impl Peers {
         Ok(())
     }
 
-    /// The same for a direct message, at the owner of its receiver.
+    /// Delivers a direct message whose receiver is this shard's, with all of its connections.
+    /// Returns whether one of them got it; `None` if others have to be asked, or it may have to
+    /// wait.
+    fn deliver_here(
+        &self,
+        sender: ConnectionId,
+        (app, to): (AppTag, &str),
+        frame: &[u8],
+        channels: &mut Channels,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) -> Option<bool> {
+        let hash = context.placement.peer_hash(app, to);
+        let here = context.id();
+        // What is on its way to this shard itself came first.
+        let is_first = context.loopback.is_empty();
+        if context.placement.owner(hash) != here || !is_first || channels.is_pressed(context) {
+            return None;
+        }
+        let receivers = self.registry.connections_at(hash, app, to);
+        if receivers.iter().any(|it| it.home != here) {
+            return None;
+        }
+        let shared = (frame.len() >= SHARED_BYTES_MIN).then(|| Frame::from(frame));
+        let piece = match &shared {
+            Some(shared) => Piece::Shared(shared, 0..shared.len()),
+            None => Piece::Owned(frame),
+        };
+        let mut delivered = false;
+        for it in receivers.iter().filter(|it| it.connection != sender) {
+            let read_ns = context.stamp_ns;
+            let (id, piece) = (it.connection, piece.clone());
+            delivered |= channels.deliver_direct(id, piece, read_ns, connections, context);
+        }
+        Some(delivered)
+    }
+
+    /// Whether a direct message of this shard's is to be put off, at the owner of its receiver: too
+    /// much waits to be offered to a connection of the receiver.
     #[inline]
     fn is_send_to_be_put_off(
         &self,
@@ -95,7 +160,7 @@ impl Peers {
         connections: &Connections,
         context: &Context,
     ) -> bool {
-        send.sender.shard == context.id()
+        send.sender.home == context.id()
             && channels.is_pressed(context)
             && self.has_much_to_hear(send, context.unoffered_max(), connections, context)
     }
@@ -109,7 +174,7 @@ impl Peers {
         context: &Context,
     ) -> bool {
         let receivers = self.registry.connections(send.app, &send.to).iter();
-        let mut here = receivers.filter(|it| it.shard == context.id());
+        let mut here = receivers.filter(|it| it.home == context.id());
         here.any(|to| {
             let connection = connections.get(to.connection);
             connection.is_some_and(|it| it.unoffered_bytes() > unoffered_max)
@@ -147,7 +212,7 @@ impl Context {
             homes: None,
             delivered: false,
         };
-        self.send(send.sender.shard, MeshMessage::DirectResult(result));
+        self.send(send.sender.home, MeshMessage::DirectResult(result));
     }
 }
 
@@ -160,22 +225,22 @@ impl Channels {
     ) {
         let mut delivered = false;
         for id in &direct.connections {
-            delivered |=
-                self.deliver_direct(*id, &direct.frame, direct.read_ns, connections, context);
+            let whole = Piece::Shared(&direct.frame, 0..direct.frame.len());
+            delivered |= self.deliver_direct(*id, whole, direct.read_ns, connections, context);
         }
         let result = DirectResult {
             send: direct.send,
             homes: direct.homes.clone(),
             delivered,
         };
-        context.send(direct.sender.shard, MeshMessage::DirectResult(result));
+        context.send(direct.sender.home, MeshMessage::DirectResult(result));
     }
 }
 
 impl Connections {
     pub(in crate::shard) fn direct_result(
         &mut self,
-        from: ShardId,
+        from: Seat,
         result: DirectResult,
         context: &mut Context,
     ) {
@@ -185,7 +250,7 @@ impl Connections {
             delivered,
         } = result;
         let Some(Question::Send(pending)) = context.questions.get_mut(send) else {
-            return;
+            return; // It was answered with the first part that was delivered, or has ended.
         };
         let is_first = !std::mem::replace(&mut pending.has_left_owner, true);
         if let Some(homes) = homes

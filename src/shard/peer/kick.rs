@@ -1,25 +1,31 @@
 //! `DELETE /v1/peers/:id`: every connection of a peer, wherever it is, and nothing of it left.
 //!
-//! The peer's owner asks every home where the peer has connections to close them. A home tells
-//! the owners of their channels by the ordinary messages and then asks each of these owners
-//! whether it got there; links are FIFO, so when all have said yes the peer is out of every
-//! roster. A home closes so many connections a turn and asks when the last one is closed. What
-//! the home then tells the peer's owner arrives behind the news that the
-//! connections are gone, so the peer is out of the registry too before the request is answered.
+//! The peer's owner asks every home where the peer has connections to close them. A home tells the
+//! owners of their channels by the ordinary messages and then asks each of these owners whether it
+//! got there; links are FIFO, so when all have said yes the peer is out of every roster. Of a
+//! connection that waits for an answer it asks every shard: an unsubscription is on its way to an
+//! owner that the connection no longer names. A home closes a bounded number of connections a turn,
+//! and asks after the last one. What the home then tells the peer's owner arrives after the news
+//! that the connections are gone, so the peer is out of the registry too before the request is
+//! answered.
 
-use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::events::kind::{Cause, Kind};
+use crate::events::record::Record;
+use crate::ids::{ConnectionId, Seat, Ticket};
+use crate::planted::{Bug, planted};
 use crate::shard::channel::channels::Channels;
-use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::connection::connections::{Connections, Phase, Session};
 use crate::shard::context::Context;
 use crate::shard::mesh_message::{Kick, KickHere, Kicked, MeshMessage, RestValue};
 use crate::shard::peer::peers::Peers;
-use crate::shard::portions::{KickWalk, Shards};
-use crate::shard::questions::{KickAtHome, KickAtOwner, Question};
+use crate::shard::portions::{KickWalk, Seats};
+use crate::shard::query::Answer;
+use crate::shard::questions::{AskedKick, KickAtHome, KickAtOwner, Question};
 
 impl Peers {
     pub(in crate::shard) fn owner_kick(
         &mut self,
-        home: ShardId,
+        home: Seat,
         kick: &Kick,
         connections: &mut Connections,
         context: &mut Context,
@@ -69,17 +75,25 @@ impl Channels {
     pub(in crate::shard) fn collect_channel_owners(
         &self,
         id: ConnectionId,
-        owners: &mut Shards,
+        owners: &mut Seats,
         connections: &Connections,
         context: &Context,
     ) -> bool {
+        let is_missed = |it: &Session| planted(Bug::KickMissesJoining) && it.joining.is_some();
         let session = connections.get(id).and_then(|it| match &it.phase {
+            Phase::Open(session) if is_missed(session) => None,
             Phase::Open(session) | Phase::Registering(session) => Some(session),
             _ => None,
         });
         let Some(session) = session else {
             return false;
         };
+        // It may be leaving a channel that is none of its own any more.
+        if connections[id].awaited_bytes > 0 {
+            let others = context.placement.others().map(Seat::from);
+            *owners = others.chain([context.id()]).collect();
+            return true;
+        }
         let joined = session
             .memberships
             .iter()
@@ -99,12 +113,11 @@ impl Channels {
         true
     }
 
-    /// Everything that came before this on the link has been handled; what it changed for
-    /// others is on its way to them, too, before the answer, but in large channels, where
-    /// changes are told at intervals.
+    /// Everything that came before this on the link has been handled. What it changed for others is
+    /// sent before the answer, except in large channels, whose changes are told at intervals.
     pub(in crate::shard) fn reach(
         &mut self,
-        from: ShardId,
+        from: Seat,
         ticket: Ticket,
         connections: &mut Connections,
         context: &mut Context,
@@ -115,7 +128,7 @@ impl Channels {
 }
 
 impl Context {
-    pub(in crate::shard) fn home_reached(&mut self, from: ShardId, ticket: Ticket) {
+    pub(in crate::shard) fn home_reached(&mut self, from: Seat, ticket: Ticket) {
         if self.questions.answered(ticket, from) == Some(0)
             && let Some(Question::Reach(done)) = self.questions.take(ticket)
         {
@@ -123,10 +136,10 @@ impl Context {
         }
     }
 
-    pub(in crate::shard) fn owner_kicked(&mut self, from: ShardId, kicked: Kicked) {
+    pub(in crate::shard) fn owner_kicked(&mut self, from: Seat, kicked: Kicked) {
         let Kicked { kick, closed } = kicked;
         let Some(Question::Kick(at_owner)) = self.questions.get_mut(kick) else {
-            return;
+            return; // The request has been answered without this home.
         };
         at_owner.closed += u64::from(closed.unwrap_or_default());
         let is_last = self.questions.answered(kick, from) == Some(0);
@@ -140,6 +153,25 @@ impl Context {
             };
             self.rest_result(home, request, value);
         }
+    }
+
+    /// Answers a kick that an operator has asked for.
+    pub(in crate::shard) fn answer_asked_kick(&mut self, asked: &AskedKick, value: &RestValue) {
+        let kick = &asked.kick;
+        let answer = match value {
+            RestValue::Kicked(closed) => {
+                let kicked = Record {
+                    app: Some(kick.app.index),
+                    connection: kick.connection,
+                    first: &kick.peer,
+                    ..Record::new(Kind::Kicked, Cause::None)
+                };
+                self.record_kicked(kicked, &kick.by, *closed);
+                Answer::Kicked(*closed)
+            }
+            _ => Answer::Unanswered,
+        };
+        self.effects.answers.push((asked.number, answer));
     }
 
     /// A home of the peer has not said that its connections are closed.

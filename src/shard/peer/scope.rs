@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 
 use crate::domain::peer::SharedChannel;
-use crate::ids::{ConnectionId, ConnectionRef, ShardId, Ticket};
+use crate::ids::{ConnectionId, ConnectionRef, Seat, Ticket};
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::context::Context;
@@ -17,8 +17,8 @@ use crate::shard::mesh_message::{MeshMessage, Scope, ScopeResult, Send};
 use crate::shard::peer::peers::Peers;
 use crate::shard::questions::{Question, Scoped};
 
-/// Channels by the other shards that own them.
-type ByOwner = SmallVec<[(ShardId, Vec<SharedChannel>); 4]>;
+/// Channels by the others who own them.
+type ByOwner = SmallVec<[(Seat, Vec<SharedChannel>); 4]>;
 
 impl Peers {
     /// A `send` on the sender's home shard, in an app that asks for a common channel.
@@ -52,7 +52,7 @@ impl Peers {
 
     pub(in crate::shard) fn scope_result(
         &mut self,
-        from: ShardId,
+        from: Seat,
         result: ScopeResult,
         context: &mut Context,
     ) {
@@ -66,8 +66,7 @@ impl Peers {
         }
     }
 
-    /// Lets those of a sender's messages go whose scope is known, up to the first one of which
-    /// it is not.
+    /// Sends a sender's messages on, in order, up to the first one whose scope is not known.
     pub(in crate::shard) fn release_scoped(&mut self, sender: ConnectionId, context: &mut Context) {
         while let Some(ticket) = self.first_scoped(sender, context) {
             let scoped = match context.questions.get_mut(ticket) {
@@ -108,7 +107,7 @@ impl Channels {
         connections: &Connections,
         context: &Context,
     ) -> (bool, ByOwner) {
-        let session = connections.session(send.sender.connection);
+        let session = connections[send.sender.connection].session();
         let memberships = session.into_iter().flat_map(|session| &session.memberships);
         let mut owners = ByOwner::new();
         for channel in memberships.filter_map(|it| self.get(it.channel)) {
@@ -134,7 +133,7 @@ impl Channels {
             send: scope.send,
             shared,
         };
-        let home = scope.sender.shard;
+        let home = scope.sender.home;
         context.send(home, MeshMessage::ScopeResult(result));
     }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::shard::mesh_message::Sequenced;
+
 /// The body of a minted token.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,6 +17,34 @@ pub(super) struct TokenAnswer<'a> {
 pub(super) struct PublishAnswer<'a> {
     pub channel: &'a str,
     pub delivered: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// It was published before, there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<bool>,
+}
+
+impl<'a> PublishAnswer<'a> {
+    /// What has become of a publication.
+    pub(super) fn new(channel: &'a str, sequenced: &'a Sequenced) -> Self {
+        let position = sequenced.position.as_ref();
+        Self {
+            channel,
+            delivered: sequenced.delivered,
+            epoch: position.map(|it| it.epoch.as_str()),
+            seq: position.map(|it| it.seq),
+            duplicate: sequenced.is_duplicate.then_some(true),
+        }
+    }
+}
+
+/// The body of a history that was forgotten.
+#[derive(Serialize)]
+pub(super) struct ForgottenAnswer<'a> {
+    pub channel: &'a str,
+    pub deleted: u64,
 }
 
 /// The body of a kick.

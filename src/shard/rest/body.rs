@@ -1,17 +1,19 @@
 //! Request bodies: JSON to checked fields.
 //!
 //! The members are found with the parser of the WebSocket protocol, so that both mean the same
-//! by JSON: 128 levels, the last of a repeated member counts, unknown ones are ignored, and
-//! `data` is the bytes that were sent.
+//! by JSON: 128 levels, the last of a repeated member counts, and `data` is the bytes that were
+//! sent. Unknown members of a publication are ignored, as those of a command are. A token is
+//! refused for one: it would grant all that the misspelled member was to take away.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use crate::limits::{
-    PEER_METADATA_BYTES_MAX, TOKEN_LIFETIME_SEC_MAX, TOKEN_METADATA_BYTES_MAX, TOKEN_PATTERNS_MAX,
-    TOKEN_PERMISSIONS_MAX,
+    PEER_METADATA_BYTES_MAX, PUBLICATION_ID_BYTES_MAX, TOKEN_LIFETIME_SEC_MAX,
+    TOKEN_METADATA_BYTES_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX,
 };
+use crate::nearest::nearest;
 use crate::proto::http::head::RequestHead;
 use crate::proto::pattern::Pattern;
 use crate::proto::wire::json::{JsonFault, for_each_member};
@@ -22,6 +24,9 @@ use crate::shard::connection::refusal::Refusal;
 /// Lifetime of a token for which none is asked, in seconds.
 pub(in crate::shard) const TOKEN_LIFETIME_SEC_DEFAULT: u64 = 3_600;
 
+/// Bytes of an unknown field's name that an answer repeats.
+const SHOWN_NAME_BYTES_MAX: usize = 64;
+
 // The texts below name the numbers.
 const _: () = assert!(
     TOKEN_PATTERNS_MAX == 100
@@ -29,6 +34,7 @@ const _: () = assert!(
         && TOKEN_LIFETIME_SEC_MAX == 86_400
         && TOKEN_METADATA_BYTES_MAX == 8_192
         && PEER_METADATA_BYTES_MAX == 4_096
+        && PUBLICATION_ID_BYTES_MAX == 64
 );
 const PEER_ID: &str = "'peerId' must be a string of 1 to 128 printable ASCII characters";
 const CHANNELS: &str = "'channels' must be an array of at most 100 channel patterns";
@@ -36,6 +42,7 @@ const PERMISSIONS: &str = "'permissions' must be an array of at most 16 strings"
 const EXPIRES: &str = "'expiresInSec' must be an integer from 1 to 86400";
 const METADATA: &str = "'metadata' must be an object of at most 8192 bytes";
 const PEER_METADATA: &str = "'peerMetadata' must be an object of at most 4096 bytes";
+const ID: &str = "'id' must be a string of 1 to 64 bytes";
 const DATA: &str = "'data' is required; it may be any JSON value, null included";
 const FROM: &str = "'from' must be a string of 1 to 128 printable ASCII characters";
 
@@ -69,7 +76,7 @@ impl<'a> MintBody<'a> {
             expires,
             metadata,
             peer_metadata,
-        ] = members(body, Self::FIELDS)?;
+        ] = only_members(body, Self::FIELDS)?;
         Ok(Self {
             peer_id: peer.and_then(peer_id).ok_or(Refusal::invalid(PEER_ID))?,
             channels: optional(channels, patterns, CHANNELS)?,
@@ -99,19 +106,21 @@ pub(in crate::shard) struct PublishBody<'a> {
     pub data: &'a str,
     pub from: Option<Cow<'a, str>>,
     pub peer_metadata: Option<&'a str>,
+    pub id: Option<Cow<'a, str>>,
 }
 
 impl<'a> PublishBody<'a> {
     /// The members that are looked at.
-    pub(in crate::shard) const FIELDS: [&'static str; 3] = ["data", "from", "peerMetadata"];
+    pub(in crate::shard) const FIELDS: [&'static str; 4] = ["data", "from", "peerMetadata", "id"];
 
     pub(in crate::shard) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
-        let [data, from, peer_metadata] = members(body, Self::FIELDS)?;
+        let [data, from, peer_metadata, id] = members(body, Self::FIELDS)?;
         let object = |text: &'a str| is_object(text, PEER_METADATA_BYTES_MAX).then_some(text);
         Ok(Self {
             data: data.ok_or(Refusal::invalid(DATA))?,
             from: optional(from, peer_id, FROM)?,
             peer_metadata: optional(peer_metadata, object, PEER_METADATA)?,
+            id: optional(id, publication_id, ID)?,
         })
     }
 }
@@ -139,18 +148,45 @@ pub(in crate::shard) fn is_unencoded(head: &RequestHead<'_>) -> bool {
     })
 }
 
-/// The raw values of the named members of the object that the body is.
+/// The raw values of the named members of the object that the body is; no other may be there.
+fn only_members<'a, const N: usize>(
+    body: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<&'a str>; N], Refusal> {
+    let mut unknown = None;
+    let values = members_and_others(body, names, |name| {
+        unknown.get_or_insert_with(|| name.map(Cow::into_owned).unwrap_or_default());
+    })?;
+    match unknown {
+        None => Ok(values),
+        Some(name) => Err(unknown_member(&name, &names)),
+    }
+}
+
+/// The raw values of the named members of the object that the body is; others are ignored.
 fn members<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],
 ) -> Result<[Option<&'a str>; N], Refusal> {
+    members_and_others(body, names, |_| ())
+}
+
+/// The same, and each other member's name goes to `other`; `None` if it is no Unicode.
+fn members_and_others<'a, const N: usize>(
+    body: &'a [u8],
+    names: [&str; N],
+    mut other: impl FnMut(Option<Cow<'a, str>>),
+) -> Result<[Option<&'a str>; N], Refusal> {
     let text = str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not valid UTF-8"))?;
     let mut values = [None; N];
     let found = for_each_member(text, |name, value| {
-        if let Some(name) = name.decode()
-            && let Some(at) = names.iter().position(|known| *known == name)
+        let name = name.decode();
+        match names
+            .iter()
+            .position(|known| name.as_deref() == Some(known))
         {
-            values[at] = Some(value);
+            Some(at) => values[at] = Some(value),
+            None => other(name),
         }
     });
     match found {
@@ -160,6 +196,24 @@ fn members<'a, const N: usize>(
             "the body is nested deeper than 128 levels",
         )),
         Err(JsonFault::NotAnObject) => Err(Refusal::invalid("the body must be a JSON object")),
+    }
+}
+
+/// Refuses a body for a member that nothing reads, and names those that are read.
+fn unknown_member(name: &str, known: &[&str]) -> Refusal {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let shown = (1..=SHOWN_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_word);
+    let mut message = match shown {
+        true => format!("there is no field '{name}'"),
+        false => "the body has a field that is not known".to_owned(),
+    };
+    match nearest(name, known.iter().copied()) {
+        Some(nearest) => message.push_str(&format!("; did you mean '{nearest}'?")),
+        None => message.push_str(&format!("; the fields are '{}'", known.join("', '"))),
+    }
+    Refusal {
+        message: Cow::Owned(message),
+        ..Refusal::invalid("")
     }
 }
 
@@ -177,6 +231,11 @@ fn peer_id(value: &str) -> Option<Cow<'_, str>> {
     JsonStr::from_value(value)?
         .decode()
         .filter(|id| validate_peer_id(id).is_ok())
+}
+
+fn publication_id(value: &str) -> Option<Cow<'_, str>> {
+    let id = JsonStr::from_value(value)?.decode();
+    id.filter(|id| (1..=PUBLICATION_ID_BYTES_MAX).contains(&id.len()))
 }
 
 fn strings(value: &str, count_max: usize) -> Option<Vec<String>> {
@@ -234,7 +293,6 @@ mod tests {
     fn mint_bodies() {
         let ann = |rest: &str| format!(r#"{{"peerId":"ann"{rest}}}"#);
         check_mint(&ann(""), Ok(()));
-        check_mint(&ann(r#","unknown":[{}]"#), Ok(()));
         check_mint(r#"{"peerId":1,"peerId":"ann"}"#, Ok(()));
         check_mint(r#"{"\u0070eerId":"\u0061nn"}"#, Ok(()));
         for bad in [
@@ -288,22 +346,73 @@ mod tests {
         );
     }
 
+    /// What a misspelled field was to take away, a token would have.
+    #[test]
+    fn a_token_is_not_granted_for_fields_that_nothing_reads() {
+        let ann = |rest: &str| format!(r#"{{"peerId":"ann"{rest}}}"#);
+        let all = "'peerId', 'channels', 'permissions', 'expiresInSec', 'metadata', \
+                   'peerMetadata'";
+        for (rest, expected) in [
+            (
+                r#","chanels":["a"]"#,
+                "there is no field 'chanels'; did you mean 'channels'?",
+            ),
+            (
+                r#","Channels":["a"]"#,
+                "there is no field 'Channels'; did you mean 'channels'?",
+            ),
+            (
+                r#","expires_in_sec":60"#,
+                "there is no field 'expires_in_sec'; did you mean 'expiresInSec'?",
+            ),
+            (
+                r#","permission":[],"chanels":[]"#,
+                "there is no field 'permission'; did you mean 'permissions'?",
+            ),
+            (
+                r#","unknown":[{}]"#,
+                &format!("there is no field 'unknown'; the fields are {all}"),
+            ),
+            (
+                r#","<script>":1"#,
+                &format!("the body has a field that is not known; the fields are {all}"),
+            ),
+            (
+                r#","\ud800":1"#,
+                &format!("the body has a field that is not known; the fields are {all}"),
+            ),
+        ] {
+            check_mint(&ann(rest), Err(expected));
+        }
+        let long = "channels".repeat(9);
+        let expected = format!("the body has a field that is not known; the fields are {all}");
+        check_mint(&ann(&format!(r#","{long}":1"#)), Err(&expected));
+        // The name of a required field, misspelled, is told rather than that it is missing.
+        check_mint(
+            r#"{"peerid":"ann"}"#,
+            Err("there is no field 'peerid'; did you mean 'peerId'?"),
+        );
+        // A publication grants nothing.
+        check_publish(r#"{"data":1,"form":"bot","x":{}}"#, Ok(("1", None)));
+    }
+
     #[test]
     fn metadata_is_an_object_up_to_its_cap() {
-        let with = |name: &str, bytes: usize| {
+        let object = |bytes: usize| {
             let padding = "x".repeat(bytes - r#"{"a":""}"#.len());
-            format!(r#"{{"peerId":"ann","data":1,"{name}":{{"a":"{padding}"}}}}"#)
+            format!(r#"{{"a":"{padding}"}}"#)
         };
-        check_mint(&with("metadata", 8_192), Ok(()));
-        check_mint(&with("metadata", 8_193), Err(METADATA));
-        check_mint(&with("peerMetadata", 4_096), Ok(()));
-        check_mint(&with("peerMetadata", 4_097), Err(PEER_METADATA));
-        check_publish(&with("peerMetadata", 4_096), Ok(("1", None)));
-        check_publish(&with("peerMetadata", 4_097), Err(PEER_METADATA));
+        let token = |name: &str, value: &str| format!(r#"{{"peerId":"ann","{name}":{value}}}"#);
+        let publication = |value: &str| format!(r#"{{"data":1,"peerMetadata":{value}}}"#);
+        check_mint(&token("metadata", &object(8_192)), Ok(()));
+        check_mint(&token("metadata", &object(8_193)), Err(METADATA));
+        check_mint(&token("peerMetadata", &object(4_096)), Ok(()));
+        check_mint(&token("peerMetadata", &object(4_097)), Err(PEER_METADATA));
+        check_publish(&publication(&object(4_096)), Ok(("1", None)));
+        check_publish(&publication(&object(4_097)), Err(PEER_METADATA));
         for value in ["null", "[]", r#""{}""#, "1"] {
-            let body = format!(r#"{{"peerId":"ann","data":1,"peerMetadata":{value}}}"#);
-            check_mint(&body, Err(PEER_METADATA));
-            check_publish(&body, Err(PEER_METADATA));
+            check_mint(&token("peerMetadata", value), Err(PEER_METADATA));
+            check_publish(&publication(value), Err(PEER_METADATA));
         }
     }
 

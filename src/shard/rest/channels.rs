@@ -10,7 +10,7 @@ use crate::proto::http::target::percent_decode;
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::wire::name::{is_reserved_channel, validate_channel_name};
 use crate::shard::channel::channels::Channels;
-use crate::shard::channel::publish::Waiter;
+use crate::shard::channel::publish::{Content, Waiter};
 use crate::shard::connection::connections::Connections;
 use crate::shard::connection::refusal::Refusal;
 use crate::shard::context::Context;
@@ -41,23 +41,18 @@ impl Rest {
             peer: sender(&publication),
             connection: None,
         };
-        let channel = (permissions.key.app.index, &*name);
+        let channel = (permissions.key.app.id.tag(), &*name);
         let waiter = Waiter::Rest(caller);
-        let Some(delivered) = channels.publish_into(
-            channel,
-            from,
-            publication.data,
-            waiter,
-            connections,
-            context,
-        ) else {
+        let content = Content {
+            data: publication.data,
+            id: publication.id.as_deref(),
+        };
+        let Some(sequenced) =
+            channels.publish_into(channel, from, content, waiter, connections, context)
+        else {
             return Ok(Served::Later);
         };
-        let answer = PublishAnswer {
-            channel: &name,
-            delivered,
-        };
-        append_json(&mut self.json, &answer);
+        append_json(&mut self.json, &PublishAnswer::new(&name, &sequenced));
         Ok(Served::Now)
     }
 }

@@ -22,7 +22,7 @@ impl Connections {
                 "the peer id in the path must be 1 to 128 printable ASCII characters",
             ));
         }
-        let app = caller.key.app.index;
+        let app = caller.key.app.id.tag();
         let owner = context.placement.peer_owner(app, &peer);
         let peer: Box<str> = peer.into();
         let answer = PendingAnswer::Kicked {

@@ -1,4 +1,4 @@
-//! The REST control plane, on any shard.
+//! The REST API, on any shard.
 //!
 //! Stands between a request that `shard/connection/http.rs` has read and the owners of channels
 //! and peers.
@@ -10,8 +10,10 @@
 mod answer;
 mod body;
 mod channels;
+mod client_files;
+mod history;
 mod kick;
-pub mod openapi;
+pub(crate) mod openapi;
 mod peers;
 mod recent;
 pub(in crate::shard) mod route;
@@ -30,6 +32,7 @@ use crate::domain::connect_rate::Verdict;
 use crate::domain::rights::Key;
 use crate::domain::usage_report::UsageReport;
 use crate::ids::ConnectionId;
+use crate::planted::{Bug, planted};
 use crate::proto::http::body::BodyFraming;
 use crate::proto::http::error::ApiError;
 use crate::proto::http::head::RequestHead;
@@ -40,16 +43,17 @@ use crate::shard::connection::connections::{Connections, Held, Phase};
 use crate::shard::connection::credential;
 use crate::shard::connection::http::{Answer, Body};
 use crate::shard::connection::refusal::Refusal;
-use crate::shard::context::Context;
+use crate::shard::context::{Context, SHUTTING_DOWN, Shutdown};
 use crate::shard::frame::Frame;
-use crate::shard::mesh_message::{RestResult, RestValue};
-use crate::shard::questions::{Caller, PendingAnswer, Question, WaitingRequest};
-use crate::shard::rest::answer::{KickAnswer, PublishAnswer, append_json};
+use crate::shard::mesh_message::RestValue;
+use crate::shard::questions::{Caller, PendingAnswer, WaitingRequest};
+use crate::shard::rest::answer::{ForgottenAnswer, KickAnswer, PublishAnswer, append_json};
+use crate::shard::rest::client_files::Wanted;
 use crate::shard::rest::recent::Recent;
 use crate::shard::rest::route::{Access, KeyRoute, OpenRoute};
 use crate::shard::rest::unread::Unread;
 
-/// What requests share.
+/// What the requests of a shard share.
 #[derive(Debug)]
 pub(in crate::shard) struct Rest {
     /// Answers are put together here.
@@ -64,6 +68,10 @@ pub(in crate::shard) struct Rest {
 pub(in crate::shard) enum Admitted<'h> {
     /// By anybody.
     Open(OpenRoute),
+    /// By people, with a browser.
+    StartPage,
+    /// By programs: a file of the JavaScript client.
+    ClientFile(Wanted),
     /// By the holder of a key.
     Key {
         route: KeyRoute,
@@ -109,13 +117,16 @@ impl Rest {
         self.json.clear();
         let (route, name, target, key) = match admitted {
             Admitted::Open(route) => {
-                let body = match route {
-                    OpenRoute::Health => br#"{"status":"ok"}"#,
-                    OpenRoute::OpenApi => openapi::document().as_bytes(),
-                };
-                // Anybody may read these, so any page may.
-                let headers = &[ResponseHeader::AllowAnyOrigin];
-                connections.answer_with(id, response_context, (headers, body), context);
+                return connections.answer_open(route, (id, response_context), context);
+            }
+            Admitted::StartPage => {
+                let page = Arc::clone(&context.config.start_page);
+                let answer: (&[_], _) = (&[ResponseHeader::Html], page.as_bytes());
+                connections.answer_with(id, response_context, answer, context);
+                return Ok(());
+            }
+            Admitted::ClientFile(wanted) => {
+                connections.answer(id, &wanted.answer(response_context), context);
                 return Ok(());
             }
             Admitted::Key {
@@ -134,6 +145,12 @@ impl Rest {
             KeyRoute::MintToken => self.mint_token(&caller.key, body, context)?,
             KeyRoute::ListPeers => {
                 self.list_peers(&caller, name, &target, channels, connections, context)?
+            }
+            KeyRoute::ReadHistory => {
+                self.read_history(&caller, name, &target, channels, connections, context)?
+            }
+            KeyRoute::ForgetHistory => {
+                self.forget_history(&caller, name, channels, connections, context)?
             }
             KeyRoute::Publish => {
                 self.publish_rest(&caller, name, body, channels, connections, context)?
@@ -167,18 +184,6 @@ impl Rest {
         self.json = json;
     }
 
-    /// What a request waited for is there.
-    pub(in crate::shard) fn rest_result(
-        &mut self,
-        result: RestResult,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        if let Some(Question::Rest(waiting)) = context.questions.take(result.request) {
-            self.answer_waiting(&waiting, &result.value, connections, context);
-        }
-    }
-
     /// Answers a request with what it waited for.
     pub(in crate::shard) fn answer_waiting(
         &mut self,
@@ -189,23 +194,38 @@ impl Rest {
     ) {
         let WaitingRequest { caller, answer } = waiting;
         let (id, response_context) = (caller.connection, caller.response_context);
+        if !connections.is_still_asking(id) {
+            return;
+        }
         connections.release_input(id, Held::REQUEST);
         self.json.clear();
         let answered = match (answer, value) {
-            (PendingAnswer::Published { channel }, RestValue::Published(delivered)) => {
-                let delivered = *delivered;
-                append_json(&mut self.json, &PublishAnswer { channel, delivered });
+            (PendingAnswer::Published { channel }, RestValue::Published(sequenced)) => {
+                append_json(&mut self.json, &PublishAnswer::new(channel, sequenced));
                 self.answer_json(id, response_context, connections, context);
                 Ok(())
             }
             (PendingAnswer::Kicked { peer_id }, RestValue::Kicked(closed)) => {
                 let closed = *closed;
+                let address = connections.get(id).map(|it| it.remote);
+                context.record_kicked_with_key((&caller.key, address), peer_id, closed);
                 append_json(&mut self.json, &KickAnswer { peer_id, closed });
                 self.answer_json(id, response_context, connections, context);
+                if planted(Bug::RestAnsweredTwice) {
+                    self.answer_json(id, response_context, connections, context);
+                }
                 Ok(())
             }
-            (PendingAnswer::Peers, RestValue::Peers(body)) => {
+            (PendingAnswer::Peers, RestValue::Peers(body))
+            | (PendingAnswer::History, RestValue::History(Some(body))) => {
                 self.answer_shared(caller, body, connections, context)
+            }
+            (PendingAnswer::History, RestValue::History(None)) => Err(history::lost()),
+            (PendingAnswer::Forgotten { channel }, RestValue::Forgotten(deleted)) => {
+                let deleted = *deleted;
+                append_json(&mut self.json, &ForgottenAnswer { channel, deleted });
+                self.answer_json(id, response_context, connections, context);
+                Ok(())
             }
             // An owner was silent, or lost. None answers what it was not asked.
             _ => Err(Refusal::UNANSWERED),
@@ -272,8 +292,8 @@ impl Context {
         }
     }
 
-    /// Counts a request that proves no key. Whoever sends too many is not kept: answering them
-    /// on and on would be the very work that the limit is to save.
+    /// Counts a request that proves no key. The connection of a client that sends too many is not
+    /// kept: to answer on and on would be the very work that the limit is to save.
     pub(in crate::shard) fn count_stranger(&self, remote: IpAddr) -> Result<(), Refusal> {
         match self
             .config
@@ -291,7 +311,7 @@ impl Context {
         }
     }
 
-    /// Who asks for what, without counting it as a request again.
+    /// Finds out who asks for what, without counting it as a request again.
     pub(in crate::shard) fn admit_request_again<'h>(
         &self,
         head: &RequestHead<'h>,
@@ -310,6 +330,16 @@ impl Context {
     ) -> Result<Admitted<'h>, Refusal> {
         if !route::is_guarded(target.path) {
             count(None)?;
+            let has_page = !self.config.start_page.is_empty();
+            if has_page
+                && route::is_start_page(head.method, target.path)
+                && !head.list_contains("upgrade", "websocket")
+            {
+                return Ok(Admitted::StartPage);
+            }
+            if let Some(wanted) = client_files::find(head, target.path)? {
+                return Ok(Admitted::ClientFile(wanted));
+            }
             return match route::find(head.method, target.path)?.0 {
                 Access::Open(route) => Ok(Admitted::Open(route)),
                 // Every path with a key is guarded; a table that says otherwise opens nothing.
@@ -325,10 +355,6 @@ impl Context {
         let (access, name) = route::find(head.method, target.path)?;
         match access {
             Access::Open(route) => Ok(Admitted::Open(route)),
-            Access::Key(_) if self.draining => Err(Refusal::new(
-                ApiError::InternalError,
-                "the server is shutting down",
-            )),
             Access::Key(route) => Ok(Admitted::Key {
                 route,
                 name,
@@ -340,6 +366,26 @@ impl Context {
 }
 
 impl Connections {
+    /// Answers what anybody may ask for.
+    fn answer_open(
+        &mut self,
+        route: OpenRoute,
+        (id, response_context): (ConnectionId, ResponseContext<'static>),
+        context: &mut Context,
+    ) -> Result<(), Refusal> {
+        let body = match route {
+            OpenRoute::Health if context.shutdown != Shutdown::None => {
+                return Err(Refusal::new(ApiError::InternalError, SHUTTING_DOWN));
+            }
+            OpenRoute::Health => br#"{"status":"ok"}"#,
+            OpenRoute::OpenApi => openapi::document().as_bytes(),
+        };
+        // Anybody may read these, so any page may.
+        let headers = &[ResponseHeader::AllowAnyOrigin];
+        self.answer_with(id, response_context, (headers, body), context);
+        Ok(())
+    }
+
     fn answer_with(
         &mut self,
         id: ConnectionId,
@@ -363,9 +409,7 @@ impl Connections {
         path: &str,
         context: &mut Context,
     ) {
-        if let Some(connection) = self.get_mut(id)
-            && let Phase::Http(http) = &mut connection.phase
-        {
+        if let Phase::Http(http) = &mut self[id].phase {
             http.began_ns = context.stamp_ns;
             http.route = Some(route::label(path));
         }

@@ -8,9 +8,11 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
+use crate::domain::history_page::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::limits::{
     CHANNEL_NAME_BYTES_MAX, PATTERN_BYTES_MAX, PEER_ID_BYTES_MAX, PEERS_BYTES_MAX,
-    PEERS_PER_PAGE_MAX, TOKEN_LIFETIME_SEC_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX,
+    PEERS_PER_PAGE_MAX, PUBLICATION_ID_BYTES_MAX, TOKEN_LIFETIME_SEC_MAX, TOKEN_PATTERNS_MAX,
+    TOKEN_PERMISSIONS_MAX,
 };
 use crate::proto::actions::Action;
 use crate::shard::rest::body::TOKEN_LIFETIME_SEC_DEFAULT;
@@ -18,7 +20,7 @@ use crate::shard::rest::route::{Access, KeyRoute, OPERATIONS, OpenRoute};
 
 /// What operations are grouped by.
 const TAGS: [(&str, &str); 4] = [
-    ("channels", "What is published, and who is there."),
+    ("channels", "What is published and kept, and who is there."),
     ("peers", "Users: their tokens and their connections."),
     ("usage", "What the app has used."),
     ("server", "For probes and tools, without a credential."),
@@ -66,7 +68,7 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
 
 /// The document, as JSON.
 #[must_use]
-pub fn document() -> &'static str {
+pub(crate) fn document() -> &'static str {
     &DOCUMENT
 }
 
@@ -76,7 +78,8 @@ fn build() -> Value {
         let mut described = describe(operation.access);
         described["tags"] = json!([tag(operation.access)]);
         let method = operation.method.lower_case();
-        paths.insert(operation.path.into(), json!({ method: described }));
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[method] = described;
     }
     json!({
         "openapi": "3.1.0",
@@ -107,6 +110,7 @@ fn tag(access: Access) -> &'static str {
     match access {
         Access::Open(_) => "server",
         Access::Key(KeyRoute::Publish | KeyRoute::ListPeers) => "channels",
+        Access::Key(KeyRoute::ReadHistory | KeyRoute::ForgetHistory) => "channels",
         Access::Key(KeyRoute::MintToken | KeyRoute::KickPeer) => "peers",
         Access::Key(KeyRoute::ReadUsage) => "usage",
     }
@@ -116,7 +120,7 @@ fn describe(access: Access) -> Value {
     match access {
         Access::Open(OpenRoute::Health) => open(
             "health",
-            "200 while the process serves",
+            "200 while the process serves, 503 once it is about to end",
             reference("Health"),
         ),
         Access::Open(OpenRoute::OpenApi) => open("openapi", "This document", any_object()),
@@ -140,6 +144,16 @@ fn describe(access: Access) -> Value {
             with_key("listPeers", "Who is in a channel", "Peers", true),
             &channel_name(),
         )),
+        Access::Key(KeyRoute::ReadHistory) => {
+            let summary = "What a channel keeps, a page at a time";
+            let operation = with_key("readHistory", summary, "History", true);
+            with_history_page(with_name(operation, &channel_name()))
+        }
+        Access::Key(KeyRoute::ForgetHistory) => {
+            let summary = "Forget what a channel keeps, and begin a new numbering";
+            let operation = with_key("forgetHistory", summary, "Forgotten", true);
+            with_name(operation, &channel_name())
+        }
         Access::Key(KeyRoute::KickPeer) => with_name(
             with_key(
                 "kickPeer",
@@ -256,6 +270,85 @@ fn with_page(mut operation: Value) -> Value {
     operation
 }
 
+fn with_history_page(mut operation: Value) -> Value {
+    let since = json!({
+        "name": "since",
+        "in": "query",
+        "description": "Only publications behind this position, `<epoch>:<seq>`.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{8,16}:[0-9]+$"},
+    });
+    let limit = json!({
+        "name": "limit",
+        "in": "query",
+        "description": format!(
+            "How many publications at most. A page ends at {PEERS_BYTES_MAX} bytes in any case."
+        ),
+        "schema": {
+            "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT,
+        },
+    });
+    let order = json!({
+        "name": "order",
+        "in": "query",
+        "description": "The oldest first, or the newest.",
+        "schema": {"enum": ["asc", "desc"], "default": "asc"},
+    });
+    if let Some(parameters) = operation["parameters"].as_array_mut() {
+        parameters.extend([since, limit, order]);
+    }
+    let lost = "`since` is of another numbering, or not all that follows it is kept \
+                (`history_lost`).";
+    operation["responses"]["410"] = response(lost, reference("Error"));
+    operation
+}
+
+fn position() -> Value {
+    json!({
+        "epoch": {"type": "string", "description": "Which numbering; of channels with history."},
+        "seq": {"type": "integer", "description": "The number; of channels with history."},
+    })
+}
+
+fn published() -> Value {
+    let mut fields = position();
+    fields["channel"] = json!({"type": "string"});
+    fields["delivered"] = json!({
+        "type": "integer", "description": "Connections that it was queued to.",
+    });
+    fields["duplicate"] = json!({
+        "const": true, "description": "Its `id` was there before, and it was not published again.",
+    });
+    object(&["channel", "delivered"], fields)
+}
+
+fn history() -> Value {
+    let number = |description: &str| json!({"type": "integer", "description": description});
+    let message = object(
+        &["seq", "timeMs", "from", "data"],
+        json!({
+            "seq": number("From 1, without gaps."),
+            "timeMs": number("Unix milliseconds."),
+            "from": peer_id(),
+            "data": {"description": "Any JSON value, byte for byte."},
+            "fromMetadata": any_object(),
+        }),
+    );
+    object(
+        &["channel", "epoch", "first", "last", "messages", "more"],
+        json!({
+            "channel": {"type": "string"},
+            "epoch": {
+                "type": ["string", "null"],
+                "description": "Which numbering; null: the channel has no history.",
+            },
+            "first": number("The oldest that is kept."),
+            "last": number("The newest."),
+            "messages": {"type": "array", "items": message},
+            "more": {"type": "boolean", "description": "Whether the page has not all."},
+        }),
+    )
+}
+
 fn peer_id() -> Value {
     json!({"type": "string", "pattern": format!("^[ -~]{{1,{PEER_ID_BYTES_MAX}}}$")})
 }
@@ -317,13 +410,19 @@ fn schemas() -> Value {
             "data": {"description": "Any JSON value; passed on byte for byte."},
             "from": peer_id(),
             "peerMetadata": metadata("4 KB"),
-        })),
-        "Published": object(&["channel", "delivered"], json!({
-            "channel": {"type": "string"},
-            "delivered": {
-                "type": "integer",
-                "description": "Connections that it was queued to.",
+            "id": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": PUBLICATION_ID_BYTES_MAX,
+                "description": "In a channel with history the same `id` from the same `from` is \
+                                published once.",
             },
+        })),
+        "Published": published(),
+        "History": history(),
+        "Forgotten": object(&["channel", "deleted"], json!({
+            "channel": {"type": "string"},
+            "deleted": {"type": "integer", "description": "Publications; 0 is no error."},
         })),
         "Peers": object(&["channel", "peers"], json!({
             "channel": {"type": "string"},
@@ -346,7 +445,7 @@ fn schemas() -> Value {
 
 fn mint_token() -> Value {
     let actions = Action::ALL.map(Action::name);
-    object(
+    let mut schema = object(
         &["peerId"],
         json!({
             "peerId": peer_id(),
@@ -371,7 +470,9 @@ fn mint_token() -> Value {
             "metadata": metadata("8 KB"),
             "peerMetadata": metadata("4 KB"),
         }),
-    )
+    );
+    schema["additionalProperties"] = false.into();
+    schema
 }
 
 fn usage() -> Value {

@@ -4,7 +4,8 @@
 //! who get the same share. What a key's connections have not read is bounded.
 
 use crate::domain::peer::{SharedChannel, SharedPeer};
-use crate::ids::ShardId;
+use crate::domain::rights::Key;
+use crate::ids::Seat;
 use crate::limits::{
     PEERS_BYTES_MAX, PEERS_PER_PAGE_MAX, REST_UNREAD_BYTES_PER_KEY_MAX, REST_UNREAD_RETRY_MS,
 };
@@ -38,12 +39,8 @@ impl Rest {
         let key = &caller.key;
         let permissions = caller.permissions();
         permissions.check(Action::Presence, Some(&name))?;
-        let unread = self.unread.of_key(key);
-        // Before it is rendered: what is refused must not cost as much as what is served.
-        if unread > 0 && unread + PEERS_BYTES_MAX > REST_UNREAD_BYTES_PER_KEY_MAX {
-            return Err(too_much_unread());
-        }
-        let app = key.app.index;
+        self.check_unread(key)?;
+        let app = key.app.id.tag();
         let hash = context.placement.channel_hash(app, &name);
         let channel = channels.channel_key(app, hash, &name);
         let owner = context.placement.owner(hash);
@@ -60,9 +57,19 @@ impl Rest {
         Ok(Served::Later)
     }
 
+    /// Refuses a list to a key whose connections have left much unread: before it is rendered,
+    /// because what is refused must not cost as much as what is served.
+    pub(super) fn check_unread(&self, key: &Key) -> Result<(), Refusal> {
+        let unread = self.unread.of_key(key);
+        match unread > 0 && unread + PEERS_BYTES_MAX > REST_UNREAD_BYTES_PER_KEY_MAX {
+            true => Err(too_much_unread()),
+            false => Ok(()),
+        }
+    }
+
     pub(in crate::shard) fn owner_list_peers(
         &mut self,
-        home: ShardId,
+        home: Seat,
         list: &ListPeers,
         channels: &mut Channels,
         context: &mut Context,
@@ -112,10 +119,8 @@ impl Rest {
             body: Body::Shared(body),
         };
         connections.answer(*id, &answer, context);
-        if let Some(connection) = connections.get(*id) {
-            let bytes = connection.outbox.reply_bytes();
-            self.unread.set(*id, key, bytes);
-        }
+        let bytes = connections[*id].outbox.reply_bytes();
+        self.unread.set(*id, key, bytes);
         Ok(())
     }
 }

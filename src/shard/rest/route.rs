@@ -9,9 +9,15 @@ use crate::shard::connection::refusal::Refusal;
 /// is such a path.
 const GUARDED: [&str; 4] = ["/v1/tokens", "/v1/channels", "/v1/peers", "/v1/usage"];
 
-/// Stands in a path for a name: everything between what stands before and behind it, slashes
+/// Stands in a path for a name: everything between what stands before and after it, slashes
 /// included.
 const NAME: &str = "{id}";
+
+/// What a channel keeps, to be read and to be forgotten.
+const HISTORY: &str = "/v1/channels/{id}/history";
+
+/// The path of the page for people, which is no operation.
+const START_PAGE: &str = "/";
 
 /// The methods that operations have. A HEAD is a GET whose answer has no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub(in crate::shard) enum OpenRoute {
 pub(in crate::shard) enum KeyRoute {
     MintToken,
     ListPeers,
+    ReadHistory,
+    ForgetHistory,
     Publish,
     KickPeer,
     ReadUsage,
@@ -53,8 +61,8 @@ pub(in crate::shard) struct Operation {
     pub access: Access,
 }
 
-/// Every operation. No two of them have the same path.
-pub(in crate::shard) const OPERATIONS: [Operation; 7] = [
+/// Every operation. No two of them have the same path and method.
+pub(in crate::shard) const OPERATIONS: [Operation; 9] = [
     operation(
         Method::Post,
         "/v1/channels/{id}/publish",
@@ -64,6 +72,12 @@ pub(in crate::shard) const OPERATIONS: [Operation; 7] = [
         Method::Get,
         "/v1/channels/{id}/peers",
         Access::Key(KeyRoute::ListPeers),
+    ),
+    operation(Method::Get, HISTORY, Access::Key(KeyRoute::ReadHistory)),
+    operation(
+        Method::Delete,
+        HISTORY,
+        Access::Key(KeyRoute::ForgetHistory),
     ),
     operation(Method::Post, "/v1/tokens", Access::Key(KeyRoute::MintToken)),
     operation(
@@ -141,6 +155,11 @@ pub(in crate::shard) fn is_guarded(path: &str) -> bool {
     })
 }
 
+/// Whether a request is for the page that people get.
+pub(in crate::shard) fn is_start_page(method: &str, path: &str) -> bool {
+    path == START_PAGE && Method::Get.takes(method)
+}
+
 /// What requests for a path are counted as.
 pub(in crate::shard) fn label(path: &str) -> Route {
     let mut rows = OPERATIONS.iter();
@@ -150,6 +169,7 @@ pub(in crate::shard) fn label(path: &str) -> Route {
         Access::Open(OpenRoute::OpenApi) => Route::OpenApi,
         Access::Key(KeyRoute::MintToken) => Route::MintToken,
         Access::Key(KeyRoute::ListPeers) => Route::ListPeers,
+        Access::Key(KeyRoute::ReadHistory | KeyRoute::ForgetHistory) => Route::History,
         Access::Key(KeyRoute::Publish) => Route::Publish,
         Access::Key(KeyRoute::KickPeer) => Route::KickPeer,
         Access::Key(KeyRoute::ReadUsage) => Route::ReadUsage,
@@ -161,18 +181,25 @@ pub(in crate::shard) fn find<'p>(
     method: &str,
     path: &'p str,
 ) -> Result<(Access, &'p str), Refusal> {
-    let mut rows = OPERATIONS.iter();
-    let found = rows.find_map(|row| Some((row, row.capture(path)?)));
-    let Some((row, name)) = found else {
-        return Err(Refusal::new(ApiError::NotFound, "no such path"));
-    };
-    if !row.method.takes(method) {
-        return Err(Refusal {
-            header: Some(ResponseHeader::Allow(row.method.allow())),
-            ..Refusal::new(ApiError::MethodNotAllowed, row.method.refusal())
-        });
+    let rows = OPERATIONS.iter();
+    let mut of_path = rows.filter_map(|row| Some((row, row.capture(path)?)));
+    if let Some((row, name)) = of_path.clone().find(|(row, _)| row.method.takes(method)) {
+        return Ok((row.access, name));
     }
-    Ok((row.access, name))
+    let methods = (of_path.next(), of_path.next());
+    let (allow, message) = match methods {
+        (None, _) => return Err(Refusal::new(ApiError::NotFound, "no such path")),
+        (Some((row, _)), None) => (row.method.allow(), row.method.refusal()),
+        // The only path with two operations.
+        (Some(_), Some(_)) => (
+            "GET, HEAD, DELETE",
+            "this path answers GET, HEAD and DELETE",
+        ),
+    };
+    Err(Refusal {
+        header: Some(ResponseHeader::Allow(allow)),
+        ..Refusal::new(ApiError::MethodNotAllowed, message)
+    })
 }
 
 #[cfg(test)]
@@ -197,6 +224,11 @@ mod tests {
             check("GET", &path, Ok((peers, name)));
             check("HEAD", &path, Ok((peers, name)));
             check("DELETE", &format!("/v1/peers/{name}"), Ok((kick, name)));
+            let path = format!("/v1/channels/{name}/history");
+            check("GET", &path, Ok((Access::Key(KeyRoute::ReadHistory), name)));
+            let forget = Access::Key(KeyRoute::ForgetHistory);
+            check("DELETE", &path, Ok((forget, name)));
+            check("POST", &path, Err(405));
         }
     }
 

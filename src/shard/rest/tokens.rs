@@ -41,7 +41,7 @@ impl Rest {
         let KeyKind::Secret(SigningMaterial::Ready { current, .. }) = &key.kind else {
             return Err(Refusal::new(
                 ApiError::InternalError,
-                "the key's signing secret cannot be read at the moment",
+                "the server cannot read the key's signing secret: its log says why",
             ));
         };
         let expires_at = context.now.unix_sec() + request.expires_in_sec;

@@ -39,7 +39,7 @@ impl Unread {
         self.by_key.get(&key.id).copied().unwrap_or_default()
     }
 
-    /// So many bytes wait on a connection now, and the key asked for them.
+    /// That many bytes of answers to the key wait on a connection now.
     pub(super) fn set(&mut self, connection: ConnectionId, key: &Arc<Key>, bytes: usize) {
         self.forget(connection);
         if bytes > 0 {
@@ -48,7 +48,7 @@ impl Unread {
         }
     }
 
-    /// No more than so many bytes wait on a connection by now.
+    /// At most that many bytes wait on a connection by now.
     pub(in crate::shard) fn lower(&mut self, connection: ConnectionId, bytes: usize) {
         if let Some((key, before)) = self.by_connection.get(&connection)
             && *before > bytes

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::app_id::AppTag;
 use crate::domain::connect_rate::Verdict;
 use crate::domain::peer::{JsonName, PeerInfo, SharedPeer};
 use crate::domain::time::Now;
 use crate::domain::token_bucket::TokenBucket;
-use crate::ids::{AppIndex, ConnectionId, Ticket};
-use crate::limits::TOKEN_EXPIRY_LEAD_MS;
+use crate::events::feed::FeedKind;
+use crate::events::kind::{Cause, CredentialKind};
+use crate::ids::{ConnectionId, Ticket};
 use crate::metrics::Stage;
-use crate::metrics::label::{self, EndedBy};
+use crate::metrics::label::EndedBy;
 use crate::proto::claims::Claims;
 use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::RequestHead;
@@ -19,23 +21,26 @@ use crate::proto::http::target::Target;
 use crate::proto::http::upgrade::{WebSocketKey, check_upgrade};
 use crate::proto::wire::event::{Event, Welcome};
 use crate::proto::wire::string::JsonStr;
-use crate::proto::ws::close::CloseCode;
+use crate::proto::ws::close::{CloseCode, REASON_BYTES_MAX};
 use crate::proto::ws::message::Decoder;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Held, Phase, Session};
-use crate::shard::connection::credential::{Credential, CredentialFault};
+use crate::shard::connection::credential::{Answered, Credential};
+use crate::shard::connection::ending::Goodbye;
 use crate::shard::connection::permissions::Grant;
 use crate::shard::connection::progress::NEVER_MS;
+use crate::shard::connection::shown::Shown;
 use crate::shard::connection::{credential, ice_servers};
-use crate::shard::context::Context;
+use crate::shard::context::{Context, SHUTTING_DOWN, Shutdown};
 use crate::shard::effect::Span;
 use crate::shard::input::MemoryLevel;
 use crate::shard::mesh_message::{MeshMessage, Register};
 use crate::shard::outbound::encode;
 use crate::shard::questions::{PendingRegister, Question};
+use crate::shard::recording::Refused;
 use crate::shard::state::Shard;
 
-/// When a client may come back that was refused for want of memory.
+/// When a client that was refused for want of memory may come back.
 const MEMORY_RETRY_AFTER_SEC: u64 = 5;
 
 impl Shard {
@@ -47,9 +52,7 @@ impl Shard {
         target: &Target<'_>,
     ) {
         let upgrade = check_upgrade(head);
-        let Some(remote) = self.connections.client_address(id, head, &self.context) else {
-            return;
-        };
+        let remote = self.connections.client_address(id, head, &mut self.context);
         let is_attempt = upgrade != Err(RequestError::NotAnUpgrade);
         if !self.count_attempt(id, remote, is_attempt) {
             return;
@@ -58,24 +61,29 @@ impl Shard {
             Ok(key) => key,
             Err(error) => {
                 tracing::debug!(%remote, cause = error.message(), "connect refused");
-                self.context
-                    .count_refusal(label::HandshakeRefused::BadUpgrade);
+                let status = error.api_error().status().code();
+                let refused = Refused::stranger(Cause::BadUpgrade, status);
+                self.context.refused(id, remote, &refused);
                 self.connections.end_http(id, error, &mut self.context);
                 return;
             }
         };
-        if self.turns_away(id) {
+        if self.turns_away(id, remote) {
             return;
         }
         match credential::of_connect(&self.context.rights, head, target, self.context.now) {
-            Ok(credential) => self.admit(id, &key, credential),
+            Ok(credential) => self.admit(id, remote, &key, credential),
             Err(fault) => {
                 tracing::debug!(%remote, cause = %fault, "connect refused");
-                self.context.count_refusal(fault.label());
+                let answer = fault.answered(self.context.config.reject_with_close);
+                let shown = Shown::of_connect(&self.context.rights, head, target);
+                let refused = shown.refused(&fault, answer.code());
+                let why = self.context.config.explain.then(|| refused.explained());
+                self.context.refused(id, remote, &refused);
                 self.channels.refuse_credential(
                     id,
                     &key,
-                    &fault,
+                    (answer, why.flatten()),
                     &mut self.connections,
                     &mut self.context,
                 );
@@ -105,7 +113,8 @@ impl Shard {
             return true;
         };
         tracing::debug!(%remote, cause = "connect rate", "connect refused");
-        context.count_refusal(label::HandshakeRefused::ConnectRate);
+        let status = ApiError::RateLimited.status().code();
+        context.refused(id, remote, &Refused::stranger(Cause::ConnectRate, status));
         let after_sec = retry_after_ms.div_ceil(1_000);
         let headers = [ResponseHeader::RetryAfterSec(after_sec)];
         let error = (ApiError::RateLimited, "too many connects from this address");
@@ -114,23 +123,26 @@ impl Shard {
     }
 
     /// Refuses a connect while the server takes nobody. Returns whether that is so.
-    fn turns_away(&mut self, id: ConnectionId) -> bool {
+    fn turns_away(&mut self, id: ConnectionId, remote: IpAddr) -> bool {
         let Self {
             connections,
             context,
             ..
         } = self;
+        let status = ApiError::InternalError.status().code();
         if context.memory_level != MemoryLevel::Normal {
-            context.count_refusal(label::HandshakeRefused::Memory);
+            context.refused(id, remote, &Refused::stranger(Cause::Memory, status));
             let error = (ApiError::InternalError, "the server is short of memory");
             let headers = [ResponseHeader::RetryAfterSec(MEMORY_RETRY_AFTER_SEC)];
             connections.refuse_connect(id, error, &headers, context);
             return true;
         }
-        if context.draining {
-            context.count_refusal(label::HandshakeRefused::Draining);
-            let error = (ApiError::InternalError, "the server is shutting down");
-            connections.refuse_connect(id, error, &[], context);
+        if context.shutdown == Shutdown::Draining {
+            context.refused(id, remote, &Refused::stranger(Cause::Draining, status));
+            let error = (ApiError::InternalError, SHUTTING_DOWN);
+            let retry_after_sec = context.retry_after_ms.div_ceil(1_000).max(1);
+            let headers = [ResponseHeader::RetryAfterSec(retry_after_sec)];
+            connections.refuse_connect(id, error, &headers, context);
             return true;
         }
         false
@@ -139,20 +151,22 @@ impl Shard {
     pub(in crate::shard) fn admit(
         &mut self,
         id: ConnectionId,
+        remote: IpAddr,
         key: &WebSocketKey,
         credential: Credential,
     ) {
         self.connections.show_credential(id);
         let app = credential.key.app.clone();
         if app.suspended {
-            let cause = label::HandshakeRefused::AppSuspended;
-            return self.turn_away(id, key, cause, CloseCode::APP_SUSPENDED);
+            let goodbye = Goodbye::of(Cause::AppSuspended, CloseCode::APP_SUSPENDED);
+            return self.turn_away((id, remote), key, &credential, &goodbye);
         }
         let connections_max = app.connections_max.filter(|_| !app.overages);
         let Some(connections) = app.gauges.connect(connections_max) else {
-            let cause = label::HandshakeRefused::ConnectionLimit;
-            return self.turn_away(id, key, cause, CloseCode::CONNECTION_LIMIT);
+            let goodbye = Goodbye::of(Cause::ConnectionLimit, CloseCode::CONNECTION_LIMIT);
+            return self.turn_away((id, remote), key, &credential, &goodbye);
         };
+        self.context.record_connections(&app, connections);
         if app.connections_max.is_some_and(|max| connections > max) {
             self.context
                 .usage
@@ -178,12 +192,13 @@ impl Shard {
             memberships: smallvec::SmallVec::new(),
             joining: None,
             drain_ms: None,
+            is_counted: true,
         });
         self.connections
             .switch_protocols(id, key, &mut self.context);
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self.connections[id];
+        // Behind a proxy: it is this client's up to its end.
+        connection.remote = remote;
         let began_ns = match &connection.phase {
             Phase::Http(http) => http.began_ns,
             _ => self.context.stamp_ns,
@@ -191,28 +206,40 @@ impl Shard {
         connection.phase = Phase::Registering(session);
         connection.ended_by = EndedBy::ABNORMAL;
         connection.held.add(Held::REQUEST);
-        self.register(id, (app.index, peer), began_ns);
+        self.register(id, (app.id.tag(), peer), began_ns);
     }
 
     /// Closes a connection whose credential is good, and whose app takes no more.
     fn turn_away(
         &mut self,
-        id: ConnectionId,
+        (id, remote): (ConnectionId, IpAddr),
         key: &WebSocketKey,
-        cause: label::HandshakeRefused,
-        code: CloseCode,
+        credential: &Credential,
+        goodbye: &Goodbye<'_>,
     ) {
-        self.context.count_refusal(cause);
+        let (shown, peer) = match &credential.claims {
+            None => (CredentialKind::Publishable, ""),
+            Some(claims) => (CredentialKind::Token, &*claims.sub),
+        };
+        let refused = Refused {
+            shown,
+            key: Some(&credential.key),
+            peer,
+            ..Refused::stranger(goodbye.cause, goodbye.code.get())
+        };
+        self.context.refused(id, remote, &refused);
         self.channels
-            .close_upgraded(id, key, code, &mut self.connections, &mut self.context);
+            .close_upgraded(id, key, goodbye, &mut self.connections, &mut self.context);
     }
 
     /// Tells the owner of a peer that the connection exists.
-    fn register(&mut self, id: ConnectionId, (app, peer): (AppIndex, SharedPeer), began_ns: u64) {
+    fn register(&mut self, id: ConnectionId, (app, peer): (AppTag, SharedPeer), began_ns: u64) {
         let owner = self.context.placement.peer_owner(app, peer.id.as_str());
         if owner == self.context.id() {
             let connection = self.context.here(id);
-            self.peers.registry.register(app, &peer, connection);
+            if self.peers.registry.register(app, &peer, connection) {
+                self.context.feed_peer(app, &peer, FeedKind::PeerOnline);
+            }
             return self.registered(id, began_ns);
         }
         let pending = Question::Register(PendingRegister {
@@ -244,7 +271,7 @@ impl Shard {
                 .follow_rights(id, &mut self.connections, &mut self.context);
         }
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return; // It was closed before the peer's owner had answered.
         };
         let ended = Phase::Lingering { until_ms: NEVER_MS };
         let mut session = match std::mem::replace(&mut connection.phase, ended) {
@@ -260,7 +287,7 @@ impl Shard {
             .and_then(|grant| grant.metadata.take());
         let expires_at_sec = session.grant.as_ref().map(|grant| grant.expires_sec);
         let peer = session.peer.clone();
-        // Whom the drain has not come to yet, it tells itself.
+        // The drain itself tells those that it has not come to yet.
         let is_drained = session.drain_ms.is_some();
         let metadata = ice_servers::welcome_metadata(
             &session.key,
@@ -285,9 +312,13 @@ impl Shard {
             encode::going_away(&mut frame, self.context.retry_after_ms);
             self.context.metrics.counters.replies += 1;
         }
-        self.connections.queue_reply(id, &frame, &mut self.context);
+        if self.context.config.handler.is_none() {
+            self.connections.queue_reply(id, &frame, &mut self.context);
+        }
         self.context.encoded = frame;
         self.context.metrics.counters.handshakes += 1;
+        self.connections
+            .record_opened(id, began_ns, &mut self.context);
         self.context.effects.ended.push(Span {
             stage: Stage::Handshake,
             began_ns,
@@ -303,15 +334,27 @@ impl Channels {
         &mut self,
         id: ConnectionId,
         key: &WebSocketKey,
-        fault: &CredentialFault,
+        (answer, why): (Answered, Option<&str>),
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        match fault.close_code() {
-            Some(close) if context.config.reject_with_close => {
-                self.close_upgraded(id, key, close, connections, context);
+        let told = |text: &str| match why {
+            Some(why) => format!("{text}: {why}"),
+            None => text.to_owned(),
+        };
+        match answer {
+            Answered::Close(code) => {
+                let reason = told(code.reason());
+                let goodbye = Goodbye {
+                    reason: cut(&reason, REASON_BYTES_MAX),
+                    ..Goodbye::of(Cause::UnknownKey, code)
+                };
+                self.close_upgraded(id, key, &goodbye, connections, context);
             }
-            _ => connections.refuse_connect(id, fault.answer(), &[], context),
+            Answered::Http((error, message)) => {
+                let error = (error, &*told(message));
+                connections.refuse_connect(id, error, &[], context);
+            }
         }
     }
 
@@ -320,29 +363,24 @@ impl Channels {
         &mut self,
         id: ConnectionId,
         key: &WebSocketKey,
-        code: CloseCode,
+        goodbye: &Goodbye<'_>,
         connections: &mut Connections,
         context: &mut Context,
     ) {
         connections.switch_protocols(id, key, context);
-        self.close(id, code, code.reason(), connections, context);
+        self.close(id, goodbye, connections, context);
     }
 }
 
-fn granted(claims: Claims, now: Now) -> (SharedPeer, Grant) {
-    let closes_unix_ms = claims
-        .expires_at_unix_ms
-        .saturating_sub(TOKEN_EXPIRY_LEAD_MS);
-    let grant = Grant {
-        expires_sec: claims.expires_at_unix_sec(),
-        patterns: claims.channels,
-        actions: claims.permissions,
-        closes_ms: now.mono_at_unix_ms(closes_unix_ms),
-        metadata: claims.metadata,
-    };
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+fn granted(mut claims: Claims, now: Now) -> (SharedPeer, Grant) {
     let peer = PeerInfo {
         id: JsonName::new(&claims.sub),
-        metadata: claims.peer_metadata,
+        metadata: claims.peer_metadata.take(),
     };
-    (Arc::new(peer), grant)
+    (Arc::new(peer), Grant::new(claims, now))
 }

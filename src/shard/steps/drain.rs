@@ -1,18 +1,43 @@
-//! The drain: goodbye to everybody, and the closes spread evenly over a window.
+//! The drain: goodbye to everybody, the closes spread evenly over a window, and the end of what
+//! speaks HTTP.
 
 use crate::ids::ConnectionId;
 use crate::shard::connection::connections::{Connections, Phase};
 use crate::shard::connection::cost::{LOOK, WRITE};
-use crate::shard::context::Context;
+use crate::shard::context::{Context, Shutdown};
 use crate::shard::outbound::encode;
 use crate::shard::outbound::outbox::Class;
 use crate::shard::portions::DrainWalk;
 use crate::shard::state::Shard;
 
 impl Shard {
+    /// Tells load balancers from now on that the server is about to end.
+    pub(in crate::shard) fn announce_shutdown(&mut self) {
+        if self.context.shutdown == Shutdown::None {
+            self.context.shutdown = Shutdown::Announced;
+        }
+    }
+
+    /// Whether every WebSocket has been closed, after a drain.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.context.shutdown == Shutdown::Draining
+            && self.portions.drain.list.is_none()
+            && self.connections.websockets == 0
+    }
+
+    /// Ends the connections on which nothing is asked; the others end after their answer.
+    pub(in crate::shard) fn end_idle(&mut self) {
+        for slot in 0..self.connections.slot_count() {
+            if let Some(id) = self.connections.id_at(slot) {
+                self.connections.drain_http(id, &mut self.context);
+            }
+        }
+    }
+
     /// Sends `going_away` to everybody and spreads the closes evenly over the window.
     pub(in crate::shard) fn drain(&mut self, window_ms: u64, retry_after_ms: u64) {
-        self.context.draining = true;
+        self.context.shutdown = Shutdown::Draining;
         self.context.retry_after_ms = retry_after_ms;
         let mut going_away = Vec::new();
         encode::going_away(&mut going_away, retry_after_ms);
@@ -55,10 +80,8 @@ impl Connections {
         walk: &mut DrainWalk,
         context: &mut Context,
     ) -> usize {
-        let close_ms = walk.next_close_ms(context.id().0, context.placement.shard_count());
-        let Some(connection) = self.get_mut(id) else {
-            return LOOK;
-        };
+        let close_ms = walk.next_close_ms(context.id().shard().0, context.placement.shard_count());
+        let connection = &mut self[id];
         match &mut connection.phase {
             Phase::Open(session) => {
                 session.drain_ms = Some(close_ms);
@@ -70,10 +93,10 @@ impl Connections {
                 self.hold_if_unread(id);
                 self.arm(id, context);
             }
-            Phase::Http(_) => self.drain_http(id, context),
-            // Hears of it behind its `welcome`.
+            // It is told after its `welcome`.
             Phase::Registering(session) => session.drain_ms = Some(close_ms),
-            Phase::Closing { .. } | Phase::Lingering { .. } => return LOOK,
+            // HTTP is served to the end.
+            Phase::Http(_) | Phase::Closing { .. } | Phase::Lingering { .. } => return LOOK,
         }
         WRITE
     }

@@ -1,20 +1,22 @@
 //! Kicked connections are closed a portion a turn.
 
-use crate::ids::ShardId;
+use crate::events::kind::Cause;
+use crate::ids::Seat;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::connection::cost::LOOK;
+use crate::shard::connection::ending::Goodbye;
 use crate::shard::mesh_message::KickHere;
-use crate::shard::portions::{KickWalk, Shards};
+use crate::shard::portions::{KickWalk, Seats};
 use crate::shard::state::Shard;
 
 impl Shard {
-    pub(in crate::shard) fn home_kick(&mut self, peer_owner: ShardId, kick: KickHere) {
+    pub(in crate::shard) fn home_kick(&mut self, peer_owner: Seat, kick: KickHere) {
         self.portions.kicks.list.push_back(KickWalk {
             peer_owner,
             kick,
             at: 0,
             closed: 0,
-            owners: Shards::new(),
+            owners: Seats::new(),
         });
         self.advance_kicks();
     }
@@ -47,14 +49,9 @@ impl Shard {
                 &self.context,
             ) {
                 walk.closed += 1;
-                let code = CloseCode::KICKED;
-                self.channels.close(
-                    id,
-                    code,
-                    code.reason(),
-                    &mut self.connections,
-                    &mut self.context,
-                );
+                let goodbye = Goodbye::of(Cause::Kicked, CloseCode::KICKED);
+                self.channels
+                    .close(id, &goodbye, &mut self.connections, &mut self.context);
             }
         }
         true

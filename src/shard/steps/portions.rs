@@ -13,9 +13,12 @@ impl Shard {
     pub(in crate::shard) fn advance_portions(&mut self) {
         if self.portions.any() {
             self.advance_rights();
+            self.advance_histories();
             self.advance_kicks();
             self.advance_drain();
-            self.advance_overdue();
+            if !self.context.is_frozen {
+                self.advance_overdue();
+            }
         }
         self.portions.renew();
     }

@@ -1,16 +1,19 @@
 //! How questions to other shards end without an answer.
 
+use crate::events::kind::Cause;
 use crate::ids::{ConnectionId, ShardId, Ticket};
+use crate::planted::{Bug, planted};
 use crate::proto::wire::error::ErrorCode;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::{Connections, Phase};
+use crate::shard::connection::ending::Goodbye;
 use crate::shard::context::Context;
 use crate::shard::mesh_message::RestValue;
 use crate::shard::questions::Question;
 use crate::shard::state::Shard;
 
-/// Questions that end in one turn because their time is over.
+/// How many questions may end in one turn because their time is over.
 const ENDS_PER_TURN_MAX: usize = 256;
 
 impl Shard {
@@ -32,14 +35,27 @@ impl Shard {
     pub(in crate::shard) fn lost(&mut self, shard: ShardId) {
         self.context.links.lose(shard);
         self.connections.resume_after_links(&mut self.context);
-        for (ticket, question) in self.context.questions.take_lost(shard) {
+        for (ticket, question) in self.context.questions.take_lost(shard.into()) {
+            if planted(Bug::LostQuestionWithoutEnd) && matches!(question, Question::Publish(_)) {
+                continue;
+            }
             self.end_unanswered(ticket, question);
         }
+        let lost = shard.into();
         self.channels
-            .lose_home(shard, &mut self.connections, &mut self.context);
+            .lose_home(lost, &mut self.connections, &mut self.context);
+        self.channels
+            .lose_holds(lost, &mut self.connections, &mut self.context);
     }
 
-    /// Whoever waits for an answer that will not come is told so.
+    /// A publication is in the order of its channel, but could not be stored as it was to be.
+    pub(in crate::shard) fn unstored(&mut self, waiter: Ticket) {
+        if let Some(question) = self.context.questions.take(waiter) {
+            self.end_unanswered(waiter, question);
+        }
+    }
+
+    /// Tells whoever waits for the answer to a question that it will not come.
     fn end_unanswered(&mut self, ticket: Ticket, question: Question) {
         let unanswered = Err(ErrorCode::BackendError);
         match question {
@@ -71,6 +87,14 @@ impl Shard {
                 &mut self.connections,
                 &mut self.context,
             ),
+            Question::AskedKick(kick) => {
+                self.context
+                    .answer_asked_kick(&kick, &RestValue::Unanswered);
+            }
+            Question::AskedHistory(number) => {
+                self.context
+                    .answer_asked_history(number, RestValue::Unanswered);
+            }
             Question::Kick(kick) => self.context.kick_unanswered(&kick),
             Question::Reach(kick) => self.context.reach_unanswered(&kick),
         }
@@ -87,8 +111,11 @@ impl Channels {
     ) {
         let connection = connections.get(id);
         if connection.is_some_and(|it| matches!(it.phase, Phase::Registering(_))) {
-            let reason = "the peer could not be registered in time";
-            self.close(id, CloseCode::TRY_AGAIN_LATER, reason, connections, context);
+            let goodbye = Goodbye {
+                reason: "the peer could not be registered in time",
+                ..Goodbye::of(Cause::ShardSilent, CloseCode::TRY_AGAIN_LATER)
+            };
+            self.close(id, &goodbye, connections, context);
         }
     }
 }

@@ -5,59 +5,78 @@
 
 use std::borrow::Cow;
 
+use crate::events::kind::Cause;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoded, Item};
 use crate::shard::channel::back_pressure::unread;
 use crate::shard::connection::connections::{Held, Phase, Ping};
+use crate::shard::connection::ending::Goodbye;
 use crate::shard::state::Shard;
 
 /// What a control frame or a fragment costs of a message's token: an eighth.
 const FRAME_THOUSANDTHS: u32 = 125;
 
+/// What a peer has done for which its connection is closed with that code.
+fn cause_of(code: CloseCode) -> Cause {
+    match code {
+        CloseCode::UNSUPPORTED_DATA => Cause::Binary,
+        CloseCode::INVALID_PAYLOAD_DATA => Cause::BadUtf8,
+        CloseCode::MESSAGE_TOO_BIG => Cause::TooBig,
+        _ => Cause::ProtocolError,
+    }
+}
+
 impl Shard {
     pub(in crate::shard) fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
         let now_ms = self.connections.peer_ms(&self.context);
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return; // It is gone, see `Input`.
         };
         connection.received_ms = now_ms;
+        connection.account.bytes_in += bytes.len() as u64;
         let ready = connection.input.is_empty() && !connection.held.any();
+        let is_frozen = self.context.is_frozen;
         if std::mem::take(&mut connection.ping) != Ping::None {
             // The next ping is due before the deadline that this one had.
             self.connections.arm(id, &mut self.context);
         }
-        if ready {
+        if is_frozen {
+            self.connections[id].input.append(bytes);
+            self.connections.resume_later(id);
+        } else if ready {
             let used = self.consume(id, bytes);
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
-            };
             if used < bytes.len() {
-                connection.input.append(&bytes[used..]);
+                self.connections[id].input.append(&bytes[used..]);
             }
-        } else if let Some(connection) = self.connections.get_mut(id) {
-            connection.input.append(bytes);
+        } else {
+            self.connections[id].input.append(bytes);
             self.resume_buffered(id);
         }
     }
 
     /// Goes on with input that was held back, then lets the socket be read again.
     pub(in crate::shard) fn resume_input(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.held.remove(Held::RESUMING);
-            if let Phase::Open(session) = &mut connection.phase {
-                // What came while nobody read comes at once now.
-                let rate = session.message_rate(&self.context.config.limits);
-                session
-                    .bucket
-                    .carry_over(self.context.now.mono_ms, &rate, u64::MAX);
-            }
-            if !connection.held.any()
-                && let Some(code) = connection.leaves_with.take()
-            {
-                self.channels
-                    .answer_close(id, code, &mut self.connections, &mut self.context);
-            }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return; // It was closed while it stood in the list.
+        };
+        connection.held.remove(Held::RESUMING);
+        self.connections.record_held(id, &mut self.context);
+        self.channels
+            .refresh_awaited(id, &mut self.connections, &mut self.context);
+        let connection = &mut self.connections[id];
+        if let Phase::Open(session) = &mut connection.phase {
+            // What came while nobody read comes at once now.
+            let rate = session.message_rate(&self.context.config.limits);
+            session
+                .bucket
+                .carry_over(self.context.now.mono_ms, &rate, u64::MAX);
+        }
+        if !connection.held.any()
+            && let Some(code) = connection.leaves_with.take()
+        {
+            self.channels
+                .answer_close(id, code, &mut self.connections, &mut self.context);
         }
         self.resume_buffered(id);
         self.connections.await_input(id, &mut self.context);
@@ -69,18 +88,14 @@ impl Shard {
     }
 
     fn resume_buffered(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
+        let connection = &mut self.connections[id];
         if connection.held.any() || connection.input.is_empty() {
             return;
         }
         let mut input = std::mem::take(&mut connection.input);
         let used = self.consume(id, input.waiting());
         input.consume(used);
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.input = input;
-        }
+        self.connections[id].input = input;
     }
 
     /// Uses as many bytes from the front as make whole units. Returns how many.
@@ -88,9 +103,7 @@ impl Shard {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &mut bytes[used..];
-            let Some(connection) = self.connections.get_mut(id) else {
-                return bytes.len();
-            };
+            let connection = &self.connections[id];
             if connection.held.any() {
                 break;
             }
@@ -117,23 +130,22 @@ impl Shard {
         self.channels.watch_links(&mut self.context);
         let limits = self.context.message_limits();
         let whole = bytes.len();
-        let session = self.connections.session_mut(id)?;
+        let session = self.connections.open_mut(id)?;
         let (consumed, item) = match session.decoder.decode(bytes, &limits) {
             Ok(Decoded::Incomplete { .. }) => return None,
             Ok(Decoded::Item { consumed, item }) => (consumed, item),
             Err(fault) => {
-                self.channels.close_broken(
-                    id,
-                    fault.code(),
-                    fault.reason(),
-                    &mut self.connections,
-                    &mut self.context,
-                );
+                let goodbye = Goodbye {
+                    reason: fault.reason(),
+                    ..Goodbye::of(cause_of(fault.code()), fault.code())
+                };
+                self.channels
+                    .close_broken(id, &goodbye, &mut self.connections, &mut self.context);
                 return Some(whole);
             }
         };
         match item {
-            // Who sends a message in pieces is held back behind it.
+            // A peer that sends a message in pieces is held back after it.
             Item::Text(Cow::Borrowed(text))
                 if self
                     .channels
@@ -144,6 +156,7 @@ impl Shard {
                 return Some(0);
             }
             Item::Text(text) => self.message(id, &text),
+            Item::Binary(bytes) => self.binary_message(id, &bytes),
             Item::Ping(payload) => {
                 if self.channels.take_tokens(
                     id,

@@ -1,17 +1,20 @@
-//! Requests before an upgrade, or without one: read, judged, and handed to whom they are for.
+//! Requests before an upgrade, or without one: read, judged, and handed to the part that serves
+//! them.
 //!
 //! A request is decided by its head, served when its body is there, and answered before the next
 //! one is looked at. What a request asks for is the business of `shard/rest`, and of
 //! `shard/steps/admission.rs` for handshakes.
 
+use crate::events::kind::Door;
 use crate::ids::ConnectionId;
 use crate::proto::http::body::{BodyDecoder, BodyFraming, expects_continue};
-use crate::proto::http::error::RequestError;
+use crate::proto::http::error::{ApiError, RequestError};
 use crate::proto::http::head::{RequestHead, find_head_end, parse_head};
 use crate::proto::http::response::{CONTINUE, ResponseContext};
 use crate::proto::http::target::Target;
 use crate::shard::connection::connections::{PartialRequest, Phase};
 use crate::shard::connection::refusal::Refusal;
+use crate::shard::connection::shown::Shown;
 use crate::shard::rest::Admitted;
 use crate::shard::state::Shard;
 
@@ -27,8 +30,7 @@ impl Shard {
         bytes: &mut [u8],
     ) -> Option<usize> {
         self.channels.watch_links(&mut self.context);
-        let connection = self.connections.get_mut(id)?;
-        let Phase::Http(http) = &mut connection.phase else {
+        let Phase::Http(http) = &mut self.connections[id].phase else {
             return None;
         };
         let used = match http.body.take() {
@@ -47,8 +49,7 @@ impl Shard {
         let head_bytes_max = self.context.config.limits.head_bytes_max;
         let head_timeout_ms = self.context.config.limits.head_timeout_ms;
         let now_ms = self.connections.peer_ms(&self.context);
-        let connection = self.connections.get_mut(id)?;
-        let Phase::Http(http) = &mut connection.phase else {
+        let Phase::Http(http) = &mut self.connections[id].phase else {
             return None;
         };
         if http.reused && http.scanned == 0 {
@@ -102,13 +103,18 @@ impl Shard {
             .begin_rest(id, target.path, &mut self.context);
         let framing = BodyFraming::of(head, u64::MAX)?;
         let expects_continue = expects_continue(head)?;
-        let Some(remote) = self.connections.client_address(id, head, &self.context) else {
-            return Ok(0);
-        };
+        let remote = self.connections.client_address(id, head, &mut self.context);
         let body_bytes_max = self.context.config.limits.rest_body_bytes_max as u64;
         let admitted = self.context.admit_request(remote, head, &target, framing);
-        if let Ok(Admitted::Key { .. }) = &admitted {
-            self.connections.show_credential(id);
+        match &admitted {
+            Ok(Admitted::Key { .. }) => self.connections.show_credential(id),
+            Err(refusal) if refusal.error == ApiError::Unauthorized => {
+                let shown = Shown::of_request(&self.context.rights, head);
+                let refused = shown.refused_request(refusal.error.status().code());
+                self.context
+                    .record_refused(Door::Rest, id, remote, &refused);
+            }
+            _ => {}
         }
         let too_long = matches!(framing, BodyFraming::Length(length) if length > body_bytes_max);
         if let Err(refusal) = &admitted
@@ -155,9 +161,7 @@ impl Shard {
     fn await_body(&mut self, id: ConnectionId, partial: PartialRequest) {
         let timeout_ms = self.context.config.limits.head_timeout_ms;
         let deadline_ms = self.connections.peer_ms(&self.context) + timeout_ms;
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Phase::Http(http) = &mut connection.phase
-        {
+        if let Phase::Http(http) = &mut self.connections[id].phase {
             http.body = Some(Box::new(partial));
             http.deadline_ms = deadline_ms;
             self.connections.arm(id, &mut self.context);
@@ -180,9 +184,7 @@ impl Shard {
         if let Ok(progress) = decoded
             && !progress.done
         {
-            if let Some(connection) = self.connections.get_mut(id)
-                && let Phase::Http(http) = &mut connection.phase
-            {
+            if let Phase::Http(http) = &mut self.connections[id].phase {
                 http.body = Some(partial);
             }
             return progress.consumed;

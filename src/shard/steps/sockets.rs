@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::ids::ConnectionId;
 use crate::metrics::label::EndedBy;
 use crate::shard::connection::connections::{Awaited, Connection, Held, Http, Phase, Ping};
+use crate::shard::connection::ending::{Account, Failed};
 use crate::shard::connection::input_buffer::InputBuffer;
 use crate::shard::connection::progress::{Blocked, NEVER_MS};
 use crate::shard::connection::unauthenticated::is_stranger;
@@ -21,6 +22,7 @@ impl Shard {
             input: InputBuffer::default(),
             leaves_with: None,
             stream_ended: false,
+            is_unreachable: false,
             outbox: Outbox::default(),
             phase: Phase::Http(Http::awaiting_request(
                 deadline_ms,
@@ -40,6 +42,10 @@ impl Shard {
             borrows: None,
             lent_bytes: 0,
             ended_by: EndedBy::HTTP,
+            held_for: Held::default(),
+            failed: Failed::No,
+            account: Account::default(),
+            ending: None,
         });
         self.context.metrics.counters.connections_opened += 1;
         self.stranger_accepted(id);
@@ -48,20 +54,26 @@ impl Shard {
 
     /// The socket is gone.
     pub(in crate::shard) fn closed(&mut self, id: ConnectionId) {
+        let why = self.connections.why_of_socket(id);
         self.channels
-            .end_session(id, &mut self.connections, &mut self.context);
+            .end_session(id, why, &mut self.connections, &mut self.context);
         self.rest.unread.forget(id);
         if let Some(connection) = self.connections.remove(id) {
             self.connections.forget_stranger(&connection);
+            if connection.ended_by != EndedBy::HTTP {
+                self.connections.websockets -= 1;
+            }
             let closed = &mut self.context.metrics.counters.connections_closed;
             closed.add(connection.ended_by);
+            self.context.record_closed(&connection);
         }
     }
 
     pub(in crate::shard) fn written(&mut self, id: ConnectionId, count: usize) {
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return; // It is gone: the driver may still hear of a socket that it has closed.
         };
+        connection.account.bytes_out += count as u64;
         let is_watched = count == 0
             || connection.blocked.is_blocked()
             || matches!(connection.ping, Ping::Queued);
@@ -108,5 +120,6 @@ impl Shard {
     }
 }
 
-/// How many of the entries may be of connections that are no longer meant.
+/// How many entries may be of connections that have ended, or shown a credential, until they are
+/// taken out.
 const STALE_ENTRIES_MAX: usize = 1_024;

@@ -2,18 +2,20 @@
 //! table in `shard/connection/timers.rs`.
 
 use crate::domain::time::Now;
+use crate::events::kind::Cause;
 use crate::ids::ConnectionId;
 use crate::proto::ws::close::CloseCode;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
 use crate::shard::connection::cost::WRITE;
+use crate::shard::connection::ending::{Failed, Goodbye, Why};
 use crate::shard::connection::progress::{NEVER_MS, Stalled};
 use crate::shard::connection::timers::{Deadline, TooEarly};
 use crate::shard::context::Context;
 use crate::shard::state::Shard;
 
-/// When a deadline is looked at again for which it is too early, because not everything has been
-/// read yet.
+/// After how many milliseconds a deadline is looked at again that could not be judged, because not
+/// everything had been read.
 const LOOK_AGAIN_MS: u64 = 20;
 
 impl Shard {
@@ -38,9 +40,12 @@ impl Shard {
     }
 
     /// When [`Input::Time`](crate::shard::input::Input::Time) is due next, on the monotonic clock;
-    /// never too late.
+    /// never too late. There is none while the shard is frozen.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
+        if self.context.is_frozen {
+            return None;
+        }
         let deadlines = Deadline::OF_SHARD.into_iter();
         deadlines.filter_map(|it| self.shard_due_ms(it)).min()
     }
@@ -54,6 +59,9 @@ impl Shard {
             Deadline::Barriers => self.channels.next_barrier_ms(),
             Deadline::Questions => self.connections.next_question_ms(&self.context),
             Deadline::Lags => self.channels.next_look_ms(),
+            Deadline::Events => self.context.next_sums_ms(),
+            Deadline::Walks => self.walks.due_ms(),
+            Deadline::Histories => self.channels.histories.next_due_ms(),
             Deadline::Connections => self.connections.timers.next_deadline(),
             Deadline::Unread | Deadline::Drain | Deadline::Expiry | Deadline::Request => None,
             Deadline::End | Deadline::Ping | Deadline::Pong => None,
@@ -62,7 +70,14 @@ impl Shard {
 
     /// Time has passed: what is due is done.
     pub(in crate::shard) fn time(&mut self) {
+        if self.context.is_frozen {
+            return;
+        }
         for deadline in Deadline::OF_SHARD {
+            let due_ms = self.shard_due_ms(deadline);
+            if due_ms.is_some_and(|at| at <= self.context.now.mono_ms) {
+                self.connections.met[deadline as usize] += 1;
+            }
             self.shard_due(deadline);
         }
     }
@@ -87,6 +102,9 @@ impl Shard {
             Deadline::Barriers => channels.end_barriers(connections, context),
             Deadline::Questions => self.end_overdue_questions(),
             Deadline::Lags => channels.look_at_lags(connections, context),
+            Deadline::Events => context.end_sums(),
+            Deadline::Walks => self.advance_walks(),
+            Deadline::Histories => channels.sweep_histories(context),
             Deadline::Connections => {
                 let overdue = &mut self.portions.overdue.list;
                 let timers = &mut self.connections.timers;
@@ -123,7 +141,7 @@ impl Channels {
         context: &mut Context,
     ) {
         let Some(connection) = connections.get_mut(id) else {
-            return;
+            return; // It was closed before its timer came.
         };
         if context.now.mono_ms < connection.timer_ms {
             return; // an earlier entry has dealt with it and set this one's successor
@@ -133,6 +151,7 @@ impl Channels {
             Err(TooEarly) => connections.set_timer(id, context.now.mono_ms + LOOK_AGAIN_MS),
             Ok(due) => {
                 if let Some(deadline) = due {
+                    connections.met[deadline as usize] += 1;
                     self.due(id, deadline, connections, context);
                 }
                 connections.arm(id, context);
@@ -150,25 +169,31 @@ impl Channels {
     ) {
         match deadline {
             Deadline::Unread => {
-                let remote = connections.get(id).map(|it| it.remote);
-                tracing::debug!(?remote, "dropped: reads nothing");
+                let remote = connections[id].remote;
+                tracing::debug!(%remote, "dropped: reads nothing");
                 self.drop_peer(id, connections, context);
             }
             Deadline::Drain => {
-                let code = CloseCode::GOING_AWAY;
-                self.close(id, code, "server shutting down", connections, context);
+                let goodbye = Goodbye {
+                    reason: "server shutting down",
+                    ..Goodbye::of(Cause::Drain, CloseCode::GOING_AWAY)
+                };
+                self.close(id, &goodbye, connections, context);
             }
             Deadline::Expiry => {
-                let code = CloseCode::EXPIRED_TOKEN;
-                self.close(id, code, code.reason(), connections, context);
+                let goodbye = Goodbye::of(Cause::TokenExpired, CloseCode::EXPIRED_TOKEN);
+                self.close(id, &goodbye, connections, context);
             }
             Deadline::Request => connections.http_deadline(id, context),
-            Deadline::End => context.effects.abort.push(id),
+            Deadline::End => {
+                connections.note_failed(id, Failed::CloseTimeout);
+                context.effects.abort.push(id);
+            }
             Deadline::Ping => connections.ping(id, context),
             Deadline::Pong => self.drop_peer(id, connections, context),
             Deadline::Usage | Deadline::Snapshots | Deadline::Announcements => {}
             Deadline::Barriers | Deadline::Questions | Deadline::Lags => {}
-            Deadline::Connections => {}
+            Deadline::Events | Deadline::Walks | Deadline::Histories | Deadline::Connections => {}
         }
     }
 
@@ -179,7 +204,7 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        self.end_session(id, connections, context);
+        self.end_session(id, Why::NO_SIGN, connections, context);
         context.effects.abort.push(id);
     }
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::metrics::Stage;
 use crate::metrics::counters::Counters;
-use crate::metrics::label::{Dropped, EndedBy, HandshakeRefused, RestOutcome, Route};
+use crate::metrics::label::{Dropped, EndedBy, HandshakeRefused, Label, RestOutcome, Route};
+use crate::proto::ws::close::CloseCode;
 use crate::shard::effect::{Span, Urgency};
 use crate::shard::mesh_message::PublishedAt;
 
@@ -370,5 +371,13 @@ fn answers_and_direct_messages_are_measured_from_their_reading_on_whatever_shard
         (r#"{"type":"send","to":"nobody","data":1}"#, vec![reply]),
     ] {
         assert_eq!(writes_of(&mut cluster, ann, text), expected, "{text}");
+    }
+}
+
+#[test]
+fn every_code_that_the_server_closes_with_has_its_counter_before_it_occurs() {
+    let known = EndedBy::known();
+    for code in CloseCode::ALL {
+        assert!(known.contains(&EndedBy::server(code.get())), "{code}");
     }
 }

@@ -274,6 +274,19 @@ fn a_connection_that_ends_while_it_registers_was_there() {
 }
 
 #[test]
+fn a_close_is_answered_in_the_middle_of_a_message_too() {
+    let mut cluster = cluster(1);
+    let bob = peer(&mut cluster, 0, "bob");
+    cluster.send(bob, &[0x01, 0x81, 0, 0, 0, 0, b'{']);
+    cluster.request(0, &with_key("DELETE", "/v1/peers/bob", ""));
+    // What remains of the message is read, so that the close behind it is found.
+    cluster.send(bob, &[0x80, 0x81, 0, 0, 0, 0, b'}']);
+    assert!(cluster.is_open(bob));
+    cluster.send(bob, &CLOSE);
+    assert!(!cluster.is_open(bob));
+}
+
+#[test]
 fn a_ping_must_be_written_and_waited_for_in_full_before_a_drop() {
     // Nobody looked for longer than the drop takes: a ping is due, not a drop.
     let mut cluster = cluster(1);
@@ -334,6 +347,7 @@ fn no_time_counts_while_the_server_holds_input_back() {
     let over_limit = |over_limit| Input::Link {
         to: crate::ids::ShardId(1),
         over_limit,
+        backlog_bytes: 0,
     };
     let clients: Vec<Client> = (0..8).map(|_| cluster.connect(0, KEY).0).collect();
     cluster.input(0, over_limit(true));
@@ -383,6 +397,7 @@ fn a_rate_that_was_kept_while_nobody_read_is_no_rate_that_is_exceeded() {
     let over_limit = |over_limit| Input::Link {
         to: crate::ids::ShardId(1),
         over_limit,
+        backlog_bytes: 0,
     };
     let clients: Vec<Client> = (0..8).map(|_| cluster.connect(0, KEY).0).collect();
     cluster.input(0, over_limit(true));

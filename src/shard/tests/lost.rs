@@ -3,9 +3,14 @@
 
 use smallvec::smallvec;
 
+use super::recorded::recorded;
 use super::*;
-use crate::ids::{AppIndex, ShardId, Ticket};
-use crate::shard::mesh_message::{DirectResult, MeshMessage};
+use crate::domain::app_id::AppTag;
+use crate::domain::peer::SharedChannel;
+use crate::events::kind::{Cause, Kind};
+use crate::events::recorder::{Privacy, Recorder};
+use crate::ids::{ShardId, Ticket};
+use crate::shard::mesh_message::{DirectResult, Hold, Lag, Lateness, MeshMessage};
 use crate::shard::rest::tests::with_key;
 use crate::shard::state::Shard;
 use crate::shard::testing::messages;
@@ -28,8 +33,8 @@ fn owned_by(cluster: &Cluster, shard: usize, prefix: &str) -> String {
     let placement = &cluster.shards[0].context.placement;
     let mut names = (0..).map(|at| format!("{prefix}{at}"));
     let is_owner = |name: &String| {
-        let hash = placement.channel_hash(AppIndex(0), name);
-        placement.owner(hash).index() == shard
+        let hash = placement.channel_hash(AppTag::of("app_test"), name);
+        placement.owner(hash).shard().index() == shard
     };
     names.find(is_owner).unwrap()
 }
@@ -122,6 +127,8 @@ fn requests_whose_owner_is_gone_are_unavailable_and_their_connections_go_on() {
         for (method, path, body) in [
             ("POST", "/v1/channels/CHANNEL/publish", r#"{"data":1}"#),
             ("GET", "/v1/channels/CHANNEL/peers", ""),
+            ("GET", "/v1/channels/CHANNEL/history", ""),
+            ("DELETE", "/v1/channels/CHANNEL/history", ""),
             ("DELETE", "/v1/peers/PEER", ""),
         ] {
             let mut cluster = cluster(2);
@@ -159,6 +166,61 @@ fn input_that_waits_for_a_lost_shards_link_goes_on() {
     assert_eq!(
         texts(&mut cluster, ann),
         [r#"{"type":"pong","requestId":"1"}"#]
+    );
+}
+
+/// A publisher on the first shard, and a member on the second one, of a channel that `owner` owns.
+/// Returns the publisher, the channel, and a publication.
+fn publisher(cluster: &mut Cluster, owner: usize) -> (Client, SharedChannel, String) {
+    let name = owned_by(cluster, owner, "room");
+    let member = peer(cluster, 1, "member");
+    let subscribe = format!(r#"{{"type":"subscribe","channel":"{name}"}}"#);
+    cluster.message(member, &subscribe);
+    let (ann, _) = cluster.connect(0, KEY);
+    let shard = &cluster.shards[0];
+    let app = AppTag::of("app_test");
+    let hash = shard.context.placement.channel_hash(app, &name);
+    let channel = shard.channels.channel_key(app, hash, &name);
+    let publish = format!(r#"{{"type":"publish","channel":"{name}","data":1,"requestId":"1"}}"#);
+    (ann, channel, publish)
+}
+
+#[test]
+fn publishers_do_not_wait_for_an_owner_that_is_gone() {
+    let mut cluster = cluster(2);
+    let (ann, channel, publish) = publisher(&mut cluster, 1);
+    let hold = Hold {
+        channel,
+        is_held: true,
+    };
+    let (from, message) = (ShardId(1), MeshMessage::Hold(Box::new(hold)));
+    cluster.input(0, Input::Mesh { from, message });
+    cluster.message(ann, &publish);
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    cluster.lose(1);
+    cluster.wait(TOO_LONG_MS);
+    check_backend_error(&texts(&mut cluster, ann), "1");
+}
+
+#[test]
+fn publishers_do_not_wait_for_members_that_are_gone() {
+    let mut cluster = cluster(2);
+    let (ann, channel, publish) = publisher(&mut cluster, 0);
+    let lateness = Lateness {
+        late: 1,
+        ..Lateness::default()
+    };
+    let lag = Lag { channel, lateness };
+    let (from, message) = (ShardId(1), MeshMessage::Lag(Box::new(lag)));
+    cluster.input(0, Input::Mesh { from, message });
+    cluster.message(ann, &publish);
+    assert_eq!(texts(&mut cluster, ann), Vec::<String>::new());
+    cluster.lose(1);
+    cluster.wait(TOO_LONG_MS);
+    let texts = texts(&mut cluster, ann);
+    assert!(
+        texts.len() == 1 && texts[0].contains(r#""type":"ack""#),
+        "{texts:?}"
     );
 }
 
@@ -208,6 +270,38 @@ fn a_join_that_is_complete_too_late_leaves_no_member_behind() {
 }
 
 #[test]
+fn a_leave_that_is_complete_too_late_leaves_no_member_behind() {
+    let mut cluster = cluster(2);
+    let (ann, _) = cluster.connect(0, KEY);
+    let channel = owned_by(&cluster, 1, "room");
+    for (command, request_id) in [("subscribe", 7), ("unsubscribe", 8)] {
+        let command =
+            format!(r#"{{"type":"{command}","channel":"{channel}","requestId":"{request_id}"}}"#);
+        cluster.feed(ann, &Cluster::frame(&command));
+    }
+    cluster.turn(0);
+    cluster.input(1, Input::EndOfTurn);
+    let mut late = std::mem::take(&mut cluster.effects(1).mesh[0]).into_iter();
+    let from = ShardId(1);
+    // The join is answered in time, after the leave was asked for.
+    cluster.wait(TOO_LONG_MS - 1);
+    let message = late.next().unwrap();
+    assert!(matches!(message, MeshMessage::Joined(_)), "{message:?}");
+    cluster.input(0, Input::Mesh { from, message });
+    cluster.run();
+    texts(&mut cluster, ann);
+    cluster.wait(1);
+    check_backend_error(&texts(&mut cluster, ann), "8");
+    for message in late {
+        assert!(matches!(message, MeshMessage::Left(_)), "{message:?}");
+        cluster.input(0, Input::Mesh { from, message });
+    }
+    cluster.wait(1_000);
+    let shards: Vec<&Shard> = cluster.shards.iter().collect();
+    Shard::check_quiet(&shards);
+}
+
+#[test]
 fn an_unsubscription_whose_owner_is_gone_is_a_backend_error() {
     for gone in BOTH {
         let mut cluster = cluster(2);
@@ -251,7 +345,7 @@ fn a_direct_message_waits_for_the_homes_that_its_receivers_owner_names() {
     };
     let result = DirectResult {
         send: send.send,
-        homes: Some(Arc::new(smallvec![ShardId(1), ShardId(2)])),
+        homes: Some(Arc::new(smallvec![ShardId(1).into(), ShardId(2).into()])),
         delivered: false,
     };
     let message = MeshMessage::DirectResult(result);
@@ -387,6 +481,22 @@ fn a_kick_that_a_home_or_an_owner_of_channels_does_not_confirm_is_unavailable() 
 }
 
 #[test]
+fn a_kick_waits_for_the_owner_of_a_channel_that_the_connection_is_leaving() {
+    let mut cluster = cluster(2);
+    let bob = owned_by(&cluster, 0, "bob");
+    let channel = owned_by(&cluster, 1, "room");
+    let connection = peer(&mut cluster, 0, &bob);
+    let command = |kind| format!(r#"{{"type":"{kind}","channel":"{channel}"}}"#);
+    cluster.message(connection, &command("subscribe"));
+    let client = cluster.accept(0);
+    cluster.silence(1);
+    cluster.message(connection, &command("unsubscribe"));
+    let kick = with_key("DELETE", &format!("/v1/peers/{bob}"), "");
+    cluster.send(client, &kick);
+    assert!(!cluster.has_received(client), "bob is listed still");
+}
+
+#[test]
 fn a_join_waits_for_no_home_that_is_gone() {
     for gone in BOTH {
         let mut cluster = cluster(2);
@@ -421,6 +531,8 @@ fn a_join_waits_for_no_home_that_is_gone() {
 fn a_member_whose_snapshot_cannot_be_asked_for_again_is_closed_to_try_again() {
     for gone in BOTH {
         let mut cluster = cluster(2);
+        let (recorder, rings) = Recorder::new(Some(ShardId(0)), 1 << 20, Privacy::default());
+        cluster.shards[0].record_with(recorder);
         let channels = ["room", "hall"].map(|prefix| owned_by(&cluster, 1, prefix));
         let (ann, _) = cluster.connect(0, KEY);
         for shard in &mut cluster.shards {
@@ -448,6 +560,11 @@ fn a_member_whose_snapshot_cannot_be_asked_for_again_is_closed_to_try_again() {
         );
         go(&mut cluster, 1, gone);
         assert_eq!(texts(&mut cluster, ann).last().unwrap(), "close 1013");
+        let now = cluster.now;
+        cluster.shards[0].end_events(now);
+        let all = recorded(&rings.unwrap());
+        let mut ends = all.iter().filter(|it| it.kind == Kind::Closed);
+        assert!(ends.any(|it| it.cause == Cause::ShardSilent && it.code == 1_013));
     }
 }
 

@@ -1,16 +1,20 @@
-//! Channels most of whose members read more slowly than is published: at home.
+//! A channel that lags, where its members are: most of them read more slowly than is published.
 //!
-//! A member is *late* while its socket has no room and more than a quarter of what may wait for
-//! it does. It *moves* as long as its socket took something within [`MOVES_MS`]. A channel *lags*
-//! while more than half of its members move and are late, where those who do not move are not
-//! counted. Then its publishers wait, wherever they are, see [`hold`](super::hold). What was on
-//! its way meanwhile is kept once for all members of a shard, so that nobody who reads is closed
-//! for it, and follows when there is room.
+//! A member is *late* while its socket has no room and more than a quarter of its limit is queued
+//! for it. A member *moves* if its socket took something within [`MOVES_MS`]. A channel *lags*
+//! while more than half of its moving members are late. Then its publishers wait on all shards,
+//! see [`hold`](super::hold). A publication that was on its way meanwhile is *kept*, once for all
+//! members of the shard, and *follows* when there is room. Members that read are not closed for
+//! it. Presence, joins and leaves that come behind it in the channel's order are kept as well.
 //!
-//! So a few slow members slow nobody, and nobody waits for who does not read: they are closed at
-//! the limit. Nobody waits for ever either: after [`LAG_MS_MAX`] a channel is given up for
-//! [`REST_MS`], and its members are closed at the limit like others. Channels with fewer members
-//! on this shard than [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) do not lag.
+//! A channel also lags while much waits for the end of one member's pause before its snapshot: the
+//! pause is the server's, and a member that reads is not closed for it.
+//!
+//! A minority of slow members therefore slows nobody. Members that do not move are not waited for.
+//! Both are closed when their queue is full. A channel that has lagged for [`LAG_MS_MAX`] is given
+//! up for [`REST_MS`]: its publishers go on, and its slow members are closed when their queues are
+//! full. A channel with fewer members on this shard than
+//! [`Tuning::lag_members_min`](crate::shard::tuning::Tuning) does not lag.
 
 use std::collections::VecDeque;
 
@@ -24,63 +28,79 @@ use crate::shard::effect::ChannelSlot;
 use crate::shard::frame::Frame;
 use crate::shard::mesh_message::{Lag, MeshMessage, PublishedAt};
 
-/// How long a member moves that takes nothing, in milliseconds. A peer's kernel makes room in
-/// steps of some hundred kilobytes where it has large buffers.
+/// How long a member counts as moving after its socket took something, in milliseconds. A kernel
+/// with large buffers makes room in steps of some hundred kilobytes.
 const MOVES_MS: u64 = 3_000;
 /// How long a channel may lag, in milliseconds.
 const LAG_MS_MAX: u64 = 10_000;
-/// How long a channel is given up that has lagged for so long.
+/// How long a channel is given up after it has lagged for [`LAG_MS_MAX`], in milliseconds.
 const REST_MS: u64 = 10_000;
-/// How long a home keeps publications that nobody is held back for: members of other homes may
-/// be a little less late.
+/// How long a home keeps publications while the owner holds no publisher, in milliseconds. The
+/// members of other homes may be a little less late.
 const ALONE_MS_MAX: u64 = 1_000;
 
-/// How many channels are looked at together.
+/// How many channels one look covers.
 const LOOKS_MAX: usize = 32;
-/// How many members stand for all of a channel's.
+/// How many members are counted at most; they stand for all members of the channel.
 const SAMPLE_MAX: usize = 512;
-/// What is kept for a channel's members at most, in limits for one connection.
+/// How much is kept for one channel at most, as a multiple of a connection's limit.
 const KEPT_LIMITS: usize = 4;
-/// The same for all channels of the shard.
+/// How much is kept for all channels of the shard at most, as a multiple of the same limit.
 const KEPT_LIMITS_IN_ALL: usize = 16;
-/// The share of that limit that follows between two looks.
+/// The divisor of the same limit that gives how much follows at one look.
 const FOLLOWS_SHARE: usize = 8;
 
-/// How members took what they got together.
+/// What the members of a channel looked like when they got their parts of something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct Fed {
-    /// What the one with the longest queue has not been offered, in bytes.
+    /// The most bytes that one of them has queued and has not been offered.
     pub(super) longest: usize,
-    /// How many are late, whether they move or not.
+    /// How many of them are late. They need not move.
     pub(super) late: usize,
+    /// Much is held for one that waits for its snapshot.
+    pub(super) full_join: bool,
 }
 
 impl Fed {
-    /// Notes a member that got its part; it is late if more than so many bytes wait for it.
+    /// Counts a member that got its part. It is late if more than `late_bytes` are queued for it.
     #[inline]
-    pub(in crate::shard) fn note(&mut self, connection: &Connection, late_bytes: usize) {
+    pub(in crate::shard) fn note(
+        &mut self,
+        connection: &Connection,
+        waits: bool,
+        late_bytes: usize,
+    ) {
         self.longest = self.longest.max(connection.unoffered_bytes());
         self.late += usize::from(connection.is_late(late_bytes));
+        if waits && connection.is_full_join(late_bytes) {
+            self.longest = self.longest.max(connection.paused_bytes());
+            self.full_join = true;
+        }
     }
 }
 
 impl Connection {
-    /// Whether its socket has no room and more than so many bytes wait for it.
+    /// Whether its socket has no room and more than `late_bytes` are queued for it.
     #[inline]
     fn is_late(&self, late_bytes: usize) -> bool {
         self.blocked.is_blocked() && self.outbox.delivery_bytes() > late_bytes
     }
+
+    /// Whether more than `late_bytes` wait for the end of a pause before a snapshot, and it reads.
+    fn is_full_join(&self, late_bytes: usize) -> bool {
+        !self.blocked.is_blocked() && self.paused_bytes() > late_bytes
+    }
 }
 
 impl Context {
-    /// From how many bytes on that wait for it a member is late.
+    /// The queue of a late member is longer than this, in bytes.
     pub(in crate::shard) fn late_bytes(&self) -> usize {
         self.config.limits.outbound_queue_bytes / self.tuning.late_share
     }
 }
 
 impl Channels {
-    /// Members of a channel got their parts of something.
+    /// Notes what the members of a channel looked like after a delivery.
     pub(in crate::shard) fn note_fed(
         &mut self,
         slot: ChannelSlot,
@@ -88,15 +108,15 @@ impl Channels {
         context: &mut Context,
     ) {
         self.note_longest(slot, fed.longest, context);
-        if fed.late > 0
+        if (fed.late > 0 || fed.full_join)
             && let Some(channel) = self.get(slot)
-            && 2 * fed.late > channel.members.len()
+            && (fed.full_join || 2 * fed.late > channel.members.len())
         {
             self.pressure.lags.suspects.push(slot);
         }
     }
 
-    /// Looks at the channels most of whose members were found late in this turn.
+    /// Looks at the channels that had a majority of late members in this turn.
     pub(super) fn look_at_suspects(
         &mut self,
         connections: &mut Connections,
@@ -109,14 +129,15 @@ impl Channels {
         }
     }
 
-    /// What is known of a channel that lags here. The slot may have another channel by now.
+    /// Returns what is known of a channel that lags here, unless its slot has another channel by
+    /// now.
     fn lagging(&mut self, slot: ChannelSlot) -> Option<&mut Lagging> {
         let key = self.get(slot).map(|it| it.key.clone())?;
         let lagging = self.pressure.lags.here.get_mut(&slot)?;
         SharedChannel::ptr_eq(&key, &lagging.channel).then_some(lagging)
     }
 
-    /// A channel lags from now on, if it does.
+    /// Notes that a channel lags from now on, if it does.
     fn begin_lag(
         &mut self,
         slot: ChannelSlot,
@@ -147,7 +168,7 @@ impl Channels {
         self.tell_lag(&channel, progress, connections, context);
     }
 
-    /// How the members of a channel come along, by some of them.
+    /// Counts the late and the stuck members of a channel; in a large one, of a sample.
     fn progress(
         &self,
         slot: ChannelSlot,
@@ -161,12 +182,18 @@ impl Channels {
         let now_ms = connections.peer_ms(context);
         let step = channel.members.len().div_ceil(SAMPLE_MAX).max(1);
         let mut progress = Progress::default();
+        for member in channel.members.iter().filter(|it| it.waits) {
+            let connection = connections.at_slot(member.connection_slot);
+            progress.lateness.full_join |= connection.is_some_and(|it| it.is_full_join(late_bytes));
+        }
         for member in channel.members.iter().step_by(step) {
             progress.members += step as u32;
             let connection = connections.at_slot(member.connection_slot);
             match connection.filter(|it| it.is_late(late_bytes)) {
-                Some(it) if it.blocked.ends_ms(MOVES_MS) > now_ms => progress.late += step as u32,
-                Some(_) => progress.stuck += step as u32,
+                Some(it) if it.blocked.ends_ms(MOVES_MS) > now_ms => {
+                    progress.lateness.late += step as u32;
+                }
+                Some(_) => progress.lateness.stuck += step as u32,
                 None => {}
             }
         }
@@ -183,14 +210,13 @@ impl Channels {
         let owner = context.placement.owner(channel.hash);
         let lag = Lag {
             channel: channel.clone(),
-            late: progress.late,
-            stuck: progress.stuck,
+            lateness: progress.lateness,
         };
         if owner == context.id() {
             self.owner_lag(owner, lag, connections, context);
         } else {
             let lag = MeshMessage::Lag(Box::new(lag));
-            context.effects.send(owner, lag);
+            context.effects.send(owner.shard(), lag);
         }
     }
 
@@ -202,7 +228,9 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) -> bool {
-        !self.pressure.lags.here.is_empty() && self.lags(slot, connections, context)
+        !self.pressure.lags.here.is_empty()
+            && !context.is_frozen
+            && self.lags(slot, connections, context)
     }
 
     #[cold]
@@ -213,7 +241,7 @@ impl Channels {
         context: &mut Context,
     ) -> bool {
         if self.lagging(slot).is_none() {
-            // Those who are late in one channel are in others too.
+            // A member that is late in one channel is late in its other channels too.
             let turn = self.pressure.turn;
             match self.get_mut(slot) {
                 Some(channel) if channel.unoffered.looked != Some(turn) => {
@@ -223,13 +251,15 @@ impl Channels {
             }
             self.begin_lag(slot, connections, context);
         }
+        // With no member here there is nobody to keep it for, and the next one must not get it.
+        let has_members = self.get(slot).is_some_and(|it| !it.members.is_empty());
         let lagging = self.lagging(slot);
-        lagging.is_some_and(|it| matches!(it.course, Course::Lags { .. }))
+        has_members && lagging.is_some_and(|it| matches!(it.course, Course::Lags { .. }))
     }
 
     /// Keeps a publication for the members of a channel that lags here.
     #[cold]
-    pub(in crate::shard) fn keep(
+    pub(in crate::shard) fn keep_publication(
         &mut self,
         slot: ChannelSlot,
         (plain, with_metadata): (&[u8], Option<&[u8]>),
@@ -238,12 +268,35 @@ impl Channels {
         connections: &mut Connections,
         context: &mut Context,
     ) {
-        let kept = Kept {
+        let publication = Kept::Publication {
             plain: plain.into(),
             with_metadata: with_metadata.map(Frame::from),
             except,
             times,
         };
+        self.keep(slot, publication, connections, context);
+    }
+
+    /// The slot of the channel, if what comes next in its order has to wait behind what is kept.
+    #[inline]
+    pub(in crate::shard) fn must_follow(&mut self, channel: &SharedChannel) -> Option<ChannelSlot> {
+        if self.pressure.lags.kept_bytes == 0 {
+            return None;
+        }
+        let slot = self.find_key(channel)?;
+        let lagging = self.lagging(slot)?;
+        (!lagging.kept.is_empty()).then_some(slot)
+    }
+
+    /// Keeps what comes next in the order of a channel that lags here.
+    #[cold]
+    pub(in crate::shard) fn keep(
+        &mut self,
+        slot: ChannelSlot,
+        kept: Kept,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
         let limit = context.config.limits.outbound_queue_bytes;
         let bytes = kept.bytes();
         let Some(lagging) = self.lagging(slot) else {
@@ -259,36 +312,8 @@ impl Channels {
         }
     }
 
-    /// What comes next in a channel's order must not overtake what is kept for its members.
-    #[inline]
-    pub(in crate::shard) fn release_kept(
-        &mut self,
-        slot: ChannelSlot,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        if self.pressure.lags.kept_bytes > 0 {
-            self.follow(slot, usize::MAX, connections, context);
-        }
-    }
-
-    /// As [`release_kept`](Self::release_kept), by the channel's name.
-    #[inline]
-    pub(in crate::shard) fn release_kept_of(
-        &mut self,
-        channel: &SharedChannel,
-        connections: &mut Connections,
-        context: &mut Context,
-    ) {
-        if self.pressure.lags.kept_bytes > 0
-            && let Some(slot) = self.find_key(channel)
-        {
-            self.release_kept(slot, connections, context);
-        }
-    }
-
-    /// Delivers what is kept for a channel's members, until it is that many bytes. Returns
-    /// whether that was all.
+    /// Delivers what is kept for a channel's members, up to `bytes_max`. Returns whether nothing is
+    /// kept any more.
     pub(in crate::shard) fn follow(
         &mut self,
         slot: ChannelSlot,
@@ -303,13 +328,65 @@ impl Channels {
             };
             bytes += kept.bytes();
             self.pressure.lags.kept_bytes -= kept.bytes();
-            let frames = (&kept.plain[..], kept.with_metadata.as_deref());
-            self.deliver_now(slot, frames, kept.except, kept.times, connections, context);
+            self.handle_kept(slot, kept, connections, context);
         }
         self.lagging(slot).is_none_or(|it| it.kept.is_empty())
     }
 
-    /// The owner of a channel holds its publishers back, or does not.
+    /// Delivers all that is kept, whether or not its receivers have room.
+    pub(in crate::shard) fn follow_all(
+        &mut self,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        let lagging = self.pressure.lags.here.keys();
+        for slot in lagging.copied().collect::<Vec<_>>() {
+            self.follow(slot, usize::MAX, connections, context);
+        }
+    }
+
+    fn handle_kept(
+        &mut self,
+        slot: ChannelSlot,
+        kept: Kept,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        match kept {
+            Kept::Publication {
+                plain,
+                with_metadata,
+                except,
+                times,
+            } => {
+                let frames = (&plain[..], with_metadata.as_deref());
+                self.deliver_now(slot, frames, except, times, connections, context);
+            }
+            Kept::Announce { owner, announce } => {
+                self.announce_now(owner, &announce, connections, context);
+            }
+            Kept::Joined(joined) => self.joined_now(joined, connections, context),
+            Kept::Left(left) => self.left_now(&left, connections, context),
+        }
+    }
+
+    /// Handles all that is kept for a channel whose last member has left this shard: the next one
+    /// to join must not get it.
+    #[inline]
+    pub(in crate::shard) fn follow_if_empty(
+        &mut self,
+        slot: ChannelSlot,
+        connections: &mut Connections,
+        context: &mut Context,
+    ) {
+        if self.pressure.lags.kept_bytes > 0
+            && self.get(slot).is_some_and(|it| it.members.is_empty())
+        {
+            self.follow(slot, usize::MAX, connections, context);
+        }
+    }
+
+    /// Notes whether the owner of a channel holds its publishers.
     pub(super) fn note_hold(
         &mut self,
         channel: &SharedChannel,
@@ -326,7 +403,7 @@ impl Channels {
         }
     }
 
-    /// When channels that lag are looked at next.
+    /// When the next look at the channels that lag is due.
     pub(in crate::shard) fn next_look_ms(&self) -> Option<u64> {
         self.pressure.lags.look_ms
     }
@@ -374,6 +451,8 @@ impl Channels {
             return false;
         };
         let (course, told) = (lagging.course, lagging.told);
+        let mut kept = lagging.kept.iter();
+        let is_join_kept = kept.any(|it| !matches!(it, Kept::Publication { .. }));
         let is_alone = lagging
             .alone_since_ms
             .is_some_and(|since_ms| now_ms >= since_ms + ALONE_MS_MAX);
@@ -389,7 +468,9 @@ impl Channels {
             }
             Course::Lags { .. } => {}
         }
-        let progress = self.progress(slot, connections, context);
+        let mut progress = self.progress(slot, connections, context);
+        // The snapshot that is waited for may stand in the line, or come after what does.
+        progress.lateness.full_join &= !is_join_kept;
         if progress.is_lag(context.tuning.lag_members_min) {
             if progress != told
                 && let Some(lagging) = self.lagging(slot)
@@ -407,19 +488,18 @@ impl Channels {
         !is_all
     }
 
-    /// A channel lags no longer, or is no more.
+    /// Forgets a channel that lags no longer, or does not exist any more.
     fn end_lag(&mut self, slot: ChannelSlot, connections: &mut Connections, context: &mut Context) {
         let Some(lagging) = self.pressure.lags.here.remove(&slot) else {
             return;
         };
-        let kept: usize = lagging.kept.iter().map(Kept::bytes).sum();
-        self.pressure.lags.kept_bytes -= kept;
+        debug_assert!(lagging.kept.is_empty(), "members do not get what was kept");
         if let Course::Lags { .. } = lagging.course {
             self.tell_lag(&lagging.channel, Progress::default(), connections, context);
         }
     }
 
-    /// Nobody waits for the members of a channel any longer.
+    /// Gives a channel up: its publishers go on, and what is kept is delivered.
     fn give_up(&mut self, slot: ChannelSlot, connections: &mut Connections, context: &mut Context) {
         let until_ms = context.now.mono_ms + REST_MS;
         if let Some(lagging) = self.lagging(slot) {
@@ -430,7 +510,7 @@ impl Channels {
         self.follow(slot, usize::MAX, connections, context);
     }
 
-    /// Panics unless what is known of channels that lag agrees.
+    /// Panics unless the sums, the order and the channels of what is kept agree.
     pub(in crate::shard) fn check_lags(&self, context: &Context) {
         let lags = &self.pressure.lags;
         let kept = lags.here.values().flat_map(|it| &it.kept);
@@ -442,9 +522,19 @@ impl Channels {
         order.sort_unstable();
         assert!(order.iter().eq(lags.here.keys()), "who is looked at");
         assert!(lags.here.is_empty() || lags.look_ms.is_some());
+        for (slot, lagging) in &lags.here {
+            let channel = self.get(*slot);
+            let has_members = channel.is_some_and(|it| {
+                !it.members.is_empty() && SharedChannel::ptr_eq(&it.key, &lagging.channel)
+            });
+            assert!(
+                lagging.kept.is_empty() || has_members,
+                "kept for a channel that nobody is a member of"
+            );
+        }
     }
 
-    /// Whether a channel lags here, or rests after that.
+    /// Whether a channel lags here or is given up.
     #[cfg(test)]
     pub(super) fn has_lags(&self) -> bool {
         !self.pressure.lags.here.is_empty()

@@ -1,270 +1,9 @@
 //! Members that read steadily, but more slowly than is published.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
+use std::collections::VecDeque;
 
-use super::tests::token_without_presence;
-use crate::ids::{ConnectionId, ShardId};
-use crate::shard::flush::Wrote;
-use crate::shard::input::Input;
-use crate::shard::mesh_message::MeshMessage;
-use crate::shard::testing::{Client, Cluster, app, messages, peer, rights};
-use crate::shard::tuning::Tuning;
-
-const FLUSHES_PER_TURN: usize = 128;
-const BYTES_PER_TURN: usize = 256 * 1_024;
-const TURNS_PER_MS: usize = 3;
-/// What a socket holds, and the room in it at which it takes more.
-const SOCKET_BYTES: usize = 100_000;
-const SOCKET_STEP_BYTES: usize = 32_000;
-
-/// A client's socket, whose reader reads so many bytes in a millisecond.
-struct Socket {
-    shard: usize,
-    rate: usize,
-    held: usize,
-    is_blocked: bool,
-    written: usize,
-    /// What was written, for those who are asked.
-    log: Option<Vec<u8>>,
-}
-
-impl Socket {
-    /// Takes as many bytes as there is room for.
-    pub(in crate::shard) fn take(&mut self, bytes: &[IoSlice<'_>]) -> usize {
-        let before = self.held;
-        for bytes in bytes {
-            let count = bytes.len().min(SOCKET_BYTES - self.held);
-            self.held += count;
-            if let Some(log) = &mut self.log {
-                log.extend_from_slice(&bytes[..count]);
-            }
-        }
-        self.written += self.held - before;
-        self.is_blocked = self.held == before;
-        self.held - before
-    }
-}
-
-/// Shards with their links and sockets, a millisecond at a time.
-struct Net {
-    cluster: Cluster,
-    /// By receiving shard and by sending one.
-    links: Vec<Vec<VecDeque<MeshMessage>>>,
-    queues: Vec<VecDeque<ConnectionId>>,
-    taken: Vec<usize>,
-    offers: Vec<VecDeque<(u32, usize)>>,
-    sockets: BTreeMap<ConnectionId, Socket>,
-    /// What publishers have to say.
-    input: BTreeMap<ConnectionId, (usize, VecDeque<Vec<u8>>)>,
-    ms: u64,
-}
-
-impl Net {
-    pub(in crate::shard) fn new(shard_count: usize) -> Self {
-        let links = || (0..shard_count).map(|_| VecDeque::new()).collect();
-        let mut cluster = Cluster::new(shard_count as u16, rights(app()));
-        for shard in &mut cluster.shards {
-            shard.tune(Tuning {
-                lag_members_min: 3,
-                ..Tuning::default()
-            });
-        }
-        Self {
-            cluster,
-            links: (0..shard_count).map(|_| links()).collect(),
-            queues: vec![VecDeque::new(); shard_count],
-            taken: vec![0; shard_count],
-            offers: vec![VecDeque::new(); shard_count],
-            sockets: BTreeMap::new(),
-            input: BTreeMap::new(),
-            ms: 0,
-        }
-    }
-
-    /// Members of a channel on a shard that read so many bytes in a millisecond.
-    pub(in crate::shard) fn members(
-        &mut self,
-        count: usize,
-        at: usize,
-        channel: &str,
-        rate: usize,
-    ) -> Vec<Client> {
-        let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
-        let token = token_without_presence();
-        let clients = (0..count).map(|_| {
-            let (client, _) = self.cluster.connect(at, &token);
-            self.cluster.message(client, &subscribe);
-            self.cluster.take(client);
-            let socket = Socket {
-                shard: at,
-                rate,
-                held: 0,
-                is_blocked: false,
-                written: 0,
-                log: None,
-            };
-            self.sockets.insert(client.id, socket);
-            client
-        });
-        clients.collect()
-    }
-
-    /// A client on a shard with so many publications of so many bytes to make, each numbered.
-    pub(in crate::shard) fn publisher(
-        &mut self,
-        at: usize,
-        channel: &str,
-        count: usize,
-        bytes: usize,
-    ) -> Client {
-        let client = peer(
-            &mut self.cluster,
-            at,
-            &format!("publisher-{}", self.input.len()),
-        );
-        let frames = (0..count).map(|number| {
-            let data = format!("{number:0>bytes$}");
-            Cluster::frame(&format!(
-                r#"{{"type":"publish","channel":"{channel}","data":"{data}"}}"#
-            ))
-        });
-        self.input.insert(client.id, (at, frames.collect()));
-        client
-    }
-
-    /// A channel that a shard owns.
-    pub(in crate::shard) fn channel_of(&self, shard: u16, prefix: &str) -> String {
-        let placement = &self.cluster.shards[0].context.placement;
-        let mut names = (0..).map(|number| format!("{prefix}-{number}"));
-        let app = app().index;
-        let is_owned =
-            |name: &String| placement.owner(placement.channel_hash(app, name)) == ShardId(shard);
-        names.find(is_owned).unwrap()
-    }
-
-    pub(in crate::shard) fn step(&mut self) {
-        self.ms += 1;
-        self.cluster.now.mono_ms += 1;
-        for (id, socket) in &mut self.sockets {
-            socket.held = socket.held.saturating_sub(socket.rate);
-            if socket.is_blocked && SOCKET_BYTES - socket.held >= SOCKET_STEP_BYTES {
-                socket.is_blocked = false;
-                self.queues[socket.shard].push_back(*id);
-            }
-        }
-        for _ in 0..TURNS_PER_MS {
-            for at in 0..self.queues.len() {
-                self.turn(at);
-            }
-        }
-    }
-
-    /// Steps until everything has been read from the publishers; returns how long that took.
-    #[track_caller]
-    pub(in crate::shard) fn until_published(&mut self, ms_max: u64) -> u64 {
-        let begin_ms = self.ms;
-        while !self.input.values().all(|(_, frames)| frames.is_empty()) {
-            self.step();
-            let ms = self.ms - begin_ms;
-            assert!(ms <= ms_max, "not all is read after {ms} ms");
-        }
-        self.ms - begin_ms
-    }
-
-    pub(in crate::shard) fn turn(&mut self, at: usize) {
-        self.read(at);
-        self.take_mesh(at);
-        let shard = &self.cluster.shards[at];
-        if shard
-            .next_deadline_ms()
-            .is_some_and(|due| due <= self.cluster.now.mono_ms)
-        {
-            self.cluster.input(at, Input::Time);
-        }
-        self.cluster.input(at, Input::EndOfTurn);
-        self.cluster.shards[at].check_queued();
-        let shard = &self.cluster.shards[at];
-        shard.channels.check_lags(&shard.context);
-        self.cluster.shards[at].channels.check_lines();
-        self.queues[at].extend(self.cluster.effects(at).dirty.drain());
-        let turn = self.cluster.shards[at].turn();
-        let mark = self.taken[at] + self.queues[at].len();
-        self.offers[at].push_back((turn, mark));
-        for _ in 0..FLUSHES_PER_TURN.min(self.queues[at].len()) {
-            if let Some(id) = self.queues[at].pop_front() {
-                self.flush(id, at);
-            }
-            self.taken[at] += 1;
-        }
-        let taken = self.taken[at];
-        while let Some((turn, _)) = self.offers[at].pop_front_if(|(_, mark)| *mark <= taken) {
-            self.cluster.offered(at, turn);
-        }
-        for to in 0..self.links.len() {
-            let sent = std::mem::take(&mut self.cluster.effects(at).mesh[to]);
-            self.links[to][at].extend(sent);
-        }
-    }
-
-    pub(in crate::shard) fn read(&mut self, at: usize) {
-        let mut left = BYTES_PER_TURN;
-        let here = self.input.iter().filter(|(_, (shard, _))| *shard == at);
-        let publishers: Vec<ConnectionId> = here.map(|(id, _)| *id).collect();
-        for id in publishers {
-            if left > 0
-                && self.cluster.shards[at].wants_input(id)
-                && let Some((_, frames)) = self.input.get_mut(&id)
-                && let Some(frame) = frames.pop_front()
-            {
-                left = left.saturating_sub(frame.len());
-                self.cluster.feed(Client { shard: at, id }, &frame);
-            }
-        }
-    }
-
-    pub(in crate::shard) fn take_mesh(&mut self, at: usize) {
-        let mut bytes = 0;
-        for from in 0..self.links.len() {
-            while bytes <= BYTES_PER_TURN && self.cluster.shards[at].takes_mesh() {
-                let Some(message) = self.links[at][from].pop_front() else {
-                    break;
-                };
-                bytes += message.weight();
-                let from = ShardId(from as u16);
-                self.cluster.input(at, Input::Mesh { from, message });
-            }
-        }
-    }
-
-    pub(in crate::shard) fn flush(&mut self, connection: ConnectionId, at: usize) {
-        if self
-            .sockets
-            .get(&connection)
-            .is_some_and(|it| it.is_blocked)
-        {
-            return;
-        }
-        let mut socket = self.sockets.get_mut(&connection);
-        let mut sink = |bytes: &[IoSlice<'_>]| {
-            let len = bytes.iter().map(|it| it.len()).sum();
-            let count = socket.as_mut().map_or(len, |it| it.take(bytes));
-            match count {
-                0 => Wrote::NoRoom,
-                _ => Wrote::Taken(count),
-            }
-        };
-        let _ = self.cluster.shards[at].flush(connection, self.cluster.now, &mut sink);
-    }
-
-    pub(in crate::shard) fn closed_count(&self, clients: &[Client]) -> usize {
-        let is_closed = |client: &&Client| {
-            let shard = &self.cluster.shards[client.shard];
-            shard.connections.session(client.id).is_none()
-        };
-        clients.iter().filter(is_closed).count()
-    }
-}
+use super::net::{Net, Socket};
+use crate::shard::testing::{Client, Cluster, messages};
 
 #[test]
 fn a_publisher_waits_for_members_most_of_whom_read_too_slowly() {
@@ -384,6 +123,38 @@ fn three_that_read_are_waited_for() {
     assert_eq!(net.closed_count(&slow), 0);
 }
 
+/// Somebody joins a channel of shard 0, from shard 1 and with presence, while a client on that
+/// shard publishes 6 MB into it: who joins reads, and hears everything behind the ack.
+#[track_caller]
+fn check_join(publisher: usize) {
+    let mut net = Net::new(2);
+    let channel = net.channel_of(0, "room");
+    let joiner = net.publisher(1, &channel, 0, 0);
+    let mut socket = Socket::new(1, 1_000_000);
+    socket.log = Some(Vec::new());
+    net.sockets.insert(joiner.id, socket);
+    let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"1"}}"#);
+    let (_, frames) = net.input.get_mut(&joiner.id).unwrap();
+    frames.push_back(Cluster::frame(&subscribe));
+    net.publisher(publisher, &channel, 200, 30_000);
+    let ms = net.until_published(3_000);
+    for _ in 0..100 {
+        net.step();
+    }
+    assert_eq!(net.closed_count(&[joiner]), 0, "after {ms} ms");
+    let mut heard = messages(net.sockets[&joiner.id].log.as_ref().unwrap());
+    heard.retain(|it| it.starts_with(r#"{"type":"message""#));
+    assert!(heard.len() > 150, "{} messages", heard.len());
+    assert!(heard.is_sorted(), "another order");
+    assert!(!net.cluster.shards[1].channels.has_lags());
+}
+
+#[test]
+fn who_joins_amid_a_burst_is_not_closed_for_the_pause() {
+    check_join(0);
+    check_join(1);
+}
+
 /// Publishers on the first shard, members on both: nobody is closed, all hear all in one order.
 #[track_caller]
 fn check_shards(owner: u16) {
@@ -458,6 +229,99 @@ fn a_home_with_a_minority_of_the_members_slows_nobody() {
     }
     assert_eq!(net.closed_count(&fast), 0);
     assert_eq!(net.closed_count(&slow), 20);
+}
+
+/// Publishes to a channel of shard 0 until its members on shard 1 lag, and then once more, before
+/// shard 0 has heard of it: that is kept.
+fn until_kept(net: &mut Net, channel: &str) {
+    for _ in 0..8 {
+        net.publisher(0, channel, 1, 60_000);
+    }
+    let last = net.publisher(0, channel, 0, 0);
+    let message = Cluster::frame(&format!(
+        r#"{{"type":"publish","channel":"{channel}","data":"last"}}"#
+    ));
+    for _ in 0..100 {
+        net.turn(0);
+        net.turn(1);
+        if net.cluster.shards[1].channels.has_lags() {
+            let (_, frames) = net.input.get_mut(&last.id).unwrap();
+            frames.push_back(message);
+            net.turn(0);
+            net.turn(1);
+            assert!(kept_bytes(net) > 0, "nothing is kept");
+            return;
+        }
+    }
+    panic!("the channel does not lag");
+}
+
+fn kept_bytes(net: &Net) -> usize {
+    net.cluster.shards[1].channels.pressure.lags.kept_bytes
+}
+
+#[test]
+fn who_joins_when_all_who_lagged_have_left_gets_nothing_that_was_kept() {
+    let mut net = Net::new(2);
+    let channel = net.channel_of(0, "room");
+    // The channel stays known to its owner, which names it as before.
+    net.members(1, 0, &channel, 1_000_000);
+    let slow = net.members(8, 1, &channel, 100);
+    until_kept(&mut net, &channel);
+    for member in slow {
+        net.cluster.end(member);
+    }
+    assert_eq!(kept_bytes(&net), 0);
+    let late = net.members(1, 1, &channel, 1_000_000);
+    for _ in 0..100 {
+        net.step();
+    }
+    assert_eq!(net.sockets[&late[0].id].written, 0);
+}
+
+#[test]
+fn joins_wait_behind_what_is_kept_and_close_nobody() {
+    let mut net = Net::new(2);
+    let channel = net.channel_of(0, "room");
+    let slow = net.members(20, 1, &channel, 1_000);
+    let joiners = [0, 1].map(|at| {
+        let joiner = net.publisher(at, &channel, 0, 0);
+        let socket = Socket {
+            log: Some(Vec::new()),
+            ..Socket::new(at, 1_000_000)
+        };
+        net.sockets.insert(joiner.id, socket);
+        joiner
+    });
+    let heard = |net: &Net, joiner: Client| {
+        let log = net.sockets[&joiner.id].log.as_ref();
+        messages(log.unwrap()).join(" ")
+    };
+    until_kept(&mut net, &channel);
+    let subscribe = format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"s"}}"#);
+    for joiner in joiners {
+        let (_, frames) = net.input.get_mut(&joiner.id).unwrap();
+        frames.push_back(Cluster::frame(&subscribe));
+    }
+    for _ in 0..5 {
+        net.step();
+        assert!(kept_bytes(&net) > 0, "a join has let go what was kept");
+    }
+    // Nobody of shard 1 wants to hear of presence: the first one waits for nobody.
+    assert!(heard(&net, joiners[0]).contains("ack"));
+    assert!(!heard(&net, joiners[1]).contains("ack"));
+    for _ in 0..2_000 {
+        net.step();
+    }
+    assert_eq!((kept_bytes(&net), net.closed_count(&slow)), (0, 0));
+    for joiner in joiners {
+        let heard = heard(&net, joiner);
+        assert!(
+            heard.contains(r#"{"type":"ack","requestId":"s"}"#),
+            "{heard}"
+        );
+        assert!(!heard.contains(r#""data":"last""#), "{heard}");
+    }
 }
 
 #[test]

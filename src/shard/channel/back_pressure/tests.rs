@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 
 use crate::ids::ConnectionId;
-use crate::proto::actions::Actions;
-use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::flush::{FlushQueue, Flushed, Wrote};
 use crate::shard::input::Input;
-use crate::shard::testing::{Client, Cluster, app, peer, rights};
+use crate::shard::testing::{Client, Cluster, app, peer, rights, token_without_presence};
 
 const LIMIT: usize = 1 << 20;
 
@@ -116,6 +114,23 @@ impl Node {
         }
     }
 
+    /// Turns in which everybody reads, until nothing is left to do.
+    fn run_with_readers(&mut self) {
+        let mut turns = 0;
+        while !self.is_done() {
+            self.turn(|_| true);
+            turns += 1;
+            assert!(turns < 10_000, "somebody is held for ever");
+        }
+    }
+
+    #[track_caller]
+    fn check_written(&self, clients: &[Client], more_than: usize) {
+        for client in clients {
+            assert!(self.written[&client.id] > more_than);
+        }
+    }
+
     fn is_done(&mut self) -> bool {
         self.queue.is_empty()
             && self.cluster.effects(0).dirty.is_empty()
@@ -144,23 +159,6 @@ impl Node {
     }
 }
 
-pub(super) fn token_without_presence() -> String {
-    let request = MintRequest {
-        key_id: "sk_id_full",
-        sub: "reader",
-        issued_at_unix: 1_700_000_000,
-        expires_at_unix: 1_700_000_060,
-        channels: None,
-        permissions: Some(Actions::parse(["subscribe"]).unwrap()),
-        metadata: None,
-        peer_metadata: None,
-    };
-    format!(
-        "token={}",
-        mint(&request, &Secret::new(b"sk_secret_full")).unwrap()
-    )
-}
-
 #[test]
 fn members_that_do_not_read_hold_one_copy_of_large_messages_and_are_closed_at_the_limit() {
     let mut node = Node::new();
@@ -181,16 +179,9 @@ fn who_reads_is_not_closed_however_fast_is_published() {
     let mut node = Node::new();
     let readers = node.subscribers(500, "room");
     node.publisher("room", 60, 60_000);
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 2_000, "a publisher is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&readers), 0);
-    for reader in readers {
-        assert!(node.written[&reader.id] > 60 * 60_000);
-    }
+    node.check_written(&readers, 60 * 60_000);
 }
 
 #[test]
@@ -200,16 +191,9 @@ fn many_publishers_of_a_wide_channel_wait_for_their_turn() {
     for _ in 0..40 {
         node.publisher("room", 3, 60_000);
     }
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 10_000, "a publisher is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&readers), 0);
-    for reader in readers {
-        assert!(node.written[&reader.id] > 120 * 60_000);
-    }
+    node.check_written(&readers, 120 * 60_000);
 }
 
 #[test]
@@ -224,12 +208,7 @@ fn a_member_of_many_busy_channels_is_not_closed_while_it_reads() {
         }
         node.publisher(&format!("room-{channel}"), 20, 60_000);
     }
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 5_000, "a publisher is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&readers), 0);
 }
 
@@ -296,16 +275,9 @@ fn requests_wait_for_a_wide_fan_out_and_are_all_answered() {
             client
         })
         .collect();
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 5_000, "a request is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&readers), 0);
-    for reader in readers {
-        assert!(node.written[&reader.id] > 200 * 30_000);
-    }
+    node.check_written(&readers, 200 * 30_000);
     for backend in backends {
         assert!(node.written[&backend.id] > 100, "a request has no answer");
     }
@@ -331,16 +303,9 @@ fn messages_in_pieces_wait_too_and_in_order() {
         });
         node.input.insert(client.id, frames.collect());
     }
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 5_000, "a publisher is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&readers), 0);
-    for reader in readers {
-        assert!(node.written[&reader.id] > 80 * 60_000);
-    }
+    node.check_written(&readers, 80 * 60_000);
 }
 
 #[test]
@@ -357,14 +322,7 @@ fn a_peer_with_many_tabs_that_read_is_not_closed_by_many_senders() {
         append_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], message.as_bytes());
         node.input.insert(sender.id, vec![frame].into());
     }
-    let mut turns = 0;
-    while !node.is_done() {
-        node.turn(|_| true);
-        turns += 1;
-        assert!(turns < 5_000, "a sender is held for ever");
-    }
+    node.run_with_readers();
     assert_eq!(node.slow_count(&tabs), 0);
-    for tab in tabs {
-        assert!(node.written[&tab.id] > 60 * 60_000);
-    }
+    node.check_written(&tabs, 60 * 60_000);
 }

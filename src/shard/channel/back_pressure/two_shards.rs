@@ -111,11 +111,11 @@ impl Pair {
     pub(in crate::shard) fn channel_of(&self, client: Client, shard: u16) -> String {
         let shards = &self.cluster.shards;
         let session = shards[0].connections.session(client.id).unwrap();
-        let app = session.key.app.index;
+        let app = session.key.app.id.tag();
         let mut names = (0..).map(|number| format!("room-{number}"));
         let is_owned = |name: &String| {
             let hash = shards[0].context.placement.channel_hash(app, name);
-            shards[0].context.placement.owner(hash) == ShardId(shard)
+            shards[0].context.placement.owner(hash) == ShardId(shard).into()
         };
         names.find(is_owned).unwrap()
     }

@@ -1,10 +1,8 @@
 //! Fan-out sentence by sentence, on one shard in memory.
 
-use crate::proto::actions::Actions;
-use crate::proto::claims::{MintRequest, Secret, mint};
 use crate::proto::ws::frame::{Opcode, append_masked_frame};
 use crate::shard::input::Input;
-use crate::shard::testing::{Client, Cluster, app, peer, rights};
+use crate::shard::testing::{Client, Cluster, app, peer, rights, token_without_presence};
 
 /// Connections of one shard: the first publishes, the others are subscribed to "room".
 fn room<const COUNT: usize>() -> (Cluster, [Client; COUNT]) {
@@ -219,23 +217,6 @@ fn presence_that_some_do_not_want_reaches_the_others_only() {
     assert_eq!(heard(&mut cluster, ben), ["presence"]);
     assert_eq!(heard(&mut cluster, cleo), ["presence"]);
     assert_eq!(heard(&mut cluster, deaf), [""; 0]);
-}
-
-fn token_without_presence() -> String {
-    let request = MintRequest {
-        key_id: "sk_id_full",
-        sub: "deaf",
-        issued_at_unix: 1_700_000_000,
-        expires_at_unix: 1_700_000_060,
-        channels: None,
-        permissions: Some(Actions::parse(["subscribe"]).unwrap()),
-        metadata: None,
-        peer_metadata: None,
-    };
-    format!(
-        "token={}",
-        mint(&request, &Secret::new(b"sk_secret_full")).unwrap()
-    )
 }
 
 #[test]

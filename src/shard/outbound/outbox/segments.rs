@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::pool::BufferPool;
 use crate::shard::frame::Frame;
 
-/// Bytes from which a buffer is not enlarged any more: another one is begun behind it. So a long
+/// Bytes from which a buffer is not enlarged any more: another one is begun after it. So a long
 /// queue never moves, and owns little more than is in it.
 const BUFFER_BYTES_MAX: usize = 64 * 1_024;
 
@@ -66,7 +66,7 @@ impl Segment {
 impl Segments {
     /// Appends a copy of the bytes.
     #[inline]
-    pub fn push(&mut self, bytes: &[u8], pool: &mut BufferPool) {
+    pub(in crate::shard) fn push(&mut self, bytes: &[u8], pool: &mut BufferPool) {
         if self.bytes.len() + bytes.len() > self.bytes.capacity() {
             self.make_room(bytes.len(), pool);
         }
@@ -74,8 +74,14 @@ impl Segments {
     }
 
     /// Appends a range of a frame that is kept once for all who are sent it.
-    pub fn push_shared(&mut self, frame: &Frame, range: Range<usize>, pool: &mut BufferPool) {
+    pub(in crate::shard) fn push_shared(
+        &mut self,
+        frame: &Frame,
+        range: Range<usize>,
+        pool: &mut BufferPool,
+    ) {
         self.close_buffer(pool);
+        pool.note_taken(range.len());
         // A frame is far below 4 GiB.
         let left = range.start as u32..range.end as u32;
         self.older.get_or_insert_default().push_back(Segment {
@@ -92,7 +98,7 @@ impl Segments {
         if self.bytes.capacity() == 0 {
             self.bytes = pool.take(count);
         } else {
-            self.bytes.reserve(count);
+            pool.enlarge(&mut self.bytes, count);
         }
     }
 
@@ -111,15 +117,15 @@ impl Segments {
 
     /// The first bytes, as many as lie together.
     #[inline]
-    pub fn first(&self) -> &[u8] {
+    pub(in crate::shard) fn first(&self) -> &[u8] {
         match self.older.as_ref().and_then(|older| older.front()) {
             Some(segment) => segment.bytes(),
             None => &self.bytes[self.taken as usize..],
         }
     }
 
-    /// The first `limit` bytes, or as many as so many slices hold.
-    pub fn slices(&self, mut limit: usize) -> Slices<'_> {
+    /// The first `limit` bytes, or as many of them as [`SLICES_MAX`] slices hold.
+    pub(in crate::shard) fn slices(&self, mut limit: usize) -> Slices<'_> {
         let mut slices = Slices::new();
         for bytes in self.iter().take(SLICES_MAX) {
             let count = bytes.len().min(limit);
@@ -141,7 +147,7 @@ impl Segments {
 
     /// Takes out the first `count` bytes, which lie together.
     #[inline]
-    pub fn take(&mut self, count: usize, pool: &mut BufferPool) {
+    pub(in crate::shard) fn take(&mut self, count: usize, pool: &mut BufferPool) {
         let Some(older) = &mut self.older else {
             self.taken += count as u32;
             return;
@@ -161,7 +167,7 @@ impl Segments {
 
     /// Takes out everything.
     #[inline]
-    pub fn clear(&mut self, pool: &mut BufferPool) {
+    pub(in crate::shard) fn clear(&mut self, pool: &mut BufferPool) {
         pool.give_back(mem::take(&mut self.bytes));
         self.taken = 0;
         if let Some(older) = self.older.take() {
@@ -171,8 +177,8 @@ impl Segments {
         }
     }
 
-    /// Takes out everything behind the first `count` bytes.
-    pub fn truncate(&mut self, mut count: usize, pool: &mut BufferPool) {
+    /// Takes out everything after the first `count` bytes.
+    pub(in crate::shard) fn truncate(&mut self, mut count: usize, pool: &mut BufferPool) {
         if let Some(older) = &mut self.older {
             let mut kept = 0;
             for segment in older.iter_mut() {
@@ -198,13 +204,18 @@ impl Segments {
         }
     }
 
+    /// How many blocks of memory its bytes are in.
+    pub(in crate::shard) fn block_count(&self) -> usize {
+        1 + self.older.as_ref().map_or(0, |older| older.len())
+    }
+
     /// Bytes that are in it.
-    pub fn total(&self) -> usize {
+    pub(in crate::shard) fn total(&self) -> usize {
         self.iter().map(<[u8]>::len).sum()
     }
 
     /// Bytes of memory that its own buffers take.
-    pub fn owned_bytes(&self) -> usize {
+    pub(in crate::shard) fn owned_bytes(&self) -> usize {
         let older = self.older.iter().flat_map(|older| older.iter());
         let owned = older.map(|segment| match &segment.block {
             Block::Owned(bytes) => bytes.capacity(),
@@ -214,7 +225,7 @@ impl Segments {
     }
 
     /// The frames that it shares, once for each range of them.
-    pub fn shared(&self) -> impl Iterator<Item = &Frame> {
+    pub(in crate::shard) fn shared(&self) -> impl Iterator<Item = &Frame> {
         let older = self.older.iter().flat_map(|older| older.iter());
         older.filter_map(|segment| match &segment.block {
             Block::Shared(frame) => Some(frame),
@@ -223,7 +234,7 @@ impl Segments {
     }
 
     /// Panics unless what its parts say is true.
-    pub fn check(&self) {
+    pub(in crate::shard) fn check(&self) {
         let older = self.older.iter().flat_map(|older| older.iter());
         for segment in older {
             assert!(!segment.left.is_empty(), "an empty segment");

@@ -185,3 +185,28 @@ fn a_long_queue_of_small_frames_owns_little_more_than_is_in_it() {
         assert!(spare <= 96 * 1_024, "{spare} bytes are to spare");
     }
 }
+
+#[test]
+fn what_outboxes_take_is_counted_and_what_they_use_again_is_not() {
+    let mut pool = BufferPool::default();
+    let shared = Frame::from(frame(60_000, 3));
+    let fill = |pool: &mut BufferPool| {
+        let before = pool.taken_bytes();
+        let mut outbox = Outbox::default();
+        for fill in 0..100 {
+            outbox.push(Class::Delivery, &frame(500, fill), pool);
+        }
+        let owned = pool.taken_bytes() - before;
+        assert!(
+            owned == 0 || owned == outbox.owned_bytes() as u64,
+            "{owned}"
+        );
+        outbox.push_shared(Class::Delivery, &shared, 0..shared.len(), pool);
+        let referred = pool.taken_bytes() - before - owned;
+        assert_eq!(referred, shared.len() as u64);
+        drain(&mut outbox, pool, usize::MAX);
+        owned
+    };
+    assert!(fill(&mut pool) >= 50_000);
+    assert_eq!(fill(&mut pool), 0, "the buffers wait in the pool");
+}

@@ -125,8 +125,8 @@ fn messages_of_one_sender_keep_their_order() {
             let hash = shard
                 .context
                 .placement
-                .channel_hash(crate::ids::AppIndex(0), &name);
-            shard.context.placement.owner(hash).index() == owner
+                .channel_hash(crate::domain::app_id::AppTag::of("app_test"), &name);
+            shard.context.placement.owner(hash).shard().index() == owner
         })
     };
     let (here, there) = (

@@ -1,5 +1,7 @@
 //! Requests against shards in memory: bytes in, answers out.
 
+mod client_files;
+mod history;
 mod http;
 mod kick;
 mod openapi;

@@ -68,6 +68,10 @@ fn example(access: Access) -> (&'static str, &'static str, &'static str) {
         Access::Open(OpenRoute::OpenApi) => ("GET", "/v1/openapi.json", ""),
         Access::Key(KeyRoute::MintToken) => ("POST", "/v1/tokens", r#"{"peerId":"ann"}"#),
         Access::Key(KeyRoute::ListPeers) => ("GET", "/v1/channels/room/peers?limit=1&after=A", ""),
+        Access::Key(KeyRoute::ReadHistory) => {
+            ("GET", "/v1/channels/room/history?limit=5&order=desc", "")
+        }
+        Access::Key(KeyRoute::ForgetHistory) => ("DELETE", "/v1/channels/room/history", ""),
         Access::Key(KeyRoute::Publish) => ("POST", "/v1/channels/room/publish", r#"{"data":1}"#),
         Access::Key(KeyRoute::KickPeer) => ("DELETE", "/v1/peers/ann", ""),
         Access::Key(KeyRoute::ReadUsage) => ("GET", "/v1/usage", ""),
@@ -135,12 +139,13 @@ fn request_schemas_name_the_fields_that_are_parsed() {
         let path = path.replace("{id}", "room");
         for field in fields {
             // Without a required field, and with each field of a type that none has but `data`.
-            let mut sent = json!({"peerId": "ann", "data": 1});
+            let required = schema["required"].as_array().unwrap();
+            let values = [("peerId", json!("ann")), ("data", json!(1))];
+            let values = values.into_iter().filter(|(name, _)| fields.contains(name));
+            let values = values.map(|(name, value)| (name.to_owned(), value));
+            let mut sent = Value::Object(values.collect());
             sent.as_object_mut().unwrap().remove(*field);
-            let is_required = schema["required"]
-                .as_array()
-                .unwrap()
-                .contains(&json!(field));
+            let is_required = required.contains(&json!(field));
             let status = |sent: &Value| {
                 let sent = with_key("POST", &path, &sent.to_string());
                 let response = cluster(1).request(0, &sent);
@@ -153,6 +158,15 @@ fn request_schemas_name_the_fields_that_are_parsed() {
             assert_eq!(answer == 400, is_typed, "{field}");
             assert_eq!(body.contains(&format!("'{field}'")), is_typed, "{body}");
         }
+        // A field that is not there is refused just where the document says so.
+        let sent = json!({"peerId": "ann", "data": 1, "chanels": []});
+        let sent = with_key("POST", &path, &sent.to_string());
+        let is_refused = cluster(1).request(0, &sent).status == 400;
+        assert_eq!(
+            is_refused,
+            schema["additionalProperties"] == false,
+            "{path}"
+        );
     }
 }
 

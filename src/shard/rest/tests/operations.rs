@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{cluster, request, with_key};
-use crate::domain::rights::{App, Turn};
+use crate::domain::rights::{App, TurnServers};
 use crate::domain::usage::{PeriodUsage, PlanView};
 use crate::shard::input::Input;
 use crate::shard::testing::{Client, Cluster, app, rights};
@@ -281,7 +281,7 @@ fn connections_over_the_limit_count_where_they_may_pass() {
 
 #[test]
 fn turn_servers_are_in_the_welcome_of_keys_that_want_them() {
-    let turn = Turn {
+    let turn = TurnServers {
         urls: vec!["turn:t.example".into()],
         secret: zeroize::Zeroizing::new(b"north".to_vec()),
         ttl_sec: 60,

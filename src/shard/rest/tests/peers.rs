@@ -222,10 +222,12 @@ fn equal_lists_are_one_piece_of_memory() {
     let key = cluster.shards[0]
         .context
         .placement
-        .channel_hash(crate::ids::AppIndex(0), "room");
-    let channel = cluster.shards[0]
-        .channels
-        .channel_key(crate::ids::AppIndex(0), key, "room");
+        .channel_hash(crate::domain::app_id::AppTag::of("app_test"), "room");
+    let channel = cluster.shards[0].channels.channel_key(
+        crate::domain::app_id::AppTag::of("app_test"),
+        key,
+        "room",
+    );
     let one = body_of(&mut cluster.shards[0], &channel);
     let other = body_of(&mut cluster.shards[0], &channel);
     assert!(std::sync::Arc::ptr_eq(&one, &other));
