@@ -9,7 +9,7 @@ use core_affinity::CoreId;
 ///
 /// # Errors
 /// Those of `sched_getaffinity(2)`.
-pub fn allowed_cores() -> io::Result<Vec<usize>> {
+pub(super) fn allowed_cores() -> io::Result<Vec<usize>> {
     let cores = core_affinity::get_core_ids().ok_or_else(io::Error::last_os_error)?;
     Ok(cores.into_iter().map(|core| core.id).collect())
 }
@@ -18,7 +18,7 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
 ///
 /// # Errors
 /// Those of `sched_setaffinity(2)`: the core is not there, or may not be used.
-pub fn pin(core: usize) -> io::Result<()> {
+pub(super) fn pin(core: usize) -> io::Result<()> {
     if core_affinity::set_for_current(CoreId { id: core }) {
         Ok(())
     } else {

@@ -11,7 +11,7 @@
 /// is given back: glibc's own first values, in bytes.
 const THRESHOLD_BYTES: i32 = 128 * 1_024;
 /// Fixes the thresholds. Call before there are threads.
-pub fn fix_thresholds() {
+pub(super) fn fix_thresholds() {
     #[cfg(target_env = "gnu")]
     // SAFETY: both take no memory, and are what a program may set at any time.
     unsafe {
@@ -23,7 +23,7 @@ pub fn fix_thresholds() {
 /// Gives the free memory of all heaps back to the kernel. After a storm that takes some tens of
 /// milliseconds, in which other threads wait for memory: call it when the thread is idle, or when
 /// the process is short of memory.
-pub fn give_back() {
+pub(super) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no memory, and changes nothing that is in use.
     unsafe {

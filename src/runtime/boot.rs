@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,9 +14,13 @@ use flume::Selector;
 
 use crate::config::ShutdownConfig;
 use crate::control::ControlHandle;
+use crate::domain::app_id::AppTag;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
+use crate::events::feed::{FeedReader, FeedWriter};
+use crate::events::recorder::{Privacy, Recorder, Rings};
+use crate::events::ring::Ring;
 use crate::ids::ShardId;
 use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
@@ -24,15 +28,19 @@ use crate::runtime::affinity;
 use crate::runtime::clock::Clock;
 use crate::runtime::command::{CommandSender, Done, ShardCommand, commands};
 use crate::runtime::descriptors::{self, PublicDescriptors};
-use crate::runtime::listener::{Endpoint, bind_all};
+use crate::runtime::handed::{self, HandedError};
+use crate::runtime::histories::{Histories, Share};
+use crate::runtime::listener::{Binding, Endpoint, Listeners};
 use crate::runtime::memory::Memory;
 use crate::runtime::mesh::link_all;
-use crate::runtime::shard_loop::{Parts, ShardLoop};
+use crate::runtime::shard_loop::{LoopParts, ShardLoop};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::config::Entropy;
 use crate::shard::config::ShardConfig;
 use crate::shard::config::ShardLimits;
+use crate::shard::handler::Handler;
+use crate::shard::query::{Answer, Query};
 use crate::shard::settings::Settings;
 use crate::shard::state::Shard;
 use crate::tls::TlsConfig;
@@ -52,12 +60,24 @@ pub struct Options {
     pub shard_count: u16,
     /// Cores to pin them to, in turn.
     pub cores: Vec<usize>,
+    /// Whether a connect goes to the shard of the core that it comes in on.
+    pub follow_queues: bool,
     /// Bounds of every connection.
     pub limits: ShardLimits,
     /// See [`ShardConfig::reject_with_close`].
     pub reject_with_close: bool,
+    /// See [`ShardConfig::explain`].
+    pub explain: bool,
+    /// Memory of each shard's events, in bytes; 0 keeps none.
+    pub events_bytes: usize,
+    /// Memory of what each shard tells backends, in bytes; 0 keeps nothing.
+    pub feed_bytes: usize,
+    /// What of whom is kept in events.
+    pub events_privacy: Privacy,
     /// See [`ShardConfig::accept_bare_key_id`].
     pub accept_bare_key_id: bool,
+    /// Keys of all hashes of the process, see [`draw_hash_keys`].
+    pub hasher: RandomState,
     /// REST requests by key and address, shared by all shards.
     pub request_rates: Arc<RequestRates>,
     /// Connects per address, shared by all shards.
@@ -70,13 +90,23 @@ pub struct Options {
     pub rights: Arc<Rights>,
     /// The process's clocks.
     pub clock: Clock,
+    /// See [`ShardConfig::start_page`].
+    pub start_page: Arc<str>,
+    /// See [`ShardConfig::handler`].
+    pub handler: Option<Arc<dyn Handler>>,
+    /// Where history is kept that is kept on disk; `None`: nowhere. Made when it is needed.
+    pub history_dir: Option<PathBuf>,
 }
 
 /// Why the shards could not be started.
 #[derive(Debug)]
 pub enum StartError {
     /// An address could not be bound.
-    Bind(SocketAddr, io::Error),
+    Bind(Endpoint, io::Error),
+    /// What the service manager has opened cannot be used.
+    Handed(String),
+    /// History on disk cannot be used.
+    History(String),
     /// A shard could not be started.
     Shard(ShardId, String),
 }
@@ -84,31 +114,39 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: another program does already; stop it, or choose \
-                 another address with --listen, server.listen or tls.listen"
-            ),
-            Self::Bind(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "cannot listen on {address}: not permitted; choose a port above 1023, or grant \
-                 the binary cap_net_bind_service"
-                )
+            Self::Bind(Endpoint { address, tls }, error) => {
+                let setting = match tls {
+                    true => "server.listen or tls.listen",
+                    false => "server.listen",
+                };
+                write!(f, "cannot listen on {address}: ")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
+                        "another program does already; stop it, or choose another address with \
+                         {setting}"
+                    ),
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "not permitted; choose a port above 1023, or grant the binary \
+                         cap_net_bind_service",
+                    ),
+                    _ => write!(
+                        f,
+                        "{error}; choose an address of this machine with {setting}"
+                    ),
+                }
             }
-            Self::Bind(address, error) => write!(
-                f,
-                "cannot listen on {address}: {error}; choose an address of this machine with \
-                 --listen, server.listen or tls.listen"
-            ),
+            Self::Handed(cause) | Self::History(cause) => f.write_str(cause),
             Self::Shard(shard, cause) => write!(f, "shard {shard} could not start: {cause}"),
         }
     }
 }
 
+const CUT_SHORT: &str = "the drain was cut short by a second signal";
+
 /// What a drain hears next.
 enum Drained {
-    /// A shard has no connections left.
+    /// A shard has come to where it was sent.
     Shard,
     /// A second signal cuts the drain short.
     Cut,
@@ -118,25 +156,47 @@ enum Drained {
 pub struct RunningShards {
     commands: Vec<CommandSender>,
     threads: Vec<JoinHandle<()>>,
-    drained: flume::Receiver<ShardId>,
+    ended: flume::Receiver<ShardId>,
     endpoints: Vec<Endpoint>,
+    rings: Vec<Rings>,
+    feed_rings: Vec<Arc<Ring>>,
+    histories: Arc<Histories>,
 }
 
 /// A handle to running shards, which may be cloned and sent to other threads.
 #[derive(Clone, Debug)]
 pub struct ShardsHandle {
     commands: Vec<CommandSender>,
+    histories: Arc<Histories>,
 }
 
 impl ShardsHandle {
-    /// Hands a rights snapshot to every shard. The receiver hears once from each that switched.
+    /// Hands a rights snapshot to every shard. The receiver hears once from each that switched: how
+    /// many connections it has closed for that.
     #[must_use]
-    pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<()> {
-        let (done, heard) = Done::pair();
+    pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<u64> {
+        let (done, heard) = flume::unbounded();
+        self.open_histories(rights);
         for commands in &self.commands {
             commands.send(ShardCommand::Rights(rights.clone(), done.clone()));
         }
         heard
+    }
+
+    /// Opens what is kept on disk, if these rights are the first that need it. Without a disk
+    /// channels go on in memory.
+    fn open_histories(&self, rights: &Rights) {
+        let shares: Vec<Share> = match self.histories.open(rights) {
+            Ok(None) => return,
+            Ok(Some(shares)) => shares,
+            Err(error) => {
+                tracing::error!("history is kept in memory only: {error}");
+                self.histories.without_disk().collect()
+            }
+        };
+        for (commands, share) in self.commands.iter().zip(shares) {
+            commands.send(ShardCommand::History(Box::new(share)));
+        }
     }
 
     /// Has every shard follow other settings; connections of `proxies` begin with a PROXY
@@ -166,6 +226,50 @@ impl ShardsHandle {
         heard
     }
 
+    /// Asks every shard how many connections a peer of that app has. The receiver hears once from
+    /// each; all but its owner know of none.
+    #[must_use]
+    pub fn connected(&self, app: AppTag, peer: &str) -> flume::Receiver<u64> {
+        let (sender, receiver) = flume::unbounded();
+        for commands in &self.commands {
+            commands.send(ShardCommand::Connected(app, peer.into(), sender.clone()));
+        }
+        receiver
+    }
+
+    /// Asks a shard something. The receiver hears once; not if there is no such shard.
+    #[must_use]
+    pub fn ask(&self, shard: ShardId, query: Query) -> flume::Receiver<Answer> {
+        let (sender, receiver) = flume::bounded(1);
+        if let Some(commands) = self.commands.get(shard.index()) {
+            commands.send(ShardCommand::Ask(query, sender));
+        }
+        receiver
+    }
+
+    /// Asks every shard, and returns where each of them answers once.
+    #[must_use]
+    pub fn ask_all(&self, query: &Query) -> Vec<flume::Receiver<Answer>> {
+        let ask = |commands: &CommandSender| {
+            let (sender, receiver) = flume::bounded(1);
+            commands.send(ShardCommand::Ask(query.clone(), sender));
+            receiver
+        };
+        self.commands.iter().map(ask).collect()
+    }
+
+    /// How many connections there are on all shards; `None` when one has not said so in time.
+    #[must_use]
+    pub fn connections(&self, timeout: Duration) -> Option<u64> {
+        let counts = self.stats();
+        let deadline = Instant::now() + timeout;
+        let counts = self.commands.iter().map(|_| {
+            let snapshot = counts.recv_deadline(deadline).ok()?;
+            Some(snapshot.gauges.connections as u64)
+        });
+        counts.sum()
+    }
+
     /// Asks every shard for a copy of its metrics. The receiver hears once from each.
     #[must_use]
     pub fn stats(&self) -> flume::Receiver<ShardSnapshot> {
@@ -178,7 +282,7 @@ impl ShardsHandle {
 }
 
 /// Randomness from the operating system, through the process's one cryptography library.
-struct SystemEntropy;
+pub(super) struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -190,6 +294,62 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// Opens all listeners, or takes those that the service manager has opened.
+fn open_listeners(options: &Options) -> Result<(Vec<Listeners>, Vec<Endpoint>), StartError> {
+    let addresses: Vec<_> = options.listen.iter().map(|it| it.address).collect();
+    let handed = handed::take(&addresses);
+    let binding = Binding {
+        endpoints: &options.listen,
+        shard_count: options.shard_count,
+        handed: handed.map_err(|error: HandedError| StartError::Handed(error.to_string()))?,
+        cores: options.follow_queues.then_some(&options.cores),
+    };
+    binding
+        .open()
+        .map_err(|(endpoint, error)| StartError::Bind(endpoint, error))
+}
+
+fn make_wakes(count: u16) -> Result<Vec<Arc<Wake>>, StartError> {
+    let make = |shard| {
+        Wake::new().map(Arc::new).map_err(|error| {
+            let cause = format!("{error}; raise the limit on open files");
+            StartError::Shard(ShardId(shard), cause)
+        })
+    };
+    (0..count).map(make).collect()
+}
+
+/// Opens what is kept on disk, if something is. Returns a share of it for each shard.
+fn open_histories(
+    options: &Options,
+    wakes: &[Arc<Wake>],
+) -> Result<(Histories, Vec<Share>), StartError> {
+    let settings = options.limits.history;
+    let directory = options.history_dir.clone();
+    let histories = Histories::new(directory, settings, options.hasher.clone(), wakes.to_vec());
+    let opened = histories.open(&options.rights);
+    let shares = opened.map_err(StartError::History)?.unwrap_or_default();
+    Ok((histories, shares))
+}
+
+/// Draws the keys of a process's hashes, once: shards must place names alike, and nobody outside
+/// may know which names collide.
+#[must_use]
+pub fn draw_hash_keys() -> RandomState {
+    let mut keys = [0; 32];
+    SystemEntropy.fill(&mut keys);
+    let key = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| keys[at * 8 + byte]));
+    RandomState::with_seeds(key(0), key(1), key(2), key(3))
+}
+
+/// Draws a number that tells this process from any other.
+#[must_use]
+pub(super) fn draw_number() -> u64 {
+    let mut bytes = [0; 8];
+    SystemEntropy.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
 impl RunningShards {
     /// Binds all listeners, then starts one pinned thread for each shard.
     ///
@@ -198,27 +358,21 @@ impl RunningShards {
     pub fn start(options: Options) -> Result<Self, StartError> {
         let count = options.shard_count;
         descriptors::make_room();
-        let (by_shard, endpoints) =
-            bind_all(&options.listen, count).map_err(|(at, error)| StartError::Bind(at, error))?;
-        let mut keys = [0; 32];
-        SystemEntropy.fill(&mut keys);
-        let key = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| keys[at * 8 + byte]));
-        let hasher = RandomState::with_seeds(key(0), key(1), key(2), key(3));
-        let wakes = (0..count)
-            .map(|shard| {
-                Wake::new().map(Arc::new).map_err(|error| {
-                    let cause = format!("{error}; raise the limit on open files");
-                    StartError::Shard(ShardId(shard), cause)
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let (by_shard, endpoints) = open_listeners(&options)?;
+        let hasher = options.hasher.clone();
+        let wakes = make_wakes(count)?;
+        let (histories, shares) = open_histories(&options, &wakes)?;
+        let mut shares = shares.into_iter();
         let links = link_all(&wakes);
-        let (drained_sender, drained) = flume::unbounded();
+        let (ended_sender, ended) = flume::unbounded();
         let mut shards = Self {
             commands: Vec::new(),
             threads: Vec::new(),
-            drained,
+            ended,
             endpoints,
+            rings: Vec::new(),
+            feed_rings: Vec::new(),
+            histories: Arc::new(histories),
         };
         let public = PublicDescriptors::new(count);
         let public = Arc::new(public);
@@ -226,24 +380,21 @@ impl RunningShards {
         let all = by_shard.into_iter().zip(links).zip(wakes).enumerate();
         for (number, ((listeners, (mesh_out, mesh_in)), wake)) in all {
             let shard = ShardId(number as u16);
-            let (sender, commands) = commands(shard, wake.clone(), drained_sender.clone());
-            let config = ShardConfig {
-                shard,
-                shard_count: count,
-                hasher: hasher.clone(),
-                reject_with_close: options.reject_with_close,
-                trusted_proxies: options.trusted_proxies.clone(),
-                accept_bare_key_id: options.accept_bare_key_id,
-                request_rates: options.request_rates.clone(),
-                limits: options.limits.clone(),
-            };
+            let (sender, commands) = commands(shard, wake.clone(), ended_sender.clone());
+            let config = shard_config(shard, hasher.clone(), &options);
             let core = options.cores[number % options.cores.len()];
             let (options, descriptors) = (options.clone(), public.clone());
             let memory = options.memory.clone();
+            let privacy = options.events_privacy.clone();
+            let (recorder, rings) = Recorder::new(Some(shard), options.events_bytes, privacy);
+            shards.rings.extend(rings);
+            let (feed, ring) = FeedWriter::new(options.feed_bytes);
+            shards.feed_rings.extend(ring);
+            let history = shares.next();
             let run = move || -> io::Result<()> {
                 affinity::pin(core)?;
-                let parts = Parts {
-                    shard: new_shard(config, &options),
+                let parts = LoopParts {
+                    shard: new_shard(config, &options, (recorder, feed)),
                     clock: options.clock,
                     listeners,
                     transports: transports(&options),
@@ -254,6 +405,7 @@ impl RunningShards {
                     wake,
                     descriptors,
                     memory,
+                    history,
                 };
                 ShardLoop::new(parts).and_then(ShardLoop::run)
             };
@@ -273,45 +425,78 @@ impl RunningShards {
         &self.endpoints
     }
 
+    /// Returns where the shards record events: nowhere, if none are kept.
+    #[must_use]
+    pub fn rings(&self) -> Vec<Rings> {
+        self.rings.clone()
+    }
+
+    /// Returns a reader of what the shards tell backends.
+    #[must_use]
+    pub fn feed(&self) -> FeedReader {
+        FeedReader::new(self.feed_rings.clone())
+    }
+
     /// A handle for the control plane.
     #[must_use]
     pub fn handle(&self) -> ShardsHandle {
         ShardsHandle {
             commands: self.commands.clone(),
+            histories: self.histories.clone(),
         }
     }
 
-    /// Stops accepting, says goodbye to all clients and closes them over the window. Returns when
-    /// the last connection has ended or should have, or when `hurry` cuts it short.
+    /// Ends the service in order: load balancers are told, WebSockets are closed over the window,
+    /// and the last connections end. Returns when no connection is left or should be, or when
+    /// `hurry` cuts it short.
     pub fn drain(&self, shutdown: &ShutdownConfig, hurry: &flume::Receiver<()>) {
+        self.send_all(|| ShardCommand::AnnounceShutdown);
+        let delay = Duration::from_millis(shutdown.delay_ms);
+        if !delay.is_zero() && hurry.recv_timeout(delay).is_ok() {
+            tracing::warn!("{CUT_SHORT}");
+            return;
+        }
         let window_ms = shutdown.drain_ms;
         let retry_after_ms = shutdown.retry_after_ms;
-        for commands in &self.commands {
-            commands.send(ShardCommand::Drain {
-                window_ms,
-                retry_after_ms,
-            });
+        self.send_all(|| ShardCommand::Drain {
+            window_ms,
+            retry_after_ms,
+        });
+        if !self.wait_for_all(window_ms + shutdown.close_wait_ms, hurry) {
+            return;
         }
-        let longest = Duration::from_millis(window_ms + shutdown.close_wait_ms);
-        let deadline = Instant::now() + longest;
+        self.send_all(|| ShardCommand::StopAccepting);
+        self.wait_for_all(shutdown.close_wait_ms, hurry);
+    }
+
+    fn send_all(&self, command: impl Fn() -> ShardCommand) {
+        for commands in &self.commands {
+            commands.send(command());
+        }
+    }
+
+    /// Waits for a word of each shard, for so many milliseconds. Returns whether the end goes on.
+    fn wait_for_all(&self, longest_ms: u64, hurry: &flume::Receiver<()>) -> bool {
+        let deadline = Instant::now() + Duration::from_millis(longest_ms);
         for _ in &self.commands {
             let next = Selector::new()
-                .recv(&self.drained, |_| Drained::Shard)
+                .recv(&self.ended, |_| Drained::Shard)
                 // The thread that holds the sender ends with the process.
                 .recv(hurry, |_| Drained::Cut)
                 .wait_deadline(deadline);
             match next {
                 Ok(Drained::Shard) => {}
                 Ok(Drained::Cut) => {
-                    tracing::warn!("the drain was cut short by a second signal");
-                    return;
+                    tracing::warn!("{CUT_SHORT}");
+                    return false;
                 }
                 Err(_) => {
                     tracing::warn!("some connections did not end within the drain window");
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// Ends the shards.
@@ -330,6 +515,7 @@ impl RunningShards {
                 outcome = outcome.and(Err(failed));
             }
         }
+        self.histories.join();
         outcome
     }
 }
@@ -350,14 +536,37 @@ fn transports(options: &Options) -> Transports {
     Transports::new(options.tls.clone(), proxies)
 }
 
-fn new_shard(config: ShardConfig, options: &Options) -> Shard {
+fn shard_config(shard: ShardId, hasher: RandomState, options: &Options) -> ShardConfig {
+    ShardConfig {
+        shard,
+        shard_count: options.shard_count,
+        hasher,
+        reject_with_close: options.reject_with_close,
+        explain: options.explain,
+        trusted_proxies: options.trusted_proxies.clone(),
+        accept_bare_key_id: options.accept_bare_key_id,
+        request_rates: options.request_rates.clone(),
+        limits: options.limits.clone(),
+        start_page: options.start_page.clone(),
+        handler: options.handler.clone(),
+    }
+}
+
+fn new_shard(
+    config: ShardConfig,
+    options: &Options,
+    (recorder, feed): (Recorder, FeedWriter),
+) -> Shard {
     let rates = options.connect_rates.clone();
     let entropy = Box::new(SystemEntropy);
-    Shard::new(
+    let mut shard = Shard::new(
         config,
         options.rights.clone(),
         rates,
         entropy,
         options.clock.now(),
-    )
+    );
+    shard.record_with(recorder);
+    shard.feed_with(feed);
+    shard
 }

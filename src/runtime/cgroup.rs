@@ -1,40 +1,85 @@
-//! What control groups (version 2) let this process have of memory and CPU time: the least that
-//! its own group or any group above it allows.
+//! What control groups let this process have of memory and CPU time: the least that its own group
+//! or any group above it allows.
 //!
 //! The limits are files that may change while the process runs, so each question reads them
-//! again. Without version 2, and where nothing is limited, there is no answer.
+//! again. A machine has version 2, or version 1 with a tree for each controller, or both beside
+//! each other: whatever is mounted counts. Where nothing is limited there is no answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The directories of the process's group and of those above it, its own first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cgroups {
-    directories: Vec<PathBuf>,
+/// No machine has so much memory: from here on a limit is none.
+const NO_LIMIT_BYTES_MIN: u64 = 1 << 62;
+
+/// A tree of control groups, and the files in it that limit something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tree {
+    /// Version 2: one tree for all controllers.
+    V2,
+    /// The memory of version 1.
+    MemoryV1,
+    /// The CPU time of version 1.
+    CpuV1,
 }
 
-impl Cgroups {
-    /// Finds the groups of this process; none when the kernel has not mounted version 2.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self::new(
-            &read("/proc/self/cgroup"),
-            &read("/proc/self/mountinfo"),
-            Path::new("/"),
-        )
+/// The directories of the process's groups and of those above them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cgroups {
+    directories: Vec<(Tree, PathBuf)>,
+}
+
+impl Tree {
+    const ALL: [Self; 3] = [Self::V2, Self::MemoryV1, Self::CpuV1];
+
+    /// The controller by which version 1 names it; version 2 names none.
+    fn controller(self) -> &'static str {
+        match self {
+            Self::V2 => "",
+            Self::MemoryV1 => "memory",
+            Self::CpuV1 => "cpu",
+        }
     }
 
-    /// Finds the groups in the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`; `root` is
-    /// where mount points are looked for.
-    fn new(cgroup: &str, mountinfo: &str, root: &Path) -> Self {
-        let Some((mounted, mount_point)) = mountinfo.lines().find_map(cgroup2_mount) else {
-            return Self::default();
+    /// The process's group in it, of a line of `/proc/self/cgroup`: `number:controllers:group`.
+    fn group(self, line: &str) -> Option<&str> {
+        let (number, rest) = line.split_once(':')?;
+        let (controllers, group) = rest.split_once(':')?;
+        let is_it = match self {
+            Self::V2 => number == "0" && controllers.is_empty(),
+            _ => controllers.split(',').any(|it| it == self.controller()),
         };
-        // Version 2 is hierarchy 0, and has no named controllers.
-        let Some(group) = cgroup.lines().find_map(|line| line.strip_prefix("0::")) else {
-            return Self::default();
+        is_it.then_some(group)
+    }
+
+    /// Which group of it is mounted where, of a line of `/proc/self/mountinfo`.
+    fn mount(self, line: &str) -> Option<(PathBuf, String)> {
+        // 36 35 98:0 /root /mount/point options - type source options (proc(5))
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut of_file_system = file_system.split(' ');
+        let kind = of_file_system.next()?;
+        let mut options = of_file_system.nth(1).unwrap_or_default().split(',');
+        let is_it = match self {
+            Self::V2 => kind == "cgroup2",
+            _ => kind == "cgroup" && options.any(|it| it == self.controller()),
         };
+        if !is_it {
+            return None;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (mounted, mount_point) = (fields.next()?, fields.next()?);
+        // Above the namespace's top the kernel writes `/..`: then all that can be seen is below.
+        let mounted = if mounted.starts_with("/..") {
+            "/"
+        } else {
+            mounted
+        };
+        Some((unescaped(mounted).into(), unescaped(mount_point)))
+    }
+
+    /// The directories of the process's group in it and of those above, its own first.
+    fn directories(self, cgroup: &str, mountinfo: &str, root: &Path) -> Option<Vec<PathBuf>> {
+        let (mounted, mount_point) = mountinfo.lines().find_map(|line| self.mount(line))?;
+        let group = cgroup.lines().find_map(|line| self.group(line))?;
         let mount_point = root.join(mount_point.trim_start_matches('/'));
         // What is mounted may be a group below the top one, as in a container without a
         // namespace of its own; a group that is not below it cannot be seen.
@@ -50,53 +95,94 @@ impl Cgroups {
         let up_to_mount = own
             .ancestors()
             .take_while(|it| it.starts_with(&mount_point));
+        Some(up_to_mount.map(Path::to_path_buf).collect())
+    }
+}
+
+impl Cgroups {
+    /// Finds the groups of this process.
+    #[must_use]
+    pub(super) fn of_process() -> Self {
+        Self::below(Path::new("/"), "self")
+    }
+
+    /// Finds the groups of a process, by the `proc` of the tree at `root`.
+    #[must_use]
+    pub(crate) fn below(root: &Path, pid: &str) -> Self {
+        let proc = root.join("proc").join(pid);
+        let read = |name| fs::read_to_string(proc.join(name)).unwrap_or_default();
+        Self::new(&read("cgroup"), &read("mountinfo"), root)
+    }
+
+    /// Returns the directories of the groups, each group's own before those above it.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.iter().map(|(_, directory)| &**directory)
+    }
+
+    /// Finds the groups in the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`; `root` is
+    /// where mount points are looked for.
+    fn new(cgroup: &str, mountinfo: &str, root: &Path) -> Self {
+        let of = |tree: Tree| {
+            let directories = tree.directories(cgroup, mountinfo, root);
+            directories.into_iter().flatten().map(move |it| (tree, it))
+        };
         Self {
-            directories: up_to_mount.map(Path::to_path_buf).collect(),
+            directories: Tree::ALL.into_iter().flat_map(of).collect(),
         }
     }
 
-    /// The most memory that the group may use, in bytes (`memory.max`).
+    /// The most memory that the group may use, in bytes (`memory.max`, and
+    /// `memory.limit_in_bytes` of version 1, where the largest number of pages stands for none).
     #[must_use]
-    pub fn memory_bytes_max(&self) -> Option<u64> {
-        self.least("memory.max", |text| text.parse().ok())
+    pub(crate) fn memory_bytes_max(&self) -> Option<u64> {
+        self.least(|tree, directory| {
+            let file = match tree {
+                Tree::V2 => "memory.max",
+                Tree::MemoryV1 => "memory.limit_in_bytes",
+                Tree::CpuV1 => return None,
+            };
+            number(directory, file).filter(|bytes| *bytes < NO_LIMIT_BYTES_MIN)
+        })
     }
 
     /// The CPU time that the group may use, in thousandths of a core (`cpu.max`: so many
-    /// microseconds in each period of so many).
+    /// microseconds in each period of so many; version 1 has a file for each of the two, and -1
+    /// for no limit).
     #[must_use]
-    pub fn cpu_millicores_max(&self) -> Option<u64> {
-        self.least("cpu.max", |text| {
-            let (quota, period) = text.split_once(' ')?;
-            let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    pub(crate) fn cpu_millicores_max(&self) -> Option<u64> {
+        self.least(|tree, directory| {
+            let (quota, period): (u64, u64) = match tree {
+                Tree::V2 => {
+                    let text = text(directory, "cpu.max")?;
+                    let (quota, period) = text.trim().split_once(' ')?;
+                    (quota.parse().ok()?, period.parse().ok()?)
+                }
+                Tree::CpuV1 => (
+                    number(directory, "cpu.cfs_quota_us")?,
+                    number(directory, "cpu.cfs_period_us")?,
+                ),
+                Tree::MemoryV1 => return None,
+            };
             quota.checked_mul(1_000)?.checked_div(period)
         })
     }
 
-    /// The least value of a file in any of the groups. `max`, which is no number, and a file
-    /// that is not there, as in the top group, are no limit.
-    fn least(&self, file: &str, value: impl Fn(&str) -> Option<u64>) -> Option<u64> {
-        let texts = self.directories.iter().map(|it| it.join(file));
-        let texts = texts.filter_map(|path| fs::read_to_string(path).ok());
-        texts.filter_map(|text| value(text.trim())).min()
+    /// The least limit in any of the groups. `max`, which is no number, and a file that is not
+    /// there, as in the top group, are no limit.
+    fn least(&self, limit: impl Fn(Tree, &Path) -> Option<u64>) -> Option<u64> {
+        let directories = self.directories.iter();
+        directories
+            .filter_map(|(tree, directory)| limit(*tree, directory))
+            .min()
     }
 }
 
-/// Which group is mounted where, of a line about a mount of version 2.
-fn cgroup2_mount(line: &str) -> Option<(PathBuf, String)> {
-    // 36 35 98:0 /root /mount/point options - type source options (proc(5))
-    let (mount, file_system) = line.split_once(" - ")?;
-    if file_system.split(' ').next() != Some("cgroup2") {
-        return None;
-    }
-    let mut fields = mount.split(' ').skip(3);
-    let (mounted, mount_point) = (fields.next()?, fields.next()?);
-    // Above the namespace's top the kernel writes `/..`: then all that can be seen is below.
-    let mounted = if mounted.starts_with("/..") {
-        "/"
-    } else {
-        mounted
-    };
-    Some((unescaped(mounted).into(), unescaped(mount_point)))
+fn text(directory: &Path, file: &str) -> Option<String> {
+    fs::read_to_string(directory.join(file)).ok()
+}
+
+fn number(directory: &Path, file: &str) -> Option<u64> {
+    text(directory, file)?.trim().parse().ok()
 }
 
 /// Without the octal escapes of spaces, tabs, line ends and backslashes in `mountinfo`.
@@ -120,6 +206,16 @@ mod tests {
         31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n\
         40 30 0:40 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
 
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        }
+        root
+    }
+
     /// A tree of groups with these files, and what a process in the group is allowed.
     #[track_caller]
     fn check(
@@ -128,12 +224,7 @@ mod tests {
         files: &[(&str, &str)],
         expected: (Option<u64>, Option<u64>),
     ) {
-        let root = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{text}\n")).unwrap();
-        }
+        let root = tree(files);
         let groups = Cgroups::new(&format!("1:cpu:/x\n0::{group}\n"), mounts, root.path());
         let found = (groups.memory_bytes_max(), groups.cpu_millicores_max());
         assert_eq!(found, expected, "{groups:?}");
@@ -186,6 +277,39 @@ mod tests {
                 (None, None),
             );
         }
+    }
+
+    const MOUNTS_V1: &str = "\
+        33 31 0:30 / /c/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        35 31 0:32 /docker /c/memory rw,relatime - cgroup cgroup rw,memory\n\
+        41 31 0:38 / /c/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_trees_of_version_1_count_too() {
+        let in_groups = |files: &[(&str, &str)], expected| {
+            let root = tree(files);
+            let cgroup = "4:memory:/docker/7f\n2:cpu,cpuacct:/a/b\n1:name=systemd:/\n0::/\n";
+            let groups = Cgroups::new(cgroup, MOUNTS_V1, root.path());
+            let found = (groups.memory_bytes_max(), groups.cpu_millicores_max());
+            assert_eq!(found, expected, "{groups:?}");
+        };
+        let no_limit = "9223372036854771712";
+        let mut files = [
+            ("c/memory/7f/memory.limit_in_bytes", no_limit),
+            ("c/memory/memory.limit_in_bytes", no_limit),
+            ("c/cpu,cpuacct/a/b/cpu.cfs_quota_us", "-1"),
+            ("c/cpu,cpuacct/a/b/cpu.cfs_period_us", "100000"),
+            ("c/cpu,cpuacct/a/cpu.cfs_quota_us", "-1"),
+            ("c/cpu,cpuacct/a/cpu.cfs_period_us", "100000"),
+        ];
+        in_groups(&files, (None, None));
+        files[0].1 = "500";
+        files[1].1 = "700";
+        files[2].1 = "50000";
+        files[4].1 = "150000";
+        in_groups(&files, (Some(500), Some(500)));
+        let below = [files[1], ("c/unified/memory.max", "600")];
+        in_groups(&below, (Some(600), None));
     }
 
     #[test]

@@ -32,6 +32,14 @@ impl Clock {
         (now_at(mono_ns), mono_ns)
     }
 
+    /// Both clocks some time after `then`, in milliseconds: reads the monotonic one only.
+    #[must_use]
+    pub fn after(&self, then: Now) -> Now {
+        let mono_ms = ms(self.mono_ns());
+        let unix_ms = then.unix_ms + mono_ms.saturating_sub(then.mono_ms);
+        Now { mono_ms, unix_ms }
+    }
+
     /// The monotonic clock in nanoseconds: for measuring. The same on all shards.
     #[inline]
     #[must_use]
@@ -40,10 +48,19 @@ impl Clock {
     }
 }
 
+/// Nanoseconds of a millisecond.
+pub const NS_PER_MS: u64 = 1_000_000;
+
+/// Whole milliseconds.
+#[inline]
+#[must_use]
+pub fn ms(ns: u64) -> u64 {
+    ns / NS_PER_MS
+}
+
 fn now_at(mono_ns: u64) -> Now {
-    const NS_PER_MS: u64 = 1_000_000;
     Now {
-        mono_ms: mono_ns / NS_PER_MS,
+        mono_ms: ms(mono_ns),
         unix_ms: unix_ms(),
     }
 }
@@ -55,4 +72,25 @@ pub fn unix_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_go_on_from_an_earlier_reading() {
+        let clock = Clock::start();
+        let then = Now {
+            mono_ms: 0,
+            unix_ms: 1_700_000_000_000,
+        };
+        let now = clock.after(then);
+        assert_eq!(now.unix_ms - then.unix_ms, now.mono_ms);
+        let ahead = Now {
+            mono_ms: u64::MAX,
+            ..then
+        };
+        assert_eq!(clock.after(ahead).unix_ms, ahead.unix_ms);
+    }
 }

@@ -14,12 +14,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::limits::descriptors_used_max;
+
 /// Descriptors that there is always room for: 8 bytes each. From here on a doubling is rare.
 const ROOM_MAX: u64 = 1 << 16;
 
 /// Makes room for as many descriptors as the process may have, up to [`ROOM_MAX`]. Best effort:
 /// a failure is harmless.
-pub fn make_room() {
+pub(super) fn make_room() {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(ROOM_MAX);
     let highest = limit.min(ROOM_MAX).saturating_sub(1) as RawFd;
     if let Ok(any) = File::open("/dev/null") {
@@ -28,18 +30,12 @@ pub fn make_room() {
     }
 }
 
-/// Descriptors that public connections leave free: those of the admin listener's 64 connections,
-/// and 32 for the store, the certificates, the configuration and whatever is read in between.
-const RESERVE: usize = 96;
-/// Where the limit is so low that the reserve would be most of it: one part in so many.
-const RESERVE_SHARE: usize = 4;
-
 /// Descriptors that a shard opens when it starts: its ring.
 const PER_SHARD: usize = 1;
 
 /// What all shards together take for public connections.
 #[derive(Debug)]
-pub struct PublicDescriptors {
+pub(super) struct PublicDescriptors {
     open: AtomicUsize,
     open_max: usize,
 }
@@ -48,37 +44,35 @@ impl PublicDescriptors {
     /// None is taken yet. Those that are open now, and those of the shards that are about to
     /// start, are not for connections.
     #[must_use]
-    pub fn new(shard_count: u16) -> Self {
+    pub(super) fn new(shard_count: u16) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         let open_now = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         Self::beside(open_now + usize::from(shard_count) * PER_SHARD, limit)
     }
 
     fn beside(open_now: usize, limit: Option<u64>) -> Self {
-        let limit = limit.map_or(usize::MAX, |limit| {
-            usize::try_from(limit).unwrap_or(usize::MAX)
-        });
-        let reserve = RESERVE.min(limit / RESERVE_SHARE);
+        let used_max = descriptors_used_max(limit.unwrap_or(u64::MAX));
+        let used_max = usize::try_from(used_max).unwrap_or(usize::MAX);
         Self {
             open: AtomicUsize::new(0),
-            open_max: limit.saturating_sub(open_now + reserve).max(1),
+            open_max: used_max.saturating_sub(open_now).max(1),
         }
     }
 
     /// Whether another connection may be accepted. Shards that ask at the same time may all do
     /// so: the reserve is larger than their number counts.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.open.load(Ordering::Relaxed) < self.open_max
     }
 
     /// A connection was accepted.
-    pub fn opened(&self) {
+    pub(super) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection's descriptor is closed.
-    pub fn closed(&self) {
+    pub(super) fn closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -90,10 +84,10 @@ mod tests {
     #[test]
     fn connections_leave_a_reserve() {
         for (open_now, limit, max) in [
-            (30, Some(20_000), 20_000 - 30 - RESERVE),
+            (30, Some(20_000), 20_000 - 30 - 96),
             (30, Some(256), 256 - 30 - 64),
             (30, Some(31), 1),
-            (30, None, usize::MAX - 30 - RESERVE),
+            (30, None, usize::MAX - 30 - 96),
         ] {
             assert_eq!(PublicDescriptors::beside(open_now, limit).open_max, max);
         }

@@ -21,7 +21,7 @@ const GIVES_WAY_AFTER_MS: u64 = 1_000;
 
 /// See the top of this file.
 #[derive(Debug, Default)]
-pub struct Handshakes {
+pub(super) struct Handshakes {
     first: VecDeque<ConnectionId>,
     second: VecDeque<ConnectionId>,
     seconds_in_a_row: u32,
@@ -33,7 +33,7 @@ pub struct Handshakes {
 
 impl Handshakes {
     /// Bytes have come on a connection whose handshake was begun, or not.
-    pub fn push(&mut self, id: ConnectionId, is_begun: bool) {
+    pub(super) fn push(&mut self, id: ConnectionId, is_begun: bool) {
         match is_begun {
             true => self.second.push_back(id),
             false => self.first.push_back(id),
@@ -41,7 +41,7 @@ impl Handshakes {
     }
 
     /// Takes the connection whose handshake goes on next.
-    pub fn pop(&mut self) -> Option<ConnectionId> {
+    pub(super) fn pop(&mut self) -> Option<ConnectionId> {
         let is_seconds_turn = self.seconds_in_a_row < SECOND_STEPS_IN_A_ROW;
         if (is_seconds_turn || self.first.is_empty())
             && let Some(id) = self.second.pop_front()
@@ -55,30 +55,30 @@ impl Handshakes {
 
     /// How many wait for a step.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.first.len() + self.second.len()
     }
 
     /// Whether nobody waits for a step.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// A first step was made: the client is awaited from now on.
-    pub fn begin(&mut self, id: ConnectionId, now_ms: u64) {
+    pub(super) fn begin(&mut self, id: ConnectionId, now_ms: u64) {
         self.begun_count += 1;
         self.begun.push_back((now_ms, id));
     }
 
     /// A handshake that was begun is complete, or will never be.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.begun_count -= 1;
     }
 
     /// The handshake that gives way, if there are too many. `is_under_way` tells those that are
     /// from those that have ended since.
-    pub fn give_way(
+    pub(super) fn give_way(
         &mut self,
         now_ms: u64,
         is_under_way: impl Fn(ConnectionId) -> bool,

@@ -13,7 +13,7 @@ use crate::runtime::read_queue::Mark;
 
 /// See the top of this file. Times on the monotonic clock.
 #[derive(Debug)]
-pub struct Heard {
+pub(super) struct Heard {
     until_ms: u64,
     round: Round,
 }
@@ -30,7 +30,7 @@ enum Round {
 
 /// What a look at the ring brought.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub(super) struct Look {
     /// Whether nothing is left in the kernel.
     pub is_whole: bool,
     /// How many events.
@@ -44,7 +44,7 @@ pub struct Look {
 impl Heard {
     /// Begins before any peer has sent anything.
     #[must_use]
-    pub fn new(now_ms: u64) -> Self {
+    pub(super) fn new(now_ms: u64) -> Self {
         Self {
             until_ms: now_ms,
             round: Round::None,
@@ -52,7 +52,7 @@ impl Heard {
     }
 
     /// The ring was looked at.
-    pub fn looked(&mut self, now_ms: u64, look: Look) {
+    pub(super) fn looked(&mut self, now_ms: u64, look: Look) {
         let mark = look.mark;
         self.round = match self.round {
             Round::None | Round::Taking { .. } if look.is_whole => Round::Reading {
@@ -76,7 +76,7 @@ impl Heard {
     }
 
     /// A turn has read what it may; `is_past` tells which marks the line has passed.
-    pub fn read(&mut self, is_past: impl FnOnce(Mark) -> bool) {
+    pub(super) fn read(&mut self, is_past: impl FnOnce(Mark) -> bool) {
         if let Round::Reading { since_ms, mark } = self.round
             && is_past(mark)
         {
@@ -87,7 +87,7 @@ impl Heard {
 
     /// Returns the time until which everything has been read, in milliseconds.
     #[must_use]
-    pub fn until_ms(&self) -> u64 {
+    pub(super) fn until_ms(&self) -> u64 {
         self.until_ms
     }
 }
@@ -96,7 +96,7 @@ impl Heard {
 mod tests {
     use super::*;
     use crate::ids::ConnectionId;
-    use crate::runtime::read_queue::ReadQueue;
+    use crate::runtime::read_queue::{News, ReadQueue};
 
     /// A loop that takes in so many sockets a turn.
     struct Turns {
@@ -127,7 +127,8 @@ mod tests {
             self.in_kernel -= events;
             for slot in 0..events as u32 {
                 let generation = 0;
-                self.queue.push(ConnectionId { slot, generation }, false);
+                let id = ConnectionId { slot, generation };
+                self.queue.push(id, News::Input);
             }
             let look = Look {
                 is_whole: self.in_kernel == 0,
@@ -136,7 +137,7 @@ mod tests {
                 mark: self.queue.mark(),
             };
             self.heard.looked(self.now_ms, look);
-            self.queue.begin_turn();
+            self.queue.begin_turn(false);
             let read = std::iter::from_fn(|| self.queue.pop()).count();
             self.heard.read(|mark| self.queue.is_past(mark));
             read

@@ -1,5 +1,10 @@
 //! Listening sockets: one for each address and shard, so that the kernel spreads connects over
 //! the shards and no shard hands a connection to another.
+//!
+//! The kernel takes the socket by a hash of the addresses. If shards follow the queues of the
+//! network card, it takes the one of the core that the connect has come in on, if there is one.
+//! Where the service manager has opened fewer sockets than there are shards, shards share them:
+//! each connect wakes all that share, and the first of them has it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,8 +12,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_incoming_cpu;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::runtime::handed::Handed;
 
 /// Handshakes that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
@@ -50,6 +58,18 @@ impl Listener {
         self.fd.as_raw_fd()
     }
 
+    /// Takes over a socket that others may have as well.
+    fn share(socket: &Socket, tls: bool) -> io::Result<Self> {
+        let fd = socket.try_clone()?.into();
+        Ok(Self { fd, tls })
+    }
+
+    /// Has the kernel prefer this listener for connects whose packets come in on that core.
+    fn prefer(&self, core: usize) -> io::Result<()> {
+        let core = u32::try_from(core).map_err(io::Error::other)?;
+        set_socket_incoming_cpu(&self.fd, core).map_err(Into::into)
+    }
+
     /// Accepts a connection, if there is one. Returns its socket and the peer's address.
     ///
     /// # Errors
@@ -67,39 +87,93 @@ impl Listener {
 /// The listeners of one shard.
 pub type Listeners = Vec<Listener>;
 
-/// Binds every endpoint once for each shard, before any shard runs: a failure is one error, and
-/// port 0 becomes the same port for all. `[::]` takes IPv4 too, unless `0.0.0.0` is there with
-/// the same port.
-///
-/// # Errors
-/// The address that could not be bound, and why.
-pub fn bind_all(
-    endpoints: &[Endpoint],
-    shard_count: u16,
-) -> Result<(Vec<Listeners>, Vec<Endpoint>), (SocketAddr, io::Error)> {
-    let mut by_shard: Vec<Listeners> = (0..shard_count).map(|_| Vec::new()).collect();
-    let mut bound = Vec::with_capacity(endpoints.len());
-    for Endpoint { address, tls } in endpoints.iter().copied() {
+/// How listeners come about.
+#[derive(Debug)]
+pub(super) struct Binding<'b> {
+    /// All public addresses.
+    pub endpoints: &'b [Endpoint],
+    /// Shards that need listeners.
+    pub shard_count: u16,
+    /// What the service manager has opened, each at one of those addresses.
+    pub handed: Vec<Handed>,
+    /// The core of each shard in turn, where connects go to the shard of the core that they come
+    /// in on.
+    pub cores: Option<&'b [usize]>,
+}
+
+impl Binding<'_> {
+    /// Opens every endpoint for each shard, before any shard runs: a failure is one error, and
+    /// port 0 becomes the same port for all. `[::]` takes IPv4 too, unless `0.0.0.0` is there
+    /// with the same port.
+    ///
+    /// # Errors
+    /// The address that could not be bound, and why.
+    pub(super) fn open(mut self) -> Result<(Vec<Listeners>, Vec<Endpoint>), (Endpoint, io::Error)> {
+        let mut by_shard: Vec<Listeners> = (0..self.shard_count).map(|_| Vec::new()).collect();
+        let mut bound = Vec::with_capacity(self.endpoints.len());
+        for endpoint in self.endpoints.iter().copied() {
+            let is_here = |handed: &mut Handed| handed.address == endpoint.address;
+            let handed: Vec<_> = self.handed.extract_if(.., is_here).collect();
+            let opened = match handed.is_empty() {
+                true => self.bind(endpoint, &mut by_shard),
+                false => self.take_over(endpoint, &handed, &mut by_shard),
+            };
+            bound.push(opened.map_err(|error| (endpoint, error))?);
+        }
+        Ok((by_shard, bound))
+    }
+
+    /// Gives each shard a socket of its own.
+    fn bind(&self, endpoint: Endpoint, by_shard: &mut [Listeners]) -> io::Result<Endpoint> {
+        let Endpoint { mut address, tls } = endpoint;
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        let v6_only = address.port() != 0 && endpoints.iter().any(|it| it.address == v4);
+        let v6_only = address.port() != 0 && self.endpoints.iter().any(|it| it.address == v4);
         // Without SO_REUSEPORT first: another server's listener must be an error, also one
         // that is of the same user and shares its port.
-        probe(address, v6_only).map_err(|error| (address, error))?;
-        let mut actual = address;
-        for listeners in &mut by_shard {
-            let socket = bind(actual, v6_only).map_err(|error| (address, error))?;
-            if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
-                actual = local;
+        probe(address, v6_only)?;
+        for (shard, listeners) in by_shard.iter_mut().enumerate() {
+            let socket = bind(address, v6_only)?;
+            if let Some(local) = socket.local_addr()?.as_socket() {
+                address = local;
             }
             let fd = socket.into();
-            listeners.push(Listener { fd, tls });
+            listeners.push(self.placed(Listener { fd, tls }, shard)?);
         }
-        bound.push(Endpoint {
-            address: actual,
-            tls,
-        });
+        Ok(Endpoint { address, tls })
     }
-    Ok((by_shard, bound))
+
+    /// Deals sockets out. Every shard gets one, and every socket gets a shard, or clients that the
+    /// kernel gives to it would wait for ever.
+    fn take_over(
+        &self,
+        endpoint: Endpoint,
+        handed: &[Handed],
+        by_shard: &mut [Listeners],
+    ) -> io::Result<Endpoint> {
+        let shards = by_shard.len();
+        for Handed { socket, .. } in handed {
+            prepare(socket)?;
+            // The service manager's own length of the queue may be another.
+            socket.listen(BACKLOG)?;
+        }
+        for turn in 0..handed.len().max(shards) {
+            let socket = &handed[turn % handed.len()].socket;
+            let mut listener = Listener::share(socket, endpoint.tls)?;
+            if handed.len() >= shards {
+                listener = self.placed(listener, turn % shards)?;
+            }
+            by_shard[turn % shards].push(listener);
+        }
+        Ok(endpoint)
+    }
+
+    /// The listener, with its shard's core if shards follow those.
+    fn placed(&self, listener: Listener, shard: usize) -> io::Result<Listener> {
+        if let Some(cores) = self.cores.filter(|cores| !cores.is_empty()) {
+            listener.prefer(cores[shard % cores.len()])?;
+        }
+        Ok(listener)
+    }
 }
 
 fn probe(address: SocketAddr, v6_only: bool) -> io::Result<()> {
@@ -134,13 +208,18 @@ fn open(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
 fn bind(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
     let socket = open(address, v6_only)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit it: every write is a whole turn's, there is nothing to wait for.
-    socket.set_tcp_nodelay(true)?;
-    limit_unsent(&socket)?;
-    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Sets what a listener needs, and what accepted sockets inherit.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    // Every write is a whole turn's, there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    limit_unsent(socket)?;
+    socket.set_nonblocking(true)
 }
 
 /// Limits what is not on its way yet, on accepted sockets too.

@@ -17,7 +17,7 @@ use crate::runtime::wake::Wake;
 use crate::shard::mesh_message::MeshMessage;
 
 /// What crosses a link at once.
-pub type Batch = Vec<MeshMessage>;
+pub(super) type Batch = Vec<MeshMessage>;
 
 /// A batch under way.
 struct Sent {
@@ -31,7 +31,7 @@ const MESSAGES_IN_A_ROW: usize = 64;
 /// Links between all pairs of shards, in both directions: the two ends that each shard has.
 /// `wakes` holds what wakes each shard.
 #[must_use]
-pub fn link_all(wakes: &[Arc<Wake>]) -> Vec<(MeshOut, MeshIn)> {
+pub(super) fn link_all(wakes: &[Arc<Wake>]) -> Vec<(MeshOut, MeshIn)> {
     let mut ends: Vec<_> = wakes
         .iter()
         .map(|_| (MeshOut::default(), MeshIn::default()))
@@ -63,7 +63,7 @@ pub fn link_all(wakes: &[Arc<Wake>]) -> Vec<(MeshOut, MeshIn)> {
 
 /// The outgoing links of one shard, by the number of the other one; none to itself.
 #[derive(Default)]
-pub struct MeshOut {
+pub(super) struct MeshOut {
     links: Vec<Option<Link>>,
 }
 
@@ -82,7 +82,7 @@ struct Link {
 impl MeshOut {
     /// Sends what the turn has produced, behind what is still kept back. Reports each link that
     /// has passed its limit, or is below half of it again. Returns how many messages are new.
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         produced: &mut [Batch],
         now_ns: u64,
@@ -101,14 +101,21 @@ impl MeshOut {
 
     /// Whether something is kept back, so that the links must be tried again soon.
     #[must_use]
-    pub fn has_backlog(&self) -> bool {
+    pub(super) fn has_backlog(&self) -> bool {
         let mut links = self.links.iter().flatten();
         links.any(|link| !link.backlog.is_empty())
     }
 
+    /// What is kept back for a shard, in bytes.
+    #[must_use]
+    pub(super) fn backlog_bytes(&self, to: ShardId) -> u64 {
+        let link = self.links.get(to.index()).and_then(Option::as_ref);
+        link.map_or(0, |link| link.backlog_bytes as u64)
+    }
+
     /// How many messages are kept back.
     #[must_use]
-    pub fn backlog_len(&self) -> usize {
+    pub(super) fn backlog_len(&self) -> usize {
         let links = self.links.iter().flatten();
         links.map(|link| link.backlog.len()).sum()
     }
@@ -160,7 +167,7 @@ impl Link {
 
 /// The incoming links of one shard.
 #[derive(Default)]
-pub struct MeshIn {
+pub(super) struct MeshIn {
     links: Vec<Inbox>,
     /// The link whose turn it is, and for how many messages more.
     at: usize,
@@ -177,7 +184,7 @@ struct Inbox {
 
 /// A message that has come.
 #[derive(Debug)]
-pub struct Incoming {
+pub(super) struct Incoming {
     /// The shard that sent it.
     pub from: ShardId,
     /// The message itself.
@@ -190,19 +197,19 @@ pub struct Incoming {
 impl MeshIn {
     /// Whether no message has come.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many batches have come, those that were begun included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.links.iter().map(Inbox::len).sum()
     }
 
     /// The next message: those of a link in order, the links in turn, so that a long batch does
     /// not keep the others waiting.
-    pub fn next(&mut self) -> Option<Incoming> {
+    pub(super) fn next(&mut self) -> Option<Incoming> {
         for _ in 0..=self.links.len() {
             if self.left > 0
                 && let Some(incoming) = self.links.get_mut(self.at).and_then(Inbox::next)

@@ -9,21 +9,36 @@ mod cgroup;
 pub mod clock;
 mod command;
 mod control_link;
+mod departures;
 mod descriptors;
+pub mod found;
+mod handed;
 mod handshakes;
 mod heard;
+mod histories;
 pub mod listener;
 pub mod memory;
 mod mesh;
+mod node;
 mod preflight;
 pub(crate) mod process;
+mod rates;
 mod read_queue;
 mod reload;
+mod reload_requests;
 mod ring;
 pub(crate) mod server;
+mod service;
 mod shard_loop;
 mod signals;
 mod sinks;
 mod sockets;
+mod topology;
 mod transport;
 mod wake;
+
+pub(crate) use cgroup::Cgroups;
+pub(crate) use preflight::{
+    Bounds, MEMLOCK_BYTES_PER_SHARD, io_uring_fault, is_at_least, machine_findings,
+};
+pub(crate) use topology::{Topology, core_list};

@@ -11,7 +11,7 @@ use crate::runtime::clock::{Clock, unix_ms};
 
 /// When the process started.
 #[derive(Clone, Copy, Debug)]
-pub struct Process {
+pub(crate) struct Process {
     clock: Clock,
     /// Read once: monitoring treats a changed start time as a restart.
     started_unix_ms: u64,
@@ -20,7 +20,7 @@ pub struct Process {
 impl Process {
     /// This process. `clock` was started with it.
     #[must_use]
-    pub fn since(clock: Clock) -> Self {
+    pub(crate) fn since(clock: Clock) -> Self {
         Self {
             clock,
             started_unix_ms: unix_ms().saturating_sub(clock.now().mono_ms),
@@ -30,7 +30,7 @@ impl Process {
 
 /// The process at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct ProcessUsage {
+pub(crate) struct ProcessUsage {
     uptime_ms: u64,
     started_unix_ms: u64,
     cpu_ns: u64,
@@ -43,7 +43,7 @@ pub struct ProcessUsage {
 impl ProcessUsage {
     /// Reads the numbers of the moment. What cannot be read is 0.
     #[must_use]
-    pub fn read(of: &Process) -> Self {
+    pub(crate) fn read(of: &Process) -> Self {
         Self {
             uptime_ms: of.clock.now().mono_ms,
             started_unix_ms: of.started_unix_ms,
@@ -57,13 +57,14 @@ impl ProcessUsage {
         }
     }
 
-    /// As the node reports it.
+    /// As the node reports it, whose resident memory is held below that many bytes.
     #[must_use]
-    pub fn report(&self) -> ProcessReport {
+    pub(crate) fn report(&self, ceiling_bytes: u64) -> ProcessReport {
         ProcessReport {
             uptime_ms: self.uptime_ms,
             cpu_ms: self.cpu_ns / 1_000_000,
             resident_bytes: self.resident_bytes,
+            resident_bytes_max: Some(ceiling_bytes),
             open_files: self.open_files,
             open_files_max: self.open_files_max,
             listen_overflows: self.listen_overflows,
@@ -71,7 +72,7 @@ impl ProcessUsage {
     }
 
     /// Appends it to a metrics page.
-    pub fn append(&self, page: &mut MetricsPage) {
+    pub(crate) fn append(&self, page: &mut MetricsPage) {
         let seconds = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
         page.single(
             Kind::Gauge,
@@ -121,13 +122,13 @@ impl ProcessUsage {
 ///
 /// # Errors
 /// Those of `prctl(2)` with `PR_SET_DUMPABLE`, which has none for this value.
-pub fn forbid_dumps() -> std::io::Result<()> {
+pub(crate) fn forbid_dumps() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// CPU time of the calling thread, in nanoseconds.
 #[must_use]
-pub fn thread_cpu_ns() -> u64 {
+pub(crate) fn thread_cpu_ns() -> u64 {
     cpu_ns(ClockId::ThreadCPUTime)
 }
 

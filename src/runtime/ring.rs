@@ -16,19 +16,29 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::thread;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::ids::ConnectionId;
 use crate::limits::LOOKS_PER_TURN_MAX;
+use crate::runtime::preflight::MEMLOCK_BYTES_PER_SHARD;
 
 /// Submissions that fit between two calls of the kernel; more are submitted as they come.
 const SUBMISSION_ENTRIES: u32 = 256;
 /// Completions that fit; more wait in the kernel (`FEAT_NODROP`).
-const COMPLETION_ENTRIES: u32 = 4_096;
+const COMPLETION_ENTRIES: u32 = 8_192;
+// The kernel takes 16 bytes for a completion, 68 for a submission, and less than a page beside.
+const _: () = assert!(
+    COMPLETION_ENTRIES as u64 * 16 + SUBMISSION_ENTRIES as u64 * 68 + 4_096
+        <= MEMLOCK_BYTES_PER_SHARD,
+    "the preflight asks for enough locked memory"
+);
+/// Pause before the kernel is asked again that had no memory: the shard has nothing else to do.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(1);
 /// Connection slots that fit beside the tag in a completion's 64 bits.
-pub const SLOT_BITS: u32 = 24;
+pub(super) const SLOT_BITS: u32 = 24;
 /// Bits of the generation that a completion carries.
 const GENERATION_BITS: u32 = 32;
 
@@ -40,7 +50,7 @@ const TAG_WAKE: u64 = 5;
 
 /// What the ring reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RingEvent {
+pub(super) enum RingEvent {
     /// One connection or more wait to be accepted.
     Connecting {
         /// Index of the listener.
@@ -58,6 +68,9 @@ pub enum RingEvent {
         writable: bool,
         /// The peer has ended the stream, or the socket is broken: reading comes to an end.
         hung_up: bool,
+        /// The peer has reset the connection, or both sides have ended: nothing that is written
+        /// arrives any more.
+        unreachable: bool,
         /// The poll has ended.
         last: bool,
     },
@@ -72,7 +85,7 @@ pub enum RingEvent {
 
 /// How much of what has happened a look at the ring brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaped {
+pub(super) enum Reaped {
     /// All of it: nothing is left in the kernel.
     All,
     /// A turn's worth; more waits in the kernel.
@@ -80,9 +93,11 @@ pub enum Reaped {
 }
 
 /// See the top of this file.
-pub struct SocketRing {
+pub(super) struct SocketRing {
     ring: IoUring,
     wake: RawFd,
+    /// The kernel had no memory, and nobody has asked about that.
+    shortage: Option<io::Error>,
 }
 
 impl SocketRing {
@@ -91,7 +106,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_setup(2)` and `io_uring_enter(2)`.
-    pub fn new(wake: RawFd) -> io::Result<Self> {
+    pub(super) fn new(wake: RawFd) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -100,7 +115,11 @@ impl SocketRing {
             .setup_cqsize(COMPLETION_ENTRIES)
             .dontfork()
             .build(SUBMISSION_ENTRIES)?;
-        let mut ring = Self { ring, wake };
+        let mut ring = Self {
+            ring,
+            wake,
+            shortage: None,
+        };
         ring.watch_wake()?;
         Ok(ring)
     }
@@ -117,7 +136,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let waited = match timeout {
             None => self.ring.submitter().submit_and_wait(1),
             Some(timeout) => {
@@ -128,8 +147,13 @@ impl SocketRing {
         };
         match waited {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
-            waited => tolerate(waited),
+            waited => self.tolerate(waited),
         }
+    }
+
+    /// What the kernel said that had no memory since the last question; then it was asked again.
+    pub(super) fn take_shortage(&mut self) -> Option<io::Error> {
+        self.shortage.take()
     }
 
     /// Starts watching a listener: [`RingEvent::Connecting`] tells of connects. The ring does not
@@ -138,7 +162,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn watch_listener(&mut self, listener: u32, fd: RawFd) -> io::Result<()> {
+    pub(super) fn watch_listener(&mut self, listener: u32, fd: RawFd) -> io::Result<()> {
         let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
             .multi(true)
             .build()
@@ -150,7 +174,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn unwatch_listener(&mut self, listener: u32) -> io::Result<()> {
+    pub(super) fn unwatch_listener(&mut self, listener: u32) -> io::Result<()> {
         let entry = opcode::PollRemove::new(TAG_LISTENER << 56 | u64::from(listener))
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
@@ -162,7 +186,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn watch(&mut self, connection: ConnectionId, fd: RawFd) -> io::Result<()> {
+    pub(super) fn watch(&mut self, connection: ConnectionId, fd: RawFd) -> io::Result<()> {
         let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         let entry = opcode::PollAdd::new(types::Fd(fd), events as u32)
             .multi(true)
@@ -175,7 +199,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn unwatch(&mut self, connection: ConnectionId) -> io::Result<()> {
+    pub(super) fn unwatch(&mut self, connection: ConnectionId) -> io::Result<()> {
         let entry = opcode::PollRemove::new(token(TAG_POLL, connection))
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
@@ -188,7 +212,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn reap(&mut self, events: &mut Vec<RingEvent>) -> io::Result<Reaped> {
+    pub(super) fn reap(&mut self, events: &mut Vec<RingEvent>) -> io::Result<Reaped> {
         for _ in 0..LOOKS_PER_TURN_MAX {
             self.look(events)?;
             if !self.has_pending() {
@@ -226,7 +250,7 @@ impl SocketRing {
     ///
     /// # Errors
     /// Those of `io_uring_enter(2)`.
-    pub fn send_batch<'a>(
+    pub(super) fn send_batch<'a>(
         &mut self,
         sends: impl Iterator<Item = (ConnectionId, RawFd, &'a [u8])>,
         events: &mut Vec<RingEvent>,
@@ -263,7 +287,24 @@ impl SocketRing {
                 .submitter()
                 .enter::<libc::sigset_t>(to_submit, 0, GET_EVENTS, None)
         };
-        tolerate(entered)
+        self.tolerate(entered)
+    }
+
+    /// Interrupted, or the kernel has no room or no memory at the moment: the next call tries
+    /// again.
+    fn tolerate(&mut self, entered: io::Result<usize>) -> io::Result<()> {
+        let Err(error) = entered else {
+            return Ok(());
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR | libc::EBUSY) => Ok(()),
+            Some(libc::EAGAIN | libc::ENOMEM) => {
+                self.shortage = Some(error);
+                thread::sleep(SHORTAGE_PAUSE);
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
@@ -276,17 +317,6 @@ impl SocketRing {
             }
             self.enter()?;
         }
-    }
-}
-
-/// Interrupted, or the kernel has no room at the moment: the next turn tries again.
-fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
-    match entered {
-        Ok(_) => Ok(()),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            _ => Err(error),
-        },
     }
 }
 
@@ -308,12 +338,14 @@ fn event(entry: &cqueue::Entry) -> Option<RingEvent> {
     match token >> 56 {
         TAG_POLL => {
             let mask = if result < 0 { 0 } else { result };
-            let broken = i32::from(libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP);
+            let unreachable = i32::from(libc::POLLERR | libc::POLLHUP);
+            let broken = unreachable | i32::from(libc::POLLRDHUP);
             Some(RingEvent::Ready {
                 connection: connection_of(token),
                 readable: mask & (i32::from(libc::POLLIN) | broken) != 0,
                 writable: mask & (i32::from(libc::POLLOUT) | broken) != 0,
                 hung_up: mask & broken != 0,
+                unreachable: mask & unreachable != 0,
                 last,
             })
         }

@@ -4,39 +4,56 @@
 //! threads that are not shards are started from here, so that they do not inherit a shard's
 //! core, and are kept off the shards' cores where there are cores to spare.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{self, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::config::{self, Config, UnreadVariable};
+use ahash::RandomState;
+
+use crate::config::{self, Config, UnreadVariable, in_words_of_dev};
+use crate::control::events::Events;
 use crate::control::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, RunningControlPlane, Site,
 };
+use crate::domain::configuration::ReloadReport;
+use crate::events::kind::{Cause, Kind};
+use crate::events::record::{Record, UNKNOWN};
 use crate::log::Log;
+use crate::run_file::{RunFile, reachable};
 use crate::runtime::affinity;
 use crate::runtime::allocator;
-use crate::runtime::boot::{Options, RunningShards, StartError};
+use crate::runtime::boot::{Options, RunningShards, ShardsHandle, StartError, draw_hash_keys};
 use crate::runtime::certificates::Certificates;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::clock::Clock;
 use crate::runtime::control_link::ControlLink;
+use crate::runtime::handed;
 use crate::runtime::listener::Endpoint;
-use crate::runtime::memory::{Memory, ceiling_bytes};
+use crate::runtime::memory::Memory;
+use crate::runtime::node::{InUse, Node};
 use crate::runtime::preflight::{self, Machine, PreflightError};
-use crate::runtime::reload::{self, Parts, Reload};
+use crate::runtime::reload::{self, Reload, Reloadable};
+use crate::runtime::reload_requests::ReloadRequests;
+use crate::runtime::service::Service;
 use crate::runtime::signals::{SignalWatch, Wish};
 use crate::shard::settings::Settings;
 use crate::tls::{CertificateFiles, TlsConfig};
 
 /// Longest wait for the log's writer at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Where history on disk is, in the data directory.
+const HISTORY_DIR: &str = "history";
+/// How long shards may take to say how many connections they have.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why the server did not start, or did not run to its orderly end.
 #[derive(Debug)]
-pub struct ServerError {
+pub(crate) struct ServerError {
     /// 2 for a configuration that this machine cannot satisfy, 1 otherwise.
     pub exit_code: u8,
     /// Cause and remedy, on one line.
@@ -67,8 +84,20 @@ impl From<StartError> for ServerError {
     }
 }
 
+/// Why the control plane could not be opened: it may be that its address is another's, by mistake.
+fn not_opened(config: &Config, error: &OpenError) -> ServerError {
+    let admin = config
+        .admin
+        .listen
+        .filter(|_| matches!(error, OpenError::Listen(..)));
+    match admin.and_then(handed::in_place_of_admin) {
+        Some(error) => ServerError::failed(error),
+        None => ServerError::failed(error),
+    }
+}
+
 /// A server at work.
-pub struct Server {
+pub(crate) struct Server {
     shards: RunningShards,
     /// Present with `[tls]`.
     certificates: Option<Certificates>,
@@ -79,56 +108,73 @@ pub struct Server {
     signals: SignalWatch,
     log: Log,
     reload: Reload,
+    requests: ReloadRequests,
+    service: Service,
+    events: Arc<Events>,
 }
 
 impl Server {
-    /// Starts the server, in the order in which parts depend on each other.
+    /// Starts the server, in the order in which parts depend on each other. `start_page` makes what
+    /// the public listeners show to browsers, of where the admin listener is, and `console` what
+    /// that one shows from its first request on.
     ///
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
-    pub fn start(config: &Config) -> Result<Self, ServerError> {
+    pub(crate) fn start(
+        config: &Config,
+        start_page: impl Fn(Option<SocketAddr>) -> String,
+        console: impl Fn(&[Endpoint]) -> Site,
+    ) -> Result<Self, ServerError> {
         allocator::fix_thresholds();
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
         let signals = SignalWatch::start().map_err(ServerError::failed)?;
         let (files, tls) = open_certificate(config)?.unzip();
-        let log = crate::log::init(&config.log).map_err(ServerError::failed)?;
-        if let Some(millicores) = machine.cpu_millicores_max {
-            tracing::info!(millicores, "the control group has a CPU quota");
-        }
-        for warning in &machine.warnings {
-            tracing::warn!("{warning}");
-        }
-        if config.rest.accept_bare_key_id {
-            reload::warn_of_bare_key_ids();
-        }
-        warn_of_unread_variables(&config.unread_variables);
-        let control = ControlPlane::open(control_options(config)).map_err(ServerError::failed)?;
+        let certificate = in_use(tls.as_ref());
+        let log = crate::log::init(&config.log, words_of(config)).map_err(ServerError::failed)?;
+        log_surroundings(config, &machine);
+        let control = ControlPlane::open(control_options(config));
+        let control = control.map_err(|error| not_opened(config, &error))?;
         let (admin, handle) = (control.admin_address(), control.handle());
-        let rates = (
-            Arc::new(reload::request_rates(config)),
-            Arc::new(reload::connect_rates(config)),
-        );
-        let settings = reload::settings(config, &machine, rates);
-        let options = options(config, &machine, &control, tls, &settings);
+        let hasher = draw_hash_keys();
+        let requests = Arc::new(reload::request_rates(config, &hasher));
+        let connects = Arc::new(reload::connect_rates(config, &hasher));
+        let settings = reload::settings(config, &machine, (requests, connects));
+        let given = (&settings, &hasher, start_page(admin));
+        let options = options(config, &machine, &control, tls, given);
         let (clock, memory) = (options.clock, options.memory.clone());
+        let privacy = options.events_privacy.clone();
         let shards = RunningShards::start(options)?;
-        let certificates = files
-            .map(|files| Certificates::watch(files, shards.handle()))
-            .transpose()
-            .map_err(ServerError::failed)?;
+        let events = Arc::new(reload::events(config, &shards, privacy, clock));
+        let certificates = watch(files, &shards, (certificate.clone(), events.clone()))?;
         let draining = Arc::new(AtomicBool::new(false));
-        let link = ControlLink::new(shards.handle(), draining.clone(), clock, memory);
-        let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
-        let tls_endpoints = shards.endpoints().iter().filter(|it| it.tls);
-        let tls_addresses = tls_endpoints.map(|it| it.address);
-        tracing::info!(
-            addresses = %Addresses(shards.endpoints().iter().map(|it| it.address)),
-            admin = %Addresses(admin.into_iter()),
-            tls = %Addresses(tls_addresses),
-            shards = machine.shard_count,
-            "listening"
+        let requests = ReloadRequests::new(signals.wish.clone(), config.settings.clone());
+        events.learn(&control.rights());
+        let node = Node::new(
+            config,
+            shards.endpoints(),
+            admin,
+            machine.shard_count,
+            certificate,
         );
+        let link = ControlLink::new(
+            shards.handle(),
+            draining.clone(),
+            clock,
+            memory,
+            requests.clone(),
+            (events.clone(), node),
+        );
+        warn_at_start(config, &control, &events);
+        record_node(&events, Cause::Started);
+        if config.admin.console {
+            handle.show(console(shards.endpoints()));
+        }
+        let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
+        tell_commands(config, shards.endpoints(), admin);
+        log_listening(shards.endpoints(), admin, machine.shard_count);
+        let service = Service::ready(shards.handle(), machine.shard_count);
+        record_node(&events, Cause::Ready);
         Ok(Self {
             shards,
             certificates,
@@ -138,25 +184,34 @@ impl Server {
             draining,
             signals,
             log,
-            reload: Reload::new(config.clone(), machine, &settings),
+            reload: Reload::new(config.clone(), machine, hasher, &settings),
+            requests,
+            service: service.map_err(ServerError::failed)?,
+            events,
         })
     }
 
     /// Returns the public listeners.
     #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint] {
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
         self.shards.endpoints()
     }
 
     /// Returns the address of the admin API, if there is one.
     #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Returns what shards and process record.
+    #[must_use]
+    pub(crate) fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.events)
     }
 
     /// The control plane, to make changes as the admin API does.
     #[must_use]
-    pub fn control(&self) -> &ControlHandle {
+    pub(crate) fn control(&self) -> &ControlHandle {
         &self.handle
     }
 
@@ -165,7 +220,10 @@ impl Server {
     ///
     /// # Errors
     /// A shard had failed.
-    pub fn run(self, read: impl Fn() -> Result<Option<Config>, String>) -> Result<(), ServerError> {
+    pub(crate) fn run(
+        self,
+        read: impl Fn() -> Result<Option<Config>, String>,
+    ) -> Result<(), ServerError> {
         let Self {
             signals,
             shards,
@@ -175,31 +233,147 @@ impl Server {
             draining,
             log,
             mut reload,
+            requests,
+            service,
+            events,
             ..
         } = self;
-        let parts = Parts {
+        let parts = Reloadable {
             shards: shards.handle(),
             certificates: certificates.as_ref(),
             control: &handle,
             log: &log,
+            events: &events,
         };
         while signals.wishes.recv() == Ok(Wish::Reload) {
+            service.reloading();
             match read() {
-                Ok(Some(config)) => reload.apply(config, &parts),
-                Ok(None) => tracing::info!("nothing to reload: there is no configuration file"),
-                Err(error) => tracing::error!("nothing was reloaded: {error}"),
+                Ok(Some(config)) => {
+                    let report = reload.apply(config, &parts, &requests.take_author());
+                    requests.tell(&report, Some(reload.settings()));
+                }
+                Ok(None) => {
+                    let text = "nothing to reload: there is no configuration file";
+                    tracing::info!("{text}");
+                    requests.tell(&ReloadReport::failed(text), None);
+                }
+                Err(error) => {
+                    tracing::error!("nothing was reloaded: {error}");
+                    let text = format!("nothing was reloaded: {error}");
+                    requests.tell(&ReloadReport::failed(text), None);
+                    let by = requests.take_author();
+                    reload::record(Cause::ReloadFailed, &error.to_string(), &events, &by);
+                }
             }
+            service.reloaded();
         }
+        requests.end();
+        service.stopping();
         draining.store(true, Ordering::Release);
         let shutdown = &reload.current().shutdown;
         tracing::info!(window_ms = shutdown.drain_ms, "draining");
+        record_drain(&events, Cause::DrainBegun, &shards.handle());
         shards.drain(shutdown, &signals.hurry);
+        record_drain(&events, Cause::DrainEnded, &shards.handle());
         let outcome = shards.stop();
+        // Before the store is closed: then the directory may be another server's.
+        RunFile::remove(&reload.started().store.data_dir);
+        record_node(&events, Cause::Stopping);
         control.shutdown();
         tracing::info!("stopped");
         log.flush(LOG_FLUSH);
         Ok(outcome?)
     }
+}
+
+/// Keeps the certificate up to date, if there is one.
+fn watch(
+    files: Option<CertificateFiles>,
+    shards: &RunningShards,
+    told: (InUse, Arc<Events>),
+) -> Result<Option<Certificates>, ServerError> {
+    files
+        .map(|files| Certificates::watch(files, shards.handle(), told))
+        .transpose()
+        .map_err(ServerError::failed)
+}
+
+/// Has looked at what a server should not be started with.
+fn warn_at_start(config: &Config, control: &ControlPlane, events: &Events) {
+    reload::hold_warnings(config, config.admin.listen, events);
+    let is_short = control.has_short_token();
+    events.hold(Cause::TokenShort, is_short.then_some(""));
+}
+
+/// Writes down how commands on this machine find the server. They can be told otherwise, so a
+/// failure ends nothing.
+fn tell_commands(config: &Config, endpoints: &[Endpoint], admin: Option<SocketAddr>) {
+    let absolute = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let public_url = |endpoint: &Endpoint| {
+        let scheme = if endpoint.tls { "wss" } else { "ws" };
+        format!("{scheme}://{}", reachable(endpoint.address))
+    };
+    let mode = if config.file.is_some() {
+        "serve"
+    } else {
+        "dev"
+    };
+    let file = RunFile {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: mode.to_owned(),
+        admin_url: admin.map(|admin| format!("http://{}", reachable(admin))),
+        token_file: absolute(&token_file(config)),
+        public_urls: config
+            .server
+            .public_url
+            .iter()
+            .map(|url| url.clients())
+            .chain(endpoints.iter().map(public_url))
+            .collect(),
+        config_file: config.file.as_deref().map(absolute),
+    };
+    if let Err(error) = file.write(&config.store.data_dir) {
+        tracing::warn!(%error, "run.json cannot be written: commands need --admin-url");
+    }
+}
+
+/// Says that the server serves, and where.
+fn log_listening(endpoints: &[Endpoint], admin: Option<SocketAddr>, shards: u16) {
+    let tls_endpoints = endpoints.iter().filter(|it| it.tls);
+    tracing::info!(
+        addresses = %Addresses(endpoints.iter().map(|it| it.address)),
+        admin = %Addresses(admin.into_iter()),
+        tls = %Addresses(tls_endpoints.map(|it| it.address)),
+        shards,
+        "listening"
+    );
+}
+
+/// Records what the server itself does, with its version.
+fn record_node(events: &Events, cause: Cause) {
+    record_connected(events, cause, UNKNOWN);
+}
+
+/// Records that a drain has begun or ended, with the connections that are left.
+fn record_drain(events: &Events, cause: Cause, shards: &ShardsHandle) {
+    let left = shards.connections(COUNT_TIME_MAX);
+    record_connected(events, cause, left.unwrap_or(UNKNOWN));
+}
+
+fn record_connected(events: &Events, cause: Cause, connections: u64) {
+    let numbers = [connections];
+    let record = Record {
+        numbers: &numbers,
+        first: env!("CARGO_PKG_VERSION"),
+        ..Record::new(Kind::Node, cause)
+    };
+    events.record(&record);
+}
+
+/// How the log names settings: by what sets them, where there is no file.
+fn words_of(config: &Config) -> Option<fn(&str) -> Cow<'_, str>> {
+    config.file.is_none().then_some(in_words_of_dev)
 }
 
 /// Pins the calling thread, and so all it starts that is not a shard, to a core that no shard
@@ -216,16 +390,26 @@ fn keep_off_shard_cores(machine: &Machine) {
 }
 
 fn control_options(config: &Config) -> ControlOptions {
+    let token_file = token_file(config);
+    if token_file != config.admin.token_file {
+        tracing::warn!(
+            path = %token_file.display(),
+            "the admin token beside the configuration is used; move it to {}",
+            config.admin.token_file.display()
+        );
+    }
     ControlOptions {
         data_dir: config.store.data_dir.clone(),
         master_key_file: config.store.master_key_file.clone(),
         admin: config.admin.listen.map(|listen| AdminOptions {
             listen,
-            token_file: token_file(config),
+            token_file,
+            read_token_file: config.admin.read_token_file.clone(),
             protect_metrics: config.admin.protect_metrics,
             hosts: config.admin.hosts.clone(),
         }),
         declared: reload::declared(config),
+        log_events: reload::log_events(config),
         clock: {
             let clock = Clock::start();
             Arc::new(move || clock.now())
@@ -244,15 +428,48 @@ fn token_file(config: &Config) -> PathBuf {
         Some(beside)
             if *file == config.store.data_dir.join(NAME) && !file.exists() && beside.exists() =>
         {
-            tracing::warn!(
-                path = %beside.display(),
-                "the admin token beside the configuration is used; move it to {}",
-                file.display()
-            );
             beside
         }
         _ => file.clone(),
     }
+}
+
+/// Whether all addresses can be listened on, before anything is written.
+///
+/// # Errors
+/// The first that cannot.
+pub(crate) fn check_addresses(config: &Config) -> Result<(), ServerError> {
+    for endpoint in endpoints(config) {
+        std::net::TcpListener::bind(endpoint.address)
+            .map_err(|error| StartError::Bind(endpoint, error))?;
+    }
+    if let Some(address) = config.admin.listen {
+        std::net::TcpListener::bind(address).map_err(|error| {
+            ServerError::failed(format_args!(
+                "admin listener {address}: {}; set admin.listen to a free address, or to \"\" to \
+                 turn it off",
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+                    _ => error.to_string(),
+                }
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// What operators should know of the machine and of their settings.
+fn log_surroundings(config: &Config, machine: &Machine) {
+    if let Some(millicores) = machine.cpu_millicores_max {
+        tracing::info!(millicores, "the control group has a CPU quota");
+    }
+    for warning in &machine.warnings {
+        tracing::warn!("{warning}");
+    }
+    if config.rest.accept_bare_key_id {
+        reload::warn_of_bare_key_ids();
+    }
+    warn_of_unread_variables(&config.unread_variables);
 }
 
 /// What was set in the environment and has no effect.
@@ -273,6 +490,11 @@ fn open_certificate(config: &Config) -> Result<Option<(CertificateFiles, TlsConf
         .map(open)
         .transpose()
         .map_err(ServerError::failed)
+}
+
+/// What the certificate says that the shards are started with.
+fn in_use(tls: Option<&TlsConfig>) -> InUse {
+    Arc::new(Mutex::new(tls.and_then(TlsConfig::validity).cloned()))
 }
 
 /// All public listeners, plain ones first.
@@ -301,28 +523,34 @@ fn options(
     machine: &Machine,
     control: &ControlPlane,
     tls: Option<TlsConfig>,
-    settings: &Settings,
+    (settings, hasher, start_page): (&Settings, &RandomState, String),
 ) -> Options {
-    let memory = ceiling_bytes(
-        config.limits.memory_bytes,
-        Cgroups::of_process().memory_bytes_max(),
-    );
+    let memory = Memory::configured(config.limits.memory_bytes, Cgroups::of_process());
     Options {
-        memory: Arc::new(Memory::new(memory)),
+        memory: Arc::new(memory),
         listen: endpoints(config),
         tls,
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy_protocol: config.server.proxy_protocol,
         shard_count: machine.shard_count,
         cores: machine.cores.clone(),
+        follow_queues: config.server.follow_queues,
         limits: settings.limits.clone(),
         reject_with_close: settings.reject_with_close,
+        explain: settings.explain,
+        events_bytes: config.events.memory_per_shard,
+        feed_bytes: config.feed.memory_per_shard,
+        events_privacy: reload::privacy(config),
         accept_bare_key_id: settings.accept_bare_key_id,
+        hasher: hasher.clone(),
         request_rates: settings.request_rates.clone(),
         connect_rates: settings.connect_rates.clone(),
         control: Some(control.handle()),
         rights: control.rights(),
         clock: Clock::start(),
+        start_page: start_page.into(),
+        handler: None,
+        history_dir: Some(config.store.data_dir.join(HISTORY_DIR)),
     }
 }
 

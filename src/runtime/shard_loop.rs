@@ -12,12 +12,14 @@
 mod accepting;
 mod control;
 mod flushing;
+mod length;
 mod links;
 mod measure;
 mod memory;
 mod net;
 mod reading;
 mod sleep;
+mod storing;
 mod transported;
 mod writing;
 
@@ -26,12 +28,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::ControlHandle;
+use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, NS_PER_MS, ms};
 use crate::runtime::command::{Commands, ShardCommand};
+use crate::runtime::departures::Departure;
 use crate::runtime::descriptors::PublicDescriptors;
+use crate::runtime::histories::Share;
 use crate::runtime::listener::Listeners;
 use crate::runtime::memory::Memory;
 use crate::runtime::mesh::{MeshIn, MeshOut};
@@ -45,19 +50,28 @@ use crate::shard::input::Input;
 use crate::shard::state::Shard;
 
 use self::accepting::Accepting;
-use self::control::ControlSide;
+use self::control::{Await, ControlSide};
 use self::flushing::Flushing;
+use self::length::Length;
 use self::links::Links;
 use self::memory::MemoryWatch;
 use self::net::Net;
-use self::reading::Reading;
+use self::reading::{CHANNELS_DUE_MAX, Reading};
 use self::sleep::Sleep;
+use self::storing::Storing;
+
+/// What the log says of rings that the kernel had no memory for, for all shards.
+static NO_MEMORY: Throttle = Throttle::new();
 
 /// Pause before trying a full mesh link again, if nothing else wakes the shard.
 const LINK_RETRY: Duration = Duration::from_millis(1);
 
+/// Turns until what those have sent who were accepted last is known: one to watch their sockets,
+/// one to hear that they can be read.
+const TURNS_TO_READ: u8 = 2;
+
 /// See the top of this file.
-pub struct ShardLoop {
+pub(super) struct ShardLoop {
     shard: Shard,
     clock: Clock,
     net: Net,
@@ -68,11 +82,14 @@ pub struct ShardLoop {
     control: ControlSide,
     memory: MemoryWatch,
     sleep: Sleep,
+    storing: Storing,
+    /// Turns until idle connections end, once nobody is accepted any more.
+    ending: Option<u8>,
     stopped: bool,
 }
 
 /// What a shard's loop is made of.
-pub struct Parts {
+pub(super) struct LoopParts {
     /// The shard value.
     pub shard: Shard,
     /// The process's clocks.
@@ -95,6 +112,8 @@ pub struct Parts {
     pub descriptors: Arc<PublicDescriptors>,
     /// The memory of all shards.
     pub memory: Arc<Memory>,
+    /// What is kept on disk, if something is.
+    pub history: Option<Share>,
 }
 
 impl ShardLoop {
@@ -102,14 +121,18 @@ impl ShardLoop {
     ///
     /// # Errors
     /// Those of the ring.
-    pub fn new(parts: Parts) -> io::Result<Self> {
+    pub(super) fn new(parts: LoopParts) -> io::Result<Self> {
         let ring = SocketRing::new(parts.wake.raw())?;
         let sockets = Sockets::new(parts.descriptors);
         let mut net = Net::new(ring, sockets, parts.transports);
         let clock = parts.clock;
+        let (mut shard, mut storing) = (parts.shard, Storing::default());
+        if let Some(share) = parts.history {
+            storing.begin(share, &mut shard, clock.now());
+        }
         Ok(Self {
             accepting: Accepting::new(parts.listeners, &mut net)?,
-            shard: parts.shard,
+            shard,
             net,
             reading: Reading::new(clock),
             flushing: Flushing::new(clock),
@@ -117,7 +140,9 @@ impl ShardLoop {
             control: ControlSide::new(parts.commands, parts.control),
             memory: MemoryWatch::new(parts.memory),
             sleep: Sleep::new(parts.wake),
+            storing,
             clock,
+            ending: None,
             stopped: false,
         })
     }
@@ -126,47 +151,69 @@ impl ShardLoop {
     ///
     /// # Errors
     /// When the ring can no longer be used.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<()> {
         while !self.stopped {
-            self.turn()?;
+            let ended_ns = self.turn()?;
             if !self.has_work() {
-                self.rest()?;
+                self.rest(ended_ns)?;
             }
         }
+        self.storing.finish(&mut self.shard, &self.clock);
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    /// Reads, handles and writes once. Returns when that ended, in nanoseconds on the monotonic
+    /// clock.
+    fn turn(&mut self) -> io::Result<u64> {
         let (now, began_ns) = self.clock.now_and_ns();
         self.sleep.forgive_lateness(&mut self.shard, now);
         measure::begin_turn(&mut self.shard, now, began_ns);
         self.reading.begin_turn(began_ns);
+        self.storing.settle(&mut self.shard, now);
         self.look(now)?;
         let (net, shard) = (&mut self.net, &mut self.shard);
-        self.reading.shake_hands(net, shard, now);
-        let level = self.memory.level();
-        self.accepting.accept(net, shard, level, now)?;
+        let length = self.reading.choose(!self.accepting.is_empty());
+        if length != Length::Short {
+            self.reading.shake_hands(net, shard, now);
+            let level = self.memory.level();
+            self.accepting.accept(net, shard, level, now)?;
+        }
         self.reading.read(net, shard, now);
-        self.links.receive(shard, now);
+        self.part(length, now)?;
+        self.links.receive(&mut self.shard, now);
         self.take_commands(now)?;
         self.memory.look(&mut self.shard, now);
-        self.meet_deadlines(now);
+        if length != Length::Short {
+            self.meet_deadlines(now);
+        }
         self.accepting.resume(now);
         self.shard.handle(Input::EndOfTurn, now);
+        self.storing.hand_over(&mut self.shard, now);
         measure::end_spans(&mut self.shard, &self.clock);
         // Other shards go on with what they get while this one writes.
         self.links.send(&mut self.shard, now);
-        self.flush()?;
+        self.flush((length, began_ns), now)?;
         self.links.send(&mut self.shard, now);
-        let is_vacant = self.net.sockets.is_empty();
+        self.end_idle(now);
+        let is_vacant = self.net.sockets.is_empty() && self.reading.departures.is_empty();
         self.control.report(&mut self.shard, is_vacant);
-        measure::end_turn(&mut self.shard, &self.clock, began_ns);
-        Ok(())
+        Ok(measure::end_turn(&mut self.shard, &self.clock, began_ns))
     }
 
     /// Takes in what has happened to sockets and listeners.
     fn look(&mut self, now: Now) -> io::Result<()> {
         let reaped = self.net.look()?;
+        if let Some(error) = self.net.ring.take_shortage()
+            && let Some(times) = NO_MEMORY.pass(now.mono_ms)
+        {
+            let shard = self.shard.number();
+            tracing::warn!(
+                shard,
+                cause = %error,
+                times,
+                "the kernel has no memory for the shard's ring: it is asked again each millisecond"
+            );
+        }
         let mut events = std::mem::take(&mut self.net.events);
         let count = events.len();
         for event in events.drain(..) {
@@ -188,12 +235,16 @@ impl ShardLoop {
                 readable,
                 writable,
                 hung_up,
+                unreachable,
                 last,
             } => {
                 let Some(socket) = self.net.told(connection, last)? else {
                     return Ok(());
                 };
                 socket.hung_up |= hung_up;
+                if unreachable && !std::mem::replace(&mut socket.unreachable, true) {
+                    self.shard.handle(Input::Unreachable { connection }, now);
+                }
                 if writable && std::mem::take(&mut socket.write_blocked) {
                     self.flushing.unblocked(connection);
                     let dirty = &mut self.shard.effects_mut().dirty;
@@ -217,6 +268,9 @@ impl ShardLoop {
                     self.shard.handle(Input::Rights(rights), now);
                     self.control.await_rights(done);
                 }
+                ShardCommand::History(share) => {
+                    self.storing.begin(*share, &mut self.shard, now);
+                }
                 ShardCommand::Settings(settings, proxies, done) => {
                     self.net.transports.switch_proxies(proxies);
                     self.shard.handle(Input::Settings(settings), now);
@@ -226,17 +280,30 @@ impl ShardLoop {
                     window_ms,
                     retry_after_ms,
                 } => {
-                    self.control.await_drain();
-                    self.accepting.stop(&mut self.net)?;
+                    self.control.await_end(Await::Drained);
                     let drain = Input::Drain {
                         window_ms,
                         retry_after_ms,
                     };
                     self.shard.handle(drain, now);
                 }
+                ShardCommand::AnnounceShutdown => self.shard.handle(Input::ShutdownAnnounced, now),
+                ShardCommand::StopAccepting => {
+                    let (net, shard) = (&mut self.net, &mut self.shard);
+                    self.accepting.stop(net, shard, self.memory.level(), now)?;
+                    self.control.await_end(Await::Vacant);
+                    self.ending = Some(TURNS_TO_READ);
+                }
                 ShardCommand::Stats(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.snapshot());
+                }
+                ShardCommand::Connected(app, peer, answer) => {
+                    let _ = answer.send(self.shard.connected(app, &peer));
+                }
+                ShardCommand::Ask(query, answer) => {
+                    let number = self.control.await_answer(answer);
+                    self.shard.handle(Input::Ask { query, number }, now);
                 }
                 ShardCommand::Tls(config, done) => {
                     self.net.transports.switch_tls(config);
@@ -244,11 +311,62 @@ impl ShardLoop {
                 }
                 ShardCommand::Stop => {
                     self.shard.handle(Input::Usage, now);
+                    self.shard.end_events(now);
                     self.stopped = true;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Closes the sockets of those whose resets were read in this turn, and tells the shard of
+    /// those who have been gone for long enough.
+    ///
+    /// # Errors
+    /// Those of the ring.
+    fn part(&mut self, length: Length, now: Now) -> io::Result<()> {
+        for id in self.reading.departures.take_resets() {
+            self.net.sockets.keep_number(id);
+            self.net.shut_down(id)?;
+            self.flushing.unblocked(id);
+        }
+        if length == Length::Short || self.reading.departures.is_empty() {
+            return Ok(());
+        }
+        let others_wait = self.others_wait();
+        let is_room = self.net.sockets.has_room();
+        let departures = &mut self.reading.departures;
+        departures.begin_turn(others_wait, is_room, now.mono_ms);
+        while let Some((connection, departure)) = departures.pop() {
+            let input = match departure {
+                Departure::Ended => {
+                    if let Some(socket) = self.net.sockets.get_mut(connection) {
+                        socket.departing = false;
+                    }
+                    Input::Ended { connection }
+                }
+                Departure::Reset => {
+                    self.net.sockets.release_number(connection);
+                    Input::Closed { connection }
+                }
+            };
+            self.shard.handle(input, now);
+        }
+        Ok(())
+    }
+
+    /// Once nobody is accepted any more and what the last ones asked has been read, idle
+    /// connections end.
+    fn end_idle(&mut self, now: Now) {
+        let Some(turns) = &mut self.ending else {
+            return;
+        };
+        if *turns > 0 {
+            *turns -= 1;
+        } else if self.reading.is_empty() {
+            self.ending = None;
+            self.shard.handle(Input::EndIdle, now);
+        }
     }
 
     fn meet_deadlines(&mut self, now: Now) {
@@ -259,18 +377,46 @@ impl ShardLoop {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, turn: (Length, u64), began: Now) -> io::Result<()> {
         // Pauses count from the writes, which may come long after the turn began.
-        let now = self.clock.now();
-        self.flushing.flush(&mut self.net, &mut self.shard, now)?;
+        let now = self.clock.after(began);
+        let parts = (&mut self.net, &mut self.shard);
+        self.flushing.flush(turn, parts, now)?;
         for id in std::mem::take(&mut self.shard.effects_mut().readable) {
             let sockets = &mut self.net.sockets;
-            self.reading.push(id, sockets, &mut self.shard, now);
+            self.reading.wanted(id, sockets, &mut self.shard, now);
         }
         for id in std::mem::take(&mut self.shard.effects_mut().abort) {
             self.close(id, now)?;
         }
+        self.end_broken(now)
+    }
+
+    /// Tells the shard of peers whose sockets were found broken by a write: one at least, and more
+    /// until enough channels have leaves due. Each of these is written to all members of its
+    /// channel, which finds out who else is gone: in a storm that would be everybody at once.
+    ///
+    /// # Errors
+    /// Those of the ring.
+    fn end_broken(&mut self, now: Now) -> io::Result<()> {
+        while let Some(id) = self.flushing.next_broken() {
+            let sockets = &mut self.net.sockets;
+            if !self
+                .reading
+                .departs(id, Departure::Reset, sockets, &self.shard, now)
+            {
+                self.close(id, now)?;
+            }
+            if self.shard.channels_due() >= CHANNELS_DUE_MAX {
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether somebody waits to be let in.
+    fn others_wait(&self) -> bool {
+        !self.accepting.is_empty() || self.reading.new_ones_wait()
     }
 
     fn close(&mut self, id: ConnectionId, now: Now) -> io::Result<()> {
@@ -289,51 +435,66 @@ impl ShardLoop {
         !self.net.events.is_empty()
             || !self.accepting.is_empty()
             || !self.reading.is_empty()
+            || self.reading.departures.is_told()
             || !self.flushing.is_empty()
             || !effects.dirty.is_empty()
             || !effects.abort.is_empty()
             || self.shard.has_work()
+            || self.ending.is_some()
             || self.stopped
     }
 
-    /// Sleeps until there is something to do.
-    fn rest(&mut self) -> io::Result<()> {
+    /// Sleeps until there is something to do. The turn has just ended, at `ended_ns`.
+    fn rest(&mut self, ended_ns: u64) -> io::Result<()> {
         self.sleep.prepare();
-        if self.links.is_empty() && self.control.is_empty() {
-            let now_ms = self.clock.now().mono_ms;
-            let timeout = self.until_next_deadline(now_ms);
+        if self.links.is_empty() && self.control.is_empty() && !self.storing.has_settled() {
+            let now_ms = ms(ended_ns);
+            let timeout = self.until_next_deadline(ended_ns);
             self.sleep.begin(now_ms, timeout);
             let timeout = self.memory.bound_sleep(&self.shard, timeout);
             self.net.ring.wait(timeout)?;
-            self.memory.slept(&mut self.shard, &self.clock);
+            self.memory.slept(now_ms, &mut self.shard, &self.clock);
         }
         self.sleep.end();
         Ok(())
     }
 
-    fn until_next_deadline(&self, now_ms: u64) -> Option<Duration> {
-        let deadlines = [self.shard.next_deadline_ms(), self.accepting.resumes_ms()];
+    fn until_next_deadline(&self, now_ns: u64) -> Option<Duration> {
+        let deadlines = [
+            self.shard.next_deadline_ms(),
+            self.accepting.resumes_ms(),
+            self.reading.departures.due_ms(),
+        ];
         let deadline_ms = deadlines.into_iter().flatten().min();
-        let timeout = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
-        if self.links.has_backlog() {
+        let timeout = deadline_ms.map(|at| until(at, now_ns));
+        if self.links.has_backlog() || self.storing.has_backlog() {
             return Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
         }
-        timeout
+        match self.storing.asks_again() {
+            Some(pause) => Some(timeout.map_or(pause, |timeout| timeout.min(pause))),
+            None => timeout,
+        }
     }
 
     /// A copy of everything that is counted and measured, for whoever asked.
     fn snapshot(&mut self) -> ShardSnapshot {
         let (connections, channels, peers) = self.shard.counts();
         let (mesh_backlog_messages, mesh_queue_batches) = self.links.counts();
+        let (history_bytes, history_channels) = self.shard.histories();
         let gauges = Gauges {
             connections,
             connections_unauthenticated: self.shard.unauthenticated_count(),
             channels,
             peers,
+            subscriptions: self.shard.subscriptions(),
             connections_blocked: self.flushing.blocked_count(),
             outbound_queue_bytes: self.flushing.waiting_bytes(&self.shard),
             mesh_backlog_messages,
             mesh_queue_batches,
+            history_channels,
+            history_bytes,
+            history_bytes_max: self.shard.history_bytes_max(),
+            history_disk: self.storing.counts(),
             rights_version: self.shard.rights_version(),
         };
         ShardSnapshot {
@@ -342,5 +503,26 @@ impl ShardLoop {
             gauges,
             metrics: Box::new(self.shard.metrics().clone()),
         }
+    }
+}
+
+/// How long it is until then. A deadline comes with the first nanosecond of its millisecond: what
+/// is done each millisecond would be done every second one if the sleep were a whole one.
+fn until(deadline_ms: u64, now_ns: u64) -> Duration {
+    let deadline_ns = deadline_ms.saturating_mul(NS_PER_MS);
+    Duration::from_nanos(deadline_ns.saturating_sub(now_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_ends_when_the_millisecond_of_the_deadline_begins() {
+        assert_eq!(until(12, 10_950_000), Duration::from_micros(1_050));
+        assert_eq!(until(12, 12_000_000), Duration::ZERO);
+        assert_eq!(until(12, 13_000_000), Duration::ZERO, "it is over");
+        assert_eq!(ms(10_950_000 + until(12, 10_950_000).as_nanos() as u64), 12);
+        assert!(until(u64::MAX, 1) > Duration::from_secs(1_000_000_000));
     }
 }

@@ -17,7 +17,7 @@ const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGQUIT, SI
 
 /// What a signal asks of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(super) enum Wish {
     /// SIGHUP: read the configuration again.
     Reload,
     /// The first SIGTERM or SIGINT: drain and end.
@@ -26,9 +26,11 @@ pub enum Wish {
 
 /// The signals of this process, heard by a thread of their own.
 #[derive(Debug)]
-pub struct SignalWatch {
+pub(super) struct SignalWatch {
     /// The wishes, in the order in which they came.
     pub wishes: flume::Receiver<Wish>,
+    /// Wishes of others than signals.
+    pub wish: flume::Sender<Wish>,
     /// Hears once, at the second SIGTERM or SIGINT: end now, but in order.
     pub hurry: flume::Receiver<()>,
 }
@@ -39,14 +41,14 @@ impl SignalWatch {
     ///
     /// # Errors
     /// A handler or the thread cannot be had.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let heard = [SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS);
         let mut signals = Signals::new(heard)?;
         let (wish, wishes) = flume::unbounded();
         let (hurried, hurry) = flume::bounded(1);
         let mut hearing = Hearing {
             stops: 0,
-            wish,
+            wish: wish.clone(),
             hurried,
         };
         thread::Builder::new()
@@ -58,7 +60,11 @@ impl SignalWatch {
                     }
                 }
             })?;
-        Ok(Self { wishes, hurry })
+        Ok(Self {
+            wishes,
+            wish,
+            hurry,
+        })
     }
 }
 

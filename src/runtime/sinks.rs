@@ -8,7 +8,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::{Socket, Sockets, Transfer};
 use crate::runtime::transport::{Gate, Transports};
-use crate::shard::flush::{Batch, Flushed, Sink, Wrote};
+use crate::shard::flush::{Flushed, Sink, WriteBatch, Wrote};
 use crate::shard::outbound::outbox::Finish;
 
 impl From<Transfer> for Wrote {
@@ -17,14 +17,15 @@ impl From<Transfer> for Wrote {
         match transfer {
             Transfer::Bytes(count) => Self::Taken(count),
             Transfer::WouldBlock => Self::NoRoom,
-            Transfer::Ended | Transfer::Broken => Self::Broken,
+            Transfer::Ended => Self::Broken(0),
+            Transfer::Broken(errno) => Self::Broken(errno),
         }
     }
 }
 
 /// A socket that takes a shard's bytes as they are.
 #[derive(Debug)]
-pub struct PlainSink<'a> {
+pub(super) struct PlainSink<'a> {
     socket: &'a Socket,
     /// Bytes that the socket took.
     pub sent: usize,
@@ -33,7 +34,7 @@ pub struct PlainSink<'a> {
 impl<'a> PlainSink<'a> {
     /// Nothing has been sent yet.
     #[must_use]
-    pub fn new(socket: &'a Socket) -> Self {
+    pub(super) fn new(socket: &'a Socket) -> Self {
         Self { socket, sent: 0 }
     }
 }
@@ -54,7 +55,7 @@ impl Sink for PlainSink<'_> {
 /// A socket behind a transport. What is unsent and what waits leave together: bytes are gathered
 /// until there are as many as one record holds, and then sent.
 #[derive(Debug)]
-pub struct TransportSink<'a> {
+pub(super) struct TransportSink<'a> {
     socket: &'a mut Socket,
     transports: &'a mut Transports,
     /// Bytes that the socket took, as they were sent.
@@ -64,7 +65,7 @@ pub struct TransportSink<'a> {
 impl<'a> TransportSink<'a> {
     /// Begins with what is unsent.
     #[must_use]
-    pub fn new(socket: &'a mut Socket, transports: &'a mut Transports) -> Self {
+    pub(super) fn new(socket: &'a mut Socket, transports: &'a mut Transports) -> Self {
         if let Some(transport) = &mut socket.transport {
             transports.gather_unsent(transport);
         }
@@ -86,7 +87,8 @@ impl<'a> TransportSink<'a> {
             match self.socket.send(&gathered[sent..]) {
                 Transfer::Bytes(count) => sent += count,
                 Transfer::WouldBlock => break Wrote::NoRoom,
-                Transfer::Ended | Transfer::Broken => break Wrote::Broken,
+                Transfer::Ended => break Wrote::Broken(0),
+                Transfer::Broken(errno) => break Wrote::Broken(errno),
             }
         };
         self.sent += sent;
@@ -103,7 +105,7 @@ impl<'a> TransportSink<'a> {
     /// shard's words cannot be carried: it has lost patience.
     fn send_last(&mut self) -> Wrote {
         match self.send() {
-            Wrote::Taken(_) => Wrote::Broken,
+            Wrote::Taken(_) => Wrote::Broken(0),
             wrote => wrote,
         }
     }
@@ -127,13 +129,13 @@ impl Sink for TransportSink<'_> {
             }
         }
         let Some(transport) = &mut self.socket.transport else {
-            return Wrote::Broken;
+            return Wrote::Broken(0);
         };
         let mut taken = 0;
         for plaintext in bytes {
             match self.transports.gather(transport, plaintext) {
                 Ok(count) => taken += count,
-                Err(_) => return Wrote::Broken,
+                Err(_) => return Wrote::Broken(0),
             }
             if self.transports.is_full() {
                 break;
@@ -168,7 +170,7 @@ impl Sink for TransportSink<'_> {
 }
 
 /// Sockets whose first bytes the ring sends in one call of the kernel.
-pub struct RingBatch<'a> {
+pub(super) struct RingBatch<'a> {
     ring: &'a mut SocketRing,
     sockets: &'a Sockets,
     /// Of what the ring tells meanwhile.
@@ -185,7 +187,7 @@ pub struct RingBatch<'a> {
 impl<'a> RingBatch<'a> {
     /// Nothing has been sent yet. What the ring reports beside the sends goes to `events`.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         ring: &'a mut SocketRing,
         sockets: &'a Sockets,
         events: &'a mut Vec<RingEvent>,
@@ -203,7 +205,7 @@ impl<'a> RingBatch<'a> {
     }
 }
 
-impl Batch for RingBatch<'_> {
+impl WriteBatch for RingBatch<'_> {
     type Error = io::Error;
 
     fn send<'a>(
@@ -232,7 +234,7 @@ impl Batch for RingBatch<'_> {
 
     fn write(&mut self, id: ConnectionId, bytes: &[IoSlice<'_>]) -> Wrote {
         let Some(socket) = self.sockets.get(id) else {
-            return Wrote::Broken;
+            return Wrote::Broken(0);
         };
         let mut sink = PlainSink::new(socket);
         let wrote = sink.write(bytes);

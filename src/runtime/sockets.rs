@@ -1,17 +1,20 @@
 //! The sockets of one shard, under the numbers by which the shard knows its connections.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::runtime::descriptors::PublicDescriptors;
+use crate::runtime::read_queue::News;
 use crate::runtime::ring::SLOT_BITS;
-use crate::runtime::transport::Transport;
+use crate::runtime::transport::{Gate, Transport};
 
 /// The socket of one connection.
 #[derive(Debug)]
-pub struct Socket {
+pub(super) struct Socket {
     fd: OwnedFd,
     /// What its bytes go through; `None`: they are the shard's as they are.
     pub transport: Option<Box<Transport>>,
@@ -23,8 +26,31 @@ pub struct Socket {
     pub ready_ns: u64,
     /// The ring has reported the end of the stream, which it does only once.
     pub hung_up: bool,
+    /// Nothing that is written to it arrives any more.
+    pub unreachable: bool,
+    /// A write has found that nothing goes through any more, which is dealt with later.
+    pub broken: bool,
     /// It is shut down and waits for its poll to end.
     pub closing: bool,
+    /// It has been read to its end, which is told to the shard later.
+    pub departing: bool,
+    /// It had news, and was not read, because its connection did not want input.
+    pub skipped: bool,
+    /// When something of it was used first, in seconds on the monotonic clock; [`UNUSED_SEC`]
+    /// before that.
+    used_sec: u32,
+}
+
+/// How long a socket is new after something of it was used first, in seconds: one at least and two
+/// at most, as the clock is cut to whole seconds. A client that comes back has sent its first
+/// commands by then. The time before does not count: whoever has to wait stays new.
+const NEW_SEC: u32 = 2;
+/// Nothing of a socket has been used.
+const UNUSED_SEC: u32 = u32::MAX;
+
+/// Whole seconds of the monotonic clock.
+fn sec(now: Now) -> u32 {
+    (now.mono_ms / 1_000) as u32
 }
 
 /// How a read or write ended.
@@ -36,14 +62,14 @@ pub enum Transfer {
     WouldBlock,
     /// No more bytes will come: the peer has ended its side of the stream.
     Ended,
-    /// The socket is broken: nothing goes through any more.
-    Broken,
+    /// The socket is broken, with the number of the system's error: nothing goes through any more.
+    Broken(u8),
 }
 
 impl Socket {
     /// Returns the descriptor, for the ring to watch.
     #[must_use]
-    pub fn raw(&self) -> RawFd {
+    pub(super) fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 
@@ -51,30 +77,68 @@ impl Socket {
     /// one has emptied the socket, and the ring reports what comes later, but not again an end
     /// of the stream that it has reported together with the last bytes.
     #[must_use]
-    pub fn has_more(&self, count: usize, room: usize) -> bool {
+    pub(super) fn has_more(&self, count: usize, room: usize) -> bool {
         count == room || self.hung_up
+    }
+
+    /// Notes that its connection wants input again. Returns whether there may be some: news that
+    /// was skipped, or what a transport holds. The ring reports everything else.
+    pub(super) fn note_wanted(&mut self) -> bool {
+        mem::take(&mut self.skipped) || self.transport.is_some()
     }
 
     /// Whether a TLS handshake on it was begun and is not complete.
     #[must_use]
-    pub fn is_shaking_hands(&self) -> bool {
+    pub(super) fn is_shaking_hands(&self) -> bool {
         self.transport.as_ref().is_some_and(|it| it.has_begun())
     }
 
     /// Whether a peer has hung up before a TLS handshake was begun: it would come to nothing.
     #[must_use]
-    pub fn is_given_up(&self) -> bool {
+    pub(super) fn is_given_up(&self) -> bool {
         self.hung_up && self.transport.as_ref().is_some_and(|it| it.is_untouched())
+    }
+
+    /// In which line it waits to be read.
+    #[must_use]
+    pub(super) fn news(&self, now: Now) -> News {
+        let age_sec = sec(now).saturating_sub(self.used_sec);
+        match self.hung_up {
+            true => News::HangUp,
+            false if age_sec < NEW_SEC => News::NewInput,
+            false => News::Input,
+        }
+    }
+
+    /// Whether what comes is for the shard, and not for a transport that is opening.
+    #[must_use]
+    pub(super) fn is_open(&self) -> bool {
+        let transport = self.transport.as_ref();
+        transport.is_none_or(|it| it.gate() == Gate::Open)
+    }
+
+    /// Something that came is used.
+    pub(super) fn note_used(&mut self, now: Now) {
+        if self.used_sec == UNUSED_SEC {
+            self.used_sec = sec(now);
+        }
     }
 
     /// Whether an outbox may be written to it as it is.
     #[must_use]
-    pub fn takes_bytes(&self) -> bool {
-        !self.closing && !self.write_blocked
+    pub(super) fn takes_bytes(&self) -> bool {
+        !self.closing && !self.broken && !self.write_blocked
+    }
+
+    /// Whether its end will be found when it is read. A write would find it as well, and out of
+    /// turn: the ends of thousands would come at once.
+    #[must_use]
+    pub(super) fn is_about_to_end(&self) -> bool {
+        self.unreachable && self.queued_to_read
     }
 
     /// Reads what is there, without waiting.
-    pub fn receive(&self, into: &mut [u8]) -> Transfer {
+    pub(super) fn receive(&self, into: &mut [u8]) -> Transfer {
         loop {
             // SAFETY: the pointer and length describe a live mutable slice.
             let count = unsafe {
@@ -94,7 +158,7 @@ impl Socket {
     }
 
     /// Writes as much as there is room for, without waiting.
-    pub fn send(&self, bytes: &[u8]) -> Transfer {
+    pub(super) fn send(&self, bytes: &[u8]) -> Transfer {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         loop {
             // SAFETY: the pointer and length describe a live slice.
@@ -107,7 +171,7 @@ impl Socket {
     }
 
     /// Writes as much of the slices as there is room for, in order and without waiting.
-    pub fn send_slices(&self, slices: &[IoSlice<'_>]) -> Transfer {
+    pub(super) fn send_slices(&self, slices: &[IoSlice<'_>]) -> Transfer {
         if let [bytes] = slices {
             return self.send(bytes);
         }
@@ -128,7 +192,7 @@ impl Socket {
     }
 
     /// Ends one or both directions. A socket that is already broken needs no ending.
-    pub fn shutdown(&self, how: libc::c_int) {
+    pub(super) fn shutdown(&self, how: libc::c_int) {
         // SAFETY: takes no memory.
         unsafe { libc::shutdown(self.raw(), how) };
     }
@@ -142,13 +206,15 @@ fn transfer(count: libc::ssize_t) -> Option<Transfer> {
     match io::Error::last_os_error().raw_os_error() {
         Some(libc::EINTR) => None,
         Some(libc::EAGAIN) => Some(Transfer::WouldBlock),
-        _ => Some(Transfer::Broken),
+        errno => Some(Transfer::Broken(
+            errno.and_then(|it| it.try_into().ok()).unwrap_or_default(),
+        )),
     }
 }
 
 /// The sockets of one shard.
 #[derive(Debug)]
-pub struct Sockets {
+pub(super) struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     count: usize,
@@ -160,12 +226,14 @@ pub struct Sockets {
 struct Slot {
     generation: u32,
     socket: Option<Socket>,
+    /// The shard has not been told of its end: the number is not free.
+    is_kept: bool,
 }
 
 impl Sockets {
     /// Begins without sockets.
     #[must_use]
-    pub fn new(descriptors: Arc<PublicDescriptors>) -> Self {
+    pub(super) fn new(descriptors: Arc<PublicDescriptors>) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -176,12 +244,12 @@ impl Sockets {
 
     /// Whether the process has a descriptor to spare for another connection.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.descriptors.has_room()
     }
 
     /// Adds a socket and numbers it; `None` when no number is free.
-    pub fn insert(
+    pub(super) fn insert(
         &mut self,
         fd: OwnedFd,
         transport: Option<Box<Transport>>,
@@ -192,6 +260,7 @@ impl Sockets {
                 self.slots.push(Slot {
                     generation: 0,
                     socket: None,
+                    is_kept: false,
                 });
                 (self.slots.len() - 1) as u32
             }
@@ -206,7 +275,12 @@ impl Sockets {
             queued_to_read: false,
             ready_ns: 0,
             hung_up: false,
+            unreachable: false,
+            broken: false,
             closing: false,
+            departing: false,
+            skipped: false,
+            used_sec: UNUSED_SEC,
         });
         self.count += 1;
         self.descriptors.opened();
@@ -218,7 +292,7 @@ impl Sockets {
 
     /// A socket, unless it is closed.
     #[must_use]
-    pub fn get(&self, id: ConnectionId) -> Option<&Socket> {
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Socket> {
         let slot = self.slots.get(id.slot as usize)?;
         slot.socket
             .as_ref()
@@ -226,32 +300,137 @@ impl Sockets {
     }
 
     /// A socket, unless it is closed.
-    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Socket> {
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         slot.socket
             .as_mut()
             .filter(|_| slot.generation == id.generation)
     }
 
-    /// Closes a socket and frees its number for the next generation.
-    pub fn close(&mut self, id: ConnectionId) {
+    /// Closes a socket and frees its number for the next generation, unless that is kept.
+    pub(super) fn close(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {
-            self.slots[id.slot as usize].socket = None;
-            self.free.push(id.slot);
+            let slot = &mut self.slots[id.slot as usize];
+            slot.socket = None;
+            if !slot.is_kept {
+                self.free.push(id.slot);
+            }
             self.count -= 1;
             self.descriptors.closed();
         }
     }
 
+    /// Keeps the number of a socket, also when that is closed, until it is released.
+    pub(super) fn keep_number(&mut self, id: ConnectionId) {
+        if self.get(id).is_some() {
+            self.slots[id.slot as usize].is_kept = true;
+        }
+    }
+
+    /// The number of a socket is free when that is closed, or now if it was.
+    pub(super) fn release_number(&mut self, id: ConnectionId) {
+        let slot = self.slots.get_mut(id.slot as usize);
+        let Some(slot) = slot.filter(|it| it.generation == id.generation && it.is_kept) else {
+            return;
+        };
+        slot.is_kept = false;
+        if slot.socket.is_none() {
+            self.free.push(id.slot);
+        }
+    }
+
     /// How many there are, those included that wait for the end of their polls.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.count
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn bytes_go_through_in_one_piece_and_in_several_until_the_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut sockets = Sockets::new(Arc::new(PublicDescriptors::new(1)));
+        let id = sockets.insert(ours.into(), None).unwrap();
+        let socket = sockets.get(id).unwrap();
+        let mut into = [0; 8];
+        assert_eq!(socket.receive(&mut into), Transfer::WouldBlock);
+        theirs.write_all(b"abc").unwrap();
+        assert_eq!(socket.receive(&mut into), Transfer::Bytes(3));
+        assert_eq!(&into[..3], b"abc");
+
+        assert_eq!(socket.send(b"12"), Transfer::Bytes(2));
+        let slices = [b"3".as_slice(), b"", b"45"].map(IoSlice::new);
+        assert_eq!(socket.send_slices(&slices), Transfer::Bytes(3));
+        socket.shutdown(libc::SHUT_WR);
+        let mut heard = Vec::new();
+        theirs.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, b"12345");
+        assert_eq!(socket.send(b"6"), Transfer::Broken(libc::EPIPE as u8));
+
+        drop(theirs);
+        assert_eq!(socket.receive(&mut into), Transfer::Ended);
+        sockets.close(id);
+        assert!(sockets.get(id).is_none() && sockets.is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_stays_new_until_a_while_after_something_was_used() {
+        let mut sockets = Sockets::new(Arc::new(PublicDescriptors::new(1)));
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let id = sockets.insert(ours.into(), None).unwrap();
+        let socket = sockets.get_mut(id).unwrap();
+        let at = |sec: u64| Now {
+            mono_ms: sec * 1_000,
+            unix_ms: 1,
+        };
+        assert_eq!(socket.news(at(100)), News::NewInput);
+        socket.note_used(at(100));
+        socket.note_used(at(101));
+        assert_eq!(socket.news(at(101)), News::NewInput);
+        assert_eq!(socket.news(at(102)), News::Input);
+        socket.hung_up = true;
+        assert_eq!(socket.news(at(102)), News::HangUp);
+    }
+
+    #[test]
+    fn a_number_that_is_kept_is_free_when_it_is_released_and_its_socket_is_closed() {
+        let mut sockets = Sockets::new(Arc::new(PublicDescriptors::new(1)));
+        let open = |sockets: &mut Sockets| {
+            let (ours, _) = UnixStream::pair().unwrap();
+            sockets.insert(ours.into(), None).unwrap()
+        };
+        for is_closed_first in [true, false] {
+            let kept = open(&mut sockets);
+            sockets.keep_number(kept);
+            if is_closed_first {
+                sockets.close(kept);
+                let other = open(&mut sockets);
+                assert_ne!(other.slot, kept.slot);
+                sockets.close(other);
+                sockets.release_number(kept);
+            } else {
+                sockets.release_number(kept);
+                sockets.close(kept);
+            }
+            let next = open(&mut sockets);
+            assert_eq!(next.slot, kept.slot);
+            assert_ne!(next.generation, kept.generation);
+            sockets.release_number(kept);
+            sockets.close(next);
+        }
+        assert!(sockets.is_empty());
     }
 }

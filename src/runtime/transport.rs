@@ -14,7 +14,7 @@ use crate::tls::{Progress, RECORD_PLAINTEXT_BYTES_MAX, TlsConfig, TlsFault, TlsS
 
 /// Which transport the connections of one shard get, and the buffers that they share.
 #[derive(Debug)]
-pub struct Transports {
+pub(super) struct Transports {
     /// `None`: all listeners speak plain HTTP.
     tls: Option<TlsConfig>,
     /// Peers whose connections begin with a PROXY header.
@@ -28,7 +28,7 @@ pub struct Transports {
 impl Transports {
     /// Transports for listeners of which some may speak TLS, behind proxies or not.
     #[must_use]
-    pub fn new(tls: Option<TlsConfig>, proxies: TrustedProxies) -> Self {
+    pub(super) fn new(tls: Option<TlsConfig>, proxies: TrustedProxies) -> Self {
         Self {
             tls,
             proxies,
@@ -38,12 +38,12 @@ impl Transports {
     }
 
     /// New connections from these, and no others, begin with a PROXY header.
-    pub fn switch_proxies(&mut self, proxies: TrustedProxies) {
+    pub(super) fn switch_proxies(&mut self, proxies: TrustedProxies) {
         self.proxies = proxies;
     }
 
     /// New connections get that certificate. Listeners without TLS stay without.
-    pub fn switch_tls(&mut self, config: TlsConfig) {
+    pub(super) fn switch_tls(&mut self, config: TlsConfig) {
         if let Some(tls) = &mut self.tls {
             *tls = config;
         }
@@ -54,7 +54,11 @@ impl Transports {
     ///
     /// # Errors
     /// None that a configuration can cause, see [`TlsSession::new`].
-    pub fn accept(&self, remote: IpAddr, is_tls: bool) -> Result<Option<Box<Transport>>, TlsFault> {
+    pub(super) fn accept(
+        &self,
+        remote: IpAddr,
+        is_tls: bool,
+    ) -> Result<Option<Box<Transport>>, TlsFault> {
         let is_proxied = self.proxies.contains(remote);
         let tls = self.tls.as_ref().filter(|_| is_tls);
         if !is_proxied && tls.is_none() {
@@ -75,7 +79,7 @@ impl Transports {
     }
 
     /// Begins with what is unsent on that connection.
-    pub fn gather_unsent(&mut self, transport: &mut Transport) {
+    pub(super) fn gather_unsent(&mut self, transport: &mut Transport) {
         self.gathered.clear();
         self.gathered.extend_from_slice(&transport.unsent);
         transport.unsent = Vec::new();
@@ -86,7 +90,7 @@ impl Transports {
     ///
     /// # Errors
     /// Nothing more can be sent on that connection.
-    pub fn gather(
+    pub(super) fn gather(
         &mut self,
         transport: &mut Transport,
         plaintext: &[u8],
@@ -102,7 +106,7 @@ impl Transports {
     }
 
     /// Adds the end of the encrypted stream, if it has not been said.
-    pub fn gather_end(&mut self, transport: &mut Transport) {
+    pub(super) fn gather_end(&mut self, transport: &mut Transport) {
         if let Some(tls) = &mut transport.tls {
             tls.close(&mut self.gathered);
         }
@@ -110,30 +114,30 @@ impl Transports {
 
     /// Whether there is a record's worth.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.gathered.len() >= RECORD_PLAINTEXT_BYTES_MAX
     }
 
     /// What was gathered has been sent, or is kept.
-    pub fn forget_gathered(&mut self) {
+    pub(super) fn forget_gathered(&mut self) {
         self.gathered.clear();
     }
 
     /// Returns the bytes to send.
     #[must_use]
-    pub fn gathered(&self) -> &[u8] {
+    pub(super) fn gathered(&self) -> &[u8] {
         &self.gathered
     }
 
     /// Of what was gathered only the first `count` bytes have been sent: the rest stays unsent.
-    pub fn keep_from(&self, count: usize, transport: &mut Transport) {
+    pub(super) fn keep_from(&self, count: usize, transport: &mut Transport) {
         transport.unsent.extend_from_slice(&self.gathered[count..]);
     }
 }
 
 /// What stands between one connection's socket and the shard.
 #[derive(Debug)]
-pub struct Transport {
+pub(super) struct Transport {
     /// Until its header is whole; `None` from then on, or where none is due.
     proxy: Option<Box<Proxy>>,
     tls: Option<TlsSession>,
@@ -154,7 +158,7 @@ struct Proxy {
 
 /// What a transport lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub(super) enum Gate {
     /// Its own bytes only: a header or a handshake is still to come.
     Opening,
     /// The shard's bytes too.
@@ -165,7 +169,7 @@ pub enum Gate {
 
 /// What came of received bytes.
 #[derive(Debug)]
-pub struct Received {
+pub(super) struct Received {
     /// The client's address, once, by the word of a proxy.
     pub client: Option<IpAddr>,
     /// How the connection goes on.
@@ -174,7 +178,7 @@ pub struct Received {
 
 /// How a connection goes on.
 #[derive(Debug)]
-pub enum Next {
+pub(super) enum Next {
     /// As before.
     Same,
     /// Without a transport, which has done its part.
@@ -187,7 +191,7 @@ pub enum Next {
 
 /// The rule that a peer broke, for the log.
 #[derive(Debug)]
-pub enum TransportFault {
+pub(super) enum TransportFault {
     /// The proxy at that address sent no proper header.
     Proxy(IpAddr, ProxyHeaderError),
     /// It does not speak TLS, or not properly.
@@ -206,7 +210,7 @@ impl fmt::Display for TransportFault {
 impl Transport {
     /// What it lets through.
     #[must_use]
-    pub fn gate(&self) -> Gate {
+    pub(super) fn gate(&self) -> Gate {
         let is_handshaking = |tls: &TlsSession| tls.progress() == Progress::Handshaking;
         if self.refused {
             Gate::Refused
@@ -219,19 +223,19 @@ impl Transport {
 
     /// Whether the server has made its first step of a TLS handshake, and waits for the peer's.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.has_begun && self.gate() == Gate::Opening
     }
 
     /// Whether the peer has to say something before the server's first step of a TLS handshake.
     #[must_use]
-    pub fn is_untouched(&self) -> bool {
+    pub(super) fn is_untouched(&self) -> bool {
         self.tls.is_some() && self.proxy.is_none() && !self.has_begun
     }
 
     /// Bytes that belong in front of the next input: the caller copies them there.
     #[must_use]
-    pub fn held(&self) -> &[u8] {
+    pub(super) fn held(&self) -> &[u8] {
         match (&self.proxy, &self.tls) {
             (Some(proxy), _) => &proxy.header,
             (None, Some(tls)) => tls.held(),
@@ -241,7 +245,7 @@ impl Transport {
 
     /// Takes what came, with [`held`](Self::held) in front of it. What is for the shard is
     /// appended to `plaintext`.
-    pub fn receive(&mut self, mut input: &mut [u8], plaintext: &mut Vec<u8>) -> Received {
+    pub(super) fn receive(&mut self, mut input: &mut [u8], plaintext: &mut Vec<u8>) -> Received {
         let mut client = None;
         let received = |client, next| Received { client, next };
         if self.refused {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// See the top of this file.
 #[derive(Debug)]
-pub struct Wake {
+pub(super) struct Wake {
     asleep: AtomicBool,
     eventfd: OwnedFd,
 }
@@ -24,7 +24,7 @@ impl Wake {
     ///
     /// # Errors
     /// Those of `eventfd(2)`.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         // SAFETY: takes no memory.
         let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if eventfd < 0 {
@@ -39,12 +39,12 @@ impl Wake {
 
     /// Returns the eventfd, for the shard's ring to watch.
     #[must_use]
-    pub fn raw(&self) -> RawFd {
+    pub(super) fn raw(&self) -> RawFd {
         self.eventfd.as_raw_fd()
     }
 
     /// Wakes the shard if it sleeps. Make what is new visible to it before the call.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             let one = 1_u64.to_ne_bytes();
@@ -55,13 +55,13 @@ impl Wake {
     }
 
     /// Announces that the shard is about to sleep. It must look for news once more after the call.
-    pub fn prepare_to_sleep(&self) {
+    pub(super) fn prepare_to_sleep(&self) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// The shard is awake and looks for news by itself.
-    pub fn awake(&self) {
+    pub(super) fn awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 }

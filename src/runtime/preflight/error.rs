@@ -12,7 +12,7 @@ const IO_URING_SINCE: (u32, u32) = (5, 1);
 
 /// Why no shard can start.
 #[derive(Debug)]
-pub enum PreflightError {
+pub(crate) enum PreflightError {
     /// The kernel was built without io_uring, or something stands in for it.
     NoIoUring {
         /// The kernel's release, as `uname -r` shows it.
@@ -70,7 +70,7 @@ pub enum PreflightError {
 impl PreflightError {
     /// Exit code of the process: 2 where the configuration is to blame, 1 otherwise.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         if matches!(self, Self::CoresNotAllowed { .. }) {
             2
         } else {
@@ -185,7 +185,7 @@ pub(super) fn of_io_uring(
 }
 
 /// Whether a kernel's release, such as `6.1.0-18-amd64`, is that version or a later one.
-fn is_at_least(release: &str, (major, minor): (u32, u32)) -> bool {
+pub(crate) fn is_at_least(release: &str, (major, minor): (u32, u32)) -> bool {
     let mut numbers = release.split(|char: char| !char.is_ascii_digit());
     let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
     next().zip(next()) >= Some((major, minor))

@@ -17,12 +17,14 @@ use io_uring::{IoUring, Probe};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-pub use error::PreflightError;
-use shards::{Bounds, MEMLOCK_BYTES_PER_SHARD};
-pub use warning::Warning;
+pub(super) use error::PreflightError;
+pub(crate) use error::is_at_least;
+pub(crate) use shards::{Bounds, MEMLOCK_BYTES_PER_SHARD};
+pub(super) use warning::Warning;
 
 use crate::runtime::affinity::allowed_cores;
 use crate::runtime::cgroup::Cgroups;
+use crate::runtime::topology::Topology;
 
 /// Open files below which the operator is warned: a connection is one.
 const OPEN_FILES_MIN: u64 = 1_024;
@@ -31,7 +33,7 @@ const PROBE_ENTRIES: u32 = 8;
 
 /// What this machine lets the process have.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Machine {
+pub(super) struct Machine {
     /// Ids of the cores for the shards, at least one. Shard `i` belongs on `i % cores.len()`.
     pub cores: Vec<usize>,
     /// Shards to start.
@@ -49,7 +51,10 @@ pub struct Machine {
 ///
 /// # Errors
 /// The first thing without which no shard can start.
-pub fn probe(cores: Option<&[usize]>, shards: Option<u16>) -> Result<Machine, PreflightError> {
+pub(super) fn probe(
+    cores: Option<&[usize]>,
+    shards: Option<u16>,
+) -> Result<Machine, PreflightError> {
     let is_automatic = cores.is_none();
     let allowed = allowed_cores().map_err(|cause| PreflightError::CoresUnknown { cause })?;
     let mut cores = usable_cores(cores, &allowed)?;
@@ -63,6 +68,7 @@ pub fn probe(cores: Option<&[usize]>, shards: Option<u16>) -> Result<Machine, Pr
     io_uring()?;
     if is_automatic && usize::from(shard_count) < cores.len() {
         shards::begin_with(&mut cores, rustix::thread::sched_getcpu());
+        Topology::of_machine().in_order(&mut cores);
     }
     let open_files_max = open_files();
     if let Some(open_files_max) = open_files_max.filter(|files| *files < OPEN_FILES_MIN) {
@@ -75,6 +81,23 @@ pub fn probe(cores: Option<&[usize]>, shards: Option<u16>) -> Result<Machine, Pr
         open_files_max,
         warnings,
     })
+}
+
+/// Returns what this machine gives to a server with these cores and shards, for people, and what
+/// the operator should know.
+///
+/// # Errors
+/// What stands in the way of a start, with its remedy.
+pub(crate) fn machine_findings(
+    cores: Option<&[usize]>,
+    shards: Option<u16>,
+) -> Result<(String, Vec<String>), String> {
+    let machine = probe(cores, shards).map_err(|error| error.to_string())?;
+    let files = machine.open_files_max;
+    let files = files.map_or("any number of".to_owned(), |files| files.to_string());
+    let text = format!("{} shards, {files} files may be open", machine.shard_count);
+    let warnings = machine.warnings.iter().map(ToString::to_string).collect();
+    Ok((text, warnings))
 }
 
 /// The cores asked for, all of which must be allowed.
@@ -100,7 +123,7 @@ fn usable_cores(asked: Option<&[usize]>, allowed: &[usize]) -> Result<Vec<usize>
 ///
 /// # Errors
 /// It does not.
-pub fn memlock(shard_count: u16) -> Result<(), PreflightError> {
+pub(super) fn memlock(shard_count: u16) -> Result<(), PreflightError> {
     let limit_bytes = raise_soft_limit(Resource::Memlock);
     memlock_suffices(limit_bytes, shard_count, memlock_is_counted())
 }
@@ -129,7 +152,7 @@ fn memlock_suffices(
 
 /// Raises the limit of open files as far as allowed. Returns it; `None` is unlimited.
 #[must_use]
-pub fn open_files() -> Option<u64> {
+pub(super) fn open_files() -> Option<u64> {
     raise_soft_limit(Resource::Nofile)
 }
 
@@ -151,7 +174,7 @@ fn raise_soft_limit(resource: Resource) -> Option<u64> {
 ///
 /// # Errors
 /// io_uring cannot be used here.
-pub fn io_uring() -> Result<(), PreflightError> {
+pub(super) fn io_uring() -> Result<(), PreflightError> {
     let probe = || -> io::Result<usize> {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
@@ -165,10 +188,16 @@ pub fn io_uring() -> Result<(), PreflightError> {
     probe().map(drop).map_err(io_uring_failure)
 }
 
+/// Returns why io_uring cannot be used here, with the remedy; `None`: it can.
+#[must_use]
+pub(crate) fn io_uring_fault() -> Option<String> {
+    io_uring().err().map(|error| error.to_string())
+}
+
 /// What an error from setting up or entering a ring means on this machine. Also for rings that
 /// fail later, when the shards set up theirs.
 #[must_use]
-pub fn io_uring_failure(cause: io::Error) -> PreflightError {
+pub(super) fn io_uring_failure(cause: io::Error) -> PreflightError {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     let disabled = disabled.and_then(|text| text.trim().parse().ok());
     let system = rustix::system::uname();
@@ -244,12 +273,12 @@ mod tests {
         const KIB: u64 = 1_024;
         for (limit_kib, shard_count, is_counted, suffices) in [
             (None, 1_024, true, true),
-            (Some(95), 1, true, false),
-            (Some(96), 1, true, true),
-            (Some(191), 2, true, false),
-            (Some(192), 2, true, true),
-            (Some(8_192), 85, true, true),
-            (Some(8_192), 86, true, false),
+            (Some(159), 1, true, false),
+            (Some(160), 1, true, true),
+            (Some(319), 2, true, false),
+            (Some(320), 2, true, true),
+            (Some(8_192), 51, true, true),
+            (Some(8_192), 52, true, false),
             (Some(8_192), 1_024, false, true),
             (Some(0), 1, false, true),
         ] {

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Something that works, but worse than it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Warning {
+pub(crate) enum Warning {
     /// Shards will take turns on a core.
     MoreShardsThanCores {
         /// Shards to start.

@@ -15,9 +15,12 @@ use crate::runtime::listener::Listeners;
 use crate::shard::input::{Input, MemoryLevel};
 use crate::shard::state::Shard;
 
-/// Connections that a listener accepts in one turn: each costs 10 to 20 µs, and in a storm of
+/// Connections that a listener accepts in one turn: each costs 5 to 20 µs, and in a storm of
 /// connects those that are established wait for them.
-const ACCEPTS_PER_TURN: usize = 8;
+const ACCEPTS_PER_TURN: usize = 4;
+/// Connections that a listener accepts at the end: as many as wait by default (`somaxconn` of
+/// Linux).
+const LAST_ACCEPTS_MAX: usize = 4_096;
 /// Pause before accepting again where something has run out.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -33,6 +36,8 @@ pub(super) struct Accepting {
     due: VecDeque<u32>,
     /// Listeners that stopped, and when to start them again.
     paused: Vec<(u32, u64)>,
+    /// Since when listeners have taken nobody, one pause after the other.
+    stopped: Vec<(u32, u64)>,
 }
 
 impl Accepting {
@@ -48,6 +53,7 @@ impl Accepting {
             listeners,
             due: VecDeque::new(),
             paused: Vec::new(),
+            stopped: Vec::new(),
         })
     }
 
@@ -123,9 +129,16 @@ impl Accepting {
             let Some(listener) = self.listeners.get(number as usize) else {
                 return Ok(false);
             };
+            let tls = listener.tls;
             match listener.accept() {
-                Ok((socket, remote)) => accepted(net, shard, socket, remote, listener.tls, now)?,
-                Err(Errno::AGAIN) => return Ok(false),
+                Ok((socket, remote)) => {
+                    self.note_resumed(number, shard, now);
+                    accepted(net, shard, socket, remote, tls, now)?;
+                }
+                Err(Errno::AGAIN) => {
+                    self.note_resumed(number, shard, now);
+                    return Ok(false);
+                }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     if let Some(times) = REFUSED_BY_KERNEL.pass(now.mono_ms) {
@@ -145,9 +158,20 @@ impl Accepting {
     }
 
     fn pause(&mut self, listener: u32, cause: AcceptPause, shard: &mut Shard, now: Now) {
-        shard.metrics().counters.accept_pauses.add(cause);
+        shard.accept_paused(cause);
         let resume_ms = now.mono_ms + ACCEPT_PAUSE_MS;
         self.paused.push((listener, resume_ms));
+        if !self.stopped.iter().any(|(it, _)| *it == listener) {
+            self.stopped.push((listener, now.mono_ms));
+        }
+    }
+
+    /// A listener is at work: says for how long it was not.
+    fn note_resumed(&mut self, listener: u32, shard: &mut Shard, now: Now) {
+        if let Some(at) = self.stopped.iter().position(|(it, _)| *it == listener) {
+            let (_, since_ms) = self.stopped.swap_remove(at);
+            shard.accept_resumed(now.mono_ms.saturating_sub(since_ms));
+        }
     }
 
     /// Starts listeners again whose pause is over.
@@ -162,11 +186,24 @@ impl Accepting {
         });
     }
 
-    /// Nobody is accepted any more.
+    /// Nobody is accepted any more but those who wait already.
     ///
     /// # Errors
     /// Those of the ring.
-    pub(super) fn stop(&mut self, net: &mut Net) -> io::Result<()> {
+    pub(super) fn stop(
+        &mut self,
+        net: &mut Net,
+        shard: &mut Shard,
+        level: MemoryLevel,
+        now: Now,
+    ) -> io::Result<()> {
+        for listener in 0..self.listeners.len() as u32 {
+            for _ in 0..LAST_ACCEPTS_MAX / ACCEPTS_PER_TURN {
+                if !self.accept_from(listener, net, shard, level, now)? {
+                    break;
+                }
+            }
+        }
         for listener in 0..self.listeners.len() {
             net.ring.unwatch_listener(listener as u32)?;
         }

@@ -1,7 +1,8 @@
 //! The control plane's side of a shard: what it is told, and what it tells.
 
 use crate::control::ControlHandle;
-use crate::runtime::command::{Commands, Done, ShardCommand};
+use crate::runtime::command::{Commands, ShardCommand};
+use crate::shard::query::Answer;
 use crate::shard::state::Shard;
 
 /// See the top of this file.
@@ -10,15 +11,20 @@ pub(super) struct ControlSide {
     /// Where usage is reported.
     control: Option<ControlHandle>,
     /// Who waits until every connection follows the present rights.
-    rights_told: Vec<Done>,
-    drain: Drain,
+    rights_told: Vec<flume::Sender<u64>>,
+    /// What operators have asked, by number, and who waits for the answer.
+    asked: Vec<(u64, flume::Sender<Answer>)>,
+    next_number: u64,
+    awaited: Option<Await>,
 }
 
+/// What the shard comes to at its end, and tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    None,
-    UnderWay,
-    Reported,
+pub(super) enum Await {
+    /// Every WebSocket has been closed.
+    Drained,
+    /// No socket is open.
+    Vacant,
 }
 
 impl ControlSide {
@@ -28,7 +34,9 @@ impl ControlSide {
             commands,
             control,
             rights_told: Vec::new(),
-            drain: Drain::None,
+            asked: Vec::new(),
+            next_number: 0,
+            awaited: None,
         }
     }
 
@@ -43,27 +51,52 @@ impl ControlSide {
     }
 
     /// The shard is switching to other rights: that is told when it has.
-    pub(super) fn await_rights(&mut self, done: Done) {
+    pub(super) fn await_rights(&mut self, done: flume::Sender<u64>) {
         self.rights_told.push(done);
     }
 
-    /// The shard is to have no connections before long: that is told when it has none.
-    pub(super) fn await_drain(&mut self) {
-        if self.drain == Drain::None {
-            self.drain = Drain::UnderWay;
-        }
+    /// Something is asked of the shard: its answer is told. Returns the number of the question.
+    pub(super) fn await_answer(&mut self, answer: flume::Sender<Answer>) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.asked.push((number, answer));
+        number
+    }
+
+    /// The shard comes to that before long: it is told when it has.
+    pub(super) fn await_end(&mut self, awaited: Await) {
+        self.awaited = Some(awaited);
     }
 
     /// Tells what is to be told at the end of a turn. `is_vacant`: no socket is open.
     pub(super) fn report(&mut self, shard: &mut Shard, is_vacant: bool) {
         self.report_usage(shard);
-        // A change of rights is done when nobody is left whom it closes.
-        if !shard.is_switching_rights() {
-            self.rights_told.drain(..).for_each(Done::done);
+        self.report_answers(shard);
+        // A change of rights is done when nobody is left whom it closes, and nothing is kept any
+        // more that it ends.
+        if !self.rights_told.is_empty() && !shard.is_behind_rights() {
+            let closed = shard.take_closed_for_rights();
+            for told in self.rights_told.drain(..) {
+                // Whoever asked may have given up.
+                let _ = told.send(closed);
+            }
         }
-        if self.drain == Drain::UnderWay && is_vacant {
-            self.drain = Drain::Reported;
-            self.commands.report_drained();
+        let is_there = self.awaited.is_some_and(|awaited| match awaited {
+            Await::Drained => shard.is_drained(),
+            Await::Vacant => is_vacant,
+        });
+        if is_there {
+            self.awaited = None;
+            self.commands.report_end();
+        }
+    }
+
+    fn report_answers(&mut self, shard: &mut Shard) {
+        for (number, answer) in shard.effects_mut().answers.drain(..) {
+            if let Some(at) = self.asked.iter().position(|(asked, _)| *asked == number) {
+                // Whoever asked may have given up.
+                let _ = self.asked.swap_remove(at).1.send(answer);
+            }
         }
     }
 

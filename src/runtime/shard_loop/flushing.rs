@@ -1,9 +1,11 @@
 //! What a turn writes: whose outboxes, in which order, one by one or many at once.
 
+use std::collections::VecDeque;
 use std::io;
 
 use ahash::AHashSet;
 
+use super::length::{self, Length};
 use super::net::Net;
 use super::writing::Writings;
 use crate::domain::time::Now;
@@ -16,6 +18,11 @@ use crate::shard::state::Shard;
 /// Fewer connections than this are flushed one by one: a submission costs more than it saves.
 const BATCH_MIN: usize = 16;
 
+/// Outboxes, and bytes of them, that are written before the time is looked at, in a turn that is
+/// not to be long.
+const PIECE: usize = BATCH_MIN;
+const PIECE_BYTES: usize = 64 * 1_024;
+
 /// See the top of this file.
 pub(super) struct Flushing {
     queue: FlushQueue,
@@ -24,6 +31,8 @@ pub(super) struct Flushing {
     writings: Writings,
     /// Connections whose sockets take no more for now.
     blocked: AHashSet<ConnectionId>,
+    /// Connections in session whose sockets a write has found broken, oldest first.
+    broken: VecDeque<ConnectionId>,
     clock: Clock,
 }
 
@@ -35,24 +44,36 @@ impl Flushing {
             batch: Vec::new(),
             writings: Writings::default(),
             blocked: AHashSet::new(),
+            broken: VecDeque::new(),
             clock,
         }
     }
 
-    /// Writes as much as a turn may. Sockets that are to be closed are among those that the shard
-    /// wants closed then.
+    /// Writes as much as a turn of that length may, which began at `began_ns`. Sockets that are to
+    /// be closed are among those that the shard wants closed then.
     ///
     /// # Errors
     /// Those of the ring.
-    pub(super) fn flush(&mut self, net: &mut Net, shard: &mut Shard, now: Now) -> io::Result<()> {
+    pub(super) fn flush(
+        &mut self,
+        (length, began_ns): (Length, u64),
+        (net, shard): (&mut Net, &mut Shard),
+        now: Now,
+    ) -> io::Result<()> {
         let turn = shard.turn();
         self.queue.begin_turn(&mut shard.effects_mut().dirty, turn);
         self.writings.begin_turn(shard.effects_mut(), &self.queue);
-        if self.queue.len() >= BATCH_MIN {
-            self.flush_batch(net, shard, now)?;
+        if length == Length::Whole {
+            self.flush_some(net, shard, now)?;
         } else {
-            while let Some(id) = self.queue.pop() {
-                self.flush_one(id, net, shard, now);
+            let until_ns = length::write_until_ns(began_ns, self.clock.mono_ns());
+            let mut pieces = 0;
+            let mut goes_on = true;
+            while goes_on && !self.queue.is_empty() {
+                pieces += 1;
+                goes_on = self.queue.allow(pieces * PIECE, pieces * PIECE_BYTES);
+                self.flush_some(net, shard, now)?;
+                goes_on &= self.clock.mono_ns() < until_ns;
             }
         }
         self.writings.end_turn(&self.queue, shard, &self.clock);
@@ -62,11 +83,23 @@ impl Flushing {
         Ok(())
     }
 
-    /// Flushes a turn's worth of the queue, as much of it at once as can be.
+    /// Flushes as many as the turn may take now.
+    fn flush_some(&mut self, net: &mut Net, shard: &mut Shard, now: Now) -> io::Result<()> {
+        if self.queue.len() >= BATCH_MIN {
+            return self.flush_batch(net, shard, now);
+        }
+        while let Some(id) = self.queue.pop() {
+            self.flush_one(id, net, shard, now);
+        }
+        Ok(())
+    }
+
+    /// The same, as much of it at once as can be.
     fn flush_batch(&mut self, net: &mut Net, shard: &mut Shard, now: Now) -> io::Result<()> {
         let mut ids = std::mem::take(&mut self.batch);
         while let Some(id) = self.queue.pop() {
             match net.sockets.get(id) {
+                Some(socket) if socket.is_about_to_end() && shard.wants_input(id) => {}
                 // What is encrypted goes through one buffer, so it is sent at once.
                 Some(socket) if socket.transport.is_some() => {
                     self.flush_one(id, net, shard, now);
@@ -101,6 +134,9 @@ impl Flushing {
         let Some(socket) = net.sockets.get_mut(id).filter(|it| it.takes_bytes()) else {
             return;
         };
+        if socket.is_about_to_end() && shard.wants_input(id) {
+            return;
+        }
         self.queue.charge(shard.flush_bytes(id));
         let (flushed, sent) = if socket.transport.is_some() {
             let mut sink = TransportSink::new(socket, &mut net.transports);
@@ -121,6 +157,10 @@ impl Flushing {
         match flushed {
             Flushed::Open => {}
             Flushed::ShutdownWrite => socket.shutdown(libc::SHUT_WR),
+            Flushed::Close if shard.is_in_session(id) => {
+                socket.broken = true;
+                self.broken.push_back(id);
+            }
             Flushed::Close => shard.effects_mut().abort.push(id),
             // The ring tells when there is room.
             Flushed::Blocked => {
@@ -135,9 +175,14 @@ impl Flushing {
         self.blocked.remove(&id);
     }
 
-    /// Whether nothing is to be written.
+    /// The next connection in session whose socket a write has found broken.
+    pub(super) fn next_broken(&mut self) -> Option<ConnectionId> {
+        self.broken.pop_front()
+    }
+
+    /// Whether nothing is to be written, and nobody's end is to be told.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.broken.is_empty()
     }
 
     /// How many sockets take no more for now.

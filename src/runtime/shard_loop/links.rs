@@ -62,7 +62,12 @@ impl Links {
         });
         shard.metrics().counters.mesh_sent += sent as u64;
         for (to, over_limit) in changed {
-            shard.handle(Input::Link { to, over_limit }, now);
+            let link = Input::Link {
+                to,
+                over_limit,
+                backlog_bytes: self.outgoing.backlog_bytes(to),
+            };
+            shard.handle(link, now);
         }
     }
 

@@ -17,15 +17,17 @@ pub(super) fn begin_turn(shard: &mut Shard, now: Now, began_ns: u64) {
     metrics.latencies.turn_windows(now.mono_ms);
 }
 
-/// A turn ends that began at `began_ns`.
-pub(super) fn end_turn(shard: &mut Shard, clock: &Clock, began_ns: u64) {
-    let took_ns = clock.mono_ns() - began_ns;
+/// A turn ends that began at `began_ns`. Returns the time.
+pub(super) fn end_turn(shard: &mut Shard, clock: &Clock, began_ns: u64) -> u64 {
+    let now_ns = clock.mono_ns();
+    let took_ns = now_ns - began_ns;
     shard.metrics().latencies.record(Stage::LoopLag, took_ns);
+    now_ns
 }
 
-/// A socket that was known to be readable at `ready_ns` is read.
-pub(super) fn begin_read(shard: &mut Shard, clock: &Clock, ready_ns: u64) {
-    begin(shard, clock, Stage::ReadToCommand, ready_ns);
+/// A socket that was known to be readable at `ready_ns` is read. Returns the time.
+pub(super) fn begin_read(shard: &mut Shard, clock: &Clock, ready_ns: u64) -> u64 {
+    begin(shard, clock, Stage::ReadToCommand, ready_ns)
 }
 
 /// A batch is handled that another shard sent at `sent_ns`.
@@ -33,11 +35,12 @@ pub(super) fn begin_batch(shard: &mut Shard, clock: &Clock, sent_ns: u64) {
     begin(shard, clock, Stage::MeshHop, sent_ns);
 }
 
-fn begin(shard: &mut Shard, clock: &Clock, stage: Stage, since_ns: u64) {
+fn begin(shard: &mut Shard, clock: &Clock, stage: Stage, since_ns: u64) -> u64 {
     let now_ns = clock.mono_ns();
     shard.stamp(now_ns);
     let waited_ns = now_ns.saturating_sub(since_ns);
     shard.metrics().latencies.record(stage, waited_ns);
+    now_ns
 }
 
 /// Measures what the shard says has ended.

@@ -8,7 +8,6 @@ use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::limits::READS_PER_TURN_MAX;
-use crate::metrics::label;
 use crate::runtime::sockets::{Socket, Sockets, Transfer};
 use crate::runtime::transport::{Gate, Next, Received, Transport, TransportFault};
 use crate::shard::effect::Urgency;
@@ -132,10 +131,12 @@ impl Reading {
             return 0;
         };
         let is_open = transport.gate() == Gate::Open;
-        if socket.closing || is_open && !shard.wants_input(id) {
+        if socket.closing || socket.broken || socket.departing || is_open && !shard.wants_input(id)
+        {
+            socket.skipped = true;
             return 0;
         }
-        measure::begin_read(shard, &self.clock, socket.ready_ns);
+        self.read_ns = measure::begin_read(shard, &self.clock, socket.ready_ns);
         let before = Before::of(transport);
         let held = transport.held().len();
         self.scratch[..held].copy_from_slice(transport.held());
@@ -158,11 +159,11 @@ impl Reading {
                 0
             }
             Transfer::Ended => {
-                shard.handle(Input::Ended { connection: id }, now);
+                self.ended(id, &mut net.sockets, shard, now);
                 0
             }
-            Transfer::Broken => {
-                shard.effects_mut().abort.push(id);
+            Transfer::Broken(errno) => {
+                self.broken(id, errno, &mut net.sockets, shard, now);
                 0
             }
         }
@@ -180,6 +181,9 @@ impl Reading {
         let Some(socket) = net.sockets.get_mut(id) else {
             return;
         };
+        if socket.is_open() {
+            socket.note_used(now);
+        }
         let Some(transport) = &mut socket.transport else {
             return;
         };
@@ -224,12 +228,8 @@ fn refused(
     tracing::debug!(shard = shard.number(), %cause, "connection refused");
     warn_of_proxy(cause, now);
     if was_open {
+        shard.transport_failed(connection);
         return shard.handle(Input::Ended { connection }, now);
     }
-    let label = match cause {
-        TransportFault::Proxy(..) => label::HandshakeRefused::ProxyHeader,
-        TransportFault::Tls(_) => label::HandshakeRefused::Transport,
-    };
-    let counters = &mut shard.metrics().counters;
-    counters.handshakes_refused.add(label);
+    shard.transport_refused(connection, matches!(cause, TransportFault::Tls(_)));
 }

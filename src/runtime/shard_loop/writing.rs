@@ -37,7 +37,7 @@ impl Writing {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Unwritten {
     what: Writing,
     /// For how many it stands.
     count: u32,
@@ -48,7 +48,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Writings {
     /// By urgency; each oldest first.
-    lines: [VecDeque<Waiting>; 3],
+    lines: [VecDeque<Unwritten>; 3],
     /// How many of each stage have been added in this turn.
     added: [u32; Stage::ALL.len()],
     written: Vec<(Writing, u32)>,
@@ -107,7 +107,7 @@ impl Writings {
                 return;
             }
         }
-        line.push_back(Waiting {
+        line.push_back(Unwritten {
             what,
             count: 1,
             until: queue.line_mark(urgency),
