@@ -10,13 +10,16 @@ use std::ops::RangeInclusive;
 
 use super::error::ConfigError;
 use super::given::Given;
+use super::history;
 use super::overrides::Environment;
 use super::ranges::message_bucket;
 use super::secret::{SecretBytes, SecretKind, secret};
 use super::section::Section;
 use crate::domain::declared::{DeclaredApp, DeclaredKey};
+use crate::domain::history::HistorySettings;
 use crate::domain::record::{
-    AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord, TurnRecord,
+    AppRecord, AppStatus, DirectScope, FeedRecord, KeyRecord, KeyType, MessageLimits, PlanRecord,
+    TurnRecord,
 };
 use crate::limits::{PLAN_COUNT_MAX, TOKEN_PATTERNS_MAX, TOKEN_PERMISSIONS_MAX};
 use crate::proto::actions::Actions;
@@ -57,18 +60,23 @@ const COUNTS: RangeInclusive<u64> = 0..=PLAN_COUNT_MAX;
 pub(super) fn resolve(
     sections: Vec<Section<'_>>,
     environment: &Environment,
+    history: &HistorySettings,
 ) -> Result<Vec<DeclaredApp>, ConfigError> {
     let mut app_ids = BTreeSet::new();
     let mut key_ids = BTreeSet::new();
     let mut apps = Vec::with_capacity(sections.len());
     for mut section in sections {
-        let app = app(&mut section, environment, &mut key_ids)?;
-        if !app_ids.insert(app.record.app_id.clone()) {
+        let app = app(&mut section, environment, &mut key_ids, history)?;
+        let is_new = app_ids.insert(app.record.app_id.clone());
+        if !is_new {
             let text = "another app has this id; give each its own".to_owned();
-            return Err(section.conflict(&["id"], text));
+            section.refuse(&["id"], text)?;
         }
+        let is_good = is_new && !section.has_fault("id");
         section.finish();
-        apps.push(app);
+        if is_good {
+            apps.push(app);
+        }
     }
     Ok(apps)
 }
@@ -77,11 +85,13 @@ fn app(
     section: &mut Section<'_>,
     environment: &Environment,
     key_ids: &mut BTreeSet<String>,
+    history: &HistorySettings,
 ) -> Result<DeclaredApp, ConfigError> {
     let app_id = section.required(
         "id",
         "an id such as \"app_shop\", 1 to 64 of A-Z a-z 0-9 _ -",
         id,
+        String::new,
     )?;
     let statuses = [
         ("active", AppStatus::Active),
@@ -100,6 +110,8 @@ fn app(
         direct_scope: section.choice("direct_scope", DirectScope::App, &scopes)?,
         turn,
         limits: message_limits(section.section("limits")?)?,
+        feed: feed(section.section("feed")?)?,
+        history: history::rules(section.sections("history")?, history)?,
         created_at: 0,
         app_id,
     };
@@ -108,11 +120,11 @@ fn app(
         let key = key(&mut key_section, environment, &record.app_id)?;
         if !key_ids.insert(key.record.key_id.clone()) {
             let text = "another key has this id; give each its own".to_owned();
-            return Err(key_section.conflict(&["id"], text));
+            key_section.refuse(&["id"], text)?;
         }
         if keys.len() == KEYS_PER_APP_MAX {
             let text = format!("an app has at most {KEYS_PER_APP_MAX} keys; remove some");
-            return Err(key_section.conflict(&["id"], text));
+            key_section.refuse(&["id"], text)?;
         }
         key_section.finish();
         keys.push(key);
@@ -122,6 +134,15 @@ fn app(
         turn_secret,
         keys,
     })
+}
+
+fn feed(mut section: Section<'_>) -> Result<FeedRecord, ConfigError> {
+    let feed = FeedRecord {
+        presence: section.boolean("presence", false)?,
+        peers: section.boolean("peers", false)?,
+    };
+    section.finish();
+    Ok(feed)
 }
 
 fn plan(mut section: Section<'_>) -> Result<PlanRecord, ConfigError> {
@@ -153,7 +174,7 @@ fn plan(mut section: Section<'_>) -> Result<PlanRecord, ConfigError> {
     if plan.period_start_unix.is_some() != plan.period_days.is_some() {
         let text = "period_start_unix and period_days go together; give both, or neither for \
                     calendar months";
-        return Err(section.conflict(&["period_start_unix", "period_days"], text.to_owned()));
+        section.refuse(&["period_start_unix", "period_days"], text.to_owned())?;
     }
     section.finish();
     Ok(plan)
@@ -172,18 +193,14 @@ fn turn(
         .unwrap_or_default();
     check_count(&section, "urls", urls.len(), TURN_URLS)?;
     let ttl_sec = section.integer("ttl_sec", 86_400, TURN_TTL_SEC)?;
-    let Some(secret) = secret(
-        &mut section,
-        ["secret_file", "secret_env"],
-        SecretKind::Shared,
-        environment,
-    )?
-    else {
+    let names = ["secret_file", "secret_env"];
+    let secret = secret(&mut section, names, SecretKind::Shared, environment)?;
+    if !names.iter().any(|name| section.is_given(name)) {
         let text = "a shared secret is missing; give secret_file or secret_env".to_owned();
-        return Err(section.conflict(&["urls"], text));
-    };
+        section.refuse(&["urls"], text)?;
+    }
     section.finish();
-    Ok(Some((TurnRecord { urls, ttl_sec }, secret)))
+    Ok(secret.map(|secret| (TurnRecord { urls, ttl_sec }, secret)))
 }
 
 fn turn_url(given: Given<'_>) -> Option<String> {
@@ -213,14 +230,15 @@ fn key(
 ) -> Result<DeclaredKey, ConfigError> {
     let expected = "an id that begins with pk_live_ (publishable) or sk_id_ (secret), at most 64 \
                     of A-Z a-z 0-9 _ -";
-    let (key_id, key_type) = section.required("id", expected, key_id)?;
+    let stand_in = || (String::new(), KeyType::Secret);
+    let (key_id, key_type) = section.required("id", expected, key_id, stand_in)?;
     let types = [
         ("secret", KeyType::Secret),
         ("publishable", KeyType::Publishable),
     ];
     if section.choice("type", key_type, &types)? != key_type {
         let text = format!("{key_id} is of the other type by its prefix; remove this line");
-        return Err(section.conflict(&["type"], text));
+        section.refuse(&["type", "id"], text)?;
     }
     let actions = match key_type {
         KeyType::Secret => SECRET_KEY_ACTIONS,
@@ -250,12 +268,12 @@ fn key(
     check_secrets(
         section,
         key_type,
-        signing_secret.is_some(),
-        api_secret.is_some(),
+        signing_names.iter().any(|name| section.is_given(name)),
+        api_names.iter().any(|name| section.is_given(name)),
     )?;
     if key_type == KeyType::Secret && !record.allowed_origins.is_empty() {
         let text = "only publishable keys are bound to origins; remove them here".to_owned();
-        return Err(section.conflict(&["allowed_origins"], text));
+        section.refuse(&["allowed_origins", "id"], text)?;
     }
     Ok(DeclaredKey {
         record,
@@ -283,11 +301,12 @@ fn check_secrets(
                 "signing_secret_env",
                 "api_secret_file",
                 "api_secret_env",
+                "id",
             ],
             "a publishable key has no secret; remove it, or make this an sk_id_ key",
         ),
     };
-    Err(section.conflict(keys, text.to_owned()))
+    section.refuse(keys, text.to_owned())
 }
 
 /// For people; `None` when it is not given.
@@ -340,7 +359,7 @@ fn required_texts<E: Display>(
     counts: RangeInclusive<usize>,
     check: impl Fn(&str) -> Result<(), E>,
 ) -> Result<Vec<String>, ConfigError> {
-    let texts = section.required(key, TEXTS, text_list)?;
+    let texts = section.required(key, TEXTS, text_list, Vec::new)?;
     checked_texts(section, key, texts, counts, check)
 }
 
@@ -357,11 +376,12 @@ fn checked_texts<E: Display>(
     check: impl Fn(&str) -> Result<(), E>,
 ) -> Result<Vec<String>, ConfigError> {
     check_count(section, key, texts.len(), counts)?;
-    let fault = |text: &String| check(text).err().map(|cause| format!("{text:?}: {cause}"));
-    match texts.iter().find_map(fault) {
-        Some(text) => Err(section.conflict(&[key], text)),
-        None => Ok(texts),
+    for text in &texts {
+        if let Err(cause) = check(text) {
+            section.refuse(&[key], format!("{text:?}: {cause}"))?;
+        }
     }
+    Ok(texts)
 }
 
 fn check_count(
@@ -375,5 +395,5 @@ fn check_count(
     }
     let (min, max) = counts.into_inner();
     let text = format!("{count} entries are given; give {min} to {max}");
-    Err(section.conflict(&[key], text))
+    section.refuse(&[key], text)
 }

@@ -5,7 +5,7 @@ use super::model::{Config, TlsConfig};
 
 /// A key whose value is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Dotted, `limits.message_rate`; or a section that has come or gone, `tls`.
     pub key: &'static str,
     /// It holds from the next start on, not before.
@@ -30,15 +30,19 @@ macro_rules! rows {
 const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
     server {
         listen: true,
+        public_url: true,
         shards: true,
         cores: true,
+        follow_queues: true,
         trusted_proxies: false,
         proxy_protocol: false,
     }
     admin {
         listen: true,
         token_file: true,
+        read_token_file: true,
         protect_metrics: true,
+        console: true,
         hosts: true,
     }
     store {
@@ -47,6 +51,7 @@ const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
     }
     auth {
         reject_with: false,
+        explain: false,
     }
     rest {
         accept_bare_key_id: false,
@@ -75,12 +80,30 @@ const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
         unauthenticated_connections: false,
     }
     shutdown {
+        delay_ms: false,
         drain_ms: false,
         retry_after_ms: false,
+    }
+    events {
+        memory_per_shard: true,
+        addresses: true,
+        peers: true,
+    }
+    feed {
+        memory_per_shard: true,
+    }
+    history {
+        memory_bytes: false,
+        dedupe_sec: false,
+        replay_messages: false,
+        replay_bytes: false,
+        fsync: true,
+        ack: true,
     }
     log {
         level: false,
         format: false,
+        events: true,
     }
 };
 
@@ -93,9 +116,24 @@ const TLS_ROWS: [(&str, bool, Differs<TlsConfig>); 3] = [
     }),
 ];
 
+/// Every key that can be set outside of `[[apps]]`, dotted.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    let rows = ROWS.iter().map(|(key, ..)| *key);
+    rows.chain(TLS_ROWS.iter().map(|(key, ..)| *key))
+}
+
+/// Returns whether a running server cannot follow a change of this key.
+#[must_use]
+pub(crate) fn needs_restart(key: &str) -> bool {
+    let rows = ROWS.iter().map(|(name, restart, _)| (*name, *restart));
+    let tls = TLS_ROWS.iter().map(|(name, restart, _)| (*name, *restart));
+    let mut all = rows.chain(tls);
+    all.any(|(name, restart)| name == key && restart)
+}
+
 /// Returns the keys that differ, those of `[[apps]]` aside.
 #[must_use]
-pub fn differences(before: &Config, after: &Config) -> Vec<Difference> {
+pub(crate) fn differences(before: &Config, after: &Config) -> Vec<Difference> {
     let is_named = |key: &str| !(follows_data_dir(before, key) && follows_data_dir(after, key));
     let rows = ROWS.iter().filter(|(_, _, differs)| differs(before, after));
     let rows = rows.filter(|(key, ..)| is_named(key));
@@ -113,7 +151,20 @@ pub fn differences(before: &Config, after: &Config) -> Vec<Difference> {
         (None, None) => {}
         _ => differences.push(difference(("tls", true))),
     }
+    if history_rules_differ(before, after) {
+        differences.push(difference(("apps.history", false)));
+    }
     differences
+}
+
+/// Whether an app that both declare has other rules for what its channels keep.
+fn history_rules_differ(before: &Config, after: &Config) -> bool {
+    let records = || before.apps.iter().map(|app| &app.record);
+    after
+        .apps
+        .iter()
+        .map(|app| &app.record)
+        .any(|now| records().any(|then| then.app_id == now.app_id && then.history != now.history))
 }
 
 /// Whether a path is the one in the data directory that it is by default: then another

@@ -8,9 +8,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::redact::redacted;
+
 /// A refused configuration. Its `Display` is one line naming place, cause and remedy.
 #[derive(Debug)]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     /// Where the fault is.
     pub place: Place,
     /// What it is. Boxed to keep results small.
@@ -20,7 +22,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// A fault at a place.
     #[must_use]
-    pub fn new(place: Place, fault: Fault) -> Self {
+    pub(crate) fn new(place: Place, fault: Fault) -> Self {
         Self {
             place,
             fault: Box::new(fault),
@@ -30,7 +32,7 @@ impl ConfigError {
 
 /// Where a fault is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// The file as a whole.
     File(PathBuf),
     /// A line without a key: what stands there is not TOML.
@@ -39,6 +41,8 @@ pub enum Place {
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
+        /// Offset of the first byte that is wrong, from 0.
+        offset: usize,
     },
     /// A key in the file.
     Key {
@@ -46,6 +50,8 @@ pub enum Place {
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
+        /// Offset of the key or its value, from 0.
+        offset: usize,
         /// Dotted name of the key, `limits.message_rate`.
         key: String,
     },
@@ -55,7 +61,7 @@ pub enum Place {
 
 /// What is wrong there.
 #[derive(Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The configuration file cannot be read.
     Unreadable(io::Error),
     /// Not text as TOML wants it.
@@ -94,7 +100,9 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.fault)
+        // A secret may have been put in place of something else.
+        let text = format!("{}: {}", self.place, self.fault);
+        f.write_str(&redacted(&text))
     }
 }
 
@@ -102,15 +110,59 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Line { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Key { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
+            Self::Line { path, line, .. } => write!(f, "{}:{line}", path.display()),
+            Self::Key {
+                path, line, key, ..
+            } => write!(f, "{}:{line}: {}", path.display(), Clipped::key(key)),
             Self::Override(name) => f.write_str(name),
         }
     }
 }
 
+/// Bytes of a key that are shown at most. The longest known one has 48.
+const KEY_BYTES_MAX: usize = 400;
+
+/// Bytes of a fault that are shown at most. What was typed stands in it, and may be as long as the
+/// file; our own longest text has 300.
+const FAULT_BYTES_MAX: usize = 1_000;
+
+/// A text as it is shown: of a very long one, its beginning.
+pub(super) struct Clipped<'a> {
+    text: &'a str,
+    bytes_max: usize,
+}
+
+impl<'a> Clipped<'a> {
+    /// A key that somebody typed.
+    pub(super) fn key(text: &'a str) -> Self {
+        let bytes_max = KEY_BYTES_MAX;
+        Self { text, bytes_max }
+    }
+}
+
+impl fmt::Display for Clipped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.text.len() <= self.bytes_max {
+            return f.write_str(self.text);
+        }
+        let end = self.text.floor_char_boundary(self.bytes_max);
+        write!(f, "{}…", &self.text[..end])
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write(&mut text)?;
+        let bytes_max = FAULT_BYTES_MAX;
+        let text = &text;
+        Clipped { text, bytes_max }.fmt(f)
+    }
+}
+
+impl Fault {
+    /// Writes cause and remedy, with all that was typed.
+    fn write(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
             Self::Unreadable(cause) => {
                 write!(
@@ -144,5 +196,31 @@ impl fmt::Display for Fault {
             }
             Self::Conflict(text) => f.write_str(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_any_length_is_named_in_a_line_that_can_be_read() {
+        let place = |key: String| Place::Key {
+            path: "ringmesh.toml".into(),
+            line: 2,
+            offset: 9,
+            key,
+        };
+        let shown = KEY_BYTES_MAX / "é".len();
+        let long = place("é".repeat(3_000)).to_string();
+        assert_eq!(long, format!("ringmesh.toml:2: {}…", "é".repeat(shown)));
+        let whole = place("é".repeat(shown)).to_string();
+        assert!(whole.ends_with('é'), "{whole}");
+    }
+
+    #[test]
+    fn a_fault_of_any_length_ends_with_its_first_thousand_bytes() {
+        let fault = Fault::Conflict("é".repeat(3_000)).to_string();
+        assert_eq!(fault, format!("{}…", "é".repeat(FAULT_BYTES_MAX / 2)));
     }
 }

@@ -93,8 +93,8 @@ impl<'d> Given<'d> {
             Self::Text { text, .. } => quoted(text),
             Self::Toml(value) => match value.get_ref() {
                 DeValue::String(text) => format!("string {}", quoted(text)),
-                DeValue::Integer(number) => format!("integer {number}"),
-                DeValue::Float(number) => format!("float {number}"),
+                DeValue::Integer(number) => format!("integer {}", clipped(number.as_str())),
+                DeValue::Float(number) => format!("float {}", clipped(number.as_str())),
                 DeValue::Boolean(value) => format!("boolean {value}"),
                 DeValue::Datetime(_) => "a date or time".to_owned(),
                 DeValue::Array(_) => "a list".to_owned(),
@@ -105,8 +105,20 @@ impl<'d> Given<'d> {
 }
 
 fn quoted(text: &str) -> String {
+    let (start, rest) = split(text);
+    format!("{start:?}{rest}")
+}
+
+/// A number as it was typed: the grammar of TOML knows no end of its digits.
+fn clipped(text: &str) -> String {
+    let (start, rest) = split(text);
+    format!("{start}{rest}")
+}
+
+/// What of a text is shown, and what is said of the rest.
+fn split(text: &str) -> (&str, &'static str) {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => (text, ""),
+        Some((end, _)) => (&text[..end], "…"),
     }
 }

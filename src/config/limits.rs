@@ -77,28 +77,35 @@ fn check_silence(section: &Section<'_>, config: &LimitsConfig) -> Result<(), Con
     }
     let text = format!(
         "a silent connection would be dropped after {} ms, and pinged after {} ms; make \
-         drop_after_ms at least {PONG_MS_MIN} more than ping_after_ms, so that an answer can come",
+         limits.drop_after_ms at least {PONG_MS_MIN} more than limits.ping_after_ms, so that an \
+         answer can come",
         config.drop_after_ms, config.ping_after_ms
     );
-    Err(section.conflict(&["drop_after_ms", "ping_after_ms"], text))
+    section.refuse(&["drop_after_ms", "ping_after_ms"], text)
 }
 
 /// The largest delivery must fit into the queue of a connection.
 fn check_deliveries(section: &Section<'_>, config: &LimitsConfig) -> Result<(), ConfigError> {
+    let delivery_bytes_max = delivery_bytes_max(config);
+    if config.outbound_queue_bytes < delivery_bytes_max {
+        let text = format!(
+            "a single delivery can have {delivery_bytes_max} bytes; make \
+             limits.outbound_queue_bytes at least that, or limits.message_bytes and \
+             limits.rest_body_bytes smaller"
+        );
+        let keys = ["outbound_queue_bytes", "message_bytes", "rest_body_bytes"];
+        section.refuse(&keys, text)?;
+    }
+    Ok(())
+}
+
+/// Returns the bytes of the largest delivery that these limits allow.
+pub(super) fn delivery_bytes_max(config: &LimitsConfig) -> usize {
     let data_bytes_max = usize::max(
         config.message_bytes + ENVELOPE_BYTES_MAX,
         config.rest_body_bytes,
     );
-    let delivery_bytes_max = data_bytes_max + DELIVERY_ENVELOPE_BYTES_MAX;
-    if config.outbound_queue_bytes < delivery_bytes_max {
-        let text = format!(
-            "a single delivery can have {delivery_bytes_max} bytes; make outbound_queue_bytes at \
-             least that, or message_bytes and rest_body_bytes smaller"
-        );
-        let keys = ["outbound_queue_bytes", "message_bytes", "rest_body_bytes"];
-        return Err(section.conflict(&keys, text));
-    }
-    Ok(())
+    data_bytes_max + DELIVERY_ENVELOPE_BYTES_MAX
 }
 
 /// A ceiling below what an idle server takes would refuse everybody.
@@ -111,5 +118,5 @@ fn check_memory(section: &Section<'_>, config: &LimitsConfig) -> Result<(), Conf
          {MEMORY_BYTES_MIN}, or 0 for 80% of what the machine or its cgroup allows",
         config.memory_bytes
     );
-    Err(section.conflict(&["memory_bytes"], text))
+    section.refuse(&["memory_bytes"], text)
 }

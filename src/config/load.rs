@@ -1,20 +1,22 @@
 //! From a file, the environment and arguments to a [`Config`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::error::{ConfigError, Fault, Place};
 use super::model::{Config, DevOptions};
-use super::overrides::{Environment, Overrides};
+use super::naming::ARGUMENTS;
+use super::overrides::{Environment, Overrides, variable_of};
 use super::settings::{self, Defaults};
+use crate::bounded_file::{self, CONFIG_BYTES_MAX};
 
 impl Config {
     /// Reads a file for `ringmesh serve`.
     ///
     /// # Errors
     /// The first fault of the file or the environment.
-    pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|cause| {
+    pub(crate) fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let bytes = bounded_file::read(path, CONFIG_BYTES_MAX).map_err(|cause| {
             ConfigError::new(Place::File(path.to_owned()), Fault::Unreadable(cause))
         })?;
         let text = str::from_utf8(&bytes).map_err(|error| {
@@ -22,7 +24,8 @@ impl Config {
             let line = 1 + memchr::memchr_iter(b'\n', &bytes[..offset]).count();
             let path = path.to_owned();
             let byte = bytes[offset];
-            ConfigError::new(Place::Line { path, line }, Fault::NotUtf8 { offset, byte })
+            let place = Place::Line { path, line, offset };
+            ConfigError::new(place, Fault::NotUtf8 { offset, byte })
         })?;
         Self::from_text(path, text, environment)
     }
@@ -32,7 +35,7 @@ impl Config {
     ///
     /// # Errors
     /// The first fault of the text or the environment.
-    pub fn from_text(
+    pub(crate) fn from_text(
         path: &Path,
         text: &str,
         environment: &Environment,
@@ -51,14 +54,18 @@ impl Config {
     ///
     /// # Errors
     /// The first fault of the arguments or the environment.
-    pub fn for_dev(options: &DevOptions, environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn for_dev(
+        options: &DevOptions,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let mut overrides = Overrides::from_environment(environment)?;
-        for (argument, key, text) in [
-            ("--listen", "server.listen", &options.listen),
-            ("--admin", "admin.listen", &options.admin),
-            ("--shards", "server.shards", &options.shards),
-            ("--data-dir", "store.data_dir", &options.data_dir),
-        ] {
+        let given = [
+            &options.listen,
+            &options.admin,
+            &options.shards,
+            &options.data_dir,
+        ];
+        for ((key, argument), text) in ARGUMENTS.into_iter().zip(given) {
             if let Some(text) = text {
                 overrides.set(key, argument, text);
             }
@@ -66,4 +73,37 @@ impl Config {
         let document = Document::parse(Path::new(""), "", &overrides)?;
         settings::resolve(&document, &Defaults::dev(), environment)
     }
+}
+
+/// Returns the data directory that a file for `serve` names, without looking at the rest of the
+/// file: for commands that look for the server that runs with it.
+///
+/// # Errors
+/// The file cannot be read, or is not TOML.
+pub(crate) fn data_dir_of(path: &Path, environment: &Environment) -> std::io::Result<PathBuf> {
+    let text = bounded_file::read_text(path, CONFIG_BYTES_MAX)?;
+    let file: toml::Table = toml::from_str(&text).map_err(std::io::Error::other)?;
+    let in_file = || file.get("store")?.get("data_dir")?.as_str();
+    let set = environment.get(&variable_of("store.data_dir"));
+    let named = set.and_then(|it| it.to_str()).or_else(in_file);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(directory.join(named.unwrap_or(Defaults::serve().data_dir())))
+}
+
+/// Where `serve` and `check` look for their file, in this order.
+const FILES: [&str; 2] = ["./ringmesh.toml", "/etc/ringmesh/ringmesh.toml"];
+
+/// Returns the file that `serve` reads when none is named.
+///
+/// # Errors
+/// There is none: what to do about it.
+pub(crate) fn default_file() -> Result<PathBuf, String> {
+    let mut files = FILES.iter().map(PathBuf::from);
+    files.find(|file| file.exists()).ok_or_else(|| {
+        format!(
+            "no configuration found: looked for {}; make one with ringmesh init, or name one with \
+             --config",
+            FILES.join(" and ")
+        )
+    })
 }

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::public_url::PublicUrl;
+use crate::domain::configuration::Setting;
 use crate::domain::declared::DeclaredApp;
+use crate::domain::history::HistorySettings;
 use crate::proto::cidr::Cidr;
 
 /// Everything an operator can decide, checked.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The file it was read from; `None` for `ringmesh dev`.
     pub file: Option<PathBuf>,
     /// The public listeners and the shards behind them.
@@ -27,17 +30,25 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
+    /// What is kept of what happened.
+    pub events: EventsConfig,
+    /// `[feed]`.
+    pub feed: FeedConfig,
+    /// What holds for everything that channels keep.
+    pub history: HistorySettings,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Apps that the file declares, with their keys.
     pub apps: Vec<DeclaredApp>,
+    /// Each key outside `[[apps]]`, and where its value comes from.
+    pub settings: Vec<Setting>,
     /// Variables named like ours that nothing reads.
     pub unread_variables: Vec<UnreadVariable>,
 }
 
 /// A variable of the environment whose name begins with `RINGMESH_` and that nothing reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreadVariable {
+pub(crate) struct UnreadVariable {
     /// Its name.
     pub name: String,
     /// The variable that it may have been meant to be.
@@ -46,13 +57,17 @@ pub struct UnreadVariable {
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// Public addresses, at least one; port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
+    /// Where clients are told to connect; `None`: where the server listens.
+    pub public_url: Option<PublicUrl>,
     /// Number of shards, 1 to 1,024; `None`: one per core of `cores`.
     pub shards: Option<u16>,
     /// Core ids for the shards, no two the same; `None`: all that the process may use.
     pub cores: Option<Vec<usize>>,
+    /// Whether a connect goes to the shard of the core that it comes in on.
+    pub follow_queues: bool,
     /// Peers whose `X-Forwarded-For` or PROXY header is believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Whether connections from trusted proxies begin with a PROXY protocol v2 header.
@@ -61,7 +76,7 @@ pub struct ServerConfig {
 
 /// `[tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
+pub(crate) struct TlsConfig {
     /// Certificate chain, PEM.
     pub cert: PathBuf,
     /// Private key, PEM.
@@ -73,20 +88,24 @@ pub struct TlsConfig {
 
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminConfig {
+pub(crate) struct AdminConfig {
     /// Address of the admin API and of the metrics; `None`: there is none.
     pub listen: Option<SocketAddr>,
     /// Holds the admin token; made at first start when missing.
     pub token_file: PathBuf,
+    /// Holds a token that may only read; `None`: there is none.
+    pub read_token_file: Option<PathBuf>,
     /// Whether `/metrics` needs the token too.
     pub protect_metrics: bool,
+    /// Whether the console is served.
+    pub console: bool,
     /// Names by which it may be addressed, besides IP addresses and `localhost`; in lower case.
     pub hosts: Vec<String>,
 }
 
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreConfig {
+pub(crate) struct StoreConfig {
     /// Directory of everything that is kept.
     pub data_dir: PathBuf,
     /// Holds the key that encrypts signing secrets; made at first start when missing.
@@ -95,14 +114,16 @@ pub struct StoreConfig {
 
 /// `[auth]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
+pub(crate) struct AuthConfig {
     /// How a bad credential is answered.
     pub reject_with: RejectWith,
+    /// Whether clients are told what is wrong with a credential.
+    pub explain: bool,
 }
 
 /// How a bad credential is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectWith {
+pub(crate) enum RejectWith {
     /// HTTP 401 instead of the upgrade.
     Http,
     /// The upgrade, then close 4001 or 4002, which browsers can read.
@@ -111,7 +132,7 @@ pub enum RejectWith {
 
 /// `[rest]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestConfig {
+pub(crate) struct RestConfig {
     /// Whether a key id alone, which every token shows, authenticates a backend.
     pub accept_bare_key_id: bool,
     /// Requests per second and key; 0 is unlimited.
@@ -132,7 +153,7 @@ pub struct RestConfig {
 
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitsConfig {
+pub(crate) struct LimitsConfig {
     /// Bytes of a message as `welcome` advertises them, envelope not included.
     pub message_bytes: usize,
     /// Subscriptions of one connection.
@@ -168,6 +189,9 @@ pub struct LimitsConfig {
 /// `[shutdown]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownConfig {
+    /// How long health checks say that the server is about to end before the drain begins, in
+    /// milliseconds.
+    pub delay_ms: u64,
     /// Time over which the closes of a drain are spread, in milliseconds.
     pub drain_ms: u64,
     /// `retryAfterMs` of `going_away`.
@@ -179,16 +203,18 @@ pub struct ShutdownConfig {
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// The least important level that is logged.
     pub level: tracing::Level,
     /// What a line looks like.
     pub format: LogFormat,
+    /// Which events are logged.
+    pub events: LogEvents,
 }
 
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text for people.
     Text,
     /// One JSON object per line.
@@ -197,7 +223,7 @@ pub enum LogFormat {
 
 /// The arguments of `ringmesh dev`, as typed. They go before the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DevOptions {
+pub(crate) struct DevOptions {
     /// `--listen`: the public address.
     pub listen: Option<String>,
     /// `--admin`: the address of the admin API.
@@ -206,4 +232,53 @@ pub struct DevOptions {
     pub shards: Option<String>,
     /// `--data-dir`: directory of the store.
     pub data_dir: Option<String>,
+}
+
+/// What is kept of what happened, and of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventsConfig {
+    /// Memory of each shard, in bytes; 0 keeps nothing.
+    pub memory_per_shard: usize,
+    /// How much of addresses.
+    pub addresses: EventsAddresses,
+    /// How much of peer ids.
+    pub peers: EventsPeers,
+}
+
+/// What is kept for the backends of apps that follow who came and went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FeedConfig {
+    /// Memory of each shard, in bytes; 0 keeps nothing.
+    pub memory_per_shard: usize,
+}
+
+/// How much of an address is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventsAddresses {
+    /// All of it.
+    Full,
+    /// Its first 24 bits, of IPv6 48.
+    Masked,
+    /// Nothing.
+    Off,
+}
+
+/// How much of a peer id is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventsPeers {
+    /// All of it.
+    Full,
+    /// A hash, with keys of the process.
+    Hashed,
+}
+
+/// Which events are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogEvents {
+    /// A line a minute and kind, with sums.
+    Summary,
+    /// A line for each.
+    All,
+    /// None.
+    Off,
 }

@@ -11,12 +11,23 @@ use super::error::{ConfigError, Fault, Place};
 
 const PREFIX: &str = "RINGMESH_";
 /// What the command line and the load harness read.
-const OF_PROGRAMS: [&str; 5] = [
+const OF_PROGRAMS: [&str; 9] = [
+    "RINGMESH_ADMIN_URL",
     "RINGMESH_ADMIN_TOKEN",
+    "RINGMESH_ADMIN_TOKEN_FILE",
+    "RINGMESH_CONTEXT",
+    "RINGMESH_KEY_ID",
     "RINGMESH_SECRET",
     "RINGMESH_KEY",
     "RINGMESH_TOKEN_SECRET",
     "RINGMESH_API_SECRET",
+];
+
+/// What the build sets. `cargo run` hands it on to the program.
+const OF_THE_BUILD: [&str; 3] = [
+    "RINGMESH_BUILD_COMMIT",
+    "RINGMESH_BUILD_DATE",
+    "RINGMESH_BUILD_TARGET",
 ];
 
 /// A copy of the process environment, so that one configuration is resolved from one state of
@@ -35,6 +46,13 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// The same without one variable.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut others = self.0.clone();
+        others.remove(OsStr::new(name));
+        Self(others)
     }
 
     /// Variables whose names begin with our prefix, in whatever case.
@@ -97,7 +115,7 @@ impl Overrides {
         for (name, value) in environment.ours() {
             let rest = name.strip_prefix(PREFIX);
             let Some((section, key)) = rest.and_then(|rest| rest.split_once("__")) else {
-                if !OF_PROGRAMS.contains(&name) {
+                if !OF_PROGRAMS.contains(&name) && !OF_THE_BUILD.contains(&name) {
                     overrides.others.push(name.to_owned());
                 }
                 continue;

@@ -1,7 +1,6 @@
 //! Secrets that the configuration names: by file, or by environment variable. They never stand
 //! in the configuration itself, are wiped from memory when dropped, and no error shows one.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -11,12 +10,11 @@ use super::error::ConfigError;
 use super::given::Given;
 use super::overrides::Environment;
 use super::section::Section;
+use crate::bounded_file;
+use crate::limits::SIGNING_SECRET_BYTES_MIN;
 
 /// Bytes of a secret, generously: what is longer is the wrong file.
 const SECRET_BYTES_MAX: usize = 4_096;
-/// Bytes of a secret that signs with HMAC-SHA-256: as many as the hash has (RFC 7518, section
-/// 3.2).
-const SIGNING_BYTES_MIN: usize = 32;
 /// What an API secret begins with.
 const API_PREFIX: &str = "sk_live_";
 /// Characters of an API secret behind its prefix: 96 bits, if they are random base64.
@@ -55,25 +53,28 @@ pub(super) fn secret(
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
             let text = format!("{file_key} and {variable_key} are both given; keep one");
-            return Err(section.conflict(&[variable_key], text));
+            section.refuse(&[variable_key], text)?;
+            return Ok(None);
         }
         (Some(file), None) => {
             let path = section.resolved(Path::new(&file));
-            let secret = read_secret(&path).map_err(|cause| {
-                let text = format!(
-                    "{} cannot be read: {cause}; give a readable file",
-                    path.display()
-                );
-                section.conflict(&[file_key], text)
-            })?;
-            (file_key, format!("{}: ", path.display()), secret)
+            let shown = path.display();
+            match read_secret(&path) {
+                Ok(secret) => (file_key, format!("{shown}: "), secret),
+                Err(cause) => {
+                    let text = format!("{shown} cannot be read: {cause}; give a readable file");
+                    section.refuse(&[file_key], text)?;
+                    return Ok(None);
+                }
+            }
         }
         (None, Some(variable)) => {
             section.note_read(&variable);
             // A secret put here in place of a name must not get into the log: no echo.
             let Some(value) = environment.get(&variable) else {
                 let text = "the variable it names is not set; set it, or use a file".to_owned();
-                return Err(section.conflict(&[variable_key], text));
+                section.refuse(&[variable_key], text)?;
+                return Ok(None);
             };
             let secret = Zeroizing::new(value.as_encoded_bytes().to_vec());
             (variable_key, String::new(), secret)
@@ -83,7 +84,10 @@ pub(super) fn secret(
     secret.truncate(trimmed);
     match fault_of(&secret, kind) {
         None => Ok(Some(secret)),
-        Some(fault) => Err(section.conflict(&[key], format!("{place}{fault}"))),
+        Some(fault) => {
+            section.refuse(&[key], format!("{place}{fault}"))?;
+            Ok(None)
+        }
     }
 }
 
@@ -111,9 +115,9 @@ fn fault_of(secret: &[u8], kind: SecretKind) -> Option<String> {
         return Some("the secret begins or ends with a blank; remove it".to_owned());
     }
     match kind {
-        SecretKind::Signing if length < SIGNING_BYTES_MIN => Some(format!(
-            "a signing secret has at least {SIGNING_BYTES_MIN} bytes, this one has {length}; \
-             {random}"
+        SecretKind::Signing if length < SIGNING_SECRET_BYTES_MIN => Some(format!(
+            "a signing secret has at least {SIGNING_SECRET_BYTES_MIN} bytes, this one has \
+             {length}; {random}"
         )),
         SecretKind::Api => match secret.strip_prefix(API_PREFIX.as_bytes()) {
             None => Some(format!(
@@ -139,7 +143,7 @@ fn read_secret(path: &Path) -> io::Result<SecretBytes> {
     // leave a copy behind that is not wiped.
     let bytes_max = SECRET_BYTES_MAX + 1 + "\r\n".len();
     let mut secret = Zeroizing::new(Vec::with_capacity(bytes_max + 1));
-    File::open(path)?
+    bounded_file::open(path)?
         .take(bytes_max as u64)
         .read_to_end(&mut secret)?;
     Ok(secret)

@@ -1,6 +1,9 @@
 //! Reads the keys of one table, each with its type, its range and its default: values on one
 //! side, typed values or a [`ConfigError`] with the place on the other.
 //!
+//! Where the document collects its faults, a faulty value counts as left out, and the rest is
+//! read on.
+//!
 //! A key is declared by asking for it, exactly once, where it is resolved.
 
 use std::collections::BTreeSet;
@@ -143,14 +146,15 @@ impl<'d> Section<'d> {
         let Some(items) = self.value(key, &of_these, default, Given::items)? else {
             return Ok(None);
         };
-        let read_item = |item: Given<'d>| {
-            read(item).ok_or_else(|| self.unexpected(key, item, expected, default))
-        };
-        items
-            .into_iter()
-            .map(read_item)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        let count = items.len();
+        let mut list = Vec::with_capacity(count);
+        for item in items {
+            match read(item) {
+                Some(value) => list.push(value),
+                None => self.faulty(key, self.unexpected(key, item, expected, default))?,
+            }
+        }
+        Ok((list.len() == count).then_some(list))
     }
 
     /// Any other kind of value; `None` when it is not given. `default` is for the error.
@@ -161,30 +165,42 @@ impl<'d> Section<'d> {
         default: Option<&str>,
         read: impl FnOnce(Given<'d>) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(given) = self.ask(key) else {
+        let given = self.ask(key);
+        if self.overridable {
+            let default = default.unwrap_or_default();
+            self.document
+                .note_setting(self.key_name(key), given, default);
+        }
+        let Some(given) = given else {
             return Ok(None);
         };
         match read(given) {
             Some(value) => Ok(Some(value)),
-            None => Err(self.unexpected(key, given, expected, default)),
+            None => {
+                self.faulty(key, self.unexpected(key, given, expected, default))?;
+                Ok(None)
+            }
         }
     }
 
-    /// A value that has no default.
+    /// A value that has no default. What stands in for a faulty one is used where faults are
+    /// collected.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
         expected: &str,
         read: impl FnOnce(Given<'d>) -> Option<T>,
+        stand_in: impl FnOnce() -> T,
     ) -> Result<T, ConfigError> {
-        self.value(key, expected, None, read)?.ok_or_else(|| {
-            ConfigError::new(
-                self.document.key_place(self.offset, &self.key_name(key)),
-                Fault::Missing {
-                    expected: expected.to_owned(),
-                },
-            )
-        })
+        if let Some(value) = self.value(key, expected, None, read)? {
+            return Ok(value);
+        }
+        if !self.has_fault(key) {
+            let place = self.document.key_place(self.offset, &self.key_name(key));
+            let expected = expected.to_owned();
+            self.faulty(key, ConfigError::new(place, Fault::Missing { expected }))?;
+        }
+        Ok(stand_in())
     }
 
     /// A secret is read from this variable of the environment.
@@ -240,11 +256,52 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// A contradiction, placed at the first of these keys that is given.
-    pub(super) fn conflict(&self, keys: &[&str], cause_and_remedy: String) -> ConfigError {
+    /// Refuses a contradiction between these keys, placed at the first that is given. Where one of
+    /// them has a fault, nothing is known about what it contradicts.
+    ///
+    /// # Errors
+    /// The contradiction, unless faults are collected.
+    pub(super) fn refuse(
+        &self,
+        keys: &[&str],
+        cause_and_remedy: String,
+    ) -> Result<(), ConfigError> {
+        if keys.iter().any(|key| self.has_fault(key)) {
+            return Ok(());
+        }
+        self.document.refuse(self.conflict(keys, cause_and_remedy))
+    }
+
+    /// Whether a value of that key was found to be faulty in this section.
+    pub(super) fn has_fault(&self, key: &str) -> bool {
+        self.document
+            .is_faulty(&self.key_name(key), Some(self.offset))
+    }
+
+    /// The same of a dotted key of any section.
+    pub(super) fn is_faulty(&self, name: &str) -> bool {
+        self.document.is_faulty(name, None)
+    }
+
+    fn faulty(&self, key: &str, error: ConfigError) -> Result<(), ConfigError> {
+        self.document.refuse(error)?;
+        self.document.note_faulty(self.key_name(key), self.offset);
+        Ok(())
+    }
+
+    fn conflict(&self, keys: &[&str], cause_and_remedy: String) -> ConfigError {
         let place = keys.iter().find_map(|key| self.place_of(key));
-        let place = place.unwrap_or_else(|| self.document.key_place(self.offset, &self.name));
+        let place = place.unwrap_or_else(|| {
+            let key = keys.first().map(|key| self.key_name(key));
+            let key = key.unwrap_or_else(|| self.name.clone());
+            self.document.key_place(self.offset, &key)
+        });
         ConfigError::new(place, Fault::Conflict(cause_and_remedy))
+    }
+
+    /// Whether the file or an override has a value for the key.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.place_of(key).is_some()
     }
 
     fn place_of(&self, key: &str) -> Option<Place> {
@@ -292,7 +349,10 @@ impl<'d> Section<'d> {
         let fault = Fault::Unexpected {
             expected: expected.to_owned(),
             found: given.shown(),
-            default: default.map(str::to_owned),
+            default: default.map(|default| match place {
+                Place::Override(_) => as_text(default),
+                _ => default.to_owned(),
+            }),
         };
         ConfigError::new(place, fault)
     }
@@ -304,6 +364,11 @@ impl<'d> Section<'d> {
             format!("{}.{key}", self.name)
         }
     }
+}
+
+/// A default that is shown as the file would have it, as a variable or an argument has it.
+fn as_text(default: &str) -> String {
+    default.replace(['[', ']', '"'], "")
 }
 
 /// A key of the file as an error shows it: on one line whatever it contains.

@@ -1,5 +1,6 @@
 //! Every key outside `[[apps]]`: its type, its range, its default, and what it must agree with.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,15 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::given::Given;
 use super::model::{
-    AdminConfig, AuthConfig, Config, LogConfig, LogFormat, RejectWith, RestConfig, ServerConfig,
-    ShutdownConfig, StoreConfig, TlsConfig,
+    AdminConfig, AuthConfig, Config, EventsAddresses, EventsConfig, EventsPeers, FeedConfig,
+    LogConfig, LogEvents, LogFormat, RejectWith, RestConfig, ServerConfig, ShutdownConfig,
+    StoreConfig, TlsConfig,
 };
 use super::overrides::Environment;
+use super::public_url::PublicUrl;
 use super::ranges::{TIMEOUTS_MS, bucket};
 use super::section::Section;
-use super::{apps, limits};
+use super::{apps, history, limits};
 use crate::limits::CLOSE_HANDSHAKE_MS;
 use crate::proto::cidr::Cidr;
 
@@ -36,6 +39,14 @@ const AUTO: &str = "auto";
 const PAUSES_MS: RangeInclusive<u64> = 0..=3_600_000;
 /// How long past the drain window and the last close handshake a connection may take to end.
 const DRAIN_GRACE_MS: u64 = 500;
+/// Memory of a shard's events, and of its feed.
+const MEMORY_PER_SHARD: &str = "memory_per_shard";
+/// Bytes of it: none, to 1 GiB.
+const EVENTS_BYTES: RangeInclusive<usize> = 0..=1 << 30;
+/// The least that is worth being read.
+const EVENTS_BYTES_MIN: usize = 1 << 20;
+/// The same of a feed.
+const FEED_BYTES_MIN: usize = 64 << 10;
 const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
     ("warn", Level::WARN),
@@ -52,6 +63,8 @@ pub(super) struct Defaults {
     /// Rate and burst.
     unauthenticated_per_address: [u32; 2],
     reject_with: RejectWith,
+    explain: bool,
+    log_events: LogEvents,
     drain_ms: u64,
     close_wait_ms: u64,
 }
@@ -64,9 +77,15 @@ impl Defaults {
             connects_per_address: 60,
             unauthenticated_per_address: [100, 200],
             reject_with: RejectWith::Http,
+            explain: false,
+            log_events: LogEvents::Summary,
             drain_ms: 5_000,
             close_wait_ms: CLOSE_HANDSHAKE_MS + DRAIN_GRACE_MS,
         }
+    }
+
+    pub(super) fn data_dir(&self) -> &'static str {
+        self.data_dir
     }
 
     pub(super) fn dev() -> Self {
@@ -77,6 +96,9 @@ impl Defaults {
             unauthenticated_per_address: [0, 0],
             // What a page of a browser can tell apart.
             reject_with: RejectWith::Close,
+            explain: true,
+            // They stand on the terminal.
+            log_events: LogEvents::Off,
             // Whoever presses Ctrl-C does not wait.
             drain_ms: 0,
             close_wait_ms: 100,
@@ -95,22 +117,32 @@ pub(super) fn resolve(
     let tls = tls(root.section("tls")?, &server)?;
     let store = store(root.section("store")?, defaults)?;
     let public = server.listen.iter().chain(tls_listen(tls.as_ref()));
+    let limits = limits::resolve(root.section("limits")?, defaults.connects_per_address)?;
+    let history = history::settings(root.section("history")?, &limits)?;
     let mut config = Config {
         file: None,
+        settings: Vec::new(),
         unread_variables: Vec::new(),
         admin: admin(root.section("admin")?, public, &store)?,
         auth: auth(root.section("auth")?, defaults)?,
         rest: rest(root.section("rest")?, defaults)?,
-        limits: limits::resolve(root.section("limits")?, defaults.connects_per_address)?,
+        limits,
         shutdown: shutdown(root.section("shutdown")?, defaults)?,
-        log: log(root.section("log")?)?,
-        apps: apps::resolve(root.sections("apps")?, environment)?,
+        events: events(root.section("events")?)?,
+        feed: feed(root.section("feed")?)?,
+        history,
+        log: log(root.section("log")?, defaults)?,
+        apps: apps::resolve(root.sections("apps")?, environment, &history)?,
         server,
         tls,
         store,
     };
     root.finish();
     config.unread_variables = document.finish()?;
+    config.settings = document.settings();
+    if config.tls.is_none() {
+        config.settings.retain(|it| !it.key.starts_with("tls."));
+    }
     Ok(config)
 }
 
@@ -125,17 +157,29 @@ fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig,
     let listen = listeners(&mut section, defaults.listen, &default)?;
     let config = ServerConfig {
         listen: listen.unwrap_or_else(|| vec![defaults.listen]),
+        public_url: public_url(&mut section)?,
         shards: shards(&mut section)?,
         cores: cores(&mut section)?,
+        follow_queues: section.boolean("follow_queues", false)?,
         trusted_proxies: trusted_proxies.unwrap_or_default(),
         proxy_protocol: section.boolean("proxy_protocol", false)?,
     };
     if config.proxy_protocol && config.trusted_proxies.is_empty() {
         let text = "no proxy is trusted to send the header; name them in server.trusted_proxies";
-        return Err(section.conflict(&["proxy_protocol"], text.to_owned()));
+        section.refuse(&["proxy_protocol", "trusted_proxies"], text.to_owned())?;
     }
     section.finish();
     Ok(config)
+}
+
+fn public_url(section: &mut Section<'_>) -> Result<Option<PublicUrl>, ConfigError> {
+    let expected = "a URL such as wss://rt.example.com, without a path, or \"\"";
+    let read = |given: Given<'_>| match given.text()? {
+        "" => Some(None),
+        text => Some(Some(PublicUrl::parse(text)?)),
+    };
+    let given = section.value("public_url", expected, Some("\"\""), read)?;
+    Ok(given.flatten())
 }
 
 /// The key `listen` of a section; `None` when it is left out. `example` and `default` are for
@@ -154,12 +198,11 @@ fn listeners(
         let text = format!(
             "there must be 1 to {LISTENERS_MAX} addresses; leave it out for the default, {default}"
         );
-        return Err(section.conflict(&[LISTEN], text));
+        section.refuse(&[LISTEN], text)?;
     }
     let pairs = (0..listen.len()).flat_map(|at| listen[..at].iter().map(move |it| (*it, at)));
-    let mut overlaps = pairs.filter_map(|(first, at)| overlap(first, listen[at], true));
-    if let Some(overlap) = overlaps.next() {
-        return Err(section.conflict(&[LISTEN], format!("{overlap}; remove one")));
+    for overlap in pairs.filter_map(|(first, at)| overlap(first, listen[at], true)) {
+        section.refuse(&[LISTEN], format!("{overlap}; remove one"))?;
     }
     Ok(Some(listen))
 }
@@ -203,12 +246,15 @@ fn cores(section: &mut Section<'_>) -> Result<Option<Vec<usize>>, ConfigError> {
     };
     if cores.is_empty() {
         let text = "there must be at least one core; give \"auto\" for all".to_owned();
-        return Err(section.conflict(&[KEY], text));
+        section.refuse(&[KEY], text)?;
+        return Ok(None);
     }
-    match duplicate(&cores) {
-        Some(id) => Err(section.conflict(&[KEY], format!("core {id} is there twice; remove one"))),
-        None => Ok(Some(cores)),
+    let is_again = |(at, id): (usize, &usize)| cores[..at].contains(id).then_some(*id);
+    let again: BTreeSet<_> = cores.iter().enumerate().filter_map(is_again).collect();
+    for id in again {
+        section.refuse(&[KEY], format!("core {id} is there twice; remove one"))?;
     }
+    Ok(Some(cores))
 }
 
 fn tls(mut section: Section<'_>, server: &ServerConfig) -> Result<Option<TlsConfig>, ConfigError> {
@@ -222,13 +268,31 @@ fn tls(mut section: Section<'_>, server: &ServerConfig) -> Result<Option<TlsConf
         let mut plain = server.listen.iter();
         plain.find_map(|plain| overlap(*plain, *address, true))
     };
-    if let Some(overlap) = tls_listen(Some(&config)).find_map(of_server) {
+    let overlap = tls_listen(Some(&config)).find_map(of_server);
+    if let Some(overlap) = overlap.filter(|_| !section.is_faulty("server.listen")) {
         let text = format!("beside server.listen, {overlap}; remove one");
-        return Err(section.conflict(&[LISTEN], text));
+        section.refuse(&[LISTEN], text)?;
     }
     let present = section.is_present();
+    check_both_files(&section, &config)?;
     section.finish();
     Ok(present.then_some(config))
+}
+
+/// Whoever names one of the two files means another one than the other's default, unless that is
+/// there.
+fn check_both_files(section: &Section<'_>, config: &TlsConfig) -> Result<(), ConfigError> {
+    let (of_cert, of_key) = (("cert", &config.cert), ("key", &config.key));
+    for ((given, _), (other, path)) in [(of_cert, of_key), (of_key, of_cert)] {
+        if section.is_given(given) && !section.is_given(other) && !path.exists() {
+            let text = format!(
+                "tls.{other} is not set, and there is no {}, its default; set tls.{other} too",
+                path.display()
+            );
+            section.refuse(&[given, other], text)?;
+        }
+    }
+    Ok(())
 }
 
 /// The addresses that `[tls]` adds to those of the server.
@@ -252,9 +316,12 @@ fn admin<'c>(
         .value(LISTEN, &expected, Some(&shown), read)?
         .unwrap_or(Some(default));
     let overlap = listen.and_then(|own| public.find_map(|it| overlap(*it, own, false)));
-    if let Some(overlap) = overlap {
+    let is_sure = ["server.listen", "tls.listen"]
+        .iter()
+        .all(|key| !section.is_faulty(key));
+    if let Some(overlap) = overlap.filter(|_| is_sure) {
         let text = format!("beside the public listeners, {overlap}; give one another port");
-        return Err(section.conflict(&[LISTEN], text));
+        section.refuse(&[LISTEN], text)?;
     }
     let hosts = section.list(
         "hosts",
@@ -269,7 +336,9 @@ fn admin<'c>(
             "token_file",
             store.data_dir.join("admin.token"),
         )?,
+        read_token_file: optional_path(&mut section, "read_token_file")?,
         protect_metrics: section.boolean("protect_metrics", false)?,
+        console: section.boolean("console", true)?,
         hosts: hosts.unwrap_or_default(),
     };
     section.finish();
@@ -296,6 +365,16 @@ fn path_or(
     Ok(given.map_or(default, |text| section.resolved(Path::new(text))))
 }
 
+/// A path; none when left out or empty.
+fn optional_path(
+    section: &mut Section<'_>,
+    key: &'static str,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let given = section.value(key, "a path", Some("\"\""), |given| given.text())?;
+    let given = given.filter(|text| !text.is_empty());
+    Ok(given.map(|text| section.resolved(Path::new(text))))
+}
+
 fn store(mut section: Section<'_>, defaults: &Defaults) -> Result<StoreConfig, ConfigError> {
     let data_dir = section.path("data_dir", Path::new(defaults.data_dir))?;
     let in_data_dir = data_dir.join("master.key");
@@ -310,8 +389,12 @@ fn store(mut section: Section<'_>, defaults: &Defaults) -> Result<StoreConfig, C
 fn auth(mut section: Section<'_>, defaults: &Defaults) -> Result<AuthConfig, ConfigError> {
     let words = [("http", RejectWith::Http), ("close", RejectWith::Close)];
     let reject_with = section.choice("reject_with", defaults.reject_with, &words)?;
+    let explain = section.boolean("explain", defaults.explain)?;
     section.finish();
-    Ok(AuthConfig { reject_with })
+    Ok(AuthConfig {
+        reject_with,
+        explain,
+    })
 }
 
 fn rest(mut section: Section<'_>, defaults: &Defaults) -> Result<RestConfig, ConfigError> {
@@ -345,6 +428,7 @@ fn rest(mut section: Section<'_>, defaults: &Defaults) -> Result<RestConfig, Con
 
 fn shutdown(mut section: Section<'_>, defaults: &Defaults) -> Result<ShutdownConfig, ConfigError> {
     let config = ShutdownConfig {
+        delay_ms: section.integer("delay_ms", 0, PAUSES_MS)?,
         drain_ms: section.integer("drain_ms", defaults.drain_ms, PAUSES_MS)?,
         retry_after_ms: section.integer("retry_after_ms", 1_000, PAUSES_MS)?,
         close_wait_ms: defaults.close_wait_ms,
@@ -353,18 +437,50 @@ fn shutdown(mut section: Section<'_>, defaults: &Defaults) -> Result<ShutdownCon
     Ok(config)
 }
 
-fn log(mut section: Section<'_>) -> Result<LogConfig, ConfigError> {
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let config = LogConfig {
-        level: section.choice("level", Level::INFO, &LEVELS)?,
-        format: section.choice("format", LogFormat::Text, &formats)?,
+fn events(mut section: Section<'_>) -> Result<EventsConfig, ConfigError> {
+    let addresses = [
+        ("full", EventsAddresses::Full),
+        ("masked", EventsAddresses::Masked),
+        ("off", EventsAddresses::Off),
+    ];
+    let peers = [("full", EventsPeers::Full), ("hashed", EventsPeers::Hashed)];
+    let config = EventsConfig {
+        memory_per_shard: section.integer(MEMORY_PER_SHARD, 8 << 20, EVENTS_BYTES)?,
+        addresses: section.choice("addresses", EventsAddresses::Full, &addresses)?,
+        peers: section.choice("peers", EventsPeers::Full, &peers)?,
     };
+    if (1..EVENTS_BYTES_MIN).contains(&config.memory_per_shard) {
+        let text = format!("there must be {EVENTS_BYTES_MIN} bytes or more; 0 keeps no events");
+        section.refuse(&[MEMORY_PER_SHARD], text)?;
+    }
     section.finish();
     Ok(config)
 }
 
-/// The first item that stands in the list before.
-fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
-    let again = |&(index, item): &(usize, &T)| items[..index].contains(item);
-    items.iter().enumerate().find(again).map(|(_, item)| item)
+fn feed(mut section: Section<'_>) -> Result<FeedConfig, ConfigError> {
+    let config = FeedConfig {
+        memory_per_shard: section.integer(MEMORY_PER_SHARD, 4 << 20, EVENTS_BYTES)?,
+    };
+    if (1..FEED_BYTES_MIN).contains(&config.memory_per_shard) {
+        let text = format!("there must be {FEED_BYTES_MIN} bytes or more; 0 keeps nothing");
+        section.refuse(&[MEMORY_PER_SHARD], text)?;
+    }
+    section.finish();
+    Ok(config)
+}
+
+fn log(mut section: Section<'_>, defaults: &Defaults) -> Result<LogConfig, ConfigError> {
+    let events = [
+        ("summary", LogEvents::Summary),
+        ("all", LogEvents::All),
+        ("off", LogEvents::Off),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let config = LogConfig {
+        level: section.choice("level", Level::INFO, &LEVELS)?,
+        format: section.choice("format", LogFormat::Text, &formats)?,
+        events: section.choice("events", defaults.log_events, &events)?,
+    };
+    section.finish();
+    Ok(config)
 }

@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::model::{EventsAddresses, EventsPeers, LogEvents};
 use super::*;
+use crate::domain::history::{HistoryAck, HistoryFsync};
 
 mod declared;
+mod dev;
+mod history;
+mod mutated;
 mod variables;
 
 const EXAMPLE: &str = include_str!("example.toml");
@@ -29,6 +34,11 @@ fn check_refused(text: &str, expected: &str) {
 
 /// What stands in the configuration, in one comparable text.
 fn shown(config: &Config) -> String {
+    // Where values come from is another matter.
+    let config = Config {
+        settings: Vec::new(),
+        ..config.clone()
+    };
     format!("{config:#?}")
 }
 
@@ -80,8 +90,10 @@ const SAMPLES: &[Sample] = &[
     ("server.listen", r#"["[::1]:1", "127.0.0.1:0"]"#, "[::1]:1, 127.0.0.1:0", |c| {
         c.server.listen == ["[::1]:1".parse().unwrap(), "127.0.0.1:0".parse().unwrap()]
     }),
+    ("server.public_url", r#""ws://a:1""#, "ws://a:1", |c| c.server.public_url.is_some()),
     ("server.shards", "3", "3", |c| c.server.shards == Some(3)),
     ("server.cores", "[0, 2]", "0,2", |c| c.server.cores == Some(vec![0, 2])),
+    ("server.follow_queues", "true", "true", |c| c.server.follow_queues),
     ("server.trusted_proxies", r#"["10.0.0.0/8"]"#, "10.0.0.0/8", |c| {
         c.server.trusted_proxies == ["10.0.0.0/8".parse().unwrap()]
     }),
@@ -95,12 +107,28 @@ const SAMPLES: &[Sample] = &[
     ("admin.listen", r#""""#, "", |c| c.admin.listen.is_none()),
     ("admin.token_file", r#""t""#, "t", |c| c.admin.token_file == Path::new("/etc/rm/t")),
     ("admin.hosts", r#"["Rm.Example."]"#, "Rm.Example.", |c| c.admin.hosts == ["rm.example"]),
+    ("admin.read_token_file", r#""r""#, "r", |c| {
+        c.admin.read_token_file.as_deref() == Some(Path::new("/etc/rm/r"))
+    }),
+    ("admin.console", "false", "false", |c| !c.admin.console),
     ("admin.protect_metrics", "true", "true", |c| c.admin.protect_metrics),
     ("store.data_dir", r#""d""#, "d", |c| c.store.data_dir == Path::new("/etc/rm/d")),
-    ("store.master_key_file", r#""m""#, "m", |c| {
-        c.store.master_key_file == Path::new("/etc/rm/m")
-    }),
+    ("store.master_key_file", r#""m""#, "m", |c| c.store.master_key_file == Path::new("/etc/rm/m")),
     ("auth.reject_with", r#""close""#, "close", |c| c.auth.reject_with == RejectWith::Close),
+    ("auth.explain", "true", "true", |c| c.auth.explain),
+    ("events.memory_per_shard", "0", "0", |c| c.events.memory_per_shard == 0),
+    ("events.addresses", r#""masked""#, "masked", |c| {
+        c.events.addresses == EventsAddresses::Masked
+    }),
+    ("events.peers", r#""hashed""#, "hashed", |c| c.events.peers == EventsPeers::Hashed),
+    ("feed.memory_per_shard", "0", "0", |c| c.feed.memory_per_shard == 0),
+    ("history.memory_bytes", "2_000_000", "2000000", |c| c.history.memory_bytes == 2_000_000),
+    ("history.dedupe_sec", "7", "7", |c| c.history.dedupe_sec == 7),
+    ("history.replay_messages", "8", "8", |c| c.history.replay_messages == 8),
+    ("history.replay_bytes", "90000", "90000", |c| c.history.replay_bytes == 90_000),
+    ("history.fsync", r#""turn""#, "turn", |c| c.history.fsync == HistoryFsync::Turn),
+    ("history.ack", r#""stored""#, "stored", |c| c.history.ack == HistoryAck::Stored),
+    ("log.events", r#""all""#, "all", |c| c.log.events == LogEvents::All),
     ("rest.accept_bare_key_id", "true", "true", |c| c.rest.accept_bare_key_id),
     ("rest.rate_per_key", "0", "0", |c| c.rest.rate_per_key == 0),
     ("rest.burst_per_key", "12", "12", |c| c.rest.burst_per_key == 12),
@@ -126,9 +154,8 @@ const SAMPLES: &[Sample] = &[
     ("limits.ping_after_ms", "260", "260", |c| c.limits.ping_after_ms == 260),
     ("limits.drop_after_ms", "31000", "31000", |c| c.limits.drop_after_ms == 31_000),
     ("limits.memory_bytes", "67108864", "67108864", |c| c.limits.memory_bytes == 67_108_864),
-    ("limits.unauthenticated_connections", "9", "9", |c| {
-        c.limits.unauthenticated_connections == 9
-    }),
+    ("limits.unauthenticated_connections", "9", "9", |c| c.limits.unauthenticated_connections == 9),
+    ("shutdown.delay_ms", "27", "27", |c| c.shutdown.delay_ms == 27),
     ("shutdown.drain_ms", "0", "0", |c| c.shutdown.drain_ms == 0),
     ("shutdown.retry_after_ms", "28", "28", |c| c.shutdown.retry_after_ms == 28),
     ("log.level", r#""debug""#, "debug", |c| c.log.level == tracing::Level::DEBUG),
@@ -147,6 +174,8 @@ fn tls_path(config: &Config, path: impl Fn(&TlsConfig) -> &PathBuf) -> String {
 fn companion(key: &str) -> &'static [(&'static str, &'static str)] {
     match key {
         "server.proxy_protocol" => &[("RINGMESH_SERVER__TRUSTED_PROXIES", "::1")],
+        "tls.cert" => &[("RINGMESH_TLS__KEY", "k.pem")],
+        "tls.key" => &[("RINGMESH_TLS__CERT", "c.pem")],
         _ => &[],
     }
 }
@@ -187,6 +216,29 @@ fn the_samples_are_all_keys_of_the_example() {
     let mut sampled: Vec<_> = SAMPLES.iter().map(|sample| sample.0.to_owned()).collect();
     sampled.sort_unstable();
     assert_eq!(keys, sampled);
+    // And each is known to whoever translates keys.
+    let mut translated: Vec<_> = difference::keys().collect();
+    translated.sort_unstable();
+    assert_eq!(keys, translated);
+}
+
+#[test]
+fn a_certificate_without_its_key_is_told_what_is_missing() {
+    check_refused(
+        "[tls]\ncert = \"c.pem\"",
+        "2: tls.cert: tls.key is not set, and there is no /etc/rm/privkey.pem, its default; set \
+         tls.key too",
+    );
+    check_refused(
+        "[tls]\nkey = \"k.pem\"",
+        "2: tls.key: tls.cert is not set, and there is no /etc/rm/fullchain.pem, its default; \
+         set tls.cert too",
+    );
+    parse("[tls]", &[]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("privkey.pem"), "").unwrap();
+    let path = directory.path().join("r.toml");
+    Config::from_text(&path, "[tls]\ncert = \"c.pem\"", &Environment::default()).unwrap();
 }
 
 /// The example with everything in it that is off by default.
@@ -258,6 +310,11 @@ fn every_number_is_refused_just_outside_its_range() {
         ("limits.ping_after_ms", "99", "99999999999999999999"),
         ("limits.memory_bytes", "-1", "1125899906842625"),
         ("limits.unauthenticated_connections", "-1", "1000000001"),
+        ("history.memory_bytes", "1048575", "1099511627777"),
+        ("history.dedupe_sec", "0", "3601"),
+        ("history.replay_messages", "0", "100001"),
+        ("history.replay_bytes", "1023", "67108865"),
+        ("shutdown.delay_ms", "-1", "3600001"),
         ("shutdown.drain_ms", "-1", "3600001"),
     ] {
         for value in [below, above] {
@@ -366,14 +423,19 @@ fn a_change_of_any_key_is_noticed() {
         let is_expected = |it: &Difference| it.key == expected || others.contains(&it.key);
         assert!(found.iter().all(is_expected), "{key}: {found:?}");
     }
-    let tls = |more: &str| parse(&format!("[tls]\n{more}"), &[]).unwrap();
-    for (more, key, needs_restart) in [
-        ("cert = \"c\"", "tls.cert", false),
-        ("key = \"k\"", "tls.key", false),
-        ("listen = [\"[::1]:1\"]", "tls.listen", true),
+    let tls = |text: &str| parse(&format!("[tls]\n{text}"), &[]).unwrap();
+    let before = tls("cert = \"c\"\nkey = \"k\"");
+    for (text, key, needs_restart) in [
+        ("cert = \"d\"\nkey = \"k\"", "tls.cert", false),
+        ("cert = \"c\"\nkey = \"d\"", "tls.key", false),
+        (
+            "cert = \"c\"\nkey = \"k\"\nlisten = [\"[::1]:1\"]",
+            "tls.listen",
+            true,
+        ),
     ] {
         let difference = Difference { key, needs_restart };
-        assert_eq!(differences(&tls(""), &tls(more)), [difference]);
+        assert_eq!(differences(&before, &tls(text)), [difference]);
     }
 }
 
@@ -393,7 +455,7 @@ fn contradictions_are_refused_at_the_key_that_was_given() {
         (
             "[limits]\ndrop_after_ms = 25999",
             "2: limits.drop_after_ms: a silent connection would be dropped after 25999 ms, and \
-             pinged after 25000 ms; make drop_after_ms at least 1000 more than ping_after_ms",
+             pinged after 25000 ms; make limits.drop_after_ms at least 1000 more",
         ),
         (
             "[limits]\nping_after_ms = 75000",
@@ -493,58 +555,6 @@ fn a_long_value_is_shown_in_part() {
     let error = parse(&format!("log.level = \"{}\"", "é".repeat(500)), &[]).unwrap_err();
     assert!(
         error.contains(&format!("found string \"{}\"…;", "é".repeat(60))),
-        "{error}"
-    );
-}
-
-#[test]
-fn dev_has_defaults_of_its_own() {
-    let config = Config::for_dev(&DevOptions::default(), &environment(&[])).unwrap();
-    assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(config.admin.listen, Some("127.0.0.1:7464".parse().unwrap()));
-    assert_eq!(config.store.data_dir, Path::new("ringmesh-data"));
-    assert_eq!(
-        config.store.master_key_file,
-        Path::new("ringmesh-data/master.key")
-    );
-    assert_eq!(
-        config.admin.token_file,
-        Path::new("ringmesh-data/admin.token")
-    );
-    assert_eq!(config.limits.connects_per_address, 0);
-    assert_eq!(config.auth.reject_with, RejectWith::Close);
-    assert_eq!(config.shutdown.drain_ms, 0);
-    assert!(config.shutdown.close_wait_ms <= 100);
-    assert_eq!(config.file, None);
-}
-
-#[test]
-fn the_arguments_of_dev_go_before_the_environment() {
-    let options = DevOptions {
-        listen: Some("127.0.0.1:0".to_owned()),
-        shards: Some("2".to_owned()),
-        data_dir: Some("/tmp/rm".to_owned()),
-        ..DevOptions::default()
-    };
-    let variables = environment(&[
-        ("RINGMESH_SERVER__LISTEN", "nonsense"),
-        ("RINGMESH_ADMIN__LISTEN", "127.0.0.1:1"),
-    ]);
-    let config = Config::for_dev(&options, &variables).unwrap();
-    assert_eq!(config.server.listen, ["127.0.0.1:0".parse().unwrap()]);
-    assert_eq!(config.server.shards, Some(2));
-    assert_eq!(config.admin.listen, Some("127.0.0.1:1".parse().unwrap()));
-    assert_eq!(config.admin.token_file, Path::new("/tmp/rm/admin.token"));
-
-    let options = DevOptions {
-        shards: Some("many".to_owned()),
-        ..DevOptions::default()
-    };
-    let error = Config::for_dev(&options, &environment(&[]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("--shards: expected \"auto\" or an integer"),
         "{error}"
     );
 }

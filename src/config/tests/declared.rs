@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::declared::DeclaredApp;
+use crate::domain::history::HistoryRule;
 use crate::domain::record::{AppStatus, DirectScope, KeyType, MessageLimits};
 
 const GOOD: &str = r#"
@@ -31,6 +32,7 @@ fn directory() -> TempDir {
         ("shop.secret", &b"sk_secret_1_0123456789abcdefghij\r\n"[..]),
         ("shop.api", b"sk_live_1_0123456789abcdef\n"),
         ("turn.secret", b"turn"),
+        ("other.secret", b"another_0123456789abcdefghijklmnop\n"),
         ("blank", b"0123456789abcdef0123456789abcdef \n"),
         ("bare", b"sk_live_"),
         ("empty", b"\n"),
@@ -79,6 +81,7 @@ fn the_example_declares_every_field() {
         message_burst: 100,
     };
     assert_eq!(app.record.limits, Some(limits));
+    assert_eq!(app.record.history, [HistoryRule::new("chat/**")]);
     let turn = app.record.turn.as_ref().unwrap();
     assert_eq!((turn.urls.len(), turn.ttl_sec), (2, 86_400));
     assert_eq!(app.turn_secret.as_ref().unwrap().as_slice(), b"turn");
@@ -369,7 +372,7 @@ fn plan_limits_and_turn_make_sense() {
         ),
         (
             "turn = {}",
-            "r.toml:4: apps.turn: 0 entries are given; give 1 to 16",
+            "r.toml:4: apps.turn.urls: 0 entries are given; give 1 to 16",
         ),
         (
             "turn = { urls = [\"x\"] }",
@@ -402,4 +405,143 @@ fn a_secret_key_may_do_nothing_but_kick_and_read_usage_if_that_is_meant() {
         "",
         "r.toml:10: apps.keys.actions: ",
     );
+}
+
+/// An app with all that can be said of one, and each line said otherwise.
+const WHOLE: &str = r#"
+[[apps]]
+id = "app_shop"
+name = "Shop"
+status = "active"
+direct_scope = "app"
+plan = { name = "p", max_concurrent_connections = 1, max_messages_per_period = 2, \
+overages_allowed = false, overages_enabled = true, period_start_unix = 3, period_days = 4 }
+turn = { urls = ["turn:a"], ttl_sec = 60, secret_file = "turn.secret" }
+limits = { message_rate = 5, message_burst = 6 }
+feed = { presence = false, peers = true }
+
+[[apps.history]]
+pattern = "chat/**"
+messages = 1000
+
+[[apps.keys]]
+id = "pk_live_shop"
+name = "web"
+channel_patterns = ["shop/*"]
+actions = ["subscribe"]
+allowed_origins = ["https://a.example"]
+auto_inject_turn = true
+
+[[apps.keys]]
+id = "sk_id_shop"
+signing_secret_file = "shop.secret"
+api_secret_file = "shop.api"
+channel_patterns = ["shop/**"]
+actions = ["publish"]
+"#;
+
+/// A text of it, another one in its place, and what has changed then.
+const CHANGES: [(&str, &str, &str); 26] = [
+    ("\"Shop\"", "\"Stop\"", "name"),
+    ("\"active\"", "\"suspended\"", "status"),
+    ("\"app\"\n", "\"shared-channel\"\n", "direct_scope"),
+    ("name = \"p\"", "name = \"q\"", "plan.name"),
+    (
+        "connections = 1",
+        "connections = 9",
+        "plan.max_concurrent_connections",
+    ),
+    (
+        "per_period = 2",
+        "per_period = 9",
+        "plan.max_messages_per_period",
+    ),
+    ("allowed = false", "allowed = true", "plan.overages_allowed"),
+    ("enabled = true", "enabled = false", "plan.overages_enabled"),
+    ("unix = 3", "unix = 9", "plan.period_start_unix"),
+    ("days = 4", "days = 9", "plan.period_days"),
+    ("turn:a", "turn:b", "turn.urls"),
+    ("ttl_sec = 60", "ttl_sec = 90", "turn.ttl_sec"),
+    ("\"turn.secret\"", "\"shop.api\"", "turn.secret"),
+    ("rate = 5", "rate = 4", "limits.message_rate"),
+    ("burst = 6", "burst = 9", "limits.message_burst"),
+    ("presence = false", "presence = true", "feed.presence"),
+    ("peers = true", "peers = false", "feed.peers"),
+    ("messages = 1000", "messages = 900", "history"),
+    ("\"web\"", "\"wap\"", "keys.pk_live_shop.name"),
+    (
+        "\"shop/*\"",
+        "\"shop/a\"",
+        "keys.pk_live_shop.channel_patterns",
+    ),
+    ("\"subscribe\"", "\"presence\"", "keys.pk_live_shop.actions"),
+    (
+        "a.example",
+        "b.example",
+        "keys.pk_live_shop.allowed_origins",
+    ),
+    (
+        "inject_turn = true",
+        "inject_turn = false",
+        "keys.pk_live_shop.auto_inject_turn",
+    ),
+    (
+        "\"shop.secret\"",
+        "\"other.secret\"",
+        "keys.sk_id_shop.signing_secret",
+    ),
+    (
+        "api_secret_file = \"shop.api\"\n",
+        "",
+        "keys.sk_id_shop.api_secret",
+    ),
+    ("pk_live_shop", "pk_live_other", "keys.pk_live_other"),
+];
+
+#[test]
+fn a_change_of_any_key_of_an_app_is_named() {
+    let whole = WHOLE.replace("\\\n", "");
+    let before = declare(&whole).unwrap();
+    assert_eq!(declared_differences(&before, &before), [""; 0]);
+    let mut named = Vec::new();
+    for (from, to, path) in CHANGES {
+        assert!(whole.contains(from), "{from}");
+        let after = declare(&whole.replacen(from, to, 1)).unwrap_or_else(|fault| panic!("{fault}"));
+        let found = declared_differences(&before, &after);
+        assert!(
+            found.contains(&format!("apps.app_shop.{path}")),
+            "{path}: {found:?}"
+        );
+        assert_eq!(
+            found.len(),
+            1 + usize::from(path == "keys.pk_live_other"),
+            "{found:?}"
+        );
+        named.push(path.to_owned());
+    }
+    // All that a table of the whole app has is among them.
+    let record = serde_json::to_value(&before[0].record).unwrap();
+    let mut places = vec![(String::new(), &record)];
+    while let Some((path, value)) = places.pop() {
+        match value
+            .as_object()
+            .filter(|_| path.is_empty() || value.is_object())
+        {
+            Some(table) => {
+                let inner = table
+                    .iter()
+                    .filter(|(name, _)| *name != "appId" && *name != "createdAt");
+                places.extend(inner.map(|(name, value)| {
+                    let point = if path.is_empty() { "" } else { "." };
+                    (format!("{path}{point}{name}"), value)
+                }));
+            }
+            None => {
+                let is_it = |it: &String| it.replace('_', "").eq_ignore_ascii_case(&path);
+                assert!(named.iter().any(is_it), "{path} is not walked");
+            }
+        }
+    }
+    assert_eq!(declared_differences(&before, &[]), ["apps.app_shop"]);
+    assert_eq!(declared_differences(&[], &before), ["apps.app_shop"]);
 }

@@ -78,6 +78,7 @@ fn an_error_in_a_variable_names_it() {
 fn variables_that_nothing_reads_are_told() {
     let variables = [
         ("RINGMESH_ADMIN_TOKEN", "t"),
+        ("RINGMESH_BUILD_COMMIT", "0123456"),
         ("RINGMESH_IMAGE", "ringmesh:2"),
         ("RINGMESH_LIMITS_MESAGE_RATE", "5"),
         ("RINGMESH_SERVICE_HOST", "10.0.0.1"),
