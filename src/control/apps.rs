@@ -12,7 +12,7 @@ use super::store::seal::Sealed;
 use crate::domain::record::{AppRecord, TurnRecord};
 
 /// Apps in the store. Each change copies the registry, and each is listed in one answer.
-pub const APPS_MAX: usize = 10_000;
+pub(super) const APPS_MAX: usize = 10_000;
 
 pub(super) fn create(
     registry: &Registry,
@@ -63,7 +63,7 @@ pub(super) fn delete(registry: &Registry, app_id: &str) -> Result<Decision, Cont
     edits.push(Edit::DeleteApp(app_id.to_owned()));
     Ok(Decision {
         edits,
-        outcome: Outcome::App(record),
+        outcome: Outcome::App(Box::new(record)),
     })
 }
 
@@ -101,6 +101,8 @@ fn put(
         direct_scope: input.direct_scope,
         turn,
         limits: input.limits,
+        feed: input.feed,
+        history: input.history,
         created_at,
     };
     let edits = vec![Edit::PutApp(AppRow {
@@ -109,6 +111,6 @@ fn put(
     })];
     Ok(Decision {
         edits,
-        outcome: Outcome::App(record),
+        outcome: Outcome::App(Box::new(record)),
     })
 }

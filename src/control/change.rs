@@ -8,6 +8,7 @@ use super::merge::Object;
 use super::outcome::Decision;
 use super::registry::Registry;
 use super::{apps, keys};
+use crate::events::kind::Cause;
 
 /// A change, as asked for. Without `Debug`: a body may carry a TURN secret.
 #[derive(Clone)]
@@ -48,12 +49,32 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// What it is, for events, and the names of the fields that it is about: no values.
+    #[must_use]
+    pub(super) fn told(&self) -> (Cause, String) {
+        let names = |object: &Object| {
+            let names: Vec<&str> = object.keys().map(String::as_str).collect();
+            names.join(", ")
+        };
+        match self {
+            Self::CreateApp(body) | Self::CreateKey { body, .. } => (Cause::Created, names(body)),
+            Self::PatchApp { patch, .. } | Self::PatchKey { patch, .. } => {
+                (Cause::Changed, names(patch))
+            }
+            Self::DeleteApp(_) => (Cause::Deleted, String::new()),
+            Self::RevokeKey(_) => (Cause::Revoked, String::new()),
+            Self::RotateKey { body, .. } => (Cause::Rotated, names(body)),
+        }
+    }
+}
+
 /// Decides a change at the given Unix time in milliseconds.
 ///
 /// # Errors
 /// `Invalid`, `NotFound` or `Conflict` by the request's fault; `Unavailable` when a secret
 /// cannot be made or sealed.
-pub fn decide(
+pub(super) fn decide(
     registry: &Registry,
     change: Change,
     now_unix_ms: u64,

@@ -9,12 +9,13 @@ use super::error::ControlError;
 use super::store::row::{AppRow, KeyRow, SecretPair, SecretsRow};
 use super::store::seal::{Sealed, Sealer};
 use crate::domain::declared::{DeclaredApp, DeclaredKey};
+use crate::domain::history::HistoryRules;
 use crate::domain::quota::QuotaGate;
-use crate::domain::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType};
-use crate::domain::rights::{App, AppGauges, Key, KeyKind, SigningMaterial, Turn};
+use crate::domain::record::{AppRecord, AppStatus, DirectScope, FeedRecord, KeyRecord, KeyType};
+use crate::domain::rights::{App, AppGauges, Feed, Key, KeyKind, SigningMaterial, TurnServers};
 use crate::domain::token_bucket::BucketLimits;
 use crate::domain::usage::PlanView;
-use crate::ids::AppIndex;
+use crate::ids::{AppIndex, KeyIndex};
 use crate::proto::actions::Actions;
 use crate::proto::claims::Secret;
 use crate::proto::origin::OriginPattern;
@@ -22,46 +23,53 @@ use crate::proto::pattern::Pattern;
 
 /// What an app keeps through all its changes.
 #[derive(Clone)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Its number in this process.
     pub index: AppIndex,
     /// Shared with the shards.
     pub gauges: Arc<AppGauges>,
     /// Shared with the shards.
     pub quota: Arc<QuotaGate>,
+    /// What was kept for its backend before.
+    pub feed: Feed,
 }
 
 impl Slot {
     /// The slot of a new app.
     #[must_use]
-    pub fn new(index: AppIndex) -> Self {
+    pub(super) fn new(index: AppIndex, since_version: u64) -> Self {
         Self {
             index,
             gauges: Arc::default(),
             quota: Arc::default(),
+            feed: Feed {
+                since_version,
+                ..Feed::default()
+            },
         }
     }
 
     /// The slot that `app` has.
     #[must_use]
-    pub fn of(app: &App) -> Self {
+    pub(super) fn of(app: &App) -> Self {
         Self {
             index: app.index,
             gauges: Arc::clone(&app.gauges),
             quota: Arc::clone(&app.quota),
+            feed: app.feed,
         }
     }
 }
 
 /// Turns rows into apps and keys. Has the master key, if there is a good one.
-pub struct Compiler {
+pub(super) struct Compiler {
     sealer: Option<Sealer>,
 }
 
 impl Compiler {
     /// With a good master key, or without one.
     #[must_use]
-    pub fn new(sealer: Option<Sealer>) -> Self {
+    pub(super) fn new(sealer: Option<Sealer>) -> Self {
         Self { sealer }
     }
 
@@ -69,7 +77,7 @@ impl Compiler {
     ///
     /// # Errors
     /// `Unavailable` without a master key.
-    pub fn seal_turn(&self, app_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
+    pub(super) fn seal_turn(&self, app_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
         self.seal(&turn_context(app_id), secret)
     }
 
@@ -77,7 +85,7 @@ impl Compiler {
     ///
     /// # Errors
     /// `Unavailable` without a master key.
-    pub fn seal_signing(&self, key_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
+    pub(super) fn seal_signing(&self, key_id: &str, secret: &[u8]) -> Result<Sealed, ControlError> {
         self.seal(&signing_context(key_id), secret)
     }
 
@@ -85,8 +93,9 @@ impl Compiler {
         let unavailable = |fault: &str| ControlError::Unavailable(fault.into());
         let Some(sealer) = &self.sealer else {
             return Err(unavailable(
-                "the master key of the store is missing or wrong, so no secret can be stored; \
-                 see the log",
+                "the master key of the store is missing or wrong, so no secret can be stored: put \
+                 the copy of it back and start again; the log names the file, and says what to do \
+                 without a copy",
             ));
         };
         sealer
@@ -94,9 +103,9 @@ impl Compiler {
             .map_err(|_| unavailable("the system has no random bytes"))
     }
 
-    /// The app of a row.
+    /// The app of a row, in the rights of that version.
     #[must_use]
-    pub fn app(&self, row: &AppRow, slot: Slot) -> App {
+    pub(super) fn app(&self, row: &AppRow, slot: Slot, version: u64) -> App {
         let secret = row.turn_secret.as_ref().and_then(|sealed| {
             let secret = self
                 .sealer
@@ -110,19 +119,24 @@ impl Compiler {
             }
             secret
         });
-        app(&row.record, secret, slot)
+        app(&row.record, secret, (slot, version))
     }
 
     /// The key of a row.
     ///
     /// # Errors
     /// `Invalid` when its patterns, actions or origins are none.
-    pub fn key(&self, row: &KeyRow, app: &Arc<App>) -> Result<Key, ControlError> {
+    pub(super) fn key(
+        &self,
+        row: &KeyRow,
+        index: KeyIndex,
+        app: &Arc<App>,
+    ) -> Result<Key, ControlError> {
         let material = match &row.secrets {
             Some(secrets) => self.material(&row.record.key_id, secrets),
             None => SigningMaterial::Unreadable,
         };
-        key(&row.record, material, app)
+        key(&row.record, index, material, app)
     }
 
     fn material(&self, key_id: &str, secrets: &SecretsRow) -> SigningMaterial {
@@ -150,17 +164,25 @@ impl Compiler {
     }
 }
 
-/// The app that the configuration declares.
+/// The app that the configuration declares, in the rights of that version.
 #[must_use]
-pub fn declared_app(declared: &DeclaredApp, slot: Slot) -> App {
-    app(&declared.record, declared.turn_secret.clone(), slot)
+pub(super) fn declared_app(declared: &DeclaredApp, slot: Slot, version: u64) -> App {
+    app(
+        &declared.record,
+        declared.turn_secret.clone(),
+        (slot, version),
+    )
 }
 
 /// The key that the configuration declares.
 ///
 /// # Errors
 /// `Invalid` when its patterns, actions or origins are none.
-pub fn declared_key(declared: &DeclaredKey, app: &Arc<App>) -> Result<Key, ControlError> {
+pub(super) fn declared_key(
+    declared: &DeclaredKey,
+    index: KeyIndex,
+    app: &Arc<App>,
+) -> Result<Key, ControlError> {
     let material = match &declared.signing_secret {
         Some(secret) => SigningMaterial::Ready {
             current: Arc::new(Secret::new(secret)),
@@ -168,10 +190,14 @@ pub fn declared_key(declared: &DeclaredKey, app: &Arc<App>) -> Result<Key, Contr
         },
         None => SigningMaterial::Unreadable,
     };
-    key(&declared.record, material, app)
+    key(&declared.record, index, material, app)
 }
 
-fn app(record: &AppRecord, turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>, slot: Slot) -> App {
+fn app(
+    record: &AppRecord,
+    turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>,
+    (slot, version): (Slot, u64),
+) -> App {
     let plan = &record.plan;
     let turn = record.turn.as_ref().zip(turn_secret);
     App {
@@ -189,7 +215,7 @@ fn app(record: &AppRecord, turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>, slo
             overages_enabled: plan.overages_enabled,
         },
         direct_needs_shared_channel: record.direct_scope == DirectScope::SharedChannel,
-        turn: turn.map(|(turn, secret)| Turn {
+        turn: turn.map(|(turn, secret)| TurnServers {
             urls: turn.urls.clone(),
             secret,
             ttl_sec: turn.ttl_sec,
@@ -198,12 +224,44 @@ fn app(record: &AppRecord, turn_secret: Option<zeroize::Zeroizing<Vec<u8>>>, slo
             rate_per_sec: limits.message_rate,
             burst: limits.message_burst,
         }),
+        feed: feed(record.feed, slot.feed, version),
+        history: Arc::new(history(record)),
         gauges: slot.gauges,
         quota: slot.quota,
     }
 }
 
-fn key(record: &KeyRecord, material: SigningMaterial, app: &Arc<App>) -> Result<Key, ControlError> {
+/// What the channels keep. Rules were checked when they were set; where a store has others, of
+/// another version, they keep nothing, and the log says so.
+fn history(record: &AppRecord) -> HistoryRules {
+    HistoryRules::new(&record.history).unwrap_or_else(|error| {
+        tracing::error!(
+            app = record.app_id,
+            "no channel of the app has history: {error}; set history of the app anew"
+        );
+        HistoryRules::default()
+    })
+}
+
+/// What is kept from that version on, where that was kept before.
+fn feed(record: FeedRecord, before: Feed, version: u64) -> Feed {
+    let is_same = (before.presence, before.peers) == (record.presence, record.peers);
+    Feed {
+        presence: record.presence,
+        peers: record.peers,
+        since_version: match is_same {
+            true => before.since_version,
+            false => version,
+        },
+    }
+}
+
+fn key(
+    record: &KeyRecord,
+    index: KeyIndex,
+    material: SigningMaterial,
+    app: &Arc<App>,
+) -> Result<Key, ControlError> {
     let invalid = |error: String| ControlError::Invalid(format!("key {}: {error}", record.key_id));
     let patterns = record
         .channel_patterns
@@ -222,6 +280,7 @@ fn key(record: &KeyRecord, material: SigningMaterial, app: &Arc<App>) -> Result<
         .collect::<Result<_, _>>()
         .map_err(|error| invalid(error.to_string()))?;
     Ok(Key {
+        index,
         id: record.key_id.as_str().into(),
         app: Arc::clone(app),
         patterns,

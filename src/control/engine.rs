@@ -11,16 +11,22 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::change::{Change, decide};
+use super::credential::secret_key;
 use super::error::ControlError;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Passed};
 use super::outcome::Outcome;
 use super::registry::Registry;
 use super::shards::Shards;
-use super::store::Edit;
+use super::store::{Edit, Snapshot};
 use super::wall_clock::{Clocks, WallClock};
 use super::writer::{StoreWriter, WriterState};
 use crate::domain::declared::Declared;
+use crate::domain::rights::{Key, Rights, beginning};
+use crate::domain::time::Now;
 use crate::domain::usage::UsageDelta;
+use crate::events::author::Author;
+use crate::events::kind::{AuthorKind, Cause, Kind};
+use crate::events::record::Record;
 
 /// A store that has been writing for so long makes the node unready: changes wait for it.
 const WRITING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -30,8 +36,10 @@ const WRITING_TIME_MAX: Duration = Duration::from_secs(10);
 const WAITING_MAX: usize = 128;
 
 /// The control plane's state, shared by the admin API and the control loop.
-pub struct Engine {
+pub(super) struct Engine {
     registry: RwLock<Arc<Registry>>,
+    /// The same as the shards have it.
+    rights: RwLock<Arc<Rights>>,
     books: Mutex<Books>,
     store: StoreWriter,
     /// Held for the whole of a change, and while usage is written down.
@@ -49,7 +57,7 @@ struct Books {
 
 impl Engine {
     /// With what was opened.
-    pub fn new(
+    pub(super) fn new(
         registry: Arc<Registry>,
         store: StoreWriter,
         ledger: Ledger,
@@ -58,6 +66,7 @@ impl Engine {
     ) -> Self {
         let wall_clock = WallClock::default();
         Self {
+            rights: RwLock::new(Arc::new(registry.rights())),
             registry: RwLock::new(registry),
             books: Mutex::new(Books { ledger, wall_clock }),
             store,
@@ -70,25 +79,45 @@ impl Engine {
 
     /// Apps and keys as of the last answered change.
     #[must_use]
-    pub fn registry(&self) -> Arc<Registry> {
+    pub(super) fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The secret key that a credential of the REST API proves: an API secret, or a key's id and
+    /// signing secret with a colon between.
+    #[must_use]
+    pub(super) fn secret_key(&self, credential: &str) -> Option<Arc<Key>> {
+        let rights = self.rights.read().unwrap_or_else(PoisonError::into_inner);
+        secret_key(&rights, credential, self.now_unix_ms()).cloned()
     }
 
     /// The shards.
     #[must_use]
-    pub fn shards(&self) -> &dyn Shards {
+    pub(super) fn shards(&self) -> &dyn Shards {
         &*self.shards
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub(super) fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// The wall clock, in Unix milliseconds.
+    #[must_use]
+    pub(super) fn now_unix_ms(&self) -> u64 {
+        (self.clock)().unix_ms
     }
 
     /// The store's state.
     #[must_use]
-    pub fn store(&self) -> &WriterState {
+    pub(super) fn store(&self) -> &WriterState {
         self.store.state()
     }
 
     /// Why the node is not ready, if it is not.
     #[must_use]
-    pub fn unready(&self) -> Option<String> {
+    pub(super) fn unready(&self) -> Option<String> {
         if let Some(failure) = self.store().failure() {
             return Some(failure);
         }
@@ -107,17 +136,19 @@ impl Engine {
     /// # Errors
     /// Those of [`decide`]; `Unavailable` when the store fails or too many changes wait, and
     /// nothing has changed then.
-    pub async fn change(&self, change: Change) -> Result<Outcome, ControlError> {
+    pub(super) async fn change(&self, change: Change, by: Author) -> Result<Outcome, ControlError> {
         let Ok(_waiting) = self.waiting.try_acquire() else {
             let text = format!("{WAITING_MAX} changes wait already; is the disk slow?");
             return Err(ControlError::Unavailable(text));
         };
         let _turn = self.change.lock().await;
         let registry = self.registry();
+        let (cause, fields) = change.told();
         let decision = decide(&registry, change, (self.clock)().unix_ms)?;
         let next = Arc::new(registry.edited(&decision.edits)?);
         self.store.write(decision.edits.clone(), registry).await?;
-        self.put_in_force(next, &decision.edits).await;
+        let closed = self.put_in_force(next, &decision.edits).await;
+        self.record_change(cause, &decision.edits, &fields, (closed, &by));
         Ok(decision.outcome)
     }
 
@@ -127,21 +158,83 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Registry::redeclared`], and nothing has changed then.
-    pub async fn redeclare(&self, declared: Declared) -> Result<(), ControlError> {
+    pub(super) async fn redeclare(&self, declared: Declared) -> Result<(), ControlError> {
         let _turn = self.change.lock().await;
         let next = Arc::new(self.registry().redeclared(&declared)?);
-        self.put_in_force(next, &[]).await;
+        let closed = self.put_in_force(next, &[]).await;
+        let by = Author::local(AuthorKind::Configuration);
+        self.record_change(Cause::Declared, &[], "", (closed, &by));
         Ok(())
     }
 
+    fn record_change(
+        &self,
+        cause: Cause,
+        edits: &[Edit],
+        fields: &str,
+        (closed, by): (u64, &Author),
+    ) {
+        let object = edits.iter().find_map(|edit| match edit {
+            Edit::PutApp(row) => Some(shown(&row.record.app_id)),
+            Edit::PutKey(row) => Some(shown(&row.record.key_id)),
+            Edit::DeleteApp(id) | Edit::DeleteKey(id) => Some(shown(id)),
+            Edit::PutUsage(_) => None,
+        });
+        let numbers = [closed, by.session_number()];
+        let record = Record {
+            numbers: &numbers,
+            first: object.as_deref().unwrap_or_default(),
+            second: fields,
+            ..Record::new(Kind::Rights, cause)
+        };
+        self.shards.events().record(&record.by(by));
+    }
+
+    /// Returns the store as it is now, with what has been used so far.
+    ///
+    /// # Errors
+    /// `Unavailable`: the store cannot be read, or is closed.
+    pub(super) async fn snapshot(&self, by: &Author) -> Result<Snapshot, ControlError> {
+        self.save_usage().await;
+        let snapshot = self.store.snapshot().await?;
+        let numbers = [by.session_number()];
+        let record = Record {
+            numbers: &numbers,
+            first: "backup",
+            ..Record::new(Kind::Admin, Cause::Backup)
+        };
+        self.shards.events().record(&record.by(by));
+        Ok(snapshot)
+    }
+
     /// Adds up what shards have counted.
-    pub fn merge_usage(&self, deltas: &[UsageDelta]) {
-        self.books().ledger.merge(deltas);
+    pub(super) fn merge_usage(&self, deltas: &[UsageDelta]) {
+        let passed = self.books().ledger.merge(deltas);
+        for Passed {
+            app,
+            used,
+            allowed,
+            is_all,
+        } in passed
+        {
+            let cause = match is_all {
+                true => Cause::QuotaReached,
+                false => Cause::QuotaNear,
+            };
+            let numbers = [used, allowed];
+            let record = Record {
+                app: Some(app),
+                numbers: &numbers,
+                first: "messages",
+                ..Record::new(Kind::Quota, cause)
+            };
+            self.shards.events().record(&record);
+        }
     }
 
     /// Takes in peaks and begins periods. Call it once a second, and when a period is due.
     /// Returns how long it is until the next one is, if there is any.
-    pub fn tick(&self) -> Option<Duration> {
+    pub(super) fn tick(&self) -> Option<Duration> {
         let mut books = self.books();
         let now_ms = books.now_ms(&self.clock);
         books.ledger.tick(now_ms / 1_000);
@@ -151,14 +244,14 @@ impl Engine {
 
     /// Writes down what has been used. A failing store is written all the same, to find out
     /// whether it still fails, and what could not be written is tried again the next time.
-    pub async fn save_usage(&self) {
+    pub(super) async fn save_usage(&self) {
         let _turn = self.change.lock().await;
         self.save().await;
     }
 
     /// Waits for the change under way, writes down what has been used and closes the store.
     /// What comes later is answered with `Unavailable`.
-    pub async fn end(&self) {
+    pub(super) async fn end(&self) {
         let _turn = self.change.lock().await;
         self.tick();
         self.save().await;
@@ -186,7 +279,8 @@ impl Engine {
         }
     }
 
-    async fn put_in_force(&self, next: Arc<Registry>, edits: &[Edit]) {
+    /// Returns how many connections were closed for it.
+    async fn put_in_force(&self, next: Arc<Registry>, edits: &[Edit]) -> u64 {
         {
             let mut books = self.books();
             for edit in edits {
@@ -198,11 +292,14 @@ impl Engine {
             let now_unix = books.now_ms(&self.clock) / 1_000;
             books.ledger.follow(&next, now_unix);
         }
-        self.shards.switch(Arc::new(next.rights())).await;
+        let rights = Arc::new(next.rights());
+        let closed = self.shards.switch(Arc::clone(&rights)).await;
+        *self.rights.write().unwrap_or_else(PoisonError::into_inner) = rights;
         *self
             .registry
             .write()
             .unwrap_or_else(PoisonError::into_inner) = next;
+        closed
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -219,11 +316,19 @@ impl Books {
 
 /// For people who ask whether the node is well.
 #[must_use]
-pub fn writing_for(time: Duration) -> String {
+pub(super) fn writing_for(time: Duration) -> String {
     format!(
         "the store has been writing for {} s: the disk is slow",
         time.as_secs()
     )
+}
+
+/// What is told of an id: a publishable key is a credential, of which only the beginning is.
+fn shown(id: &str) -> String {
+    match id.starts_with("pk_live_") {
+        true => beginning(id),
+        false => id.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use super::error::ControlError;
 use super::merge::Null::{Refused, Removes};
-use super::merge::{
-    Field, Object, check_nulls, check_nulls_of_new, merge, object_of, read, split_fixed,
-};
+use super::merge::{Field, Object, check_new, check_patch, merge, object_of, read, split_fixed};
+use crate::domain::history::{HistoryRule, HistoryRules};
 use crate::domain::record::{
-    AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, MessageLimits, PlanRecord,
+    AppRecord, AppStatus, DirectScope, FeedRecord, KeyRecord, KeyType, MessageLimits, PlanRecord,
 };
 use crate::limits::{PLAN_COUNT_MAX, RATE_MAX};
 use crate::proto::actions::Actions;
@@ -36,6 +35,8 @@ const PERIOD_DAYS_MAX: u32 = 3_660;
 /// Last second that the calendar knows, Unix time: the year 9999 begins.
 const PERIOD_START_UNIX_MAX: u64 = 253_370_764_800;
 
+/// The list of rules, which a patch replaces.
+const HISTORY: &str = "history";
 /// Every changeable field of an app.
 const APP_FIELDS: &[Field] = &[
     ("name", Refused),
@@ -56,6 +57,10 @@ const APP_FIELDS: &[Field] = &[
     ("limits", Removes),
     ("limits.messageRate", Refused),
     ("limits.messageBurst", Refused),
+    ("feed", Refused),
+    ("feed.presence", Refused),
+    ("feed.peers", Refused),
+    (HISTORY, Refused),
 ];
 /// Every changeable field of a key.
 const KEY_FIELDS: &[Field] = &[
@@ -65,11 +70,15 @@ const KEY_FIELDS: &[Field] = &[
     ("allowedOrigins", Refused),
     ("autoInjectTurn", Refused),
 ];
+/// What a new key says beside those.
+const KEY_TYPE: Field = ("type", Refused);
+/// The field of a rotation.
+const ROTATION_FIELDS: &[Field] = &[("graceSeconds", Refused)];
 
 /// The changeable fields of an app. Without `Debug`: it may carry a TURN secret.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct AppInput {
+pub(super) struct AppInput {
     /// A name for people.
     pub name: String,
     /// Whether its clients may connect.
@@ -82,6 +91,10 @@ pub struct AppInput {
     pub turn: Option<TurnInput>,
     /// The app's own message rate.
     pub limits: Option<MessageLimits>,
+    /// What its backend can follow.
+    pub feed: FeedRecord,
+    /// What its channels keep.
+    pub history: Vec<HistoryRule>,
 }
 
 impl Default for AppInput {
@@ -93,6 +106,8 @@ impl Default for AppInput {
             direct_scope: DirectScope::App,
             turn: None,
             limits: None,
+            feed: FeedRecord::default(),
+            history: Vec::new(),
         }
     }
 }
@@ -100,7 +115,7 @@ impl Default for AppInput {
 /// TURN servers, with the secret only where it is set anew.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TurnInput {
+pub(super) struct TurnInput {
     /// `turn:`, `turns:`, `stun:` and `stuns:` URLs.
     pub urls: Vec<String>,
     /// The secret shared with coturn (`static-auth-secret`).
@@ -118,7 +133,7 @@ fn turn_ttl_sec_default() -> u64 {
 /// The changeable fields of a key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KeyInput {
+pub(super) struct KeyInput {
     /// A name for people.
     #[serde(default)]
     pub name: String,
@@ -143,9 +158,9 @@ impl AppInput {
     ///
     /// # Errors
     /// `Invalid`, naming the field.
-    pub fn new(body: Object) -> Result<Self, ControlError> {
+    pub(super) fn new(body: Object) -> Result<Self, ControlError> {
         refuse_null_turn_secret(&body)?;
-        check_nulls_of_new(&body, APP_FIELDS)?;
+        check_new(&body, APP_FIELDS)?;
         Self::merged(Object::new(), body)
     }
 
@@ -153,11 +168,11 @@ impl AppInput {
     ///
     /// # Errors
     /// `Invalid`, naming the field.
-    pub fn patched(record: &AppRecord, mut patch: Object) -> Result<Self, ControlError> {
+    pub(super) fn patched(record: &AppRecord, mut patch: Object) -> Result<Self, ControlError> {
         let mut base = object_of(record)?;
         split_fixed(&mut base, &mut patch, &["appId", "createdAt"])?;
         refuse_null_turn_secret(&patch)?;
-        check_nulls(&patch, APP_FIELDS)?;
+        check_patch(&patch, APP_FIELDS)?;
         Self::merged(base, patch)
     }
 
@@ -165,6 +180,9 @@ impl AppInput {
         // A store of an earlier version may have what is refused since: that must not stand in
         // the way of a patch of something else, which may be to suspend the app.
         let (plan_given, limits_given) = (patch.contains_key("plan"), patch.contains_key("limits"));
+        let history = patch.get(HISTORY);
+        let history_given = history.is_some();
+        history.map_or(Ok(()), check_rules_are_objects)?;
         merge(&mut base, patch);
         let mut input: Self = read(base)?;
         input.check()?;
@@ -173,6 +191,10 @@ impl AppInput {
         }
         if let Some(limits) = input.limits.as_ref().filter(|_| limits_given) {
             check_given_limits(limits)?;
+        }
+        if history_given {
+            HistoryRules::new(&input.history)
+                .map_err(|error| ControlError::Invalid(error.to_string()))?;
         }
         Ok(input)
     }
@@ -192,13 +214,13 @@ impl KeyInput {
     ///
     /// # Errors
     /// `Invalid`, naming the field.
-    pub fn new(mut body: Object) -> Result<(KeyType, Self), ControlError> {
+    pub(super) fn new(mut body: Object) -> Result<(KeyType, Self), ControlError> {
+        check_new(&body, &[&[KEY_TYPE], KEY_FIELDS].concat())?;
         let key_type = body
             .remove("type")
             .ok_or_else(|| ControlError::field("type", "is required"))?;
         let key_type = serde_json::from_value(key_type)
             .map_err(|_| ControlError::field("type", "must be \"secret\" or \"publishable\""))?;
-        check_nulls_of_new(&body, KEY_FIELDS)?;
         let mut fields = Object::new();
         merge(&mut fields, body);
         let input: Self = read(fields)?;
@@ -210,14 +232,14 @@ impl KeyInput {
     ///
     /// # Errors
     /// `Invalid`, naming the field.
-    pub fn patched(record: &KeyRecord, mut patch: Object) -> Result<Self, ControlError> {
+    pub(super) fn patched(record: &KeyRecord, mut patch: Object) -> Result<Self, ControlError> {
         let mut fields = object_of(record)?;
         split_fixed(
             &mut fields,
             &mut patch,
             &["keyId", "appId", "type", "createdAt"],
         )?;
-        check_nulls(&patch, KEY_FIELDS)?;
+        check_patch(&patch, KEY_FIELDS)?;
         merge(&mut fields, patch);
         let input: Self = read(fields)?;
         input.check(record.key_type)?;
@@ -239,7 +261,7 @@ impl KeyInput {
 ///
 /// # Errors
 /// `Invalid`, naming the field.
-pub fn grace_seconds(body: Object) -> Result<u64, ControlError> {
+pub(super) fn grace_seconds(body: Object) -> Result<u64, ControlError> {
     /// Longest grace window, in seconds: a year.
     const GRACE_SEC_MAX: u64 = 365 * 86_400;
 
@@ -255,6 +277,7 @@ pub fn grace_seconds(body: Object) -> Result<u64, ControlError> {
             }
         }
     }
+    check_new(&body, ROTATION_FIELDS)?;
     match read(body)? {
         Rotation { grace_seconds } if grace_seconds <= GRACE_SEC_MAX => Ok(grace_seconds),
         _ => Err(ControlError::field(
@@ -268,7 +291,7 @@ pub fn grace_seconds(body: Object) -> Result<u64, ControlError> {
 ///
 /// # Errors
 /// `Invalid` unless it is `[A-Za-z0-9_-]{1,64}`.
-pub fn check_app_id(app_id: &str) -> Result<(), ControlError> {
+pub(super) fn check_app_id(app_id: &str) -> Result<(), ControlError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if (1..=64).contains(&app_id.len()) && app_id.bytes().all(good) {
         return Ok(());
@@ -391,6 +414,18 @@ fn check_given_limits(limits: &MessageLimits) -> Result<(), ControlError> {
         }
     }
     Ok(())
+}
+
+/// Serde would take an array's elements for a rule's fields, in their order.
+fn check_rules_are_objects(rules: &Value) -> Result<(), ControlError> {
+    let rules = rules.as_array().into_iter().flatten();
+    match rules.enumerate().find(|(_, rule)| !rule.is_object()) {
+        Some((at, _)) => Err(ControlError::field(
+            &format!("{HISTORY}[{at}]"),
+            "must be an object",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn refuse_null_turn_secret(patch: &Object) -> Result<(), ControlError> {

@@ -11,7 +11,7 @@ use super::store::row::{KeyRow, SecretPair, SecretsRow};
 use crate::domain::record::{KeyRecord, KeyType};
 
 /// Keys of one app.
-pub const KEYS_PER_APP_MAX: usize = 50;
+pub(super) const KEYS_PER_APP_MAX: usize = 50;
 
 pub(super) fn create(
     registry: &Registry,

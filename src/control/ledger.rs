@@ -27,7 +27,7 @@ const BACK_SEC_MIN: u64 = 60;
 
 /// What every app has used in its period.
 #[derive(Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     accounts: AHashMap<AppIndex, Account>,
     /// Counts of apps that are not there (yet): from the store, or no longer declared.
     parked: AHashMap<Box<str>, Counts>,
@@ -50,7 +50,7 @@ struct Account {
 impl Ledger {
     /// With the counts of the store.
     #[must_use]
-    pub fn new(rows: Vec<UsageRow>) -> Self {
+    pub(super) fn new(rows: Vec<UsageRow>) -> Self {
         let parked = rows.into_iter().map(|row| {
             let UsageRow {
                 app_id,
@@ -66,14 +66,14 @@ impl Ledger {
     }
 
     /// Follows a change of apps and plans.
-    pub fn follow(&mut self, registry: &Registry, now_unix: u64) {
+    pub(super) fn follow(&mut self, registry: &Registry, now_unix: u64) {
         let is_there = |account: &Account| {
             registry
                 .app(&account.app.id)
                 .is_ok_and(|entry| entry.app.index == account.app.index)
         };
         for (_, account) in self.accounts.extract_if(|_, account| !is_there(account)) {
-            self.parked.insert(account.app.id.clone(), account.counts);
+            self.parked.insert((*account.app.id).into(), account.counts);
         }
         for entry in registry.apps() {
             let app = &entry.app;
@@ -87,7 +87,7 @@ impl Ledger {
                     let mut account = Account {
                         app: Arc::clone(app),
                         rule,
-                        counts: self.parked.remove(&app.id).unwrap_or_default(),
+                        counts: self.parked.remove(&*app.id).unwrap_or_default(),
                         unsaved: false,
                     };
                     account.enter_period(now_unix);
@@ -98,23 +98,28 @@ impl Ledger {
     }
 
     /// Forgets the counts of a deleted app, so that a new one of its name begins at zero.
-    pub fn forget(&mut self, app_id: &str) {
+    pub(super) fn forget(&mut self, app_id: &str) {
         self.accounts
             .retain(|_, account| *account.app.id != *app_id);
         self.parked.remove(app_id);
     }
 
-    /// Adds what a shard has counted. Apps that are gone are left out.
-    pub fn merge(&mut self, deltas: &[UsageDelta]) {
+    /// Adds what a shard has counted. Apps that are gone are left out. Returns who has passed a
+    /// part of what they may use.
+    pub(super) fn merge(&mut self, deltas: &[UsageDelta]) -> Vec<Passed> {
+        let mut passed = Vec::new();
         for delta in deltas {
             if let Some(account) = self.accounts.get_mut(&delta.app) {
+                let before = account.counts.usage.messages;
                 account.add(delta);
+                passed.extend(account.passed(before));
             }
         }
+        passed
     }
 
     /// Takes in the peaks and begins the periods that are due. Call it once a second.
-    pub fn tick(&mut self, now_unix: u64) {
+    pub(super) fn tick(&mut self, now_unix: u64) {
         for account in self.accounts.values_mut() {
             account.tick(now_unix);
         }
@@ -122,14 +127,14 @@ impl Ledger {
 
     /// The Unix time at which the next period is due.
     #[must_use]
-    pub fn next_period_unix(&self) -> Option<u64> {
+    pub(super) fn next_period_unix(&self) -> Option<u64> {
         let accounts = self.accounts.values();
         accounts.map(|account| account.counts.usage.end_unix).min()
     }
 
     /// What the store has yet to write; counted as written from now on.
     #[must_use]
-    pub fn take_unsaved(&mut self) -> Vec<Edit> {
+    pub(super) fn take_unsaved(&mut self) -> Vec<Edit> {
         let unsaved = self.accounts.values_mut().filter(|account| account.unsaved);
         unsaved
             .map(|account| {
@@ -145,14 +150,43 @@ impl Ledger {
     }
 
     /// Takes back [`take_unsaved`](Self::take_unsaved), because the store has failed.
-    pub fn mark_unsaved(&mut self) {
+    pub(super) fn mark_unsaved(&mut self) {
         for account in self.accounts.values_mut() {
             account.unsaved = true;
         }
     }
 }
 
+/// An app has passed four fifths, or all, of the messages that it may use in its period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub app: AppIndex,
+    pub used: u64,
+    pub allowed: u64,
+    /// It was all.
+    pub is_all: bool,
+}
+
 impl Account {
+    /// What was passed since there were so many messages.
+    fn passed(&self, before: u64) -> Option<Passed> {
+        let allowed = self.app.messages_max?;
+        let used = self.counts.usage.messages;
+        // As fractions of five, so that nothing is rounded.
+        let fifths = |messages: u64| u128::from(messages) * 5;
+        let has_passed = |fifths_of_all: u128| {
+            let from = u128::from(allowed) * fifths_of_all;
+            fifths(before) < from && from <= fifths(used)
+        };
+        let is_all = has_passed(5);
+        (is_all || has_passed(4)).then_some(Passed {
+            app: self.app.index,
+            used,
+            allowed,
+            is_all,
+        })
+    }
+
     /// The first look at counts that may be from another period, or of another rule.
     fn enter_period(&mut self, now_unix: u64) {
         let (start, end) = self.rule.period_at(now_unix);
@@ -238,7 +272,7 @@ mod tests {
     use crate::control::store::Rows;
     use crate::control::store::row::AppRow;
     use crate::domain::quota::QuotaLease;
-    use crate::domain::record::{AppRecord, AppStatus, DirectScope, PlanRecord};
+    use crate::domain::record::{AppRecord, AppStatus, DirectScope, FeedRecord, PlanRecord};
 
     /// 2026-01-01T00:00:00Z, and the month after.
     const JANUARY: u64 = 1_767_225_600;
@@ -253,6 +287,8 @@ mod tests {
             direct_scope: DirectScope::App,
             turn: None,
             limits: None,
+            feed: FeedRecord::default(),
+            history: Vec::new(),
             created_at: 0,
         };
         Edit::PutApp(AppRow {

@@ -5,16 +5,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::ControlError;
+use crate::nearest::nearest;
 
 /// A JSON object, as received.
-pub type Object = Map<String, Value>;
+pub(crate) type Object = Map<String, Value>;
 
 /// Takes the fields that no patch changes out of `base`, and out of `patch` where they say the
 /// same (a client may send back what it was shown).
 ///
 /// # Errors
 /// `Invalid` when the patch says something else.
-pub fn split_fixed(
+pub(super) fn split_fixed(
     base: &mut Object,
     patch: &mut Object,
     fixed: &[&str],
@@ -32,7 +33,7 @@ pub fn split_fixed(
 }
 
 /// RFC 7396: objects merge, `null` removes, everything else replaces.
-pub fn merge(base: &mut Object, patch: Object) {
+pub(super) fn merge(base: &mut Object, patch: Object) {
     for (field, value) in patch {
         match value {
             Value::Null => {
@@ -56,7 +57,7 @@ pub fn merge(base: &mut Object, patch: Object) {
 
 /// What `null` does to a field in a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Null {
+pub(super) enum Null {
     /// It takes the value away; the field is shown as `null` then.
     Removes,
     /// Nothing: the field always has a value. Many clients send `null` for "not set", and the
@@ -65,64 +66,78 @@ pub enum Null {
 }
 
 /// A path with dots, and what `null` does there.
-pub type Field = (&'static str, Null);
+pub(super) type Field = (&'static str, Null);
 
-/// Checks the nulls of a patch against all fields that there are.
+/// Checks the names and the nulls of a patch against all fields that there are.
 ///
 /// # Errors
 /// `Invalid`, naming the field: it always has a value, or there is none of that name.
-pub fn check_nulls(patch: &Object, fields: &[Field]) -> Result<(), ControlError> {
-    each_null(patch, "", fields, &mut |path, found| match found {
-        Some(Null::Removes) => Ok(()),
-        Some(Null::Refused) => Err(ControlError::field(
+pub(super) fn check_patch(patch: &Object, fields: &[Field]) -> Result<(), ControlError> {
+    check_members(patch, "", fields, &|path, null| match null {
+        Null::Removes => Ok(()),
+        Null::Refused => Err(ControlError::field(
             path,
             "cannot be null; leave it out to keep what it is",
         )),
-        None => Err(no_field(path)),
     })
 }
 
-/// Checks the nulls of a new object, where they are as good as nothing.
+/// Checks the names of a new object, where nulls are as good as nothing.
 ///
 /// # Errors
 /// `Invalid`: there is no field of that name.
-pub fn check_nulls_of_new(body: &Object, fields: &[Field]) -> Result<(), ControlError> {
-    each_null(body, "", fields, &mut |path, found| {
-        found.map(drop).ok_or_else(|| no_field(path))
-    })
+pub(super) fn check_new(body: &Object, fields: &[Field]) -> Result<(), ControlError> {
+    check_members(body, "", fields, &|_, _| Ok(()))
 }
 
-fn no_field(path: &str) -> ControlError {
-    ControlError::field(path, "there is no such field")
-}
-
-/// Fields that are unknown and have a value are left to [`read`], with all in them.
-fn each_null(
+/// Checks an object's members, and those of the objects in it. A value that has members must be
+/// an object: serde would take an array's elements for them, in the order of the fields.
+fn check_members(
     object: &Object,
     parent: &str,
     fields: &[Field],
-    check: &mut impl FnMut(&str, Option<Null>) -> Result<(), ControlError>,
+    check_null: &impl Fn(&str, Null) -> Result<(), ControlError>,
 ) -> Result<(), ControlError> {
     for (field, value) in object {
         let path = format!("{parent}{field}");
         let found = fields.iter().find(|(known, _)| *known == path);
-        let found = found.map(|(_, null)| *null);
+        let Some((_, null)) = found else {
+            return Err(no_field(parent, field, fields));
+        };
+        let inside = format!("{path}.");
+        let has_members = fields.iter().any(|(known, _)| known.starts_with(&inside));
         match value {
-            Value::Null => check(&path, found)?,
-            Value::Object(inner) if found.is_some() => {
-                each_null(inner, &format!("{path}."), fields, check)?;
+            Value::Null => check_null(&path, *null)?,
+            Value::Object(inner) if has_members => {
+                check_members(inner, &inside, fields, check_null)?;
             }
+            _ if has_members => return Err(ControlError::field(&path, "must be an object")),
             _ => {}
         }
     }
     Ok(())
 }
 
+fn no_field(parent: &str, field: &str, fields: &[Field]) -> ControlError {
+    let beside = fields
+        .iter()
+        .filter_map(|(path, _)| path.strip_prefix(parent));
+    let beside = beside.filter(|name| !name.contains('.'));
+    let hint = match nearest(field, beside.clone()) {
+        Some(nearest) => format!("; did you mean {parent}{nearest}?"),
+        None => format!("; there are {}", beside.collect::<Vec<_>>().join(", ")),
+    };
+    ControlError::field(
+        &format!("{parent}{field}"),
+        &format!("there is no such field{hint}"),
+    )
+}
+
 /// A record as the object that it is shown as.
 ///
 /// # Errors
 /// `Unavailable` when it is no object, which would be our mistake.
-pub fn object_of(record: &impl Serialize) -> Result<Object, ControlError> {
+pub(super) fn object_of(record: &impl Serialize) -> Result<Object, ControlError> {
     match serde_json::to_value(record) {
         Ok(Value::Object(object)) => Ok(object),
         _ => Err(ControlError::Unavailable("a record is no object".into())),
@@ -133,16 +148,23 @@ pub fn object_of(record: &impl Serialize) -> Result<Object, ControlError> {
 ///
 /// # Errors
 /// `Invalid`, naming the field by its path.
-pub fn read<T: DeserializeOwned>(fields: Object) -> Result<T, ControlError> {
+pub(super) fn read<T: DeserializeOwned>(fields: Object) -> Result<T, ControlError> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         let path = error.path().to_string();
         let fault = error.into_inner().to_string();
-        // An unknown or missing field is named by the fault, and the path is its parent's.
-        ControlError::Invalid(if path == "." {
-            fault
-        } else {
-            format!("{path}: {fault}")
-        })
+        // A missing field is named by the fault, and the path is its parent's.
+        let missing = fault.strip_prefix("missing field `");
+        match (
+            path.as_str(),
+            missing.and_then(|rest| rest.strip_suffix('`')),
+        ) {
+            (".", Some(field)) => ControlError::field(field, "is required"),
+            (parent, Some(field)) => {
+                ControlError::field(&format!("{parent}.{field}"), "is required")
+            }
+            (".", None) => ControlError::Invalid(fault),
+            (path, None) => ControlError::field(path, &fault),
+        }
     })
 }
 

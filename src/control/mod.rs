@@ -10,28 +10,41 @@ mod admin;
 mod apps;
 mod change;
 mod compile;
+mod credential;
 mod engine;
 mod error;
+pub(crate) mod events;
+pub(crate) mod fuzzing;
 mod input;
 mod keys;
 mod ledger;
 mod merge;
+mod offline;
 mod outcome;
 mod period;
 mod plane;
 mod registry;
+mod sampler;
 mod secret;
 mod shards;
-pub mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod testing;
 mod wall_clock;
 mod writer;
 
-pub use admin::pages::{Page, Site};
-pub use change::Change;
-pub use error::ControlError;
-pub use merge::Object;
-pub use outcome::Outcome;
-pub use plane::{AdminOptions, ControlHandle, ControlOptions, ControlPlane, RunningControlPlane};
-pub use shards::{Later, Shards};
+pub(crate) use admin::openapi::document as admin_document;
+pub(crate) use admin::pages::{Page, Site};
+pub(crate) use change::Change;
+pub(crate) use error::ControlError;
+pub(crate) use merge::Object;
+pub(crate) use offline::{
+    OfflineStore, backup as read_backup, content as store_content, file as store_file,
+    master_key_fault,
+};
+pub(crate) use outcome::Outcome;
+pub(crate) use plane::{
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, RunningControlPlane,
+};
+pub(crate) use shards::{Kick, Later, Shards};
+pub(crate) use store::{Backup, write_new};

@@ -8,7 +8,7 @@ use crate::domain::record::{AppRecord, KeyRecord};
 
 /// A change that has been decided, and has not been made.
 #[derive(Debug)]
-pub struct Decision {
+pub(super) struct Decision {
     /// What the store writes, in one transaction.
     pub edits: Vec<Edit>,
     /// What is answered after the last shard has switched.
@@ -20,7 +20,7 @@ pub struct Decision {
 #[serde(untagged)]
 pub enum Outcome {
     /// The app as it is now, or was last.
-    App(AppRecord),
+    App(Box<AppRecord>),
     /// A key, with its secrets when they are new.
     Key(Box<KeyAnswer>),
 }

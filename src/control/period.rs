@@ -12,7 +12,7 @@ const UNIX_MAX: u64 = 253_370_764_800;
 
 /// How an app's periods follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeriodRule {
+pub(super) enum PeriodRule {
     /// Calendar months in UTC.
     Month,
     /// Every so many days, with one period beginning at the anchor.
@@ -27,7 +27,7 @@ pub enum PeriodRule {
 impl PeriodRule {
     /// The rule of a plan: months, unless it has both a start and a length.
     #[must_use]
-    pub fn of(plan: &PlanRecord) -> Self {
+    pub(super) fn of(plan: &PlanRecord) -> Self {
         match (plan.period_start_unix, plan.period_days) {
             (Some(anchor_unix), Some(days)) => Self::Days {
                 anchor_unix,
@@ -39,7 +39,7 @@ impl PeriodRule {
 
     /// The first second of the period at `now_unix`, and the first after it.
     #[must_use]
-    pub fn period_at(self, now_unix: u64) -> (u64, u64) {
+    pub(super) fn period_at(self, now_unix: u64) -> (u64, u64) {
         let now_unix = now_unix.min(UNIX_MAX);
         match self {
             Self::Month => month_at(now_unix),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,16 +12,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::admin::pages::{Showcase, Site};
-use super::admin::{self, HostNames, TokenError};
+use super::admin::{self, HostNames, Listening, Sessions, TokenError};
 use super::change::Change;
 use super::compile::Compiler;
 use super::engine::Engine;
 use super::error::ControlError;
+use super::events::{Events, LogEvents, LogTail};
 use super::ledger::Ledger;
 use super::outcome::Outcome;
 use super::registry::Registry;
+use super::sampler::Sampler;
 use super::shards::Shards;
 use super::store::{self, Rows, Store, StoreError, WriteGate};
 use super::wall_clock::Clocks;
@@ -29,6 +32,8 @@ use super::writer::StoreWriter;
 use crate::domain::declared::Declared;
 use crate::domain::rights::Rights;
 use crate::domain::usage::UsageDelta;
+use crate::events::author::Author;
+use crate::events::kind::{AuthorKind, Cause};
 
 /// Usage is written to the store this often: what a crash may lose.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
@@ -38,6 +43,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const SAVE_PART: u32 = 10;
 /// Usage is written this often, however slow the disk is.
 const SAVE_EVERY_MAX: Duration = Duration::from_secs(120);
+/// How long the end waits for a disk that hangs. A service manager has less patience with what
+/// comes after the drain.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// How long a taken port is tried, and the pause between two attempts.
 const PORT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -47,7 +55,7 @@ const PORT_PAUSE: Duration = Duration::from_millis(50);
 const REPORTS_MAX: usize = 1_024;
 
 /// What the control plane is started with.
-pub struct ControlOptions {
+pub(crate) struct ControlOptions {
     /// Directory of the store.
     pub data_dir: PathBuf,
     /// File of the master key; made when missing.
@@ -56,6 +64,8 @@ pub struct ControlOptions {
     pub admin: Option<AdminOptions>,
     /// What the configuration declares.
     pub declared: Declared,
+    /// Which events are logged.
+    pub log_events: LogEvents,
     /// How it reads the clocks.
     pub clock: Clocks,
     /// For tests: stands between the store and its disk.
@@ -63,11 +73,13 @@ pub struct ControlOptions {
 }
 
 /// What the admin listener is started with.
-pub struct AdminOptions {
+pub(crate) struct AdminOptions {
     /// Address to listen on; port 0 picks one.
     pub listen: SocketAddr,
     /// The file of its bearer token; made when missing.
     pub token_file: PathBuf,
+    /// The file of the token that may only read, if there is one.
+    pub read_token_file: Option<PathBuf>,
     /// Whether `/metrics` needs the token too.
     pub protect_metrics: bool,
     /// Names that requests may be for, besides IP addresses and `localhost`; in lower case.
@@ -76,7 +88,7 @@ pub struct AdminOptions {
 
 /// Why the control plane cannot start: one line that names cause and remedy.
 #[derive(Debug)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The store cannot be opened.
     Store(StoreError),
     /// The admin token cannot be read or made.
@@ -107,31 +119,48 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+/// What a missing or wrong master key costs, and the ways out.
+const MASTER_KEY_LOST: &str = "\
+    the signing and TURN secrets in the store cannot be read: tokens of its keys and POST \
+    /v1/tokens get 503, and no secret key can be made or rotated; publishable keys and API \
+    secrets go on. Put the copy of the master key back and start again. If there is none, those \
+    secrets are lost: begin with another store.data_dir, and declare the keys there with their \
+    old ids, so that clients go on (\"A lost master key\" in src/docs/operating.md)";
+
 /// The control plane before its shards: everything is open and nothing runs.
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     registry: Arc<Registry>,
     rights: Arc<Rights>,
     store: Store,
     ledger: Ledger,
-    admin: Option<(TcpListener, admin::Access, HostNames)>,
+    admin: Option<Listening>,
     clock: Clocks,
+    log_events: LogEvents,
     handle: ControlHandle,
     reports: mpsc::Receiver<Vec<UsageDelta>>,
     requests: mpsc::UnboundedReceiver<Request>,
 }
 
 /// The control plane at work.
-pub struct RunningControlPlane {
+pub(crate) struct RunningControlPlane {
     thread: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
 /// How the rest of the process talks to the control thread. Cheap to clone; from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ControlHandle {
     reports: mpsc::Sender<Vec<UsageDelta>>,
     requests: mpsc::UnboundedSender<Request>,
     showcase: Showcase,
+    sessions: Arc<Sessions>,
+    clock: Clocks,
+}
+
+impl fmt::Debug for ControlHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlHandle").finish_non_exhaustive()
+    }
 }
 
 enum Request {
@@ -149,7 +178,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// One line for each cause, see [`OpenError`].
-    pub fn open(options: ControlOptions) -> Result<Self, OpenError> {
+    pub(crate) fn open(options: ControlOptions) -> Result<Self, OpenError> {
         let ControlOptions {
             data_dir,
             master_key_file,
@@ -158,7 +187,7 @@ impl ControlPlane {
         let opened = store::open(data_dir, master_key_file, options.store_gate.clone())
             .map_err(OpenError::Store)?;
         let sealer = opened.sealer.inspect_err(|error| {
-            tracing::error!(%error, "signing secrets cannot be read: REST and tokens answer 503");
+            tracing::error!(%error, "{MASTER_KEY_LOST}");
         });
         let Rows { apps, keys, usage } = opened.rows;
         let rows = Rows {
@@ -184,11 +213,14 @@ impl ControlPlane {
             store: opened.store,
             ledger,
             admin,
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
+            log_events: options.log_events,
             handle: ControlHandle {
                 reports: report_sender,
                 requests: request_sender,
                 showcase: Showcase::default(),
+                sessions: Arc::default(),
+                clock: Arc::clone(&options.clock),
             },
             reports,
             requests,
@@ -197,22 +229,30 @@ impl ControlPlane {
 
     /// The first snapshot, for the shards to begin with.
     #[must_use]
-    pub fn rights(&self) -> Arc<Rights> {
+    pub(crate) fn rights(&self) -> Arc<Rights> {
         Arc::clone(&self.rights)
     }
 
     /// For shards and signals.
     #[must_use]
-    pub fn handle(&self) -> ControlHandle {
+    pub(crate) fn handle(&self) -> ControlHandle {
         self.handle.clone()
     }
 
     /// Where the admin API listens.
     #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
             .as_ref()
-            .and_then(|(listener, ..)| listener.local_addr().ok())
+            .and_then(|admin| admin.listener.local_addr().ok())
+    }
+
+    /// Whether the admin token is easy to guess.
+    #[must_use]
+    pub(crate) fn has_short_token(&self) -> bool {
+        self.admin
+            .as_ref()
+            .is_some_and(|admin| admin.access.is_short)
     }
 
     /// Starts the control thread. Call it from outside the shards: a thread inherits the core
@@ -220,28 +260,25 @@ impl ControlPlane {
     ///
     /// # Errors
     /// `System` when there is no thread or event loop to be had.
-    pub fn start(self, shards: Arc<dyn Shards>) -> Result<RunningControlPlane, OpenError> {
+    pub(crate) fn start(self, shards: Arc<dyn Shards>) -> Result<RunningControlPlane, OpenError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(OpenError::System)?;
         let store = StoreWriter::start(self.store).map_err(OpenError::System)?;
+        let log = LogTail::new(self.log_events, shards.events());
         let engine = Engine::new(self.registry, store, self.ledger, shards, self.clock);
         let engine = Arc::new(engine);
         let (stop, stopped) = watch::channel(false);
-        let admin = self.admin.map(|(listener, access, hosts)| {
-            let showcase = self.handle.showcase.clone();
-            admin::serve(
-                listener,
-                access,
-                hosts,
-                Arc::clone(&engine),
-                showcase,
-                stopped.clone(),
-            )
+        let sampler = Arc::new(Sampler::default());
+        let admin = self.admin.map(|listening| {
+            let (showcase, sessions) = (self.handle.showcase.clone(), self.handle.sessions.clone());
+            let shown = (showcase, sessions, Arc::clone(&sampler));
+            admin::serve(listening, Arc::clone(&engine), shown, stopped.clone())
         });
-        let serve = run(engine, admin, self.reports, self.requests, stopped);
+        let parts = (engine, sampler, log);
+        let serve = run(parts, admin, self.reports, self.requests, stopped);
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || runtime.block_on(serve))
@@ -253,7 +290,7 @@ impl ControlPlane {
 impl RunningControlPlane {
     /// Ends it: finishes the change under way, merges every report that was made before, writes
     /// usage down and closes the store. Call it when the shards have made their last report.
-    pub fn shutdown(self) {
+    pub(crate) fn shutdown(self) {
         // Without a receiver the thread has ended already.
         let _ = self.stop.send(true);
         if self.thread.join().is_err() {
@@ -286,6 +323,14 @@ impl ControlHandle {
     /// Shows pages on the admin listener, to anybody.
     pub fn show(&self, site: Site) {
         self.showcase.show(site);
+    }
+
+    /// Makes a code that signs in to the console once, within a minute.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system has no random bytes.
+    pub(crate) fn sign_in_code(&self) -> Result<Zeroizing<String>, ControlError> {
+        self.sessions.code((self.clock)())
     }
 
     /// Replaces the declared apps (SIGHUP).
@@ -321,13 +366,21 @@ fn ended() -> ControlError {
     ControlError::Unavailable("the server is shutting down".into())
 }
 
-fn bind(options: AdminOptions) -> Result<(TcpListener, admin::Access, HostNames), OpenError> {
-    let access = admin::Access::new(&options.token_file, options.protect_metrics);
+fn bind(options: AdminOptions) -> Result<Listening, OpenError> {
+    let access = admin::Access::new(
+        &options.token_file,
+        options.read_token_file.as_deref(),
+        options.protect_metrics,
+    );
     let access = access.map_err(OpenError::Token)?;
     let listener = listen(options.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| OpenError::Listen(options.listen, error))?;
-    Ok((listener, access, HostNames(options.hosts.into())))
+    Ok(Listening {
+        listener,
+        access,
+        hosts: HostNames(options.hosts.into()),
+    })
 }
 
 /// Tries a taken port for a second: a killed predecessor's is free a moment after its end.
@@ -347,7 +400,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn run(
-    engine: Arc<Engine>,
+    (engine, sampler, log): (Arc<Engine>, Arc<Sampler>, LogTail),
     admin: Option<impl Future<Output = ()> + Send + 'static>,
     mut reports: mpsc::Receiver<Vec<UsageDelta>>,
     mut requests: mpsc::UnboundedReceiver<Request>,
@@ -355,6 +408,8 @@ async fn run(
 ) {
     let admin = admin.map(tokio::spawn);
     let mut saves = Saves::new();
+    let mut telling = Telling::new(log);
+    sampler.run(&engine);
     let mut next_tick = Instant::now();
     loop {
         // All four are cancel safe: the losers of a turn are asked again in the next.
@@ -367,16 +422,71 @@ async fn run(
                 let due = engine.tick().filter(|due| !due.is_zero()).unwrap_or(TICK);
                 next_tick = Instant::now() + due.min(TICK);
                 saves.tick(&engine);
+                let events = engine.shards().events();
+                events.tick();
+                events.hold(Cause::StoreFailed, engine.store().failure().as_deref());
+                telling.tick(events);
             }
         }
     }
     while let Ok(deltas) = reports.try_recv() {
         engine.merge_usage(&deltas);
     }
-    engine.end().await;
+    if tokio::time::timeout(END_TIME_MAX, engine.end())
+        .await
+        .is_err()
+    {
+        tracing::error!(
+            "the disk hangs: the server ends without the last save of its usage, and changes that \
+             wait for the disk are not made"
+        );
+    }
+    // What happened since the last second, the end of the drain among it.
+    let events = engine.shards().events();
+    events.tick();
+    telling.end(events).await;
     if let Some(admin) = admin {
         // The task only fails by a panic, which has been reported.
         let _ = admin.await;
+    }
+}
+
+/// Tells the log what is recorded, never twice at once. That reads rings of many megabytes, so it
+/// is not done on the control thread.
+struct Telling {
+    log: Arc<Mutex<LogTail>>,
+    under_way: Option<Task<()>>,
+}
+
+impl Telling {
+    fn new(log: LogTail) -> Self {
+        Self {
+            log: Arc::new(Mutex::new(log)),
+            under_way: None,
+        }
+    }
+
+    fn tick(&mut self, events: &Arc<Events>) {
+        if self.under_way.as_ref().is_none_or(Task::is_finished) {
+            self.under_way = Some(self.begin(events));
+        }
+    }
+
+    /// Tells the rest.
+    async fn end(mut self, events: &Arc<Events>) {
+        // Both only fail by a panic, which has been reported.
+        if let Some(task) = self.under_way.take() {
+            let _ = task.await;
+        }
+        let _ = self.begin(events).await;
+    }
+
+    fn begin(&self, events: &Arc<Events>) -> Task<()> {
+        let (log, events) = (Arc::clone(&self.log), Arc::clone(events));
+        tokio::task::spawn_blocking(move || {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.tick(&events);
+        })
     }
 }
 
@@ -436,10 +546,12 @@ fn warn_of_slow_write(writing: Duration) {
 /// In a task of its own: a change is never cut off, and reports go on while shards switch.
 fn carry_out(request: Request, engine: Arc<Engine>) {
     tokio::spawn(async move {
+        // Changes of others come by the admin API.
+        let by = Author::local(AuthorKind::Server);
         // Whoever asked may have gone; the change holds all the same.
         match request {
             Request::Change(change, answer) => {
-                let _ = answer.send(engine.change(change).await);
+                let _ = answer.send(engine.change(change, by).await);
             }
             Request::Redeclare(declared, answer) => {
                 let _ = answer.send(engine.redeclare(declared).await);

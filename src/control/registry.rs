@@ -13,24 +13,36 @@ use super::error::ControlError;
 use super::secret::sha256;
 use super::store::row::{AppRow, KeyRow};
 use super::store::{Edit, Rows};
-use crate::domain::declared::Declared;
+use crate::domain::declared::{Declared, DeclaredApp, DeclaredKey};
 use crate::domain::record::{AppRecord, KeyRecord};
-use crate::domain::rights::{App, Key, Rights, SecretHash};
-use crate::ids::AppIndex;
+use crate::domain::rights::{App, Key, KeyKind, Rights, SecretHash, SigningMaterial};
+use crate::ids::{AppIndex, KeyIndex};
 
 /// Every app and key.
 #[derive(Clone)]
-pub struct Registry {
+pub(super) struct Registry {
     version: u64,
     next_index: u32,
+    next_key: u32,
     compiler: Arc<Compiler>,
     apps: BTreeMap<String, AppEntry>,
     keys: BTreeMap<String, KeyEntry>,
+    /// Apps with history that the file declared and does not any more.
+    undeclared: BTreeMap<String, Undeclared>,
+}
+
+/// An app that the file does not declare any more. What its channels keep stays while it lasts, so
+/// that a mistake in the file costs no history: for the same app alone, which is one that has the
+/// same id and a key in common.
+#[derive(Clone)]
+struct Undeclared {
+    app: Arc<App>,
+    keys: Vec<Arc<Key>>,
 }
 
 /// An app of the registry.
 #[derive(Clone)]
-pub struct AppEntry {
+pub(super) struct AppEntry {
     /// As stored; a declared app's has no sealed secret.
     pub row: Arc<AppRow>,
     /// As the shards see it.
@@ -41,7 +53,7 @@ pub struct AppEntry {
 
 /// A key of the registry.
 #[derive(Clone)]
-pub struct KeyEntry {
+pub(super) struct KeyEntry {
     /// As stored; a declared key's has no sealed secrets.
     pub row: Arc<KeyRow>,
     /// As the shards see it.
@@ -55,13 +67,15 @@ impl Registry {
     ///
     /// # Errors
     /// `Invalid` when a row makes no sense: a key without its app, a pattern that is none.
-    pub fn load(compiler: Compiler, rows: Rows) -> Result<Self, ControlError> {
+    pub(super) fn load(compiler: Compiler, rows: Rows) -> Result<Self, ControlError> {
         let empty = Self {
             version: 0,
             next_index: 0,
+            next_key: 0,
             compiler: Arc::new(compiler),
             apps: BTreeMap::new(),
             keys: BTreeMap::new(),
+            undeclared: BTreeMap::new(),
         };
         let apps = rows.apps.into_iter().map(Edit::PutApp);
         let edits: Vec<_> = apps
@@ -72,7 +86,7 @@ impl Registry {
 
     /// Seals secrets for new rows.
     #[must_use]
-    pub fn compiler(&self) -> &Compiler {
+    pub(super) fn compiler(&self) -> &Compiler {
         &self.compiler
     }
 
@@ -80,7 +94,7 @@ impl Registry {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
+    pub(super) fn app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
         self.apps
             .get(app_id)
             .ok_or_else(|| ControlError::no_app(app_id))
@@ -90,7 +104,7 @@ impl Registry {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` for a declared one.
-    pub fn stored_app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
+    pub(super) fn stored_app(&self, app_id: &str) -> Result<&AppEntry, ControlError> {
         let entry = self.app(app_id)?;
         match &entry.declared_in {
             Some(file) => Err(ControlError::Conflict(format!(
@@ -105,7 +119,7 @@ impl Registry {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
+    pub(super) fn key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
         self.keys
             .get(key_id)
             .ok_or_else(|| ControlError::no_key(key_id))
@@ -115,20 +129,20 @@ impl Registry {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` for a declared one.
-    pub fn stored_key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
+    pub(super) fn stored_key(&self, key_id: &str) -> Result<&KeyEntry, ControlError> {
         let entry = self.key(key_id)?;
         self.stored_app(&entry.row.record.app_id)?;
         Ok(entry)
     }
 
     /// All apps, in order of their ids.
-    pub fn apps(&self) -> impl Iterator<Item = &AppEntry> {
+    pub(super) fn apps(&self) -> impl Iterator<Item = &AppEntry> {
         self.apps.values()
     }
 
     /// The keys of an app, the oldest first.
     #[must_use]
-    pub fn keys_of(&self, app_id: &str) -> Vec<&KeyEntry> {
+    pub(super) fn keys_of(&self, app_id: &str) -> Vec<&KeyEntry> {
         let of_app = |entry: &&KeyEntry| entry.row.record.app_id == app_id;
         let mut keys: Vec<_> = self.keys.values().filter(of_app).collect();
         keys.sort_by_key(|entry| entry.row.record.created_at);
@@ -139,7 +153,7 @@ impl Registry {
     ///
     /// # Errors
     /// `Invalid` when a row makes no sense; nothing has changed then.
-    pub fn edited(&self, edits: &[Edit]) -> Result<Self, ControlError> {
+    pub(super) fn edited(&self, edits: &[Edit]) -> Result<Self, ControlError> {
         let mut next = self.clone();
         next.version += 1;
         for edit in edits {
@@ -167,9 +181,10 @@ impl Registry {
     /// # Errors
     /// `Conflict` when there is an app or key of the same id already; `Invalid` when a
     /// declaration makes no sense. Nothing has changed then.
-    pub fn redeclared(&self, declared: &Declared) -> Result<Self, ControlError> {
+    pub(super) fn redeclared(&self, declared: &Declared) -> Result<Self, ControlError> {
         let mut next = self.clone();
         next.version += 1;
+        next.note_undeclared(declared);
         next.apps.retain(|_, entry| entry.declared_in.is_none());
         next.keys
             .retain(|_, entry| next.apps.contains_key(&entry.row.record.app_id));
@@ -185,12 +200,13 @@ impl Registry {
         };
         for declared_app_ in &declared.apps {
             let record: &AppRecord = &declared_app_.record;
-            let slot = self
-                .apps
-                .get(&record.app_id)
-                .map(|entry| Slot::of(&entry.app));
+            let known = self.apps.get(&record.app_id).map(|entry| &entry.app);
+            let undeclared = next.undeclared.remove(&record.app_id);
+            let returned = undeclared.filter(|it| it.has_key_of(declared_app_));
+            let known = known.or(returned.as_ref().map(|it| &it.app));
+            let slot = known.map(|app| Slot::of(app));
             let slot = slot.unwrap_or_else(|| next.new_slot());
-            let app = Arc::new(declared_app(declared_app_, slot));
+            let app = Arc::new(declared_app(declared_app_, slot, next.version));
             let entry = AppEntry {
                 row: Arc::new(AppRow {
                     record: record.clone(),
@@ -204,12 +220,15 @@ impl Registry {
             }
             for declared_key_ in &declared_app_.keys {
                 let record: &KeyRecord = &declared_key_.record;
+                let known = self.keys.get(&record.key_id);
+                let known = known.map(|entry| entry.key.index);
+                let index = known.unwrap_or_else(|| next.key_index(&record.key_id));
                 let entry = KeyEntry {
                     row: Arc::new(KeyRow {
                         record: record.clone(),
                         secrets: None,
                     }),
-                    key: Arc::new(declared_key(declared_key_, &app)?),
+                    key: Arc::new(declared_key(declared_key_, index, &app)?),
                     declared_api_sha256: declared_key_.api_secret.as_deref().map(|s| sha256(s)),
                 };
                 if next.keys.insert(record.key_id.clone(), entry).is_some() {
@@ -223,7 +242,7 @@ impl Registry {
     /// The edits that make what was found in the store what there should be: every app and key
     /// of this registry that is not declared, and no other.
     #[must_use]
-    pub fn corrections(&self, found: &Rows) -> Vec<Edit> {
+    pub(super) fn corrections(&self, found: &Rows) -> Vec<Edit> {
         let apps: BTreeMap<&str, &AppRow> = found
             .apps
             .iter()
@@ -259,8 +278,11 @@ impl Registry {
 
     /// The snapshot for the shards.
     #[must_use]
-    pub fn rights(&self) -> Rights {
+    pub(super) fn rights(&self) -> Rights {
         let mut rights = Rights::new(self.version);
+        for undeclared in self.undeclared.values() {
+            rights.insert_undeclared(Arc::clone(&undeclared.app));
+        }
         for entry in self.apps.values() {
             rights.insert_app(Arc::clone(&entry.app));
         }
@@ -281,8 +303,38 @@ impl Registry {
         rights
     }
 
+    /// Notes which apps with history end with other declared apps, for as long as the process runs
+    /// or until there is one of the same id.
+    fn note_undeclared(&mut self, declared: &Declared) {
+        let stays = |app_id: &str| {
+            let mut apps = declared.apps.iter();
+            apps.any(|it| it.record.app_id == app_id)
+        };
+        for (app_id, entry) in &self.apps {
+            let AppEntry { app, .. } = entry;
+            if entry.declared_in.is_none() || app.history.is_empty() || stays(app_id) {
+                continue;
+            }
+            let keys = self.keys_of(app_id).into_iter();
+            let undeclared = Undeclared {
+                app: Arc::clone(app),
+                keys: keys.map(|it| Arc::clone(&it.key)).collect(),
+            };
+            self.undeclared.insert(app_id.clone(), undeclared);
+        }
+    }
+
+    /// The number of a key: its own as long as there is a key of that id, or a new one.
+    fn key_index(&mut self, key_id: &str) -> KeyIndex {
+        let known = self.keys.get(key_id).map(|entry| entry.key.index);
+        known.unwrap_or_else(|| {
+            self.next_key += 1;
+            KeyIndex(self.next_key - 1)
+        })
+    }
+
     fn new_slot(&mut self) -> Slot {
-        let slot = Slot::new(AppIndex(self.next_index));
+        let slot = Slot::new(AppIndex(self.next_index), self.version);
         self.next_index += 1;
         slot
     }
@@ -291,7 +343,9 @@ impl Registry {
         let app_id = &row.record.app_id;
         let slot = self.apps.get(app_id).map(|entry| Slot::of(&entry.app));
         let slot = slot.unwrap_or_else(|| self.new_slot());
-        let app = Arc::new(self.compiler.app(row, slot));
+        // Who is given an id through the admin API is somebody else than who had it in the file.
+        self.undeclared.remove(app_id);
+        let app = Arc::new(self.compiler.app(row, slot, self.version));
         let entry = AppEntry {
             row: Arc::new(row.clone()),
             app,
@@ -310,15 +364,36 @@ impl Registry {
         Ok(())
     }
 
-    fn compiled(&self, row: Arc<KeyRow>) -> Result<KeyEntry, ControlError> {
-        let owner = self.apps.get(&row.record.app_id).ok_or_else(|| {
+    fn compiled(&mut self, row: Arc<KeyRow>) -> Result<KeyEntry, ControlError> {
+        let owner = self.apps.get(&row.record.app_id).cloned();
+        let owner = owner.ok_or_else(|| {
             ControlError::Invalid(format!("key {} has no app", row.record.key_id))
         })?;
-        let key = Arc::new(self.compiler.key(&row, &owner.app)?);
+        let index = self.key_index(&row.record.key_id);
+        let key = Arc::new(self.compiler.key(&row, index, &owner.app)?);
         Ok(KeyEntry {
             row,
             key,
             declared_api_sha256: None,
         })
+    }
+}
+
+impl Undeclared {
+    /// Whether that app has a credential that this one had: its tenant could read what this one
+    /// keeps anyway.
+    fn has_key_of(&self, declared: &DeclaredApp) -> bool {
+        let is_same = |ours: &Key, theirs: &DeclaredKey| {
+            *ours.id == *theirs.record.key_id
+                && match (&ours.kind, &theirs.signing_secret) {
+                    (KeyKind::Publishable { .. }, None) => true,
+                    (KeyKind::Secret(SigningMaterial::Ready { current, .. }), Some(secret)) => {
+                        current.matches(secret)
+                    }
+                    _ => false,
+                }
+        };
+        let mut theirs = declared.keys.iter();
+        theirs.any(|theirs| self.keys.iter().any(|ours| is_same(ours, theirs)))
     }
 }

@@ -49,7 +49,7 @@ impl Serialize for SecretText {
 /// The SHA-256 of an API secret, by which it is kept and found.
 #[must_use]
 #[expect(clippy::expect_used, reason = "SHA-256 has 32 bytes")]
-pub fn sha256(secret: &[u8]) -> SecretHash {
+pub(super) fn sha256(secret: &[u8]) -> SecretHash {
     digest(&SHA256, secret)
         .as_ref()
         .try_into()
@@ -60,7 +60,7 @@ pub fn sha256(secret: &[u8]) -> SecretHash {
 ///
 /// # Errors
 /// `Unavailable` when the system has no random bytes.
-pub fn new_id(prefix: &str) -> Result<String, ControlError> {
+pub(super) fn new_id(prefix: &str) -> Result<String, ControlError> {
     let mut id = prefix.to_owned();
     push_random(&mut id, ID_CHARS)?;
     Ok(id)
@@ -70,7 +70,7 @@ pub fn new_id(prefix: &str) -> Result<String, ControlError> {
 ///
 /// # Errors
 /// `Unavailable` when the system has no random bytes.
-pub fn new_secret(prefix: &str) -> Result<SecretText, ControlError> {
+pub(super) fn new_secret(prefix: &str) -> Result<SecretText, ControlError> {
     // With room for all of it: growing would leave a copy behind.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + SECRET_CHARS));
     text.push_str(prefix);

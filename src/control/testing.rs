@@ -11,35 +11,66 @@ use serde_json::Value;
 use super::plane::OpenError;
 use super::store::WriteGate;
 use super::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Later, RunningControlPlane, Shards,
+    AdminOptions, ControlHandle, ControlOptions, ControlPlane, Kick, Later, RunningControlPlane,
+    Shards,
 };
+use crate::control::events::tests::Scene;
+use crate::control::events::{Events, LogEvents};
+use crate::domain::app_id::AppTag;
+use crate::domain::configuration::{ReloadReport, Setting};
 use crate::domain::declared::Declared;
+use crate::domain::history_page::{HistoryAsked, HistoryTold};
+use crate::domain::look::{Look, Seen};
+use crate::domain::node_info::NodeInfo;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
+use crate::domain::trace::Trace;
+use crate::events::author::Author;
 use crate::metrics::report::{NodeReport, ShardReport};
 use crate::metrics::text::MetricsPage;
 
 /// Shards that remember the snapshots they have switched to.
-#[derive(Default)]
-pub struct StubShards {
+pub(super) struct StubShards {
     pub switched: Mutex<Vec<Arc<Rights>>>,
     pub unready: AtomicBool,
     /// Held, a switch does not finish, and no metrics are told.
     pub gate: tokio::sync::Mutex<()>,
     asked: AtomicU32,
+    pub scene: Mutex<Scene>,
+    events: Arc<Events>,
+    /// What the shards see.
+    pub seen: Mutex<Vec<Option<Seen>>>,
+    /// Who was to be disconnected.
+    pub kicked: Mutex<Vec<Kick>>,
+}
+
+impl Default for StubShards {
+    fn default() -> Self {
+        let scene = Scene::new(1 << 20);
+        Self {
+            switched: Mutex::default(),
+            unready: AtomicBool::default(),
+            gate: tokio::sync::Mutex::default(),
+            asked: AtomicU32::default(),
+            events: Arc::clone(&scene.events),
+            scene: Mutex::new(scene),
+            seen: Mutex::default(),
+            kicked: Mutex::default(),
+        }
+    }
 }
 
 impl StubShards {
     /// How often metrics were asked for.
-    pub fn asked(&self) -> u32 {
+    pub(super) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
     }
 
-    pub fn rights(&self) -> Arc<Rights> {
+    pub(super) fn rights(&self) -> Arc<Rights> {
         Arc::clone(self.switched.lock().unwrap().last().expect("a switch"))
     }
 
-    pub fn versions(&self) -> Vec<u64> {
+    pub(super) fn versions(&self) -> Vec<u64> {
         self.switched
             .lock()
             .unwrap()
@@ -50,10 +81,13 @@ impl StubShards {
 }
 
 impl Shards for StubShards {
-    fn switch(&self, rights: Arc<Rights>) -> Later<'_, ()> {
+    /// Closes as many as there are snapshots.
+    fn switch(&self, rights: Arc<Rights>) -> Later<'_, u64> {
         Box::pin(async move {
             let _open = self.gate.lock().await;
-            self.switched.lock().unwrap().push(rights);
+            let mut switched = self.switched.lock().unwrap();
+            switched.push(rights);
+            switched.len() as u64
         })
     }
 
@@ -69,6 +103,10 @@ impl Shards for StubShards {
         Box::pin(async { report })
     }
 
+    fn node(&self) -> NodeInfo {
+        NodeInfo::default()
+    }
+
     fn metrics(&self) -> Later<'_, MetricsPage> {
         Box::pin(async {
             self.asked.fetch_add(1, Ordering::SeqCst);
@@ -79,6 +117,56 @@ impl Shards for StubShards {
         })
     }
 
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+
+    fn reload(&self, _by: Author) -> Later<'_, Option<ReloadReport>> {
+        Box::pin(async { None })
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    fn kick(&self, kick: Kick) -> Later<'_, Option<u64>> {
+        let count = match kick.connection {
+            None => kick.peer.len() as u64,
+            Some(_) => 1,
+        };
+        self.kicked.lock().unwrap().push(kick);
+        Box::pin(async move { Some(count) })
+    }
+
+    /// Nobody answers.
+    fn history(
+        &self,
+        _app: AppTag,
+        _channel: &str,
+        _asked: HistoryAsked,
+    ) -> Later<'_, Option<HistoryTold>> {
+        Box::pin(async { None })
+    }
+
+    fn connected(&self, _app: AppTag, peer: &str) -> Later<'_, u64> {
+        let count = peer.len() as u64;
+        Box::pin(async move { count })
+    }
+
+    /// Two shards, each with what a test has put there.
+    fn trace(&self, _: Trace) -> Later<'_, bool> {
+        Box::pin(async { true })
+    }
+
+    fn look(&self, _look: Look) -> Vec<(u16, Later<'_, Option<Seen>>)> {
+        let seen = self.seen.lock().unwrap().clone();
+        let each = seen.into_iter().map(|seen| -> Later<'_, Option<Seen>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { seen })
+        });
+        (0..).zip(each).collect()
+    }
+
     fn unready(&self) -> Option<String> {
         self.unready
             .load(Ordering::Relaxed)
@@ -87,7 +175,7 @@ impl Shards for StubShards {
 }
 
 /// A control plane at work.
-pub struct Server {
+pub(super) struct Server {
     pub running: RunningControlPlane,
     pub handle: ControlHandle,
     pub shards: Arc<StubShards>,
@@ -98,7 +186,7 @@ pub struct Server {
 
 /// A disk that can be full, lose what it was to make durable, or hang.
 #[derive(Default)]
-pub struct Disk {
+pub(super) struct Disk {
     pub full: AtomicBool,
     /// Syncs until one fails; 0: none does.
     pub syncs_until_failure: AtomicU32,
@@ -107,7 +195,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn hang(&self, hangs: bool) {
+    pub(super) fn hang(&self, hangs: bool) {
         *self.hanging.lock().unwrap() = hangs;
         self.woken.notify_all();
     }
@@ -138,19 +226,21 @@ impl WriteGate for Disk {
     }
 }
 
-pub fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-pub fn options(dir: &Path) -> ControlOptions {
+pub(super) fn options(dir: &Path) -> ControlOptions {
     ControlOptions {
+        log_events: LogEvents::Off,
         data_dir: dir.join("data"),
         master_key_file: dir.join("data/master.key"),
         admin: Some(AdminOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token_file: dir.join("admin.token"),
+            read_token_file: None,
             protect_metrics: false,
             hosts: vec![],
         }),
@@ -168,11 +258,11 @@ pub fn options(dir: &Path) -> ControlOptions {
 }
 
 impl Server {
-    pub fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path) -> Self {
         Self::with(options(dir)).unwrap()
     }
 
-    pub fn with(options: ControlOptions) -> Result<Self, OpenError> {
+    pub(super) fn with(options: ControlOptions) -> Result<Self, OpenError> {
         let token_file = options.admin.as_ref().unwrap().token_file.clone();
         let control = ControlPlane::open(options)?;
         let (handle, first) = (control.handle(), control.rights());
@@ -194,7 +284,7 @@ impl Server {
     }
 
     /// Like [`start`](Self::start), on a disk that may fail.
-    pub fn on_disk(dir: &Path) -> (Self, Arc<Disk>) {
+    pub(super) fn on_disk(dir: &Path) -> (Self, Arc<Disk>) {
         let disk = Arc::new(Disk::default());
         let mut options = options(dir);
         options.store_gate = Some(Arc::clone(&disk) as Arc<dyn WriteGate>);
@@ -202,7 +292,7 @@ impl Server {
     }
 
     /// Status and JSON body of a request with the token.
-    pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(super) fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let body = body.map_or(String::new(), |body| body.to_string());
         let (token, length) = (&self.token, body.len());
         let request = format!(
@@ -218,21 +308,29 @@ impl Server {
     }
 
     /// Like [`call`](Self::call), where the status must be the given one.
-    pub fn expect(&self, status: u16, method: &str, path: &str, body: Option<Value>) -> Value {
+    pub(super) fn expect(
+        &self,
+        status: u16,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
         let (found, value) = self.call(method, path, body);
         assert_eq!(found, status, "{method} {path}: {value}");
         value
     }
 }
 
-pub struct Answer {
+pub(super) struct Answer {
     pub status: u16,
     pub head: String,
+    /// The first cookie that is set.
+    pub cookie: Option<String>,
     pub body: String,
 }
 
 /// Sends bytes and reads the answer to the end of the stream.
-pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+pub(super) fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(request).unwrap();
     let mut answer = String::new();
@@ -244,8 +342,14 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
         .nth(1)
         .and_then(|status| status.parse().ok())
         .unwrap_or(0);
+    let mut cookies = head.lines().filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie")
+            .then(|| value.to_owned())
+    });
     Answer {
         status,
+        cookie: cookies.next(),
         head: head.to_ascii_lowercase(),
         body: body.to_owned(),
     }

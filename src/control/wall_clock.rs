@@ -16,11 +16,11 @@ const STEP_MS: u64 = 10_000;
 const HOLD_MS: u64 = 3 * 60_000;
 
 /// Reads the wall clock and the monotonic clock at the same moment.
-pub type Clocks = Arc<dyn Fn() -> Now + Send + Sync>;
+pub(super) type Clocks = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// The believed time. Begins with the first moment it is shown, which it believes.
 #[derive(Debug, Default)]
-pub struct WallClock {
+pub(super) struct WallClock {
     /// Wall clock less monotonic clock.
     offset_ms: Option<i128>,
     /// Another offset, and the monotonic moment since which the clock has kept to it.
@@ -30,7 +30,7 @@ pub struct WallClock {
 impl WallClock {
     /// The believed Unix time in milliseconds. Show it every moment there is, once a second at
     /// least: between two it notices nothing.
-    pub fn believed_ms(&mut self, now: Now) -> u64 {
+    pub(super) fn believed_ms(&mut self, now: Now) -> u64 {
         let seen = i128::from(now.unix_ms) - i128::from(now.mono_ms);
         let offset = *self.offset_ms.get_or_insert(seen);
         if is_near(seen, offset) {

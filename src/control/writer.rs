@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::error::ControlError;
 use super::registry::Registry;
-use super::store::{Edit, Store, StoreError};
+use super::store::{Edit, Snapshot, Store, StoreError};
 
 /// A commit that takes longer is slow, and is logged.
 const SLOW: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const SLOW: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Hands edits to the store's thread. Dropping it ends the thread after what was asked for.
-pub struct StoreWriter {
+pub(super) struct StoreWriter {
     /// `None` after [`close`](Self::close).
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     closed: Mutex<Option<oneshot::Receiver<()>>>,
@@ -31,7 +31,7 @@ pub struct StoreWriter {
 
 /// What is known of the store while its thread is at work.
 #[derive(Debug)]
-pub struct WriterState {
+pub(super) struct WriterState {
     origin: Instant,
     commits: AtomicU64,
     failures: AtomicU64,
@@ -45,7 +45,12 @@ pub struct WriterState {
     failure: Mutex<Option<String>>,
 }
 
-struct Job {
+enum Job {
+    Write(Write),
+    Snapshot(oneshot::Sender<Result<Snapshot, StoreError>>),
+}
+
+struct Write {
     edits: Vec<Edit>,
     /// What has been acknowledged so far.
     registry: Arc<Registry>,
@@ -57,7 +62,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(store: Store) -> io::Result<Self> {
+    pub(super) fn start(store: Store) -> io::Result<Self> {
         let (jobs, asked) = mpsc::channel();
         let (closing, closed) = oneshot::channel();
         let state = Arc::new(WriterState::new());
@@ -69,9 +74,14 @@ impl StoreWriter {
         };
         thread::Builder::new().name("store".into()).spawn(move || {
             for job in asked {
-                let outcome = worker.write(&job);
                 // Whoever asked may have gone; the edits hold all the same.
-                let _ = job.done.send(outcome);
+                match job {
+                    Job::Write(job) => {
+                        let outcome = worker.write(&job);
+                        let _ = job.done.send(outcome);
+                    }
+                    Job::Snapshot(done) => drop(done.send(worker.store.snapshot())),
+                }
             }
             drop(worker);
             let _ = closing.send(());
@@ -87,17 +97,34 @@ impl StoreWriter {
     ///
     /// # Errors
     /// `Unavailable`: the disk fails, or the store is closed.
-    pub async fn write(
+    pub(super) async fn write(
         &self,
         edits: Vec<Edit>,
         registry: Arc<Registry>,
     ) -> Result<(), ControlError> {
         let (done, outcome) = oneshot::channel();
-        let job = Job {
+        let job = Job::Write(Write {
             edits,
             registry,
             done,
-        };
+        });
+        self.ask(job, outcome).await
+    }
+
+    /// Returns the store as it is after the writes that were asked for.
+    ///
+    /// # Errors
+    /// `Unavailable`: it cannot be read, or is closed.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, ControlError> {
+        let (done, outcome) = oneshot::channel();
+        self.ask(Job::Snapshot(done), outcome).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: Job,
+        outcome: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, ControlError> {
         let asked = {
             let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
@@ -116,7 +143,7 @@ impl StoreWriter {
     }
 
     /// Finishes what was asked for and closes the store.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         drop(
             self.jobs
                 .lock()
@@ -136,7 +163,7 @@ impl StoreWriter {
 
     /// What is known of the store.
     #[must_use]
-    pub fn state(&self) -> &WriterState {
+    pub(super) fn state(&self) -> &WriterState {
         &self.state
     }
 }
@@ -157,25 +184,25 @@ impl WriterState {
 
     /// Commits since the start.
     #[must_use]
-    pub fn commits(&self) -> u64 {
+    pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
     /// Failed commits since the start.
     #[must_use]
-    pub fn failures(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
     /// Whether the last commit failed.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// Why the last commit failed, if it did.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -184,19 +211,19 @@ impl WriterState {
 
     /// Time that all finished commits took.
     #[must_use]
-    pub fn spent(&self) -> Duration {
+    pub(super) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
     }
 
     /// Time that the last finished commit took.
     #[must_use]
-    pub fn last(&self) -> Duration {
+    pub(super) fn last(&self) -> Duration {
         Duration::from_nanos(self.last_ns.load(Ordering::Relaxed))
     }
 
     /// Since when the commit under way has been at work.
     #[must_use]
-    pub fn writing_for(&self) -> Option<Duration> {
+    pub(super) fn writing_for(&self) -> Option<Duration> {
         let since = self.since_ns.load(Ordering::Relaxed);
         (since > 0).then(|| {
             self.origin
@@ -243,7 +270,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn write(&mut self, job: &Job) -> Result<(), StoreError> {
+    fn write(&mut self, job: &Write) -> Result<(), StoreError> {
         self.state.begin();
         let was_failed = self.failed;
         let outcome = if was_failed {
@@ -270,7 +297,7 @@ impl Worker {
         outcome
     }
 
-    fn write_again(&mut self, job: &Job) -> Result<(), StoreError> {
+    fn write_again(&mut self, job: &Write) -> Result<(), StoreError> {
         let found = self.store.reopen()?;
         let mut edits = job.registry.corrections(&found);
         edits.extend_from_slice(&job.edits);

@@ -6,22 +6,23 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::once;
 use crate::control::error::ControlError;
 use crate::control::merge::Object;
 
 /// Bytes of a body: 100 patterns of 256 bytes, escaped, and room.
-pub const BODY_BYTES_MAX: usize = 256 * 1_024;
+pub(super) const BODY_BYTES_MAX: usize = 256 * 1_024;
 /// How long a body may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The response to a request that failed.
-pub struct Failure {
+pub(super) struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -35,7 +36,7 @@ struct FailureBody<'a> {
 
 impl Failure {
     /// A fault of the request.
-    pub fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             code: "invalid_request",
@@ -44,7 +45,7 @@ impl Failure {
     }
 
     /// 401, the same for every cause.
-    pub fn unauthorized() -> Self {
+    pub(super) fn unauthorized() -> Self {
         let message = "the admin token is needed: Authorization: Bearer <token>".into();
         Self {
             status: StatusCode::UNAUTHORIZED,
@@ -53,8 +54,37 @@ impl Failure {
         }
     }
 
+    /// 401 for a feed, the same for every cause.
+    pub(super) fn no_feed_credential() -> Self {
+        let message = "the admin token is needed, or an API secret of the app: \
+                       Authorization: Bearer <credential>";
+        Self::not_signed_in(message)
+    }
+
+    /// The code and what is said.
+    pub(super) fn told(&self) -> (&'static str, &str) {
+        (self.code, &self.message)
+    }
+
+    /// 401 for a sign-in.
+    pub(super) fn not_signed_in(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::unauthorized()
+        }
+    }
+
+    /// 403: whoever asks may not.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code: "forbidden",
+            message: message.into(),
+        }
+    }
+
     /// 404 for a path.
-    pub fn no_path() -> Self {
+    pub(super) fn no_path() -> Self {
         let message = "there is nothing at this path".into();
         Self {
             status: StatusCode::NOT_FOUND,
@@ -63,8 +93,31 @@ impl Failure {
         }
     }
 
+    /// 404 for what is not there.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        ControlError::NotFound(message.into()).into()
+    }
+
+    /// 410: what was asked for was there, and is not kept any more.
+    pub(super) fn history_lost(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::GONE,
+            code: "history_lost",
+            message: message.into(),
+        }
+    }
+
+    /// 429, with `Retry-After`.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "busy",
+            message: message.into(),
+        }
+    }
+
     /// 503, with `Retry-After`.
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
         ControlError::Unavailable(message.into()).into()
     }
 }
@@ -88,8 +141,15 @@ impl IntoResponse for Failure {
             message: &self.message,
         };
         let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            self.status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             response.headers_mut().insert(RETRY_AFTER, 1.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
         }
         response
     }
@@ -100,7 +160,7 @@ impl IntoResponse for Failure {
 /// # Errors
 /// 415 for another content type, 413 for too much of it (judged by its length before reading),
 /// 408 when it does not arrive, 400 when it is no JSON object.
-pub async fn object_of(request: Request) -> Result<Object, Failure> {
+pub(super) async fn object_of(request: Request) -> Result<Object, Failure> {
     parse(&body_of(request).await?)
 }
 
@@ -108,7 +168,7 @@ pub async fn object_of(request: Request) -> Result<Object, Failure> {
 ///
 /// # Errors
 /// As [`object_of`].
-pub async fn optional_object_of(request: Request) -> Result<Object, Failure> {
+pub(super) async fn optional_object_of(request: Request) -> Result<Object, Failure> {
     let bytes = body_of(request).await?;
     if bytes.is_empty() {
         Ok(Object::new())
@@ -119,14 +179,19 @@ pub async fn optional_object_of(request: Request) -> Result<Object, Failure> {
 
 fn parse(bytes: &[u8]) -> Result<Object, Failure> {
     let fault = |text: String| Failure::invalid(StatusCode::BAD_REQUEST, text);
-    match serde_json::from_slice(bytes) {
+    match once::check(bytes).and_then(|()| serde_json::from_slice(bytes)) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(fault("the body must be a JSON object".into())),
+        Err(error) if error.is_data() => Err(fault(format!("the body: {error}"))),
         Err(error) => Err(fault(format!("the body is not JSON: {error}"))),
     }
 }
 
-async fn body_of(request: Request) -> Result<Bytes, Failure> {
+/// The bytes of a request's body.
+///
+/// # Errors
+/// As [`object_of`], but for what it says.
+pub(super) async fn body_of(request: Request) -> Result<Bytes, Failure> {
     check_content_type(request.headers())?;
     let length = request
         .headers()

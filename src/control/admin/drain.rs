@@ -24,10 +24,10 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A body that a handler reads, and whose rest is read when the handler is done.
-pub struct Shared<B>(Arc<Inner<B>>);
+pub(super) struct Shared<B>(Arc<Inner<B>>);
 
 /// The rest of a body.
-pub struct Rest<B> {
+pub(super) struct Rest<B> {
     body: Arc<Inner<B>>,
     /// Whether the client waits for `100 Continue` before it sends anything.
     waits: bool,
@@ -39,7 +39,7 @@ struct Inner<B> {
 }
 
 /// A request whose body is shared with its rest.
-pub fn share<B>(request: Request<B>) -> (Request<Shared<B>>, Rest<B>) {
+pub(super) fn share<B>(request: Request<B>) -> (Request<Shared<B>>, Rest<B>) {
     let waits = request.headers().contains_key(EXPECT);
     let (head, body) = request.into_parts();
     let body = Arc::new(Inner {
@@ -79,7 +79,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Shared<B> {
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Rest<B> {
     /// Reads the rest, if it is not too much of it.
-    pub async fn discard(self) {
+    pub(super) async fn discard(self) {
         let asked_for = !self.waits || self.body.begun.load(Ordering::Relaxed);
         let lower = self.body.body().size_hint().lower();
         if !asked_for || lower > BYTES_MAX {

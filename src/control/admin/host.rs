@@ -5,11 +5,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::HOST;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::answer::Failure;
 
@@ -18,7 +16,7 @@ const SHOWN_CHARS_MAX: usize = 64;
 
 /// The names that are good besides IP addresses and `localhost`, in lower case.
 #[derive(Clone, Debug, Default)]
-pub struct HostNames(pub std::sync::Arc<[String]>);
+pub(crate) struct HostNames(pub std::sync::Arc<[String]>);
 
 impl HostNames {
     /// Whether a `Host` is good, with or without a port.
@@ -39,32 +37,43 @@ impl HostNames {
             None => host,
         };
         let name = name.strip_suffix('.').unwrap_or(name);
-        name.parse::<Ipv4Addr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.0.iter().any(|good| name.eq_ignore_ascii_case(good))
+        name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost") || self.has(name)
+    }
+
+    /// Whether a `Host` is one of the configured names.
+    pub(super) fn is_configured(&self, host: &str) -> bool {
+        let name = host.split(':').next().unwrap_or_default();
+        self.has(name.strip_suffix('.').unwrap_or(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|good| name.eq_ignore_ascii_case(good))
+    }
+
+    /// Whether a request is for one of the names. One without any is not a browser's.
+    ///
+    /// # Errors
+    /// 421, which names the setting.
+    pub(super) fn check(&self, request: &Request) -> Result<(), Failure> {
+        let target = request.uri().authority();
+        let target = target.map(|authority| authority.as_str().as_bytes());
+        let headers = request.headers().get_all(HOST).into_iter();
+        let mut hosts = headers.map(|value| value.as_bytes()).chain(target);
+        let Some(wrong) = hosts.find(|host| !self.allows(host)) else {
+            return Ok(());
+        };
+        let shown = String::from_utf8_lossy(wrong);
+        let shown: String = shown.chars().take(SHOWN_CHARS_MAX).collect();
+        let text = format!(
+            "Host {shown:?} is no name of the admin listener: use its IP address, or add the name \
+             to admin.hosts (RINGMESH_ADMIN__HOSTS)"
+        );
+        Err(Failure::invalid(StatusCode::MISDIRECTED_REQUEST, text))
     }
 }
 
 fn is_port(text: &str) -> bool {
     text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Refuses requests for other names with 421. A request without any is not a browser's.
-pub async fn check(State(names): State<HostNames>, request: Request, next: Next) -> Response {
-    let target = request.uri().authority();
-    let target = target.map(|authority| authority.as_str().as_bytes());
-    let headers = request.headers().get_all(HOST).into_iter();
-    let mut hosts = headers.map(|value| value.as_bytes()).chain(target);
-    let Some(wrong) = hosts.find(|host| !names.allows(host)) else {
-        return next.run(request).await;
-    };
-    let shown = String::from_utf8_lossy(wrong);
-    let shown: String = shown.chars().take(SHOWN_CHARS_MAX).collect();
-    let text = format!(
-        "Host {shown:?} is no name of the admin listener: use its IP address, or add the name to \
-         admin.hosts"
-    );
-    Failure::invalid(StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 #[cfg(test)]

@@ -5,56 +5,85 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{Method, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
+use flate2::Compression;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::access::Access;
 use super::answer::{BODY_BYTES_MAX, Failure, object_of, optional_object_of};
-use super::places::{KNOWN_MAX, Place};
+use super::events::parameters;
+use super::gate::{self, API, Caller, Gate};
+use super::gzip::{self, GZIP};
+use super::{apps, backup, channel_history, events, feed, looks, operation};
+use super::{peers, sign_in, tokens, trace};
 use crate::control::change::Change;
 use crate::control::engine::{Engine, writing_for};
 use crate::control::outcome::Outcome;
+use crate::control::sampler::{KEPT_SEC, SHARDS_TIME_MAX, Sampler};
+use crate::control::store::SYNCS;
 use crate::control::writer::WriterState;
-use crate::domain::record::{AppRecord, KeyRecord};
+use crate::domain::record::KeyRecord;
 use crate::domain::usage_report::UsageReport;
-use crate::metrics::text::{Kind, MetricsPage};
+use crate::events::author::Author;
+use crate::metrics::text::{self, MetricsPage};
 
-/// How long the shards may take to tell about themselves.
-const SHARDS_TIME_MAX: Duration = Duration::from_secs(5);
 /// A write of the store that has taken so long is told about.
 const STORE_TIME_TOLD: Duration = Duration::from_secs(1);
+/// How hard is tried to send few bytes: they are sent once.
+const FAST: Compression = Compression::fast();
 /// Prometheus' text exposition format, version 0.0.4.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type AppState = State<Arc<Engine>>;
 type Id = Result<Path<String>, PathRejection>;
+type By = Extension<Author>;
 
 /// All routes, behind the token where they need it.
-pub fn router(engine: Arc<Engine>, access: Access) -> Router {
+pub(super) fn router(gate: Arc<Gate>, sampler: Arc<Sampler>) -> Router {
+    let engine = Arc::clone(&gate.engine);
     let internal = Router::new()
-        .route("/apps", get(list_apps).post(create_app))
+        .route("/apps", get(apps::list).post(create_app))
         .route(
             "/apps/{app_id}",
             get(show_app).patch(patch_app).delete(delete_app),
         )
         .route("/apps/{app_id}/keys", get(list_keys).post(create_key))
         .route("/apps/{app_id}/usage", get(usage))
+        .route("/apps/{app_id}/peer", delete(peers::kick))
+        .route("/apps/{app_id}/connection", delete(peers::kick_connection))
+        .route(
+            "/apps/{app_id}/channel/history",
+            get(channel_history::read).delete(channel_history::forget),
+        )
+        .route("/apps/{app_id}/feed", get(feed::follow))
         .route(
             "/signalling/keys/{key_id}",
             get(show_key).patch(patch_key).delete(revoke_key),
         )
         .route("/signalling/keys/{key_id}/rotate", post(rotate_key))
-        .route("/stats", get(stats));
+        .route("/signalling/keys/{key_id}/tokens", post(tokens::mint_token))
+        .route("/tokens/inspect", post(tokens::inspect_token))
+        .route("/config", get(operation::settings))
+        .route("/reload", post(operation::reload))
+        .route("/trace", post(trace::begin))
+        .merge(sign_in::routes(&gate))
+        .merge(looks::routes())
+        .route("/events", get(events::list))
+        .route("/why", get(events::why))
+        .route("/backup", get(backup::stream))
+        .route("/warnings", get(operation::warnings))
+        .route("/node", get(operation::node))
+        .route("/stats", get(stats))
+        .route("/stats/history", get(history));
     Router::new()
-        .nest("/api/internal/v1", internal)
+        .nest(API, internal)
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -65,57 +94,22 @@ pub fn router(engine: Arc<Engine>, access: Access) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(Extension(Arc::new(Scrapes::default())))
-        .layer(middleware::from_fn_with_state(Arc::new(access), authorize))
+        .layer(Extension(backup::Turn::default()))
+        .layer(Extension(Arc::new(trace::Current::default())))
+        .layer(Extension(sampler))
+        .layer(Extension(Arc::clone(&gate.sessions)))
+        .layer(Extension(Arc::new(feed::Readers::default())))
+        .layer(middleware::from_fn_with_state(gate, gate::authorize))
         .with_state(engine)
 }
 
-/// Decides before anything about the path is told, except that the probes are there.
-async fn authorize(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let open = match request.uri().path() {
-        "/healthz" | "/readyz" => true,
-        "/metrics" => !access.protect_metrics,
-        _ => false,
-    };
-    let authorization = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(|value| value.as_bytes());
-    let allowed = access.allows(authorization);
-    if allowed
-        && !request
-            .extensions()
-            .get()
-            .is_none_or(|place: &Arc<Place>| place.set_known())
-    {
-        let text = format!("{KNOWN_MAX} other requests are under way");
-        return Failure::unavailable(text).into_response();
-    }
-    if open || allowed {
-        return next.run(request).await;
-    }
-    let mut response = Failure::unauthorized().into_response();
-    response.headers_mut().insert(
-        "www-authenticate",
-        axum::http::HeaderValue::from_static("Bearer"),
-    );
-    response
-}
-
-async fn list_apps(State(engine): AppState) -> Response {
-    #[derive(Serialize)]
-    struct Apps<'a> {
-        apps: Vec<&'a AppRecord>,
-    }
-    let registry = engine.registry();
-    Json(Apps {
-        apps: registry.apps().map(|entry| &entry.row.record).collect(),
-    })
-    .into_response()
-}
-
-async fn create_app(State(engine): AppState, request: Request) -> Result<Response, Failure> {
+async fn create_app(
+    State(engine): AppState,
+    author: By,
+    request: Request,
+) -> Result<Response, Failure> {
     let asked = Change::CreateApp(object_of(request).await?);
-    change(engine, asked, StatusCode::CREATED).await
+    change((engine, author), asked, StatusCode::CREATED).await
 }
 
 async fn show_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -127,14 +121,17 @@ async fn show_app(State(engine): AppState, app_id: Id) -> Result<Response, Failu
 async fn patch_app(
     State(engine): AppState,
     app_id: Id,
+    author: By,
     request: Request,
 ) -> Result<Response, Failure> {
     let (app_id, patch) = (id(app_id)?, object_of(request).await?);
-    change(engine, Change::PatchApp { app_id, patch }, StatusCode::OK).await
+    let asked = Change::PatchApp { app_id, patch };
+    change((engine, author), asked, StatusCode::OK).await
 }
 
-async fn delete_app(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
-    change(engine, Change::DeleteApp(id(app_id)?), StatusCode::OK).await
+async fn delete_app(State(engine): AppState, app_id: Id, author: By) -> Result<Response, Failure> {
+    let asked = Change::DeleteApp(id(app_id)?);
+    change((engine, author), asked, StatusCode::OK).await
 }
 
 async fn list_keys(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -155,15 +152,12 @@ async fn list_keys(State(engine): AppState, app_id: Id) -> Result<Response, Fail
 async fn create_key(
     State(engine): AppState,
     app_id: Id,
+    author: By,
     request: Request,
 ) -> Result<Response, Failure> {
     let (app_id, body) = (id(app_id)?, object_of(request).await?);
-    change(
-        engine,
-        Change::CreateKey { app_id, body },
-        StatusCode::CREATED,
-    )
-    .await
+    let asked = Change::CreateKey { app_id, body };
+    change((engine, author), asked, StatusCode::CREATED).await
 }
 
 async fn show_key(State(engine): AppState, key_id: Id) -> Result<Response, Failure> {
@@ -175,23 +169,28 @@ async fn show_key(State(engine): AppState, key_id: Id) -> Result<Response, Failu
 async fn patch_key(
     State(engine): AppState,
     key_id: Id,
+    author: By,
     request: Request,
 ) -> Result<Response, Failure> {
     let (key_id, patch) = (id(key_id)?, object_of(request).await?);
-    change(engine, Change::PatchKey { key_id, patch }, StatusCode::OK).await
+    let asked = Change::PatchKey { key_id, patch };
+    change((engine, author), asked, StatusCode::OK).await
 }
 
-async fn revoke_key(State(engine): AppState, key_id: Id) -> Result<Response, Failure> {
-    change(engine, Change::RevokeKey(id(key_id)?), StatusCode::OK).await
+async fn revoke_key(State(engine): AppState, key_id: Id, author: By) -> Result<Response, Failure> {
+    let asked = Change::RevokeKey(id(key_id)?);
+    change((engine, author), asked, StatusCode::OK).await
 }
 
 async fn rotate_key(
     State(engine): AppState,
     key_id: Id,
+    author: By,
     request: Request,
 ) -> Result<Response, Failure> {
     let (key_id, body) = (id(key_id)?, optional_object_of(request).await?);
-    change(engine, Change::RotateKey { key_id, body }, StatusCode::OK).await
+    let asked = Change::RotateKey { key_id, body };
+    change((engine, author), asked, StatusCode::OK).await
 }
 
 async fn usage(State(engine): AppState, app_id: Id) -> Result<Response, Failure> {
@@ -200,11 +199,37 @@ async fn usage(State(engine): AppState, app_id: Id) -> Result<Response, Failure>
     Ok(Json(UsageReport::of(&entry.app)).into_response())
 }
 
-async fn stats(State(engine): AppState) -> Result<Response, Failure> {
-    match tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().stats()).await {
-        Ok(stats) => Ok(Json(stats).into_response()),
-        Err(_) => Err(Failure::unavailable("a shard did not answer in time")),
+async fn stats(
+    State(engine): AppState,
+    Extension(sampler): Extension<Arc<Sampler>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Failure> {
+    let report = sampler.report(&engine, caller.session.is_some()).await?;
+    Ok(Json(&*report).into_response())
+}
+
+async fn history(
+    State(engine): AppState,
+    Extension(sampler): Extension<Arc<Sampler>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let mut seconds = KEPT_SEC;
+    for (name, value) in parameters(query.as_deref())? {
+        let number = value.parse().ok();
+        let number = number.filter(|it| name == "seconds" && (1..=KEPT_SEC).contains(it));
+        let rule = || format!("{name}: only seconds may be given, from 1 to {KEPT_SEC}");
+        seconds = number.ok_or_else(|| Failure::invalid(StatusCode::BAD_REQUEST, rule()))?;
     }
+    let samples = sampler.history(seconds, engine.now_unix_ms());
+    let body = json!({ "samples": samples }).to_string();
+    let kind = (CONTENT_TYPE, "application/json");
+    // A quarter of an hour is some hundred KiB, and most of it says the same again.
+    let small = gzip::is_taken(&headers).then(|| gzip::compressed(body.as_bytes(), FAST));
+    Ok(match small.flatten() {
+        Some(small) => ([kind, (CONTENT_ENCODING, GZIP)], small).into_response(),
+        None => ([kind], body).into_response(),
+    })
 }
 
 async fn metrics(
@@ -221,51 +246,73 @@ async fn metrics(
 struct Scrapes(Mutex<Option<(Instant, Bytes)>>);
 
 impl Scrapes {
+    /// Whoever waits for the scrape before waits no longer than that does.
     async fn page(&self, engine: &Engine) -> Result<Bytes, Failure> {
+        let page = tokio::time::timeout(SHARDS_TIME_MAX, self.ask(engine)).await;
+        page.map_err(|_| Failure::unavailable("a shard did not answer in time"))
+    }
+
+    async fn ask(&self, engine: &Engine) -> Bytes {
         let asked = Instant::now();
         let mut last = self.0.lock().await;
         if let Some((_, page)) = last.as_ref().filter(|(begun, _)| *begun >= asked) {
-            return Ok(page.clone());
+            return page.clone();
         }
         let begun = Instant::now();
-        let told = tokio::time::timeout(SHARDS_TIME_MAX, engine.shards().metrics()).await;
-        let Ok(mut page) = told else {
-            return Err(Failure::unavailable("a shard did not answer in time"));
-        };
+        let mut page = engine.shards().metrics().await;
         append_store(&mut page, engine.store());
         let page = Bytes::from(page.into_string());
         *last = Some((begun, page.clone()));
-        Ok(page)
+        page
     }
 }
 
 fn append_store(page: &mut MetricsPage, store: &WriterState) {
     page.single(
-        Kind::Counter,
+        text::Kind::Counter,
         "store_writes_total",
         "Transactions of the store.",
         store.commits(),
     );
     page.single(
-        Kind::Counter,
+        text::Kind::Counter,
         "store_write_failures_total",
         "Transactions of the store that failed.",
         store.failures(),
     );
     page.single(
-        Kind::Counter,
+        text::Kind::Counter,
         "store_write_seconds_total",
         "Time that all transactions of the store took.",
         store.spent().as_secs_f64(),
     );
+    let (syncs, spent, last) = SYNCS.read();
     page.single(
-        Kind::Gauge,
+        text::Kind::Counter,
+        "store_syncs_total",
+        "Times that the store waited for its disk.",
+        syncs,
+    );
+    page.single(
+        text::Kind::Counter,
+        "store_sync_seconds_total",
+        "Time that all of them took.",
+        spent.as_secs_f64(),
+    );
+    page.single(
+        text::Kind::Gauge,
+        "store_sync_last_seconds",
+        "Time that the last one took.",
+        last.as_secs_f64(),
+    );
+    page.single(
+        text::Kind::Gauge,
         "store_writing_seconds",
         "How long the transaction under way has been at work; 0: there is none.",
         store.writing_for().unwrap_or_default().as_secs_f64(),
     );
     page.single(
-        Kind::Gauge,
+        text::Kind::Gauge,
         "store_failed",
         "1 while the store cannot be written.",
         u8::from(store.has_failed()),
@@ -293,11 +340,11 @@ async fn readyz(State(engine): AppState) -> Result<Response, Failure> {
 
 /// In a task of its own, because this one ends when the client hangs up, and a change must not.
 async fn change(
-    engine: Arc<Engine>,
+    (engine, Extension(author)): (Arc<Engine>, By),
     asked: Change,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    let task = tokio::spawn(async move { engine.change(asked).await });
+    let task = tokio::spawn(async move { engine.change(asked, author).await });
     let outcome: Outcome = task
         .await
         .map_err(|_| Failure::unavailable("the change has failed; see the log"))??;

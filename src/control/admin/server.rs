@@ -20,18 +20,21 @@ use tokio::sync::watch;
 
 use super::access::Access;
 use super::drain::share;
-use super::host::{self, HostNames};
+use super::gate::{self, Gate};
+use super::host::HostNames;
+use super::intake::HEAD_BYTES_MAX;
 use super::pages::{self, Showcase};
-use super::places::{Place, Places};
+use super::places::{ClientAddress, Place, Places};
+use super::refusals::Told;
 use super::routes::router;
+use super::session::Sessions;
 use crate::control::engine::Engine;
+use crate::control::sampler::Sampler;
 
 /// How long the first request head of a connection may take.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a connection may be idle between requests, the next head included.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of a request head.
-const HEAD_BYTES_MAX: usize = 24 * 1_024;
 /// A connection takes its last request this long after its first byte; clients reconnect.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the request under way may take at the end of a connection.
@@ -41,36 +44,62 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after the system has refused a connection (no more descriptors).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// A listener, and who may use it.
+pub(crate) struct Listening {
+    pub listener: TcpListener,
+    pub access: Access,
+    pub hosts: HostNames,
+}
+
 /// Serves the admin API until `stopped` changes, and lets the requests under way finish.
-pub async fn serve(
-    listener: TcpListener,
-    access: Access,
-    hosts: HostNames,
+pub(crate) async fn serve(
+    listening: Listening,
     engine: Arc<Engine>,
-    showcase: Showcase,
+    (showcase, sessions, sampler): (Showcase, Arc<Sessions>, Arc<Sampler>),
     mut stopped: watch::Receiver<bool>,
 ) {
+    let Listening {
+        listener,
+        access,
+        hosts,
+    } = listening;
+    let address = listener.local_addr();
+    let gate = Arc::new(Gate {
+        access,
+        sessions,
+        hosts,
+        on_loopback: address.as_ref().is_ok_and(|it| it.ip().is_loopback()),
+        cookie: format!("ringmesh_{}", address.map_or(0, |it| it.port())),
+        engine,
+    });
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "admin listener"),
     };
-    let router = router(engine, access)
+    let router = router(Arc::clone(&gate), sampler)
         .layer(from_fn_with_state(showcase, pages::serve))
-        .layer(from_fn_with_state(hosts, host::check));
+        .layer(from_fn_with_state(gate, gate::check_host));
     let places = Arc::new(Places::default());
     loop {
+        // Whoever has to wait for a place has been accepted: the next ones wait in the kernel.
+        let accepted = async {
+            let accepted = listener.accept().await?;
+            Ok::<_, std::io::Error>((accepted, places.take().await))
+        };
         let accepted = tokio::select! {
             _ = stopped.changed() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(((stream, client), place)) => {
                 let (router, stopped) = (router.clone(), stopped.clone());
-                let place = Arc::new(places.take());
-                tokio::spawn(converse(stream, place, router, stopped));
+                let place = Arc::new(place);
+                let client = ClientAddress(client.ip().to_canonical());
+                tokio::spawn(converse((stream, client), place, router, stopped));
             }
             Err(error) => {
                 tracing::debug!(%error, "admin accept");
+                places.make_room();
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -81,7 +110,7 @@ pub async fn serve(
 }
 
 async fn converse(
-    stream: TcpStream,
+    (stream, client): (TcpStream, ClientAddress),
     place: Arc<Place>,
     router: Router,
     mut stopped: watch::Receiver<bool>,
@@ -92,6 +121,7 @@ async fn converse(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (mut request, rest) = share(request);
         request.extensions_mut().insert(Arc::clone(&place));
+        request.extensions_mut().insert(client);
         let (place, router) = (Arc::clone(&place), router.clone());
         async move {
             place.set_busy(true);
@@ -105,7 +135,7 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Told::new(stream)), service);
     let mut connection = pin!(connection);
     let first_head = async {
         tokio::time::sleep(HEAD_TIME_MAX).await;
@@ -113,17 +143,35 @@ async fn converse(
             std::future::pending().await
         }
     };
-    // A client's faults and absences are its own business.
+    let time_over = async {
+        tokio::time::sleep(CONNECTION_TIME_MAX).await;
+        if place.streams() {
+            std::future::pending().await
+        }
+    };
+    let left = async {
+        loop {
+            place.told().await;
+            if place.must_leave() {
+                return;
+            }
+        }
+    };
+    let mut left = pin!(left);
+    // A client's faults and absences are its own business. What has come is read first, whatever
+    // else has happened: a request that is there may decide whether the connection stays.
     let finish_time = tokio::select! {
+        biased;
         _ = connection.as_mut() => return,
         () = first_head => return,
-        () = place.lost() => return,
-        () = tokio::time::sleep(CONNECTION_TIME_MAX) => FINISH_TIME_MAX,
+        () = left.as_mut() => return,
+        () = time_over => FINISH_TIME_MAX,
         _ = stopped.changed() => STOP_TIME_MAX,
     };
     connection.as_mut().graceful_shutdown();
     tokio::select! {
+        biased;
         _ = tokio::time::timeout(finish_time, connection) => {}
-        () = place.lost() => {}
+        () = left.as_mut() => {}
     }
 }

@@ -1,6 +1,8 @@
 //! The admin API as its clients see it: over HTTP, on a listener of its own.
 
 mod bounds;
+mod events;
+mod sessions;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -274,7 +276,7 @@ fn every_fault_of_a_request_has_its_status_and_a_json_body() {
         &post(APPS, "", r#"{"nmae":1}"#),
         400,
         "invalid_request",
-        "unknown field `nmae`",
+        "nmae: there is no such field; did you mean name?",
     );
     check(
         &post(APPS, "Content-Type: text/plain\r\n", "{}"),
@@ -361,5 +363,53 @@ fn keep_alive_and_pipelining_work() {
     let answer = exchange(server.admin, (one.repeat(3) + &get("/healthz")).as_bytes());
     let all = format!("{}\r\n\r\n{}", answer.head, answer.body);
     assert_eq!(all.matches("{\"status\":\"ok\"}").count(), 4, "{all}");
+    server.running.shutdown();
+}
+
+#[test]
+fn a_history_that_no_shard_tells_is_told_to_be_unavailable() {
+    let dir = scratch();
+    let server = Server::start(dir.path());
+    let body = json!({"appId": "shop", "history": [{"pattern": "chat/*"}]});
+    server.expect(201, "POST", APPS, Some(body));
+    let history = |query: &str| get(&format!("{APPS}/shop/channel/history{query}"));
+    for query in [
+        "?name=chat/1",
+        "?name=chat/1&since=4",
+        "?name=chat/1&limit=1",
+    ] {
+        let part = "a shard did not answer in time";
+        check_error(&server, &history(query), 503, "internal_error", part);
+    }
+    // What is wrong with a request is told without asking any.
+    for (query, status, code, part) in [
+        (
+            "?name=room",
+            404,
+            "not_found",
+            "none of its history rules matches",
+        ),
+        (
+            "?name=chat/1&limit=0",
+            400,
+            "invalid_request",
+            "limit: must be",
+        ),
+        (
+            "?name=chat/1&since=x",
+            400,
+            "invalid_request",
+            "since: must be",
+        ),
+        ("?name=chat/1&name=chat/2", 400, "invalid_request", "name"),
+        (
+            "?name=",
+            400,
+            "invalid_request",
+            "name: must be the name of a channel",
+        ),
+    ] {
+        check_error(&server, &history(query), status, code, part);
+    }
     server.running.shutdown();
 }

@@ -33,6 +33,8 @@ impl TestClocks {
     }
 }
 
+const BY: Author = Author::local(AuthorKind::AdminToken);
+
 struct Running {
     engine: Engine,
     clocks: Arc<TestClocks>,
@@ -61,7 +63,7 @@ impl Running {
             }),
         );
         let body = json!({"appId": "a"}).as_object().unwrap().clone();
-        engine.change(Change::CreateApp(body)).await.unwrap();
+        engine.change(Change::CreateApp(body), BY).await.unwrap();
         Self {
             engine,
             clocks,
@@ -145,7 +147,7 @@ async fn a_period_is_due_to_the_millisecond() {
 async fn usage_is_not_written_behind_the_deletion_of_its_app() {
     let running = Running::since(JANUARY_MS).await;
     running.count(7);
-    let delete = running.engine.change(Change::DeleteApp("a".into()));
+    let delete = running.engine.change(Change::DeleteApp("a".into()), BY);
     let (deleted, ()) = tokio::join!(delete, running.engine.save_usage());
     deleted.unwrap();
     let (engine, dir) = (running.engine, running._dir);

@@ -52,8 +52,26 @@ fn an_app_needs_nothing_and_nulls_are_absent() {
 fn errors_of_an_app_name_the_field() {
     check_app_body(
         json!({"nmae": "x"}),
-        "nmae: unknown field `nmae`, expected one of `name`, `status`, `plan`, `directScope`, \
-         `turn`, `limits`",
+        "nmae: there is no such field; did you mean name?",
+    );
+    // Which serde would read by position.
+    check_app_body(
+        json!({"plan": ["p", 1, 5, true, true]}),
+        "plan: must be an object",
+    );
+    check_app_body(json!({"plan": []}), "plan: must be an object");
+    check_app_body(json!({"limits": [5, 5]}), "limits: must be an object");
+    check_app_body(
+        json!({"turn": [["turn:a"], "s", 60]}),
+        "turn: must be an object",
+    );
+    check_app_body(
+        json!({"plan": {"maxMessages": 1}}),
+        "plan.maxMessages: there is no such field; did you mean plan.maxMessagesPerPeriod?",
+    );
+    check_app_body(
+        json!({"limits": {"x": 1}}),
+        "limits.x: there is no such field; there are messageRate, messageBurst",
     );
     check_app_body(
         json!({"plan": {"maxMessagesPerPeriod": "many"}}),
@@ -85,12 +103,63 @@ fn errors_of_an_app_name_the_field() {
     );
     check_app_body(
         json!({"limits": {"messageRate": 1}}),
-        "limits: missing field `messageBurst`",
+        "limits.messageBurst: is required",
     );
     check_app_body(
         json!({"name": "a\nb"}),
         "name: must be at most 256 bytes without control characters",
     );
+}
+
+#[test]
+fn rules_of_history_are_checked_with_their_place() {
+    let chat = json!({"pattern": "chat/**"});
+    for (rules, expected) in [
+        (json!([]), ""),
+        (
+            json!([chat, {"pattern": "b", "messages": 1, "bytes": 1_024, "ttlSec": 1,
+                       "store": "memory"}]),
+            "",
+        ),
+        (json!({}), "history: invalid type: map, expected a sequence"),
+        (
+            json!("**"),
+            "history: invalid type: string \"**\", expected a sequence",
+        ),
+        // Which serde would read by position.
+        (json!([chat, ["b", 1]]), "history[1]: must be an object"),
+        (json!([chat, null]), "history[1]: must be an object"),
+        (json!([{}]), "history[0].pattern: is required"),
+        (
+            json!([{"pattern": "\\"}]),
+            "history[0].pattern: a channel pattern must not end with a \
+                                      lone \\ (write \\\\ to match one)",
+        ),
+        (
+            json!([chat, {"pattern": "b", "ttl": 1}]),
+            "history[1].ttl: unknown field `ttl`, expected \
+            one of `pattern`, `messages`, `bytes`, `ttlSec`, `store`",
+        ),
+        (
+            json!([{"pattern": "b", "messages": -1}]),
+            "history[0].messages: invalid value: integer `-1`, expected u32",
+        ),
+        (
+            json!([{"pattern": "b", "messages": null}]),
+            "history[0].messages: invalid type: null, expected u32",
+        ),
+        (
+            json!([{"pattern": "b", "messages": 0}]),
+            "history[0].messages: must be 1 to 100000",
+        ),
+        (
+            json!([chat, {"pattern": "chat/a"}]),
+            "history[1].pattern: an earlier rule takes every \
+            channel of this one, which so never holds; put this one first, or remove it",
+        ),
+    ] {
+        check_app_body(json!({ "history": rules }), expected);
+    }
 }
 
 #[test]
@@ -150,11 +219,11 @@ fn errors_of_a_key_name_the_field() {
     );
     check_key_body(
         json!({"keyId": "pk_live_mine"}),
-        "keyId: unknown field `keyId`",
+        "keyId: there is no such field",
     );
     check_key_body(
         json!({"channelPatterns": null}),
-        "missing field `channelPatterns`",
+        "channelPatterns: is required",
     );
     check_key_body(
         json!({"channelPatterns": []}),
@@ -194,7 +263,7 @@ fn the_grace_window_is_a_day_unless_given() {
     assert!(
         grace(json!({"grace": 1}))
             .unwrap_err()
-            .starts_with("grace: unknown field")
+            .starts_with("grace: there is no such field; did you mean graceSeconds?")
     );
 }
 
@@ -241,7 +310,10 @@ fn a_null_in_a_patch_opens_nothing() {
                 json!({"plan": {"nam": null}}),
                 "plan.nam: there is no such field",
             ),
-            (json!({"staus": {"x": null}}), "staus: unknown field"),
+            (
+                json!({"staus": {"x": null}}),
+                "staus: there is no such field; did you mean status?",
+            ),
             (
                 json!({"plan": {"periodDays": 30}}),
                 "plan.periodDays: plan.periodStartUnix and it go",
@@ -338,6 +410,6 @@ fn a_secret_key_needs_no_action() {
     check_key_body(json!({"type": "secret", "actions": []}), "");
     check_key_body(
         json!({"type": "secret", "actions": null}),
-        "missing field `actions`",
+        "actions: is required",
     );
 }

@@ -5,8 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::Durability;
+use redb::{Durability, ReadableDatabase};
 
+use super::backup::Snapshot;
 use super::crash_only::{CrashOnlyDatabase, WriteGate};
 use super::error::StoreError;
 use super::read::{self, Rows};
@@ -14,7 +15,7 @@ use super::row::{AppRow, KeyRow, UsageRow};
 use super::tables::{APPS, KEYS, USAGE, json};
 
 /// The open store, which no other process can open meanwhile.
-pub struct Store {
+pub(crate) struct Store {
     /// `None` after a failed [`reopen`](Store::reopen).
     database: Option<CrashOnlyDatabase>,
     gate: Option<Arc<dyn WriteGate>>,
@@ -25,7 +26,7 @@ pub struct Store {
 
 /// One edit of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
+pub(crate) enum Edit {
     /// Adds or replaces an app.
     PutApp(AppRow),
     /// Removes an app and its usage. Its keys are removed by edits of their own.
@@ -60,7 +61,7 @@ impl Store {
     /// When the disk or the file system fails. Whether the edits are there is open then; they
     /// must not be acknowledged. Every further commit fails until [`reopen`](Self::reopen) has
     /// succeeded.
-    pub fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
         let written = self.write(edits);
         written.map_err(|error| StoreError::Write(self.path.clone(), error))
     }
@@ -70,7 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`open`](super::open::open), and commits fail as before then.
-    pub fn reopen(&mut self) -> Result<Rows, StoreError> {
+    pub(crate) fn reopen(&mut self) -> Result<Rows, StoreError> {
         // First, because a file is open once.
         self.database = None;
         let again = read::existing(&self.path, self.gate.clone());
@@ -81,6 +82,20 @@ impl Store {
         })?;
         self.database = Some(database);
         Ok(rows)
+    }
+
+    /// Returns the store as it is after the last commit.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let fault = |error| StoreError::Write(self.path.clone(), error);
+        let database = self.database.as_ref().ok_or_else(|| {
+            let text = "it could not be opened again";
+            fault(redb::Error::Io(io::Error::other(text)))
+        })?;
+        let transaction = database.begin_read().map_err(|error| fault(error.into()))?;
+        Ok(Snapshot(transaction))
     }
 
     fn write(&self, edits: &[Edit]) -> Result<(), redb::Error> {

@@ -11,10 +11,41 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+/// What the syncs of this process's store have taken.
+pub(crate) static SYNCS: SyncTimes = SyncTimes {
+    count: AtomicU64::new(0),
+    spent_ns: AtomicU64::new(0),
+    last_ns: AtomicU64::new(0),
+};
+
+/// How long it takes until what was written is on the disk.
+pub(crate) struct SyncTimes {
+    count: AtomicU64,
+    spent_ns: AtomicU64,
+    last_ns: AtomicU64,
+}
+
+impl SyncTimes {
+    fn add(&self, took: Duration) {
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.spent_ns.fetch_add(took_ns, Ordering::Relaxed);
+        self.last_ns.store(took_ns, Ordering::Relaxed);
+    }
+
+    /// Returns how many there were, the time of all, and that of the last one.
+    pub(crate) fn read(&self) -> (u64, Duration, Duration) {
+        let time = |of: &AtomicU64| Duration::from_nanos(of.load(Ordering::Relaxed));
+        let count = self.count.load(Ordering::Relaxed);
+        (count, time(&self.spent_ns), time(&self.last_ns))
+    }
+}
 
 /// redb's page cache, in bytes: everything is read once at the start, and written in small
 /// transactions after it.
@@ -22,7 +53,7 @@ const CACHE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Asked before each write and each sync of the store's file: a disk that is full, broken or
 /// slow, for tests. It may block, as a disk does.
-pub trait WriteGate: Send + Sync {
+pub(crate) trait WriteGate: Send + Sync {
     /// Before bytes are written or the file is made longer.
     ///
     /// # Errors
@@ -37,7 +68,7 @@ pub trait WriteGate: Send + Sync {
 }
 
 /// The database; dropping it leaves the file as after a crash.
-pub struct CrashOnlyDatabase {
+pub(super) struct CrashOnlyDatabase {
     database: Database,
     stopped: Arc<AtomicBool>,
 }
@@ -47,7 +78,10 @@ impl CrashOnlyDatabase {
     ///
     /// # Errors
     /// Those of redb; it also panics on some damage.
-    pub fn open(file: File, gate: Option<Arc<dyn WriteGate>>) -> Result<Self, DatabaseError> {
+    pub(super) fn open(
+        file: File,
+        gate: Option<Arc<dyn WriteGate>>,
+    ) -> Result<Self, DatabaseError> {
         let stopped = Arc::new(AtomicBool::new(false));
         let file = Stoppable {
             file: FileBackend::new(file)?,
@@ -117,8 +151,11 @@ impl StorageBackend for Stoppable {
 
     fn sync_data(&self) -> io::Result<()> {
         self.unless_stopped()?;
+        let begun = Instant::now();
         self.gate.as_ref().map_or(Ok(()), |gate| gate.sync())?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        SYNCS.add(begun.elapsed());
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

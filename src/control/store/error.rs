@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::files;
 use super::master_key::MasterKeyError;
 
 /// Why the store cannot be opened or written.
@@ -28,12 +29,11 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(path, error) => write!(
-                f,
-                "data directory {}: {error}; set store.data_dir to a directory that this user \
-                 may write",
-                path.display()
-            ),
+            Self::Directory(path, error) => {
+                let elsewhere = "set store.data_dir to a directory that this user may write";
+                let remedy = files::remedy_of_disk(error).unwrap_or(elsewhere);
+                write!(f, "data directory {}: {error}; {remedy}", path.display())
+            }
             Self::InUse(path) => write!(
                 f,
                 "data directory {} is in use by another ringmesh process: stop it, or set \
@@ -52,9 +52,15 @@ impl fmt::Display for StoreError {
                  begin with an empty one",
                 path.display()
             ),
-            Self::File(path, error) => write!(f, "store {}: {error}", path.display()),
+            Self::File(path, error) => {
+                let remedy = remedy_of(error);
+                write!(f, "store {}: {error}; {remedy}", path.display())
+            }
             Self::Write(path, fault) => {
-                let (fault, remedy) = remedy_of(fault);
+                let (fault, remedy) = match fault {
+                    redb::Error::Io(error) => (error.to_string(), remedy_of(error)),
+                    fault => (fault.to_string(), CHECK_DISK),
+                };
                 write!(
                     f,
                     "store {} could not be written: {fault}; {remedy} (it is tried again by \
@@ -62,29 +68,33 @@ impl fmt::Display for StoreError {
                     path.display()
                 )
             }
-            Self::MasterKey(error) => write!(
-                f,
-                "{error}; a new store needs one: remove the file to have a key made, or put 32 \
-                 random bytes in base64 there"
-            ),
+            Self::MasterKey(error) => {
+                let anew = "a new store needs one: remove the file to have a key made, or put 32 \
+                            random bytes in base64 there";
+                write!(f, "{error}; {}", error.remedy_of_disk().unwrap_or(anew))
+            }
         }
     }
 }
 
 impl std::error::Error for StoreError {}
 
-/// What went wrong with the disk, and what an operator does about it.
-fn remedy_of(fault: &redb::Error) -> (String, &'static str) {
-    let redb::Error::Io(error) = fault else {
-        return (fault.to_string(), "check the disk that it is on");
-    };
-    let remedy = match error.kind() {
-        io::ErrorKind::StorageFull => "the disk that it is on is full: free space there",
-        io::ErrorKind::QuotaExceeded => "this user's quota of that disk is used up: raise it",
-        io::ErrorKind::FileTooLarge => "raise the file size limit (ulimit -f, LimitFSIZE=)",
-        io::ErrorKind::ReadOnlyFilesystem => "mount the disk that it is on for writing again",
+const CHECK_DISK: &str = "check the disk that it is on";
+
+/// What an operator does about a fault of the disk under a store that is there.
+fn remedy_of(error: &io::Error) -> &'static str {
+    match error.kind() {
         io::ErrorKind::PermissionDenied => "let this user write there again",
-        _ => "check the disk that it is on",
-    };
-    (error.to_string(), remedy)
+        _ => files::remedy_of_disk(error).unwrap_or(CHECK_DISK),
+    }
+}
+
+impl StoreError {
+    /// The store in this file cannot be made.
+    pub(super) fn unmade(path: PathBuf, error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => Self::File(path, error),
+            error => Self::File(path, io::Error::other(error)),
+        }
+    }
 }

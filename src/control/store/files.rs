@@ -1,12 +1,15 @@
 //! Directories and files that nobody else may read, made so from their first moment.
 //!
-//! Nothing here knows what the files contain. A file appears under its name complete and
-//! durable, or not at all.
+//! Nothing here knows what the files contain.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+pub(crate) use crate::private_file::{
+    create as create_private, publish, unfinished, write as write_private,
+};
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -21,7 +24,7 @@ const WORLD_WRITABLE: u32 = 0o002;
 /// # Errors
 /// `PermissionDenied` for a directory in which anybody may write, and whatever the file system
 /// says.
-pub fn private_directory(dir: &Path, marker: &str) -> io::Result<()> {
+pub(crate) fn private_directory(dir: &Path, marker: &str) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
@@ -48,7 +51,7 @@ pub fn private_directory(dir: &Path, marker: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn narrow(path: &Path) -> io::Result<()> {
+pub(crate) fn narrow(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.permissions().mode() & OTHERS != 0 {
         fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
         tracing::warn!(path = %path.display(), "file was open to others; now mode 0600");
@@ -56,54 +59,16 @@ pub fn narrow(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a new, empty file with mode 0600 for reading and writing, over any leftover of a
-/// start that was cut short.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn create_private(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)
-}
-
-/// Makes a private file with this content: complete and durable once it has its name.
-///
-/// # Errors
-/// Whatever the file system says; there is no file of that name then.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let unfinished = unfinished(path);
-    let mut file = create_private(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    publish(&unfinished, path)
-}
-
-/// The name that a file has until it is complete.
+/// What an operator does about a disk that takes nothing; `None`: the disk is not to blame.
 #[must_use]
-pub fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
-/// Gives a finished file its name, durably.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(unfinished, path)?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+pub(crate) fn remedy_of_disk(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::StorageFull => "the disk that it is on is full: free space there",
+        io::ErrorKind::QuotaExceeded => "this user's quota of that disk is used up: raise it",
+        io::ErrorKind::FileTooLarge => "raise the file size limit (ulimit -f, LimitFSIZE=)",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the disk that it is on for writing again",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -150,19 +115,5 @@ mod tests {
         let error = private_directory(root.path(), "x").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(mode(root.path()), 0o1777, "left alone");
-    }
-
-    #[test]
-    fn the_leftover_of_a_cut_short_start_is_replaced() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("x");
-        fs::write(
-            root.path().join("x.new"),
-            b"half of it, longer than the whole",
-        )
-        .unwrap();
-        write_private(&path, b"whole").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"whole");
-        assert_eq!(mode(&path), 0o600);
     }
 }

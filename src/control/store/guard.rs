@@ -22,7 +22,7 @@ thread_local! {
 /// # Errors
 /// Those of `read`, and `Damaged` where it panicked. In a build that aborts on panic the
 /// process ends with that error on standard error instead.
-pub fn guarded<T>(
+pub(super) fn guarded<T>(
     path: &Path,
     read: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::files;
 use super::seal::{MASTER_KEY_BYTES, Sealer};
+use crate::bounded_file::{self, SECRET_BYTES_MAX};
 
 /// Why there is no usable master key.
 #[derive(Debug)]
@@ -23,6 +24,17 @@ pub enum MasterKeyError {
     Malformed(PathBuf),
     /// It is a key, but not the one that this store's secrets were encrypted with.
     Wrong(PathBuf),
+}
+
+impl MasterKeyError {
+    /// What an operator does about the disk; `None`: it is not to blame.
+    #[must_use]
+    pub(super) fn remedy_of_disk(&self) -> Option<&'static str> {
+        match self {
+            Self::File(_, error) => files::remedy_of_disk(error),
+            Self::Malformed(_) | Self::Wrong(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for MasterKeyError {
@@ -45,10 +57,19 @@ impl fmt::Display for MasterKeyError {
 ///
 /// # Errors
 /// When it cannot be read or is no key.
-pub fn load(path: &Path) -> Result<Sealer, MasterKeyError> {
+pub(crate) fn load(path: &Path) -> Result<Sealer, MasterKeyError> {
+    let sealer = read(path)?;
+    files::narrow(path).map_err(|error| MasterKeyError::File(path.into(), error))?;
+    Ok(sealer)
+}
+
+/// The same, and the mode of the file stays as it is.
+///
+/// # Errors
+/// When it cannot be read or is no key.
+pub(crate) fn read(path: &Path) -> Result<Sealer, MasterKeyError> {
     let in_file = |error| MasterKeyError::File(path.into(), error);
-    let text = Zeroizing::new(std::fs::read(path).map_err(in_file)?);
-    files::narrow(path).map_err(in_file)?;
+    let text = bounded_file::read(path, SECRET_BYTES_MAX).map_err(in_file)?;
     let mut key = Zeroizing::new([0; MASTER_KEY_BYTES]);
     match STANDARD.decode_slice(text.trim_ascii(), key.as_mut_slice()) {
         Ok(MASTER_KEY_BYTES) => Ok(Sealer::new(&key)),
@@ -60,7 +81,7 @@ pub fn load(path: &Path) -> Result<Sealer, MasterKeyError> {
 ///
 /// # Errors
 /// When it cannot be read or made, or is no key.
-pub fn load_or_create(path: &Path) -> Result<Sealer, MasterKeyError> {
+pub(crate) fn load_or_create(path: &Path) -> Result<Sealer, MasterKeyError> {
     match load(path) {
         Err(MasterKeyError::File(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
@@ -84,7 +105,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         std::fs::write(&path, content).unwrap();
-        assert_eq!(load(&path).is_ok(), expected, "{}", content.escape_ascii());
+        assert_eq!(read(&path).is_ok(), expected, "{}", content.escape_ascii());
+        assert_eq!(load(&path).is_ok(), expected);
         // What is there is never replaced.
         assert_eq!(load_or_create(&path).is_ok(), expected);
         assert_eq!(std::fs::read(&path).unwrap(), content);

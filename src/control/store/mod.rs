@@ -8,23 +8,27 @@
 //! Nothing here decides what a change means, and nothing is read after the start: the
 //! registry holds everything in memory.
 
+mod backup;
 mod commit;
 mod crash_only;
 mod error;
-pub mod files;
+pub(crate) mod files;
 mod guard;
-pub mod master_key;
+pub(crate) mod master_key;
 mod open;
 mod read;
-pub mod row;
-pub mod seal;
+mod restore;
+pub(crate) mod row;
+pub(crate) mod seal;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{Edit, Store};
-pub use crash_only::WriteGate;
-pub use error::StoreError;
-pub use open::open;
-pub use read::Rows;
-pub use tables::FILE_NAME;
+pub(crate) use backup::{Snapshot, Unfinished};
+pub(crate) use commit::{Edit, Store};
+pub(crate) use crash_only::{SYNCS, WriteGate};
+pub(crate) use error::StoreError;
+pub(crate) use open::open;
+pub(crate) use read::Rows;
+pub(crate) use restore::{Backup, BackupFault, write_new};
+pub(crate) use tables::FILE_NAME;

@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::files;
 use super::master_key::{self, MasterKeyError};
 use super::read::{self, Rows};
-use super::seal::Sealer;
+use super::seal::{Sealed, Sealer};
 use super::tables::{
     APPS, FILE_NAME, FORMAT, KEYS, META, META_FORMAT, META_KEY_CHECK, USAGE, json,
 };
@@ -31,7 +31,7 @@ const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store with what was in it.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The open store, for writing.
     pub store: Store,
     /// Every row that was in it.
@@ -45,7 +45,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// One line for each cause, see [`StoreError`].
-pub fn open(
+pub(crate) fn open(
     data_dir: &Path,
     master_key_file: &Path,
     gate: Option<Arc<dyn WriteGate>>,
@@ -62,9 +62,9 @@ pub fn open(
         Ok(_) => {
             let (database, rows, key_check) = read::existing(&path, new_gate)?;
             let sealer = master_key::load(master_key_file).and_then(|sealer| {
-                match sealer.open(META_KEY_CHECK, &key_check) {
-                    Some(content) if *content == KEY_CHECK => Ok(sealer),
-                    _ => Err(MasterKeyError::Wrong(master_key_file.into())),
+                match is_key_of(&sealer, &key_check) {
+                    true => Ok(sealer),
+                    false => Err(MasterKeyError::Wrong(master_key_file.into())),
                 }
             });
             Ok(Opened {
@@ -88,9 +88,15 @@ pub fn open(
     }
 }
 
+/// Whether this is the master key of the store that has this record.
+pub(super) fn is_key_of(sealer: &Sealer, key_check: &Sealed) -> bool {
+    let content = sealer.open(META_KEY_CHECK, key_check);
+    content.is_some_and(|content| *content == KEY_CHECK)
+}
+
 /// Locks the directory for as long as it is open. A killed predecessor's lock goes with the
 /// last of its memory, after the process has ended: so it is tried for a second, as ports are.
-fn lock(directory: &File, data_dir: &Path) -> Result<(), StoreError> {
+pub(super) fn lock(directory: &File, data_dir: &Path) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_TIME_MAX;
     loop {
         match directory.try_lock() {
@@ -112,11 +118,11 @@ fn create(
     gate: Option<Arc<dyn WriteGate>>,
 ) -> Result<CrashOnlyDatabase, StoreError> {
     let in_file = |error| StoreError::File(path.into(), error);
+    let unmade = |error| StoreError::unmade(path.into(), error);
     let unfinished = files::unfinished(path);
     let file = files::create_private(&unfinished).map_err(in_file)?;
-    let database =
-        CrashOnlyDatabase::open(file, gate).map_err(|error| in_file(io::Error::other(error)))?;
-    initialize(&database, sealer).map_err(|error| in_file(io::Error::other(error)))?;
+    let database = CrashOnlyDatabase::open(file, gate).map_err(|error| unmade(error.into()))?;
+    initialize(&database, sealer).map_err(unmade)?;
     files::publish(&unfinished, path).map_err(in_file)?;
     Ok(database)
 }

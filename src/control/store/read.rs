@@ -18,7 +18,7 @@ use super::tables::{APPS, FORMAT, KEYS, META, META_FORMAT, META_KEY_CHECK, USAGE
 
 /// Every row of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// In order of their ids.
     pub apps: Vec<AppRow>,
     /// In order of their ids.

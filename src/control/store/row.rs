@@ -12,7 +12,7 @@ use crate::domain::usage::PeriodUsage;
 
 /// An app with its TURN secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppRow {
+pub(crate) struct AppRow {
     /// The app, as the admin API shows it.
     pub record: AppRecord,
     /// Present when the record has `turn`.
@@ -21,7 +21,7 @@ pub struct AppRow {
 
 /// A key with its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRow {
+pub(crate) struct KeyRow {
     /// The key, as the admin API shows it.
     pub record: KeyRecord,
     /// `None` for a publishable key.
@@ -30,7 +30,7 @@ pub struct KeyRow {
 
 /// A secret key's secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretsRow {
+pub(crate) struct SecretsRow {
     /// The secrets that are good now.
     pub current: SecretPair,
     /// Those before the last rotation, with the Unix time in milliseconds at which they end.
@@ -39,7 +39,7 @@ pub struct SecretsRow {
 
 /// A signing secret and an API secret, made together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretPair {
+pub(crate) struct SecretPair {
     /// The secret that signs tokens, encrypted.
     pub signing: Sealed,
     /// SHA-256 of the bearer secret.
@@ -49,7 +49,7 @@ pub struct SecretPair {
 impl SecretsRow {
     /// The secrets before the last rotation, while their grace window lasts.
     #[must_use]
-    pub fn previous_at(&self, now_unix_ms: u64) -> Option<&(SecretPair, u64)> {
+    pub(crate) fn previous_at(&self, now_unix_ms: u64) -> Option<&(SecretPair, u64)> {
         self.previous
             .as_ref()
             .filter(|(_, until_ms)| now_unix_ms < *until_ms)
@@ -58,7 +58,7 @@ impl SecretsRow {
 
 /// What an app has used, as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsageRow {
+pub(crate) struct UsageRow {
     /// Id of the app.
     pub app_id: String,
     /// The counts of the present period.

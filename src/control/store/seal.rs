@@ -11,20 +11,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// Bytes of a master key.
-pub const MASTER_KEY_BYTES: usize = 32;
+pub(crate) const MASTER_KEY_BYTES: usize = 32;
 
 /// Seals and opens with one master key.
-pub struct Sealer {
+pub(crate) struct Sealer {
     key: RandomizedNonceKey,
 }
 
 /// An encrypted secret: nonce, ciphertext and tag. Base64 in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed(Vec<u8>);
+pub(crate) struct Sealed(Vec<u8>);
 
 /// The cryptographic library refused to encrypt.
 #[derive(Debug, PartialEq, Eq)]
-pub struct SealError;
+pub(crate) struct SealError;
 
 impl Sealer {
     /// A sealer with this master key.
@@ -33,7 +33,7 @@ impl Sealer {
     /// Never: the key has the length that the algorithm asks for.
     #[must_use]
     #[expect(clippy::expect_used, reason = "the only failure is a wrong length")]
-    pub fn new(master_key: &[u8; MASTER_KEY_BYTES]) -> Self {
+    pub(crate) fn new(master_key: &[u8; MASTER_KEY_BYTES]) -> Self {
         let key = RandomizedNonceKey::new(&AES_256_GCM, master_key);
         Self {
             key: key.expect("a key of 32 bytes"),
@@ -44,7 +44,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When the system has no random bytes for the nonce.
-    pub fn seal(&self, context: &str, secret: &[u8]) -> Result<Sealed, SealError> {
+    pub(crate) fn seal(&self, context: &str, secret: &[u8]) -> Result<Sealed, SealError> {
         let mut bytes = Vec::with_capacity(NONCE_LEN + secret.len() + AES_256_GCM.tag_len());
         bytes.extend_from_slice(secret);
         let nonce = self
@@ -57,7 +57,7 @@ impl Sealer {
 
     /// Decrypts what was sealed for the same `context` with the same key; otherwise `None`.
     #[must_use]
-    pub fn open(&self, context: &str, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open(&self, context: &str, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, ciphertext) = sealed.0.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut bytes = Zeroizing::new(ciphertext.to_vec());

@@ -4,7 +4,7 @@ use redb::TableDefinition;
 use serde::Serialize;
 
 /// The store's file in the data directory.
-pub const FILE_NAME: &str = "store.redb";
+pub(crate) const FILE_NAME: &str = "store.redb";
 /// Version of the tables and rows.
 pub(super) const FORMAT: u64 = 1;
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");

@@ -11,8 +11,12 @@ use super::row::{AppRow, KeyRow, SecretPair, SecretsRow, UsageRow};
 use super::seal::Sealer;
 use super::tables::{KEYS, META, META_FORMAT};
 use super::*;
-use crate::domain::record::{AppRecord, AppStatus, DirectScope, KeyRecord, KeyType, PlanRecord};
+use crate::domain::record::{
+    AppRecord, AppStatus, DirectScope, FeedRecord, KeyRecord, KeyType, PlanRecord,
+};
 use crate::domain::usage::PeriodUsage;
+
+mod backup;
 
 const MASTER_KEY_FILE_NAME: &str = "master.key";
 
@@ -29,6 +33,8 @@ fn app(app_id: &str) -> AppRow {
             direct_scope: DirectScope::SharedChannel,
             turn: None,
             limits: None,
+            feed: FeedRecord::default(),
+            history: Vec::new(),
             created_at: 1,
         },
         turn_secret: None,

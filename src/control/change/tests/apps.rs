@@ -20,6 +20,7 @@ fn an_app_is_shown_as_documented() {
                 "periodStartUnix": null, "periodDays": null,
             },
             "directScope": "app", "turn": null, "limits": null, "createdAt": 1_000,
+            "feed": {"presence": false, "peers": false}, "history": [],
         })
     );
     let generated = world.create_app(json!({})).unwrap();
@@ -92,6 +93,53 @@ fn a_patch_merges_plan_and_turn_and_null_removes() {
     let unlimited = json!({"plan": {"maxMessagesPerPeriod": null}});
     let app = world.patch_app("a", unlimited).unwrap();
     assert_eq!(app["plan"]["maxMessagesPerPeriod"], Value::Null);
+}
+
+#[test]
+fn a_patch_replaces_the_rules_of_history() {
+    let mut world = World::new();
+    let rules = json!([{"pattern": "vip", "messages": 5}, {"pattern": "**"}]);
+    let app = world
+        .create_app(json!({"appId": "a", "history": rules}))
+        .unwrap();
+    let shown = |pattern, messages| {
+        json!({"pattern": pattern, "messages": messages, "bytes": 1_048_576, "ttlSec": 3_600,
+               "store": "memory"})
+    };
+    assert_eq!(app["history"], json!([shown("vip", 5), shown("**", 1_000)]));
+    let messages_of = |world: &World, channel: &str| {
+        let rights = world.rights();
+        let tag = rights.apps().next().unwrap().id.tag();
+        let rules = rights.history(tag)?;
+        rules.for_channel(channel).map(|rule| rule.messages)
+    };
+    assert_eq!(messages_of(&world, "vip"), Some(5));
+    assert_eq!(messages_of(&world, "b"), Some(1_000));
+
+    // A patch of something else leaves them.
+    let app = world.patch_app("a", json!({"name": "n"})).unwrap();
+    assert_eq!(app["history"].as_array().unwrap().len(), 2);
+    let one = json!({"history": [{"pattern": "b", "messages": 9}]});
+    let app = world.patch_app("a", one).unwrap();
+    assert_eq!(app["history"], json!([shown("b", 9)]));
+    assert_eq!(
+        (messages_of(&world, "b"), messages_of(&world, "vip")),
+        (Some(9), None)
+    );
+    let wrong = json!({"history": [{"pattern": "b"}, {"pattern": "b"}]});
+    check_error(
+        world.patch_app("a", wrong),
+        400,
+        "history[1].pattern: an earlier rule",
+    );
+    check_error(
+        world.patch_app("a", json!({"history": null})),
+        400,
+        "history: cannot be null",
+    );
+    let app = world.patch_app("a", json!({"history": []})).unwrap();
+    assert_eq!(app["history"], json!([]));
+    assert_eq!(messages_of(&world, "b"), None);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Secrets whose master key is missing or another, and which nobody can read any more.
 
 use super::*;
+use crate::domain::app_id::AppTag;
+use crate::domain::history::HistoryRule;
+use crate::ids::AppIndex;
 
 #[test]
 fn without_the_master_key_secrets_are_unreadable_and_the_rest_works() {
@@ -141,4 +144,58 @@ fn a_new_declaration_replaces_the_old_and_leaves_the_store() {
     };
     world.registry = world.registry.redeclared(&none).unwrap();
     assert!(world.registry.app("d").is_err() && world.registry.app("stored").is_ok());
+}
+
+/// Whether the shards go on with what the channels of `d` keep.
+fn keeps(world: &World, app: AppIndex) -> bool {
+    let kept = world.rights().app_with_history(AppTag::of("d")).cloned();
+    kept.is_some_and(|it| it.index == app)
+}
+
+#[test]
+fn an_app_that_is_taken_out_of_the_file_keeps_its_history_for_itself_alone() {
+    let with_history = |key_id: &str, secret: &str| {
+        let mut declared = declared("d", key_id);
+        let app = &mut declared.apps[0];
+        app.record.history = vec![HistoryRule::new("**")];
+        app.keys[0].signing_secret = Some(Zeroizing::new(secret.as_bytes().to_vec()));
+        declared
+    };
+    let none = || Declared {
+        file: Path::new("x").into(),
+        apps: vec![],
+    };
+    let same = with_history("sk_id_d", "sign");
+    for (back, is_same) in [
+        (&same, true),
+        (&with_history("sk_id_e", "sign"), false),
+        (&with_history("sk_id_d", "other"), false),
+    ] {
+        let mut world = World::new();
+        let redeclare = |world: &mut World, declared: &Declared| {
+            world.registry = world.registry.redeclared(declared).unwrap();
+        };
+        redeclare(&mut world, &same);
+        let index = world.registry.app("d").unwrap().app.index;
+        redeclare(&mut world, &none());
+        assert!(keeps(&world, index));
+        let rights = world.rights();
+        assert!(rights.app(index).is_none() && rights.key("sk_id_d").is_none());
+        redeclare(&mut world, &none());
+        assert!(keeps(&world, index), "whatever else is reloaded meanwhile");
+        redeclare(&mut world, back);
+        let again = world.registry.app("d").unwrap().app.index;
+        assert_eq!(again == index, is_same);
+        assert!(keeps(&world, again));
+        // Who makes the app through the admin API is somebody else.
+        redeclare(&mut world, &none());
+        let history = json!([{"pattern": "**"}]);
+        world
+            .create_app(json!({"appId": "d", "history": history}))
+            .unwrap();
+        let made = world.registry.app("d").unwrap().app.index;
+        assert!(made != again && keeps(&world, made));
+        world.apply(Change::DeleteApp("d".into())).unwrap();
+        assert!(world.rights().app_with_history(AppTag::of("d")).is_none());
+    }
 }
