@@ -3,8 +3,9 @@
 /// What begins the part of an error that is help rather than cause.
 const USAGE: &str = "Usage: ";
 
-/// Folds a rendered error: the lines before the usage, and the command whose usage it is.
-pub(super) fn one_line(rendered: &str) -> String {
+/// Folds a rendered error: the lines before the usage, and the command whose usage it is. Where
+/// none is shown, that is the one that was `typed`.
+pub(super) fn one_line(rendered: &str, typed: &str) -> String {
     let mut line = String::new();
     for part in rendered.lines().map(str::trim) {
         if part.starts_with(USAGE) || part.starts_with("For more information") {
@@ -23,17 +24,19 @@ pub(super) fn one_line(rendered: &str) -> String {
         }
         line.push_str(part);
     }
-    format!("{line}; see '{} --help'", command_of(rendered))
+    format!(
+        "{line}; see '{} --help'",
+        command_of(rendered).unwrap_or_else(|| typed.to_owned())
+    )
 }
 
 /// The command that the usage line shows, without its arguments.
-fn command_of(rendered: &str) -> String {
-    let usage = rendered
-        .lines()
-        .find_map(|line| line.trim().strip_prefix(USAGE));
-    let words = usage.unwrap_or("ringmesh").split_whitespace();
+fn command_of(rendered: &str) -> Option<String> {
+    let mut lines = rendered.lines();
+    let usage = lines.find_map(|line| line.trim().strip_prefix(USAGE))?;
     let is_command = |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase());
-    words.take_while(is_command).collect::<Vec<_>>().join(" ")
+    let words = usage.split_whitespace().take_while(is_command);
+    Some(words.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
@@ -47,18 +50,19 @@ mod tests {
                         information, try '--help'.\n";
         let expected = "unexpected argument '--x' found; a similar argument exists: '--y'; \
                         see 'ringmesh token mint --help'";
-        assert_eq!(one_line(rendered), expected);
+        assert_eq!(one_line(rendered, "ringmesh"), expected);
     }
 
     #[test]
     fn a_list_completes_its_sentence() {
         let rendered = "error: these are missing:\n  --a <A>\n  --b <B>\n\nUsage: ringmesh x";
         let expected = "these are missing: --a <A>; --b <B>; see 'ringmesh x --help'";
-        assert_eq!(one_line(rendered), expected);
+        assert_eq!(one_line(rendered, "ringmesh"), expected);
     }
 
     #[test]
-    fn without_a_usage_the_help_of_all_is_named() {
-        assert_eq!(one_line("error: odd\n"), "odd; see 'ringmesh --help'");
+    fn without_a_usage_the_command_is_the_one_that_was_typed() {
+        let line = one_line("error: odd\n", "ringmesh app show");
+        assert_eq!(line, "odd; see 'ringmesh app show --help'");
     }
 }

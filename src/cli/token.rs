@@ -1,18 +1,20 @@
 //! `ringmesh token mint`: from arguments to a signed connect token, without a server.
 
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::duration::duration_sec;
 use super::failure::Failure;
+use crate::bounded_file::{self, SECRET_BYTES_MAX};
 use crate::config::Environment;
 use crate::limits::{
-    HEAD_BYTES_DEFAULT, TOKEN_LIFETIME_SEC_MAX, TOKEN_PERMISSIONS_MAX, token_bytes_max,
+    HEAD_BYTES_DEFAULT, SIGNING_SECRET_BYTES_MIN, TOKEN_LIFETIME_SEC_MAX, TOKEN_PERMISSIONS_MAX,
+    token_bytes_max,
 };
 use crate::proto::actions::Actions;
 use crate::proto::claims::{MintRequest, Secret, mint};
@@ -35,37 +37,87 @@ const OTHER_CREDENTIALS: [(&str, &str); 3] = [
 /// Connect tokens.
 #[derive(Subcommand)]
 pub enum TokenCommand {
-    /// Sign a connect token, without asking a server.
+    /// Sign a connect token: the server does, or with --key-id the command itself.
     #[command(
-        after_help = "Example:\n  RINGMESH_SECRET=sk_secret_… ringmesh token mint \
-                            --key-id sk_id_… --sub alice --channels 'room-*' --expires 1h"
+        after_help = "Examples:\n  ringmesh token mint alice --app shop --channels 'room-*'\n  \
+                      ringmesh token mint alice --key-id sk_id_… --secret-file signing.secret"
     )]
     Mint(MintArgs),
+    /// Say whether a connect token is good, and for what.
+    #[command(
+        after_help = "Examples:\n  ringmesh token check - < token\n  ringmesh token check - \
+                      --channel room-42 --action publish < token"
+    )]
+    Check(CheckArgs),
+}
+
+/// Arguments of `ringmesh token check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The token; - reads it from standard input, where other users cannot see it
+    #[arg(value_name = "TOKEN", default_value = "-")]
+    pub token: String,
+    /// File with the signing secret of its key; no server is asked then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["channel", "action"])]
+    pub secret_file: Option<PathBuf>,
+    /// Whether it opens this channel
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// Whether it allows this
+    #[arg(long, value_parser = ["publish", "subscribe", "presence", "send"])]
+    pub action: Option<String>,
 }
 
 /// Arguments of `ringmesh token mint`. Not `Debug`: one of them is a secret.
 #[derive(Args)]
 pub struct MintArgs {
-    /// Id of the secret key that signs, sk_id_…
-    #[arg(long, value_name = "ID")]
-    pub key_id: String,
+    /// The secret key with which the server signs [default: the only one there is]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub key: Option<String>,
+    /// The app whose secret key signs, by its id or name [default: the only one there is]
+    #[arg(
+        long, value_name = "APP", conflicts_with_all = ["key", "key_id"],
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub app: Option<String>,
+    /// The secret key, sk_id_…, with which the command itself signs, without a server
+    #[arg(
+        long, value_name = "ID", conflicts_with = "key",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub key_id: Option<String>,
     /// Its signing secret; other users see arguments, so rather set RINGMESH_SECRET
-    #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
+    #[arg(
+        long, value_name = "SECRET", hide = true, conflicts_with_all = ["secret_file", "key"],
+        requires = "key_id"
+    )]
     pub secret: Option<String>,
-    /// File with its signing secret
-    #[arg(long, value_name = "FILE")]
+    /// File with its signing secret [default: RINGMESH_SECRET]
+    #[arg(long, value_name = "FILE", conflicts_with = "key", requires = "key_id")]
     pub secret_file: Option<PathBuf>,
     /// The peer id
-    #[arg(long, value_name = "PEER")]
-    pub sub: String,
+    #[arg(
+        value_name = "PEER", required_unless_present = "sub",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    peer: Option<String>,
+    /// The same as an option
+    #[arg(
+        long, value_name = "PEER", hide = true, conflicts_with = "peer",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    sub: Option<String>,
     /// Channel patterns, by commas or repeated [default: those of the key]
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
     pub channels: Option<Vec<String>>,
     /// publish, subscribe, presence, send [default: those of the key]
     #[arg(long, value_name = "ACTIONS", value_delimiter = ',')]
     pub permissions: Option<Vec<String>>,
-    /// How long it is good for: 1h, 30m, 45s or seconds, at most 24h
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration_sec)]
+    /// How long it is good for: 12h, 30m, 45s or seconds; the server signs for 1h at most
+    #[arg(
+        long, value_name = "DURATION", default_value = "1h", value_parser = duration_sec,
+        allow_hyphen_values = true
+    )]
     pub expires: u64,
     /// JSON object that the peer gets in its own welcome
     #[arg(long, value_name = "JSON")]
@@ -81,7 +133,8 @@ impl MintArgs {
     /// # Errors
     /// An argument that would make the token bad, or a secret that is missing or unreadable.
     pub fn mint(&self, now_unix: u64, environment: &Environment) -> Result<String, Failure> {
-        if !self.key_id.starts_with(SECRET_KEY_PREFIX) {
+        let key_id = self.key_id.as_deref().unwrap_or_default();
+        if !key_id.starts_with(SECRET_KEY_PREFIX) {
             let text =
                 "only secret keys, whose ids begin with sk_id_, sign tokens; give such an id";
             return Err(bad("key-id", text));
@@ -96,8 +149,8 @@ impl MintArgs {
         let metadata = raw_json("metadata", self.metadata.as_deref())?;
         let peer_metadata = raw_json("peer-metadata", self.peer_metadata.as_deref())?;
         let request = MintRequest {
-            key_id: &self.key_id,
-            sub: &self.sub,
+            key_id,
+            sub: self.peer(),
             issued_at_unix: now_unix,
             expires_at_unix: now_unix.saturating_add(self.expires),
             channels: channels.as_deref(),
@@ -105,7 +158,11 @@ impl MintArgs {
             metadata: metadata.as_deref(),
             peer_metadata: peer_metadata.as_deref(),
         };
-        let secret = Secret::new(&self.secret(environment)?);
+        let secret = Secret::new(&signing_secret(
+            self.secret.as_deref(),
+            self.secret_file.as_deref(),
+            environment,
+        )?);
         let token = mint(&request, &secret).map_err(|error| {
             Failure::usage(format_args!(
                 "the server would refuse such a token: {error}"
@@ -125,6 +182,12 @@ impl MintArgs {
         Ok(token)
     }
 
+    /// The peer id. One of the two arguments is required.
+    pub(super) fn peer(&self) -> &str {
+        let given = self.peer.as_deref().or(self.sub.as_deref());
+        given.unwrap_or_default()
+    }
+
     fn channels(&self) -> Result<Option<Vec<Pattern>>, Failure> {
         let parse = |text: &String| {
             Pattern::parse(text).map_err(|error| bad("channels", format_args!("{text:?}: {error}")))
@@ -135,7 +198,7 @@ impl MintArgs {
             .transpose()
     }
 
-    fn permissions(&self) -> Result<Option<Actions>, Failure> {
+    pub(super) fn permissions(&self) -> Result<Option<Actions>, Failure> {
         let Some(names) = &self.permissions else {
             return Ok(None);
         };
@@ -146,49 +209,74 @@ impl MintArgs {
             .map(Some)
             .map_err(|error| bad("permissions", error))
     }
+}
 
-    fn secret(&self, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let secret = if let Some(secret) = &self.secret {
-            secret.clone().into_bytes()
-        } else if let Some(path) = &self.secret_file {
-            fs::read(path).map_err(|cause| {
-                let path = path.display();
-                Failure::failed(format_args!(
-                    "--secret-file: {path} cannot be read: {cause}"
-                ))
-            })?
-        } else if let Some(secret) = environment.get(SECRET_VARIABLE) {
-            secret.as_encoded_bytes().to_vec()
-        } else {
-            let text = format_args!(
-                "the signing secret is missing; set {SECRET_VARIABLE}, or give \
-                                     --secret-file or --secret"
-            );
-            return Err(Failure::usage(text));
-        };
-        let mut secret = Zeroizing::new(secret);
-        while matches!(secret.last(), Some(b'\n' | b'\r')) {
-            secret.pop();
-        }
-        if secret.is_empty() {
-            return Err(Failure::usage(
-                "the signing secret is empty; give the one of the key",
-            ));
-        }
-        let other = OTHER_CREDENTIALS.iter();
-        let other = other.filter(|(prefix, _)| secret.starts_with(prefix.as_bytes()));
-        if let Some((prefix, what)) = other.copied().next() {
-            return Err(Failure::usage(format_args!(
-                "the secret that was given is {what} ({prefix}…), which signs nothing; give the \
-                 signing secret of the key, sk_secret_…"
-            )));
-        }
-        Ok(secret)
+/// The signing secret: an argument's, a file's, or that of the environment.
+///
+/// # Errors
+/// There is none, it cannot be read, or no key has such a one.
+pub(super) fn signing_secret(
+    argument: Option<&str>,
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut secret = if let Some(secret) = argument {
+        Zeroizing::new(secret.as_bytes().to_vec())
+    } else if let Some(path) = file {
+        bounded_file::read(path, SECRET_BYTES_MAX).map_err(|cause| {
+            let path = path.display();
+            Failure::usage(format_args!(
+                "--secret-file: {path} cannot be read: {cause}; name a readable file"
+            ))
+        })?
+    } else if let Some(secret) = environment.get(SECRET_VARIABLE) {
+        Zeroizing::new(secret.as_encoded_bytes().to_vec())
+    } else {
+        return Err(Failure::usage(format_args!(
+            "the signing secret is missing; set {SECRET_VARIABLE}, or give --secret-file"
+        )));
+    };
+    while matches!(secret.last(), Some(b'\n' | b'\r')) {
+        secret.pop();
+    }
+    if secret.is_empty() {
+        return Err(Failure::usage(
+            "the signing secret is empty; give the one of the key",
+        ));
+    }
+    let other = OTHER_CREDENTIALS.iter();
+    let other = other.filter(|(prefix, _)| secret.starts_with(prefix.as_bytes()));
+    if let Some((prefix, what)) = other.copied().next() {
+        return Err(Failure::usage(format_args!(
+            "the secret that was given is {what} ({prefix}…), which signs nothing; give the \
+             signing secret of the key, sk_secret_…"
+        )));
+    }
+    match fault_of(&secret) {
+        Some(fault) => Err(Failure::usage(fault)),
+        None => Ok(secret),
     }
 }
 
+/// Why no server takes what this secret signs. Shows nothing of it.
+fn fault_of(secret: &[u8]) -> Option<String> {
+    if secret.trim_ascii().len() < secret.len() {
+        return Some("the signing secret begins or ends with a blank; remove it".to_owned());
+    }
+    (secret.len() < SIGNING_SECRET_BYTES_MIN).then(|| {
+        format!(
+            "the signing secret that was given has {} bytes, and those of keys have at least \
+             {SIGNING_SECRET_BYTES_MIN}; give the one of the key, sk_secret_…",
+            secret.len()
+        )
+    })
+}
+
 /// A value that is JSON; that it is an object, and not too long, is a rule of tokens.
-fn raw_json(argument: &str, text: Option<&str>) -> Result<Option<Box<RawValue>>, Failure> {
+pub(super) fn raw_json(
+    argument: &str,
+    text: Option<&str>,
+) -> Result<Option<Box<RawValue>>, Failure> {
     let parse = |text: &str| {
         RawValue::from_string(text.trim().to_owned())
             .map_err(|error| bad(argument, format_args!("not JSON: {error}")))
@@ -204,6 +292,7 @@ fn bad(argument: &str, cause_and_remedy: impl fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+    use std::fs;
 
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -213,6 +302,8 @@ mod tests {
     use crate::cli::{Cli, CliCommand, NoCommand, parse};
 
     const NOW_UNIX: u64 = 1_700_000_000;
+    const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+    const OTHER: &str = "another one of thirty-two bytes.";
 
     /// `ringmesh token mint` with these arguments behind the required ones.
     fn minted(arguments: &[&str], variable: Option<&str>) -> Result<String, String> {
@@ -230,12 +321,22 @@ mod tests {
         match parse(line.iter().map(OsString::from)) {
             Ok(Cli {
                 command: CliCommand::Token(TokenCommand::Mint(args)),
+                ..
             }) => args
                 .mint(NOW_UNIX, &environment)
                 .map_err(|error| error.to_string()),
             Ok(_) => panic!("another command"),
             Err(NoCommand::BadUsage(failure)) => Err(failure.to_string()),
             Err(NoCommand::Shown(text)) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn a_life_is_positive() {
+        for expires in [["--expires", "-5"], ["--expires", "-1h"]] {
+            let refused = minted(&expires, Some(SECRET)).unwrap_err();
+            assert!(refused.contains("a duration is positive"), "{refused}");
+            assert!(!refused.contains("'-- "), "{refused}");
         }
     }
 
@@ -259,11 +360,11 @@ mod tests {
     #[test]
     fn a_token_that_no_connect_takes_is_not_made() {
         let channels = vec!["c".repeat(203); 100].join(",");
-        let error = minted(&["--channels", &channels], Some("secret")).unwrap_err();
+        let error = minted(&["--channels", &channels], Some(SECRET)).unwrap_err();
         assert!(error.starts_with("the token would have 2"), "{error}");
         assert!(error.contains("no more than 22528 can connect"), "{error}");
         let fewer = vec!["c".repeat(203); 70].join(",");
-        minted(&["--channels", &fewer], Some("secret")).unwrap();
+        minted(&["--channels", &fewer], Some(SECRET)).unwrap();
     }
 
     /// Header and payload, after the signature has been checked against `secret`.
@@ -279,8 +380,8 @@ mod tests {
 
     #[test]
     fn a_short_token_has_what_is_required() {
-        let token = minted(&["--secret", "s"], None).unwrap();
-        let [header, payload] = opened(&token, b"s");
+        let token = minted(&["--secret", SECRET], None).unwrap();
+        let [header, payload] = opened(&token, SECRET.as_bytes());
         assert_eq!(
             header,
             json!({"typ": "JWT", "alg": "HS256", "kid": "sk_id_a"})
@@ -307,8 +408,8 @@ mod tests {
             "--peer-metadata",
             r#"{"n":"A"}"#,
         ];
-        let token = minted(&arguments, Some("from the environment\n")).unwrap();
-        let [_, payload] = opened(&token, b"from the environment");
+        let token = minted(&arguments, Some(&format!("{SECRET}\n"))).unwrap();
+        let [_, payload] = opened(&token, SECRET.as_bytes());
         assert_eq!(payload["channels"], json!(["room-*", "a/**", "b"]));
         assert_eq!(payload["permissions"], json!(["publish", "send"]));
         assert_eq!(payload["exp"], NOW_UNIX + 1_800);
@@ -318,15 +419,15 @@ mod tests {
 
     #[test]
     fn an_argument_goes_before_the_environment() {
-        let token = minted(&["--secret", "s"], Some("other")).unwrap();
-        opened(&token, b"s");
+        let token = minted(&["--secret", SECRET], Some(OTHER)).unwrap();
+        opened(&token, SECRET.as_bytes());
 
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
-        fs::write(&file, "in the file\r\n").unwrap();
+        fs::write(&file, format!("{SECRET}\r\n")).unwrap();
         let path = file.to_str().unwrap();
-        let token = minted(&["--secret-file", path], Some("other")).unwrap();
-        opened(&token, b"in the file");
+        let token = minted(&["--secret-file", path], Some(OTHER)).unwrap();
+        opened(&token, SECRET.as_bytes());
 
         let error = minted(&["--secret-file", path, "--secret", "hush"], None).unwrap_err();
         assert!(
@@ -364,7 +465,7 @@ mod tests {
             (&["--metadata", &long], rule),
             (&["--peer-metadata", "7"], rule),
         ] {
-            let error = minted(arguments, Some("s")).unwrap_err();
+            let error = minted(arguments, Some(SECRET)).unwrap_err();
             assert!(error.starts_with(expected), "{arguments:?}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
@@ -377,12 +478,12 @@ mod tests {
             "--sub",
             "alice",
         ];
-        let error = run(&line, Some("s")).unwrap_err();
+        let error = run(&line, Some(SECRET)).unwrap_err();
         assert!(error.starts_with("--key-id: only secret keys"), "{error}");
         let line = [
             "ringmesh", "token", "mint", "--key-id", "sk_id_a", "--sub", "é",
         ];
-        let error = run(&line, Some("s")).unwrap_err();
+        let error = run(&line, Some(SECRET)).unwrap_err();
         assert!(error.starts_with(rule) && error.contains("sub"), "{error}");
     }
 
@@ -399,5 +500,20 @@ mod tests {
             "{error}"
         );
         assert!(minted(&[], Some("\n")).unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn a_secret_that_no_key_has_signs_nothing() {
+        let error = minted(&[], Some("12345\n")).unwrap_err();
+        let expected = "the signing secret that was given has 5 bytes, and those of keys have at \
+                        least 32; give the one of the key, sk_secret_…";
+        assert_eq!(error, expected);
+        assert!(minted(&["--secret", &SECRET[1..]], None).is_err());
+        let blank = format!("{SECRET} ");
+        let error = minted(&["--secret", &blank], None).unwrap_err();
+        assert_eq!(
+            error,
+            "the signing secret begins or ends with a blank; remove it"
+        );
     }
 }

@@ -3,7 +3,6 @@
 //! Fields that were not given are not sent: they stay as they are, or get the server's defaults.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,18 +10,23 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
-use crate::cli::admin::{AppCommand, AppFields, KeyCommand, KeyFields};
+use crate::bounded_file::{self, SECRET_BYTES_MAX};
+use crate::cli::app::{AppCommand, AppFields};
+use crate::cli::arguments::TraceArgs;
 use crate::cli::failure::Failure;
+use crate::cli::key::{KeyCommand, KeyFields};
 
 const BASE: &str = "/api/internal/v1";
 
 /// A request to the admin API. Not `Debug`: a body may have a secret in it.
-pub struct Request {
+pub(crate) struct Request {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: Option<Map<String, Value>>,
     /// What a good answer has in it.
     pub(super) answer: Answer,
+    /// Whether it changes something.
+    changes: bool,
 }
 
 /// What a good answer has in it.
@@ -37,67 +41,255 @@ pub(super) enum Answer {
 }
 
 impl Request {
-    /// The request that `ringmesh app …` is.
+    /// The request that `ringmesh app …` is, about this app.
     ///
     /// # Errors
-    /// The file of a TURN secret cannot be read.
-    pub fn of_app(command: &AppCommand) -> Result<Self, Failure> {
-        let apps = || format!("{BASE}/apps");
-        let app = |id: &str| format!("{BASE}/apps/{}", escaped(id));
+    /// The file of a TURN secret cannot be read, or there is nothing to change.
+    pub(crate) fn of_app(command: &AppCommand, id: &str) -> Result<Self, Failure> {
+        let app = || format!("{BASE}/apps/{}", escaped(id));
+        let status = |status: &str| {
+            let mut body = Map::new();
+            set(&mut body, "status", Some(status));
+            Self::new(Method::PATCH, app(), Some(body))
+        };
         Ok(match command {
-            AppCommand::List => Self::new(Method::GET, apps(), None).with_answer(Answer::Apps),
-            AppCommand::Show(id) => Self::new(Method::GET, app(&id.app), None),
+            AppCommand::List => Self::of_apps(),
+            AppCommand::Show(_) => Self::new(Method::GET, app(), None),
             AppCommand::Create { app, fields } => {
                 let mut body = app_body(fields)?;
-                set(&mut body, "appId", app.as_ref());
-                Self::new(Method::POST, apps(), Some(body))
+                set(&mut body, "appId", app.given());
+                Self::new(Method::POST, format!("{BASE}/apps"), Some(body))
             }
-            AppCommand::Update { app: id, fields } => {
-                Self::new(Method::PATCH, app(&id.app), Some(app_body(fields)?))
+            AppCommand::Update { fields, .. } => {
+                let body = change("app", app_body(fields)?)?;
+                Self::new(Method::PATCH, app(), Some(body))
             }
-            AppCommand::Delete(id) => Self::new(Method::DELETE, app(&id.app), None),
+            AppCommand::Suspend { .. } => status("suspended"),
+            AppCommand::Resume(_) => status("active"),
+            AppCommand::Delete { .. } => Self::new(Method::DELETE, app(), None),
         })
     }
 
-    /// The request that `ringmesh key …` is.
-    #[must_use]
-    pub fn of_key(command: &KeyCommand) -> Self {
-        let keys_of = |app: &str| format!("{BASE}/apps/{}/keys", escaped(app));
+    /// The request that `ringmesh key …` is; `app` is that of a key that is made, or of keys that
+    /// are listed.
+    ///
+    /// # Errors
+    /// There is nothing to change.
+    pub(crate) fn of_key(command: &KeyCommand, app: &str) -> Result<Self, Failure> {
         let key = |id: &str| format!("{BASE}/signalling/keys/{}", escaped(id));
-        match command {
-            KeyCommand::List(of) => {
-                Self::new(Method::GET, keys_of(&of.app), None).with_answer(Answer::Keys)
-            }
-            KeyCommand::Show(id) => Self::new(Method::GET, key(&id.key), None),
+        Ok(match command {
+            KeyCommand::List(_) => Self::of_keys(app),
+            KeyCommand::Show(of) => Self::new(Method::GET, key(of.id()), None),
             KeyCommand::Create {
-                app,
                 key_type,
+                channels,
+                actions,
+                fields,
+                ..
+            } => {
+                let by_default: &[&str] = match key_type.as_str() {
+                    "publishable" => &["subscribe", "publish", "presence"],
+                    _ => &["publish", "subscribe", "presence", "send"],
+                };
+                let mut body = key_body(fields);
+                set(&mut body, "type", Some(key_type));
+                set(&mut body, "channelPatterns", Some(channels));
+                match actions {
+                    Some(actions) => set(&mut body, "actions", Some(named(actions))),
+                    None => set(&mut body, "actions", Some(by_default)),
+                }
+                Self::new(Method::POST, keys_of(app), Some(body))
+            }
+            KeyCommand::Update {
+                key: of,
+                channels,
+                actions,
                 fields,
             } => {
                 let mut body = key_body(fields);
-                set(&mut body, "type", Some(key_type));
-                Self::new(Method::POST, keys_of(&app.app), Some(body))
+                set(&mut body, "channelPatterns", channels.as_ref());
+                set(&mut body, "actions", actions.as_deref().map(named));
+                Self::new(Method::PATCH, key(of.id()), Some(change("key", body)?))
             }
-            KeyCommand::Update { key: id, fields } => {
-                Self::new(Method::PATCH, key(&id.key), Some(key_body(fields)))
-            }
-            KeyCommand::Rotate { key: id, grace } => {
+            KeyCommand::Rotate { key: of, grace, .. } => {
                 let mut body = Map::new();
                 set(&mut body, "graceSeconds", Some(grace));
-                Self::new(Method::POST, key(&id.key) + "/rotate", Some(body))
+                Self::new(Method::POST, key(of.id()) + "/rotate", Some(body))
             }
-            KeyCommand::Revoke(id) => Self::new(Method::DELETE, key(&id.key), None),
+            KeyCommand::Revoke { key: of, .. } => Self::new(Method::DELETE, key(of.id()), None),
+        })
+    }
+
+    /// The request for all apps.
+    #[must_use]
+    pub(crate) fn of_apps() -> Self {
+        Self::new(Method::GET, format!("{BASE}/apps"), None).with_answer(Answer::Apps)
+    }
+
+    /// The request for one app.
+    #[must_use]
+    pub(crate) fn of_app_named(id: &str) -> Self {
+        Self::new(Method::GET, format!("{BASE}/apps/{}", escaped(id)), None)
+    }
+
+    /// The request for all keys of an app.
+    #[must_use]
+    pub(crate) fn of_keys(app: &str) -> Self {
+        Self::new(Method::GET, keys_of(app), None).with_answer(Answer::Keys)
+    }
+
+    /// The request for what an app uses.
+    #[must_use]
+    pub(crate) fn of_usage(app: &str) -> Self {
+        let path = format!("{BASE}/apps/{}/usage", escaped(app));
+        Self::new(Method::GET, path, None)
+    }
+
+    /// The request for a token of a key, with the fields of `POST /v1/tokens`.
+    #[must_use]
+    pub(crate) fn of_token(key_id: &str, body: Map<String, Value>) -> Self {
+        let path = format!("{BASE}/signalling/keys/{}/tokens", escaped(key_id));
+        Self::new(Method::POST, path, Some(body))
+    }
+
+    /// The request to judge a token, and what it may.
+    #[must_use]
+    pub(crate) fn of_inspection(token: &str, channel: Option<&str>, action: Option<&str>) -> Self {
+        let mut body = Map::new();
+        set(&mut body, "token", Some(token));
+        set(&mut body, "channel", channel);
+        set(&mut body, "action", action);
+        let path = format!("{BASE}/tokens/inspect");
+        Self {
+            changes: false,
+            ..Self::new(Method::POST, path, Some(body))
         }
+    }
+
+    /// The request for each key of the configuration.
+    #[must_use]
+    pub(crate) fn of_config() -> Self {
+        Self::new(Method::GET, format!("{BASE}/config"), None)
+    }
+
+    /// The request to read the configuration again.
+    #[must_use]
+    pub(crate) fn of_reload() -> Self {
+        Self::new(Method::POST, format!("{BASE}/reload"), None)
+    }
+
+    /// The request for events; parameters and their values.
+    #[must_use]
+    pub(crate) fn of_events(parameters: &[(&str, String)]) -> Self {
+        Self::new(
+            Method::GET,
+            format!("{BASE}/events{}", query(parameters)),
+            None,
+        )
+    }
+
+    /// The request for the story of a peer.
+    #[must_use]
+    pub(crate) fn of_why(app: Option<&str>, peer: &str, since: Option<&str>) -> Self {
+        let all = [("app", app), ("peer", Some(peer)), ("since", since)];
+        let given = all.into_iter();
+        let given = given.filter_map(|(name, value)| Some((name, value?.to_owned())));
+        let parameters: Vec<_> = given.collect();
+        Self::new(
+            Method::GET,
+            format!("{BASE}/why{}", query(&parameters)),
+            None,
+        )
+    }
+
+    /// The request for the connections of an app.
+    #[must_use]
+    pub(crate) fn of_connections(app: &str, parameters: &[(&str, String)]) -> Self {
+        let (app, query) = (escaped(app), query(parameters));
+        Self::new(
+            Method::GET,
+            format!("{BASE}/apps/{app}/connections{query}"),
+            None,
+        )
+    }
+
+    /// The request that closes all connections of a peer, or that one.
+    #[must_use]
+    pub(crate) fn of_kick(app: &str, peer: &str, connection: Option<&str>) -> Self {
+        let (app, peer) = (escaped(app), escaped(peer));
+        let path = match connection {
+            None => format!("{BASE}/apps/{app}/peer?id={peer}"),
+            Some(id) => {
+                let id = escaped(id);
+                format!("{BASE}/apps/{app}/connection?id={id}&peer={peer}")
+            }
+        };
+        Self::new(Method::DELETE, path, None)
+    }
+
+    /// The request for what a channel keeps; parameters and their values.
+    #[must_use]
+    pub(crate) fn of_history(app: &str, channel: &str, given: &[(&str, String)]) -> Self {
+        let mut parameters = vec![("name", channel.to_owned())];
+        parameters.extend_from_slice(given);
+        Self::new(Method::GET, history_of(app, &parameters), None)
+    }
+
+    /// The request to forget what a channel keeps.
+    #[must_use]
+    pub(crate) fn of_forgetting(app: &str, channel: &str) -> Self {
+        let parameters = [("name", channel.to_owned())];
+        Self::new(Method::DELETE, history_of(app, &parameters), None)
+    }
+
+    /// The request that records what a peer or a channel publishes and sends.
+    #[must_use]
+    pub(crate) fn of_trace(app: &str, args: &TraceArgs) -> Self {
+        let mut body = Map::new();
+        set(&mut body, "app", Some(app));
+        set(&mut body, "peer", args.peer.as_ref());
+        set(&mut body, "channel", args.channel.as_ref());
+        set(&mut body, "minutes", Some(args.minutes));
+        Self::new(Method::POST, format!("{BASE}/trace"), Some(body))
+    }
+
+    /// The request for a code that signs in to the console.
+    #[must_use]
+    pub(crate) fn of_sign_in_code() -> Self {
+        let path = format!("{BASE}/session/code");
+        Self {
+            changes: false,
+            ..Self::new(Method::POST, path, None)
+        }
+    }
+
+    /// Whether it changes something.
+    #[must_use]
+    pub(super) fn is_change(&self) -> bool {
+        self.changes
+    }
+
+    /// The request for a copy of the store.
+    #[must_use]
+    pub(crate) fn of_backup() -> Self {
+        Self::new(Method::GET, format!("{BASE}/backup"), None)
+    }
+
+    /// The request for what somebody should look at.
+    #[must_use]
+    pub(crate) fn of_warnings() -> Self {
+        Self::new(Method::GET, format!("{BASE}/warnings"), None)
     }
 
     /// The request that `ringmesh stats` is.
     #[must_use]
-    pub fn of_stats() -> Self {
+    pub(crate) fn of_stats() -> Self {
         Self::new(Method::GET, format!("{BASE}/stats"), None)
     }
 
     fn new(method: Method, path: String, body: Option<Map<String, Value>>) -> Self {
         Self {
+            changes: method != Method::GET,
             method,
             path,
             body,
@@ -108,6 +300,26 @@ impl Request {
     fn with_answer(self, answer: Answer) -> Self {
         Self { answer, ..self }
     }
+}
+
+/// Parameters as the query of a URL, with its question mark.
+fn query(parameters: &[(&str, String)]) -> String {
+    let pairs = parameters.iter();
+    let pairs = pairs.map(|(name, value)| format!("{name}={}", escaped(value)));
+    let pairs: Vec<_> = pairs.collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
+}
+
+fn keys_of(app: &str) -> String {
+    format!("{BASE}/apps/{}/keys", escaped(app))
+}
+
+fn history_of(app: &str, parameters: &[(&str, String)]) -> String {
+    let app = escaped(app);
+    format!("{BASE}/apps/{app}/channel/history{}", query(parameters))
 }
 
 fn app_body(fields: &AppFields) -> Result<Map<String, Value>, Failure> {
@@ -123,6 +335,14 @@ fn app_body(fields: &AppFields) -> Result<Map<String, Value>, Failure> {
     let limits = fields.message_rate.zip(fields.message_burst);
     let limits = limits.map(|(rate, burst)| json!({"messageRate": rate, "messageBurst": burst}));
     set(&mut body, "limits", limits);
+    let mut feed = Map::new();
+    set(&mut feed, "presence", fields.feed_presence);
+    set(&mut feed, "peers", fields.feed_peers);
+    set(&mut body, "feed", (!feed.is_empty()).then_some(feed));
+    set(&mut body, "history", fields.history.as_ref());
+    if fields.no_history {
+        set(&mut body, "history", Some(json!([])));
+    }
     Ok(body)
 }
 
@@ -162,23 +382,37 @@ fn turn_body(fields: &AppFields) -> Result<Option<Value>, Failure> {
 }
 
 fn secret_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| {
+    bounded_file::read_text(path, SECRET_BYTES_MAX).map_err(|error| {
         Failure::usage(format_args!(
             "--turn-secret-file: {}: {error}; name a readable file",
             path.display()
         ))
-    })?;
-    Ok(Zeroizing::new(text))
+    })
 }
 
 fn key_body(fields: &KeyFields) -> Map<String, Value> {
     let mut body = Map::new();
     set(&mut body, "name", fields.name.as_ref());
-    set(&mut body, "channelPatterns", fields.channels.as_ref());
-    set(&mut body, "actions", fields.actions.as_ref());
     set(&mut body, "allowedOrigins", fields.origins.as_ref());
     set(&mut body, "autoInjectTurn", fields.auto_inject_turn);
     body
+}
+
+/// A patch, which has something in it.
+fn change(what: &str, body: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    if body.is_empty() {
+        return Err(Failure::usage(format_args!(
+            "there is nothing to change: say what, with at least one option of \
+             'ringmesh {what} update --help'"
+        )));
+    }
+    Ok(body)
+}
+
+/// The actions that are named; `--actions ''` names none.
+pub(crate) fn named(actions: &[String]) -> Vec<&str> {
+    let actions = actions.iter().map(String::as_str);
+    actions.filter(|action| !action.is_empty()).collect()
 }
 
 fn set(body: &mut Map<String, Value>, field: &str, value: Option<impl Serialize>) {
@@ -188,7 +422,7 @@ fn set(body: &mut Map<String, Value>, field: &str, value: Option<impl Serialize>
 }
 
 /// An id as one path segment (RFC 3986, section 2.3: all but unreserved characters escaped).
-fn escaped(id: &str) -> String {
+pub(crate) fn escaped(id: &str) -> String {
     let mut escaped = String::with_capacity(id.len());
     for byte in id.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -202,122 +436,4 @@ fn escaped(id: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::admin::OperatorCommand;
-
-    #[derive(Parser)]
-    struct OnlyOperators {
-        #[command(subcommand)]
-        command: OperatorCommand,
-    }
-
-    /// The line asks for this, with this body.
-    #[track_caller]
-    fn check(line: &str, expected: &str, body: Value) {
-        let parsed = OnlyOperators::try_parse_from(line.split_whitespace());
-        let request = match parsed.map(|parsed| parsed.command) {
-            Ok(OperatorCommand::App(args)) => Request::of_app(&args.command).unwrap(),
-            Ok(OperatorCommand::Key(args)) => Request::of_key(&args.command),
-            Ok(OperatorCommand::Stats(_)) => Request::of_stats(),
-            Ok(OperatorCommand::Openapi) => panic!("{line}"),
-            Err(error) => panic!("{error}"),
-        };
-        let asked = format!("{} {}", request.method, request.path);
-        assert_eq!(
-            asked,
-            expected.replace(" /", " /api/internal/v1/"),
-            "{line}"
-        );
-        let sent = request.body.map_or(Value::Null, Value::Object);
-        assert_eq!(sent, body, "{line}");
-    }
-
-    #[test]
-    fn apps_are_asked_for_with_what_was_given() {
-        check("ringmesh app list", "GET /apps", Value::Null);
-        check(
-            "ringmesh app show --app a/b",
-            "GET /apps/a%2Fb",
-            Value::Null,
-        );
-        check("ringmesh app delete --app a", "DELETE /apps/a", Value::Null);
-        check("ringmesh app create", "POST /apps", json!({}));
-        check(
-            "ringmesh app create --app a --name A --max-connections 9 --message-rate 5 \
-             --message-burst 6",
-            "POST /apps",
-            json!({
-                "appId": "a", "name": "A", "plan": {"maxConcurrentConnections": 9},
-                "limits": {"messageRate": 5, "messageBurst": 6},
-            }),
-        );
-        check(
-            "ringmesh app update --app a --status suspended --direct-scope shared-channel \
-             --plan-name pro --max-messages 0 --overages-allowed true --overages-enabled false \
-             --period-start 1 --period-days 30",
-            "PATCH /apps/a",
-            json!({
-                "status": "suspended", "directScope": "shared-channel",
-                "plan": {
-                    "name": "pro", "maxMessagesPerPeriod": 0, "overagesAllowed": true,
-                    "overagesEnabled": false, "periodStartUnix": 1, "periodDays": 30,
-                },
-            }),
-        );
-    }
-
-    #[test]
-    fn turn_servers_are_set_kept_or_taken_away() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&file, "hush\n").unwrap();
-        let update = "ringmesh app update --app a --turn-ttl 1h --turn-urls turn:a,turn:b";
-        let line = format!("{update} --turn-secret-file {}", file.path().display());
-        let turn = json!({"urls": ["turn:a", "turn:b"], "secret": "hush", "ttlSec": 3_600});
-        check(&line, "PATCH /apps/a", json!({ "turn": turn }));
-        check(
-            "ringmesh app update --app a --turn-urls=",
-            "PATCH /apps/a",
-            json!({"turn": null}),
-        );
-        check(
-            "ringmesh app update --app a --turn-ttl 5",
-            "PATCH /apps/a",
-            json!({"turn": {"ttlSec": 5}}),
-        );
-    }
-
-    #[test]
-    fn keys_are_asked_for_with_what_was_given() {
-        check("ringmesh key list --app a", "GET /apps/a/keys", Value::Null);
-        check("ringmesh key show k", "GET /signalling/keys/k", Value::Null);
-        check(
-            "ringmesh key revoke k",
-            "DELETE /signalling/keys/k",
-            Value::Null,
-        );
-        check(
-            "ringmesh key rotate k --grace 60",
-            "POST /signalling/keys/k/rotate",
-            json!({"graceSeconds": 60}),
-        );
-        check(
-            "ringmesh key create --app a --type publishable --channels a/*,b --actions send \
-             --origins https://a.example --auto-inject-turn false --name n",
-            "POST /apps/a/keys",
-            json!({
-                "type": "publishable", "name": "n", "channelPatterns": ["a/*", "b"],
-                "actions": ["send"], "allowedOrigins": ["https://a.example"],
-                "autoInjectTurn": false,
-            }),
-        );
-        check(
-            "ringmesh key update k --actions send",
-            "PATCH /signalling/keys/k",
-            json!({"actions": ["send"]}),
-        );
-        check("ringmesh stats", "GET /stats", Value::Null);
-    }
-}
+mod tests;
