@@ -4,27 +4,37 @@
 //! beside the store, so that the next start prints the same ones. Nothing here is for
 //! production: there a secret is shown once, and nobody but its owner keeps it.
 
+mod lines;
+mod ports;
+
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub(crate) use lines::EventLines;
+pub(crate) use ports::move_taken_ports;
+
+use crate::bounded_file::{self, SECRET_BYTES_MAX};
+use crate::config::PublicUrl;
 use crate::control::{Change, ControlError, ControlHandle, Object, Outcome};
 use crate::demo;
+use crate::private_file;
+use crate::run_file::reachable;
 
 /// The app that `dev` makes.
-pub const APP_ID: &str = "app_dev";
+pub(crate) const APP_ID: &str = "app_dev";
 const FILE: &str = "dev.json";
+/// Channels of the development app that keep what was said: the demo's rooms.
+const DEMO_CHANNELS: &str = "demo/**";
 
 /// The keys of the development app.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DevKeys {
+pub(crate) struct DevKeys {
     /// `pk_live_…`
     pub publishable_key: String,
     /// `sk_id_…`
@@ -37,7 +47,7 @@ pub struct DevKeys {
 
 /// Why the development app cannot be had: one line that names cause and remedy.
 #[derive(Debug)]
-pub enum DevError {
+pub(crate) enum DevError {
     /// `dev.json` cannot be read or written.
     File(PathBuf, io::Error),
     /// `dev.json` is not what `dev` writes.
@@ -70,9 +80,9 @@ impl fmt::Display for DevError {
 ///
 /// # Errors
 /// See [`DevError`].
-pub fn keys(data_dir: &Path, control: &ControlHandle) -> Result<DevKeys, DevError> {
+pub(crate) fn keys(data_dir: &Path, control: &ControlHandle) -> Result<DevKeys, DevError> {
     let path = data_dir.join(FILE);
-    match fs::read(&path) {
+    match bounded_file::read(&path, SECRET_BYTES_MAX) {
         Ok(text) => match serde_json::from_slice(&text) {
             Ok(keys) if is_good(&keys, control) => Ok(keys),
             Ok(_) => remember(&path, control),
@@ -104,7 +114,11 @@ fn is_good(keys: &DevKeys, control: &ControlHandle) -> bool {
 }
 
 fn make_keys(control: &ControlHandle) -> Result<DevKeys, DevError> {
-    let app = object(json!({ "appId": APP_ID, "name": "Development" }));
+    let app = object(json!({
+        "appId": APP_ID,
+        "name": "Development",
+        "history": [{ "pattern": DEMO_CHANNELS }],
+    }));
     match control.change(Change::CreateApp(app)).wait() {
         // It is there already when an earlier start ended between making and remembering.
         Ok(_) | Err(ControlError::Conflict(_)) => {}
@@ -144,24 +158,26 @@ fn object(value: Value) -> Object {
     }
 }
 
-/// Readable by its owner only from the first byte on, and whole or not there at all.
 fn save(path: &Path, keys: &DevKeys) -> io::Result<()> {
-    let unfinished = path.with_extension("json.new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    serde_json::to_writer_pretty(&mut file, keys)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
+    let mut text = serde_json::to_vec_pretty(keys)?;
+    text.push(b'\n');
+    private_file::write(path, &text)
 }
 
 /// Returns what is printed at the start: addresses, keys, and lines to paste.
 #[must_use]
-pub fn welcome(address: SocketAddr, admin: Option<SocketAddr>, keys: &DevKeys) -> String {
+pub(crate) fn welcome(
+    address: SocketAddr,
+    public_url: Option<&PublicUrl>,
+    (admin, sign_in): (Option<SocketAddr>, Option<&str>),
+    token_file: &Path,
+    keys: &DevKeys,
+) -> String {
+    let token_file = token_file.display();
+    let address = reachable(address);
+    let own = || (format!("ws://{address}"), format!("http://{address}"));
+    let told = public_url.map(|url| (url.clients(), url.rest()));
+    let (clients, rest) = told.unwrap_or_else(own);
     let DevKeys {
         publishable_key,
         key_id,
@@ -172,45 +188,75 @@ pub fn welcome(address: SocketAddr, admin: Option<SocketAddr>, keys: &DevKeys) -
         || "off, as the admin listener is".to_owned(),
         |admin| format!("http://{}{}", reachable(admin), demo::PATH),
     );
-    let admin = admin.map_or("off".to_owned(), |admin| format!("http://{admin}"));
+    let console = match (admin, sign_in) {
+        (Some(admin), Some(path)) => format!("http://{}{path}", reachable(admin)),
+        _ => "off".to_owned(),
+    };
+    let admin = admin.map_or("off".to_owned(), |admin| {
+        format!("http://{}", reachable(admin))
+    });
+    let hints = hints(&clients, &rest, keys);
     format!(
         r#"
 ringmesh is running. Stop it with Ctrl-C.
 
   demo              {demo}
-  clients           ws://{address}/v1
-  REST              http://{address}/v1
+  console           {console}
+  clients           {clients}/v1
+  REST              {rest}/v1
   admin             {admin}
+  admin token       in {token_file}
 
   publishable key   {publishable_key}
   secret key id     {key_id}
   signing secret    {signing_secret}
   API secret        {api_secret}
 
-A browser or Node (npm install @metered-ca/realtime):
-
-  const peer = new MeteredPeer({{ url: "ws://{address}", apiKey: "{publishable_key}" }});
-  await peer.join("room-42");
-
-A backend:
-
-  curl -X POST http://{address}/v1/channels/room-42/publish \
-    -H "Authorization: Bearer {api_secret}" \
-    -H "Content-Type: application/json" -d '{{"data": {{"hello": "world"}}}}'
-
-  curl -X POST http://{address}/v1/tokens \
-    -H "Authorization: Bearer {api_secret}" \
-    -H "Content-Type: application/json" -d '{{"peerId": "alice", "channels": ["room-42"]}}'
-"#
+The publishable key is for browsers and apps. With the signing secret your backend signs tokens, and
+with the API secret it calls REST: neither leaves it.
+{hints}"#
     )
 }
 
-/// The address to type into a browser on this machine: none can open 0.0.0.0 reliably.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+/// Lines to paste.
+fn hints(clients: &str, rest: &str, keys: &DevKeys) -> String {
+    let DevKeys {
+        publishable_key,
+        api_secret,
+        ..
+    } = keys;
+    format!(
+        r#"
+A browser, or Node 22 (npm install @metered-ca/realtime):
+
+  import {{ SignallingClient }} from "@metered-ca/realtime";
+  const client = new SignallingClient({{ url: "{clients}", apiKey: "{publishable_key}" }});
+  client.on("message", ({{ data }}) => console.log(data));
+  await client.connect();
+  await client.subscribe("room-42");
+
+Node 20 has no WebSocket of its own (npm install ws). Put this before:
+
+  import WebSocket from "ws";
+  globalThis.WebSocket = WebSocket;
+
+A backend:
+
+  curl -X POST {rest}/v1/channels/room-42/publish \
+    -H "Authorization: Bearer {api_secret}" \
+    -H "Content-Type: application/json" -d '{{"data": {{"hello": "world"}}}}'
+
+  curl -X POST {rest}/v1/tokens \
+    -H "Authorization: Bearer {api_secret}" \
+    -H "Content-Type: application/json" -d '{{"peerId": "alice", "channels": ["room-42"]}}'
+
+Another terminal, in this directory:
+
+  ringmesh sub room-42
+  ringmesh pub room-42 'it works'
+  ringmesh token mint alice
+  ringmesh why alice
+
+"#
+    )
 }

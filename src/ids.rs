@@ -21,6 +21,28 @@ impl fmt::Display for ShardId {
     }
 }
 
+/// Who takes part in something that shards do together: who holds members of a channel, who owns a
+/// name, who answers a question, who asked it. Every seat is a shard of this process; where only
+/// those can be meant, as for links, it is a [`ShardId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(ShardId);
+
+impl Seat {
+    /// The shard of this process that has the seat.
+    #[inline]
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        self.0
+    }
+}
+
+impl From<ShardId> for Seat {
+    #[inline]
+    fn from(shard: ShardId) -> Self {
+        Self(shard)
+    }
+}
+
 /// A connection on its home shard: a slot and the slot's generation, so that the id of an
 /// ended connection never names its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,11 +53,11 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
-/// A connection anywhere in the process.
+/// A connection, whatever seat it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionRef {
-    /// The shard whose listener accepted it.
-    pub shard: ShardId,
+    /// The seat of its home shard.
+    pub home: Seat,
     /// The connection there.
     pub connection: ConnectionId,
 }
@@ -49,7 +71,11 @@ pub struct Ticket {
     pub generation: u32,
 }
 
-/// An app's number in this process: given at the first sight of its id, never reused, so that
-/// hot paths compare four bytes instead of a string.
+/// An app's number in this process: given at the first sight of its id, never reused, so that an
+/// app which is deleted and made again is another one. It means nothing outside of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppIndex(pub u32);
+
+/// A key's number in this process, given out as [`AppIndex`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyIndex(pub u32);

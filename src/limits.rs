@@ -21,6 +21,8 @@ pub const CHANNEL_NAME_BYTES_MAX: usize = 256;
 pub const PEER_ID_BYTES_MAX: usize = 128;
 /// Bytes of a `requestId`.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Bytes of the `id` of a publication.
+pub const PUBLICATION_ID_BYTES_MAX: usize = 64;
 /// Nesting levels of JSON that are accepted.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Bytes of a channel pattern.
@@ -103,9 +105,14 @@ pub const FLUSHES_PER_TURN_MAX: usize = 128;
 /// Bytes written in one turn, beside the last write of each of its lines: about a millisecond.
 pub const FLUSH_BYTES_PER_TURN_MAX: usize = 2 * 1_024 * 1_024;
 /// Calls of the kernel in one turn for what has happened to sockets. From Linux 6.13 on each hands
-/// out at most 20 pieces of deferred work (`IO_LOCAL_TW_DEFAULT_MAX`): these are as many as a turn
-/// reads sockets, and some to spare.
-pub const LOOKS_PER_TURN_MAX: u32 = 8;
+/// out at most 20 pieces of deferred work (`IO_LOCAL_TW_DEFAULT_MAX`). What has not been handed out
+/// waits in the order in which it happened, urgent or not: in a storm of 15,000 that drop at once
+/// six turns know of all of them.
+pub const LOOKS_PER_TURN_MAX: u32 = 128;
+
+/// Bytes of a secret that signs with HMAC-SHA-256, at least: as many as the hash has (RFC 7518,
+/// section 3.2).
+pub const SIGNING_SECRET_BYTES_MIN: usize = 32;
 
 /// Bytes of the longest token that can connect where a head may have that many.
 #[must_use]
@@ -113,4 +120,18 @@ pub const fn token_bytes_max(head_bytes_max: usize) -> usize {
     let half = head_bytes_max / 2;
     let rest = head_bytes_max.saturating_sub(CONNECT_HEAD_BYTES);
     if rest > half { rest } else { half }
+}
+
+// What the process keeps for itself.
+
+/// Descriptors that public connections leave free: those of 64 connections of the admin listener,
+/// which takes more where there are more, and 32 for the store, the certificates, the configuration
+/// and whatever is read in between.
+const DESCRIPTORS_RESERVE: u64 = 96;
+/// Where the limit is so low that the reserve would be most of it: one part in so many.
+const DESCRIPTORS_RESERVE_SHARE: u64 = 4;
+
+/// Returns how many of so many descriptors may be in use before nobody is accepted.
+pub(crate) fn descriptors_used_max(limit: u64) -> u64 {
+    limit - DESCRIPTORS_RESERVE.min(limit / DESCRIPTORS_RESERVE_SHARE)
 }

@@ -1,24 +1,39 @@
 //! The `ringmesh` executable: what was typed, what it means, and the exit code.
 
-use std::io::{self, Write};
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use crate::cli::admin::OperatorCommand;
-use crate::cli::{self, Cli, CliCommand, Failure, NoCommand, ServeArgs, TokenCommand, operate};
-use crate::config::{Config, ConfigError, DevOptions, Environment};
+use serde_json::Value;
+
+use crate::backup;
+use crate::check;
+use crate::cli::{
+    self, Cli, CliCommand, Failure, NoCommand, ServeArgs, Session, TokenCommand, connections,
+    context, event_lines, events, generate, history, operate, print, print_adapted, pub_sub,
+    sign_in, stats, tokens, version,
+};
+use crate::config::{Config, ConfigError, DevOptions, Environment, default_file, in_words_of_dev};
+use crate::console;
+use crate::control::admin_document;
 use crate::demo::{self, Backend};
 use crate::dev;
+use crate::doctor;
+use crate::run_file::{RunFile, reachable};
 use crate::runtime::clock::unix_ms;
+use crate::runtime::listener::Endpoint;
 use crate::runtime::process::forbid_dumps;
-use crate::runtime::server::{Server, ServerError};
+use crate::runtime::server::{Server, ServerError, check_addresses};
+use crate::setup;
 use crate::shard::rest::openapi;
+use crate::start_page::{self, Showcase};
 
 /// Carries out what was typed, and returns the exit code of the process.
 #[must_use]
 pub fn run() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(cli) => carry_out(cli),
-        Err(NoCommand::Shown(text)) => print(&text),
+        Err(NoCommand::Shown(text)) => print_adapted(&text),
         Err(NoCommand::BadUsage(failure)) => Err(failure),
     };
     match outcome {
@@ -28,29 +43,63 @@ pub fn run() -> ExitCode {
 }
 
 fn carry_out(cli: Cli) -> Result<(), Failure> {
-    let environment = Environment::of_process();
+    let session = Session::new(cli.common, Environment::of_process());
     match cli.command {
-        CliCommand::Dev(args) => run_dev(&args.into(), &environment),
-        CliCommand::Serve(args) => serve(&args, &environment),
+        CliCommand::Dev(args) => run_dev(&args.into(), &session),
+        CliCommand::Serve(args) => serve(&args, &session),
+        CliCommand::Init(args) => setup::run(&args, unix_ms(), &session),
+        CliCommand::Check(args) => check::run(&args, &session),
+        CliCommand::Doctor(args) => doctor::run(&args, &session),
         CliCommand::Token(TokenCommand::Mint(args)) => {
-            let token = args.mint(unix_ms() / 1_000, &environment)?;
-            print(&format!("{token}\n"))
+            print(tokens::mint(&args, unix_ms() / 1_000, &session)?)
         }
-        CliCommand::Operate(OperatorCommand::Openapi) => {
-            print(&format!("{}\n", openapi::document()))
+        CliCommand::Token(TokenCommand::Check(args)) => {
+            tokens::check(&args, unix_ms() / 1_000, &session)
         }
-        CliCommand::Operate(OperatorCommand::App(args)) => print(&operate::app(&args)?),
-        CliCommand::Operate(OperatorCommand::Key(args)) => print(&operate::key(&args)?),
-        CliCommand::Operate(OperatorCommand::Stats(args)) => {
-            operate::stats(&args, &mut io::stdout().lock())
+        CliCommand::Config(command) => print(operate::config(&command, &session)?),
+        CliCommand::Backup(args) => backup::take(&args, &session),
+        CliCommand::Restore(args) => backup::restore(&args, &session),
+        CliCommand::Reload => operate::reload(&session),
+        CliCommand::Console(args) => sign_in::run(&args, &session),
+        CliCommand::Openapi(args) => {
+            let document = match args.admin {
+                true => admin_document(),
+                false => openapi::document(),
+            };
+            print(format!("{document}\n"))
         }
+        CliCommand::App(command) => print(operate::app(&command, &session)?),
+        CliCommand::Key(command) => print(operate::key(&command, &session)?),
+        CliCommand::Pub(args) => pub_sub::publish(&args, &session, &mut io::stdout().lock()),
+        CliCommand::Sub(args) => pub_sub::subscribe(&args, &session, &mut io::stdout().lock()),
+        CliCommand::Events(args) => events::events(&args, &session, &mut io::stdout().lock()),
+        CliCommand::Connections(args) => print(connections::connections(&args, &session)?),
+        CliCommand::Why(args) => print(events::why(&args, &session)?),
+        CliCommand::Trace(args) => print(events::trace(&args, &session)?),
+        CliCommand::History(args) => history::history(&args, &session, &mut io::stdout().lock()),
+        CliCommand::Kick(args) => print(events::kick(&args, &session)?),
+        CliCommand::Stats(args) => stats::stats(&args, &session, &mut io::stdout().lock()),
+        CliCommand::Context(command) => print(context::run(&command, &session)?),
+        CliCommand::Completions(args) => print(generate::completions(&args, cli::command())),
+        CliCommand::Man(args) => print(generate::man(&args, cli::command())?),
+        CliCommand::Version => print(version::text(&session.terminal)),
     }
 }
 
-fn serve(args: &ServeArgs, environment: &Environment) -> Result<(), Failure> {
+fn serve(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
     forbid_dumps().map_err(Failure::failed)?;
-    let load = || Config::load(&args.config, environment);
-    let server = Server::start(&load().map_err(Failure::usage)?).map_err(failure)?;
+    let file = match &args.config {
+        Some(file) => file.clone(),
+        None => {
+            let file = default_file().map_err(Failure::usage)?;
+            let text = format!("ringmesh: the configuration is {}", file.display());
+            session.terminal.note(&text);
+            file
+        }
+    };
+    let load = || Config::load(&file, &session.environment);
+    let config = load().map_err(Failure::usage)?;
+    let server = start(&config, |_| start_page::html(None)).map_err(failure)?;
     let reload = || {
         load()
             .map(Some)
@@ -59,9 +108,31 @@ fn serve(args: &ServeArgs, environment: &Environment) -> Result<(), Failure> {
     server.run(reload).map_err(failure)
 }
 
-fn run_dev(options: &DevOptions, environment: &Environment) -> Result<(), Failure> {
-    let config = Config::for_dev(options, environment).map_err(Failure::usage)?;
-    let server = Server::start(&config).map_err(failure)?;
+fn run_dev(options: &DevOptions, session: &Session) -> Result<(), Failure> {
+    start_dev(options, session).map_err(|failure| Failure {
+        message: in_words_of_dev(&failure.message).into_owned(),
+        ..failure
+    })
+}
+
+fn start_dev(options: &DevOptions, session: &Session) -> Result<(), Failure> {
+    let config = Config::for_dev(options, &session.environment);
+    let mut config = config.map_err(Failure::usage)?;
+    if let Ok(live) = RunFile::of_live_server(&config.store.data_dir) {
+        let run = live.run;
+        return Err(Failure::failed(format_args!(
+            "a server runs with this data directory already, pid {}, {}; stop it with kill {}, or \
+             give another --data-dir",
+            run.pid,
+            run.public_urls.join(", "),
+            run.pid
+        )));
+    }
+    for text in dev::move_taken_ports(&mut config) {
+        session.terminal.note(&text);
+    }
+    check_addresses(&config).map_err(failure)?;
+    let server = start(&config, |admin| start_page_of_dev(&config, admin)).map_err(failure)?;
     let keys = dev::keys(&config.store.data_dir, server.control()).map_err(Failure::failed)?;
     if let Some(endpoint) = server.endpoints().first() {
         let address = endpoint.address;
@@ -70,23 +141,70 @@ fn run_dev(options: &DevOptions, environment: &Environment) -> Result<(), Failur
             tls: endpoint.tls,
             publishable_key: &keys.publishable_key,
         }));
-        print(&dev::welcome(address, server.admin_address(), &keys))?;
+        let sign_in = sign_in_path(&config, &server)?;
+        let token_file = &config.admin.token_file;
+        print(dev::welcome(
+            address,
+            config.server.public_url.as_ref(),
+            (server.admin_address(), sign_in.as_deref()),
+            token_file,
+            &keys,
+        ))?;
     }
-    server.run(|| Ok(None)).map_err(failure)
+    let events = Some(server.events()).filter(|it| it.is_on() && !session.terminal.quiet);
+    let terminal = session.terminal;
+    let shown = move |event: &Value| event_lines(event, &terminal);
+    let lines = events.map(|events| dev::EventLines::start(events, shown));
+    let lines = lines.transpose().map_err(Failure::failed)?;
+    let outcome = server.run(|| Ok(None));
+    if let Some(lines) = lines {
+        lines.end();
+    }
+    outcome.map_err(failure)
+}
+
+/// Where the console is, with a code that signs in once; `None` where there is no console.
+fn sign_in_path(config: &Config, server: &Server) -> Result<Option<String>, Failure> {
+    if !config.admin.console {
+        return Ok(None);
+    }
+    let code = server.control().sign_in_code();
+    Ok(Some(sign_in::path(&code.map_err(Failure::failed)?)))
+}
+
+fn start(
+    config: &Config,
+    start_page: impl Fn(Option<SocketAddr>) -> String,
+) -> Result<Server, ServerError> {
+    Server::start(config, start_page, |endpoints| {
+        console_of(config, endpoints)
+    })
+}
+
+fn start_page_of_dev(config: &Config, admin: Option<SocketAddr>) -> String {
+    let showcase = admin.map(|admin| Showcase {
+        admin: reachable(admin),
+        demo: demo::PATH,
+        has_console: config.admin.console,
+    });
+    start_page::html(showcase.as_ref())
+}
+
+/// The console of a server with those public listeners.
+fn console_of(config: &Config, endpoints: &[Endpoint]) -> console::Site {
+    let listener = |endpoint: &Endpoint| console::Listener {
+        address: endpoint.address,
+        tls: endpoint.tls,
+    };
+    let listeners: Vec<_> = endpoints.iter().map(listener).collect();
+    let public_url = config.server.public_url.as_ref();
+    let origins = public_url.map(|url| [url.rest(), url.clients()]);
+    console::site(&listeners, origins.as_ref().map_or(&[], |it| &it[..]))
 }
 
 fn failure(error: ServerError) -> Failure {
     Failure {
         exit_code: error.exit_code,
         message: error.message,
-    }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read us has had enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.map_err(Failure::failed),
     }
 }

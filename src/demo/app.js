@@ -4,6 +4,7 @@
 // join it, and to each newcomer directly. Everything else one person tells another is a direct
 // message: words, the signals of a call, a probe and its echo.
 
+import { Bursts, sendMany } from "./burst.js";
 import { Call } from "./call.js";
 import { Chart } from "./chart.js";
 import { Link } from "./link.js";
@@ -11,19 +12,34 @@ import {
   People, Room, channelOf, keepProfile, nameOf, ownProfile, roomOf, textOf,
 } from "./people.js";
 import {
-  callCard, inviteCard, paintAvatar, showHead, showMessages, showPeople, showRooms, showState,
+  callCard, inviteCard, paintAvatar, showBadge, showFrame, showHead, showMessages, showPeople,
+  showRooms, showState,
 } from "./view.js";
 
 const FIRST_ROOM = "lobby";
 const PROBE_EVERY_MS = 1_000;
 const CALLS_MAX = 8;
+/** Messages of a room that somebody who enters gets to see. */
+const EARLIER_MAX = 50;
+const DAY_MS = 86_400_000;
 
 const byId = (id) => document.getElementById(id);
 const on = (id, event, act) => byId(id).addEventListener(event, act);
 
 const link = new Link();
 const people = new People();
-const chart = new Chart(byId("chart"));
+const bursts = new Bursts();
+const chart = new Chart(byId("chart"), {
+  seconds: 60,
+  gapMs: 4_000,
+  quantiles: [0.5, 0.99],
+  format: (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`,
+  lines: [
+    { id: "server", label: "to the server", hint: "ping and pong" },
+    { id: "person", label: "to a person", hint: "through the server, and back", hidden: true },
+    { id: "direct", label: "direct link", hint: "browser to browser", hidden: true },
+  ],
+});
 const own = ownProfile();
 const rooms = new Map();
 const calls = new Map();
@@ -33,9 +49,8 @@ let personKey = null;
 let probeSent = 0;
 
 const hello = () => ({ kind: "hello", key: own.key, name: own.name, hue: own.hue });
-const tell = (to, data) => link.attempt({ type: "send", to, data });
-const publish = (name, data) =>
-  link.attempt({ type: "publish", channel: channelOf(name), data });
+const tell = (to, data) => link.send(to, data).catch(() => null);
+const publish = (name, data) => link.publish(channelOf(name), data).catch(() => null);
 const person = () => (personKey ? people.withKey(personKey) : null);
 const callWith = (peerId) => [...calls.values()].find(({ call }) => call.peerId === peerId);
 
@@ -43,11 +58,30 @@ const callWith = (peerId) => [...calls.values()].find(({ call }) => call.peerId 
 
 let shownPerson = null;
 const conversation = () => (shownPerson ? people.thread(shownPerson.peerId) : room);
+/** What is typed and not sent, by the conversation it is for. */
+const drafts = new Map();
+let drafted = null;
+
+/** Each conversation keeps its own unsent text. */
+function showDraft(talk) {
+  if (drafted === talk) return;
+  if (drafted) drafts.set(drafted, byId("text").value);
+  byId("text").value = drafts.get(talk) ?? "";
+  drafted = talk;
+}
+
+function showBadges() {
+  const sum = (talks) => talks.reduce((all, { unread }) => all + unread, 0);
+  showBadge("talk-badge", sum([...rooms.values()]));
+  showBadge("people-badge", sum(people.threads()));
+}
 
 function show() {
   shownPerson = person() ?? (personKey ? shownPerson : null);
   const talk = conversation();
-  if (talk) talk.unread = 0;
+  showDraft(talk);
+  if (talk && document.body.dataset.panel === "talk") talk.unread = 0;
+  showBadges();
   showRooms(rooms, shownPerson ? null : room, enter);
   const others = [...(room?.members ?? [])].map((id) => people.get(id));
   others.sort((a, b) => a.name.localeCompare(b.name));
@@ -70,7 +104,8 @@ function show() {
 
 function add(talk, message) {
   talk.add(message);
-  if (talk !== conversation()) talk.unread += 1;
+  const isSeen = talk === conversation() && document.body.dataset.panel === "talk";
+  if (!isSeen && !message.own && message.kind !== "event") talk.unread += 1;
   show();
 }
 
@@ -80,6 +115,7 @@ function showPanel(name) {
     if (tab.dataset.show === name) tab.setAttribute("aria-current", "true");
     else tab.removeAttribute("aria-current");
   }
+  if (name === "talk" && conversation()) show();
 }
 
 function talkTo(profile) {
@@ -98,23 +134,25 @@ function enter(next) {
   show();
 }
 
-async function subscribe({ name }) {
-  await link.attempt({ type: "subscribe", channel: channelOf(name) });
-  publish(name, hello());
+/** Enters a room with the newest of what was said there. */
+function subscribe(joined) {
+  joined.isIn = true;
+  link.subscribe(channelOf(joined.name), { last: EARLIER_MAX });
+  publish(joined.name, hello());
 }
 
 function join(wish) {
   const name = roomOf(wish) || FIRST_ROOM;
   if (!rooms.has(name)) {
     rooms.set(name, new Room(name));
-    subscribe(rooms.get(name));
+    if (link.state === "open") subscribe(rooms.get(name));
   }
   enter(rooms.get(name));
 }
 
 function leave() {
   if (!room) return;
-  link.attempt({ type: "unsubscribe", channel: channelOf(room.name) });
+  link.unsubscribe(channelOf(room.name));
   rooms.delete(room.name);
   const [next] = rooms.values();
   if (next) enter(next);
@@ -144,18 +182,52 @@ function presence({ channel, joined, left }) {
   show();
 }
 
-function roomMessage({ channel, from, data }) {
+/** Who said something before we came, as far as the message tells. */
+function author(by, from) {
+  const known = people.get(from);
+  if (known.key !== from || typeof by !== "object" || !by) return known;
+  const hue = Number.isInteger(by.hue) ? Math.abs(by.hue) % 360 : known.hue;
+  return { ...known, name: nameOf(by.name) || known.name, hue };
+}
+
+function chatMessage(said, { from, data, replayed }) {
+  const text = textOf(data.text);
+  if (!replayed) return add(said, { from: people.get(from), text });
+  const isTime = data.at <= Date.now() && data.at > Date.now() - DAY_MS;
+  const at = isTime ? new Date(data.at) : new Date();
+  const via = said.isBack ? "while you were away" : "earlier";
+  add(said, { from: author(data.by, from), text, via, at });
+}
+
+function roomMessage(message) {
+  const { channel, from, data, replayed } = message;
   const said = roomOfChannel(channel);
   if (!said || typeof data !== "object" || !data) return;
-  if (data.kind === "hello") {
+  if (data.kind === "chat" && textOf(data.text)) {
+    chatMessage(said, message);
+  } else if (data.kind === "burst") {
+    // Of a burst that went on before we came, we do not have the beginning.
+    const text = replayed && !said.isBack ? null : bursts.take(from, data);
+    if (!text) return;
+    add(said, { kind: "event", text: `${people.get(from).name}: ${text}` });
+    tell(from, { kind: "counted", text });
+  } else if (data.kind === "hello" && !replayed) {
     const before = people.get(from);
     people.learn(from, data, own.key);
     const { name } = people.get(from);
     const text = before.key === from ? `${name} joined` : `${before.name} is now ${name}`;
     if (before.key === from || before.name !== name) add(said, { kind: "event", text });
-  } else if (data.kind === "chat" && textOf(data.text)) {
-    add(said, { from: people.get(from), text: textOf(data.text) });
   }
+}
+
+/** Says where messages of a room may be missing. */
+function gap({ channel, reason, missed }) {
+  const where = roomOfChannel(channel);
+  if (!where) return;
+  const what = missed === undefined ? "Messages may be" : `${missed} messages are`;
+  const isLost = reason === "lost";
+  const why = isLost ? "the server does not have them any more" : "the server keeps none";
+  add(where, { kind: "event", text: `${what} missing here: ${why}` });
 }
 
 // --- one to one -----------------------------------------------------------------------------
@@ -167,6 +239,8 @@ function directMessage({ from, data }) {
     show();
   } else if (data.kind === "chat" && textOf(data.text)) {
     add(people.thread(from), { from: people.get(from), text: textOf(data.text) });
+  } else if (data.kind === "counted" && textOf(data.text)) {
+    add(room, { kind: "event", text: `${people.get(from).name}: ${textOf(data.text)}` });
   } else if (data.kind === "probe") {
     tell(from, { kind: "echo", number: data.number });
   } else if (data.kind === "echo" && data.number === probeSent) {
@@ -184,21 +258,69 @@ function probe() {
   tell(to, { kind: "probe", number: probeSent });
 }
 
+/** Says why a text is still in its field. */
+function showUnsent(words) {
+  byId("unsent").hidden = !words;
+  byId("unsent").textContent = words;
+}
+
+/** Says something, and marks its message while and after that fails. */
+function deliver(speak, message) {
+  message.again = null;
+  message.waits = link.state !== "open";
+  const answered = speak().then(
+    () => null,
+    () => () => {
+      deliver(speak, message);
+      show();
+    },
+  );
+  answered.then((again) => {
+    const isNews = message.waits || again;
+    Object.assign(message, { again, waits: false });
+    if (isNews) show();
+  });
+}
+
 function say(event) {
   event.preventDefault();
   const text = textOf(byId("text").value);
   const to = person();
-  if (!text || (shownPerson && !to) || link.state !== "open") return;
+  if (!text) return;
+  const isOut = link.state === "out" || (link.state !== "open" && to);
+  if (isOut) return showUnsent("Not connected: your text is kept here.");
+  if (shownPerson && !to) return showUnsent(`${shownPerson.name} is not here: your text is kept.`);
+  showUnsent("");
   byId("text").value = "";
-  if (!to) {
-    publish(room.name, { kind: "chat", text });
-    return add(room, { from: own, own: true, text });
+  const call = to && callWith(to.peerId)?.call;
+  const message = { from: own, own: true, text };
+  if (call?.canSay) {
+    call.say(text);
+    return add(people.thread(to.peerId), { ...message, via: "direct link" });
   }
-  const call = callWith(to.peerId)?.call;
-  if (call?.canSay) call.say(text);
-  else tell(to.peerId, { kind: "chat", text });
-  const via = call?.canSay ? "direct link" : "";
-  add(people.thread(to.peerId), { from: own, own: true, text, via });
+  const talk = to ? people.thread(to.peerId) : room;
+  const by = { name: own.name, hue: own.hue };
+  const data = { kind: "chat", text, ...(!to && { by, at: Date.now() }) };
+  const channel = channelOf(room.name);
+  const speak = () => (to ? link.send(to.peerId, data) : link.publish(channel, data));
+  deliver(speak, talk.add(message));
+  show();
+}
+
+async function burst() {
+  const { name } = room;
+  byId("send-many").disabled = true;
+  const progress = (sent) => (byId("sent-many").textContent = `${sent} sent to #${name}`);
+  const publishOne = (data) => {
+    if (link.state !== "open") return false;
+    publish(name, data);
+    return true;
+  };
+  const whole = await sendMany(publishOne, progress);
+  byId("send-many").disabled = false;
+  const alone = rooms.get(name)?.members.size === 0;
+  if (!whole) byId("sent-many").textContent = "Ended early: the connection was lost.";
+  else if (alone) byId("sent-many").textContent = "Sent, and nobody else is here to count.";
 }
 
 // --- calls ----------------------------------------------------------------------------------
@@ -271,23 +393,47 @@ function signal(from, data) {
 
 // --- the connection -------------------------------------------------------------------------
 
-link.addEventListener("state", () => showState(link.state));
+/** Since when there is no connection, while there is none. */
+let lostAt = null;
+
+link.addEventListener("state", () => {
+  showState(link.state);
+  const isOut = link.state === "out";
+  byId("kicked").hidden = !isOut;
+  if (isOut) {
+    const { code, reason } = link.out;
+    const what = code === 4020 ? "You were kicked" : "The app is suspended";
+    byId("kicked-why").textContent = `${what}: the server closed with ${code} (${reason}). ` +
+      "This page stays out until you want to come back.";
+  }
+  if (link.state === "open") showUnsent("");
+  if (link.state === "lost") lostAt ??= Date.now();
+});
+link.addEventListener("wire", ({ detail }) => showFrame(detail));
 link.addEventListener("welcome", () => {
   people.forgetAll();
   byId("fact-peer").textContent = `Your peer id is ${link.peerId}`;
+  byId("kick-me").href = `/#/peers?id=${encodeURIComponent(link.peerId)}`;
+  byId("kick-command").textContent = `ringmesh kick ${link.peerId}`;
   byId("fact-reconnects").textContent = String(link.welcomes - 1);
+  const seconds = lostAt && ((Date.now() - lostAt) / 1_000).toFixed(1);
+  const text = `The connection was lost, and is back after ${seconds} s`;
+  lostAt = null;
   for (const joined of rooms.values()) {
     joined.members.clear();
     joined.known = false;
-    subscribe(joined);
+    if (seconds) joined.add({ kind: "event", text });
+    // The client is back in its channels by itself.
+    joined.isBack = joined.isIn;
+    if (joined.isBack) publish(joined.name, hello());
+    else subscribe(joined);
   }
   show();
 });
-link.addEventListener("frame", ({ detail: frame }) => {
-  if (frame.type === "presence") presence(frame);
-  else if (frame.type === "message") roomMessage(frame);
-  else if (frame.type === "direct") directMessage(frame);
-});
+const heard = { presence, message: roomMessage, direct: directMessage, gap };
+for (const [event, act] of Object.entries(heard)) {
+  link.addEventListener(event, ({ detail }) => act(detail));
+}
 link.addEventListener("round-trip", ({ detail }) => {
   chart.add("server", detail);
   byId("fact-in").textContent = String(link.received);
@@ -325,6 +471,9 @@ on("join", "submit", (event) => {
 });
 on("say", "submit", say);
 on("leave", "click", leave);
+on("send-many", "click", burst);
+on("come-back", "click", () => link.comeBack());
+on("text", "input", () => link.state === "open" && showUnsent(""));
 on("back", "click", () => enter(room));
 on("share", "click", async () => {
   await navigator.clipboard?.writeText(location.href).catch(() => {});

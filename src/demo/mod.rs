@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::control::{Page, Site};
 
 /// Where the page is.
-pub const PATH: &str = "/demo";
+pub(crate) const PATH: &str = "/demo";
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -28,14 +28,44 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/demo/icon.svg", "image/svg+xml", include_str!("icon.svg")),
     ("/demo/app.js", JAVASCRIPT, include_str!("app.js")),
     ("/demo/call.js", JAVASCRIPT, include_str!("call.js")),
-    ("/demo/chart.js", JAVASCRIPT, include_str!("chart.js")),
+    ("/demo/burst.js", JAVASCRIPT, include_str!("burst.js")),
+    (
+        "/demo/chart.js",
+        JAVASCRIPT,
+        include_str!("../console/chart.js"),
+    ),
+    (
+        "/demo/dom.js",
+        JAVASCRIPT,
+        include_str!("../console/dom.js"),
+    ),
     ("/demo/link.js", JAVASCRIPT, include_str!("link.js")),
+    (
+        "/demo/client.js",
+        JAVASCRIPT,
+        include_str!("../client/client.js"),
+    ),
+    (
+        "/demo/connection.js",
+        JAVASCRIPT,
+        include_str!("../client/connection.js"),
+    ),
+    (
+        "/demo/subscription.js",
+        JAVASCRIPT,
+        include_str!("../client/subscription.js"),
+    ),
+    (
+        "/demo/basics.js",
+        JAVASCRIPT,
+        include_str!("../client/basics.js"),
+    ),
     ("/demo/people.js", JAVASCRIPT, include_str!("people.js")),
     ("/demo/view.js", JAVASCRIPT, include_str!("view.js")),
 ];
 
 /// What the page connects to, and how.
-pub struct Backend<'a> {
+pub(crate) struct Backend<'a> {
     /// Where clients connect.
     pub address: SocketAddr,
     /// Whether clients speak TLS there.
@@ -46,21 +76,24 @@ pub struct Backend<'a> {
 
 /// The page for a server.
 #[must_use]
-pub fn site(backend: &Backend<'_>) -> Site {
+pub(crate) fn site(backend: &Backend<'_>) -> Site {
     let mut pages: Vec<Page> = FILES
         .iter()
         .map(|&(path, content_type, text)| Page {
-            path,
+            path: path.into(),
             content_type,
             body: Cow::Borrowed(text.as_bytes()),
+            is_immutable: false,
         })
         .collect();
     pages.push(Page {
-        path: "/demo/config.json",
+        path: "/demo/config.json".into(),
         content_type: "application/json",
         body: Cow::Owned(config(backend).to_string().into_bytes()),
+        is_immutable: false,
     });
     Site {
+        prefix: PATH,
         security_policy: security_policy(backend),
         pages,
     }

@@ -65,9 +65,12 @@ class Conversation {
   messages = [];
   unread = 0;
 
+  /** Adds a message, and returns it as it is kept. */
   add(message) {
-    this.messages.push({ at: new Date(), ...message });
+    const kept = { at: new Date(), ...message };
+    this.messages.push(kept);
     if (this.messages.length > MESSAGES_MAX) this.messages.shift();
+    return kept;
   }
 }
 
@@ -76,6 +79,9 @@ export class Room extends Conversation {
   members = new Set();
   /** Whether the roster of this connection has come. */
   known = false;
+  /** Whether we have asked to be in it, and whether that was on an earlier connection. */
+  isIn = false;
+  isBack = false;
 
   constructor(name) {
     super();
@@ -129,6 +135,11 @@ export class People {
   /** The present peer with a key. */
   withKey(key) {
     return [...this.#profiles.values()].find((it) => it.key === key);
+  }
+
+  /** The conversations with one person each. */
+  threads() {
+    return [...this.#threads.values()];
   }
 
   thread(peerId) {

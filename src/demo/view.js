@@ -29,8 +29,9 @@ export function paintAvatar(avatar, { name, hue }) {
 const avatarOf = (profile) => paintAvatar(element("span"), profile);
 
 /** One line of a list that can be chosen. */
-function row(lead, text, { current, unread, act }) {
+function row(lead, text, { key, current, unread, act }) {
   const item = element("li");
+  item.dataset.key = key;
   const choose = button("", "row", act);
   if (current) choose.setAttribute("aria-current", "true");
   choose.append(lead, element("span", "row-name", text));
@@ -39,15 +40,37 @@ function row(lead, text, { current, unread, act }) {
   return item;
 }
 
+/**
+ * Makes the children of a list those items. The line of a key stays, whatever is on it: a click
+ * that is under way would be lost with its button.
+ */
+function update(list, items) {
+  items.forEach((item, at) => {
+    const old = list.children[at];
+    if (!old) list.append(item);
+    else if (old.dataset.key !== item.dataset.key) old.replaceWith(item);
+    else refresh(old.firstElementChild, item.firstElementChild);
+  });
+  while (list.children.length > items.length) list.lastElementChild.remove();
+}
+
+function refresh(line, wanted) {
+  if (line.isEqualNode(wanted)) return;
+  line.toggleAttribute("aria-current", false);
+  if (wanted.ariaCurrent) line.setAttribute("aria-current", wanted.ariaCurrent);
+  line.replaceChildren(...wanted.childNodes);
+}
+
 export function showRooms(rooms, current, choose) {
   const items = [...rooms.values()].map((room) =>
     row(element("span", "hash", "#"), room.name, {
+      key: room.name,
       current: current === room,
       unread: room.unread,
       act: () => choose(room),
     }),
   );
-  byId("rooms").replaceChildren(...items);
+  update(byId("rooms"), items);
 }
 
 /** `people` are `{ profile, current, unread }`, the first of them this tab's own. */
@@ -58,15 +81,20 @@ export function showPeople(people, choose) {
   line.append(avatarOf(own.profile), element("span", "row-name", `${own.profile.name} (you)`));
   self.append(line);
   const items = others.map(({ profile, current, unread }) =>
-    row(avatarOf(profile), profile.name, { current, unread, act: () => choose(profile) }),
+    row(avatarOf(profile), profile.name, {
+      key: profile.key,
+      current,
+      unread,
+      act: () => choose(profile),
+    }),
   );
-  byId("here").replaceChildren(self, ...items);
+  update(byId("here"), [self, ...items]);
   byId("here-count").textContent = String(people.length);
   byId("people-tab-count").textContent = String(people.length);
   byId("alone").hidden = others.length > 0;
 }
 
-function messageItem({ kind, from, own, text, at, via }) {
+function messageItem({ kind, from, own, text, at, via, again, waits }) {
   if (kind === "event") return element("li", "event", text);
   const item = element("li", own ? "message own" : "message");
   item.style.setProperty("--hue", from.hue);
@@ -76,6 +104,12 @@ function messageItem({ kind, from, own, text, at, via }) {
   if (via) head.append(element("span", "via", via));
   const body = element("div", "bubble");
   body.append(head, element("p", "said", text));
+  if (waits) body.append(element("p", "unsent", "Waiting for the connection."));
+  if (again) {
+    const line = element("p", "unsent", "Not sent. ");
+    line.append(button("Send again", "small", again));
+    body.append(line);
+  }
   item.append(avatarOf(from), body);
   return item;
 }
@@ -101,8 +135,30 @@ export function showHead({ title, hint, person, room, canCall }) {
   byId("text").placeholder = person ? `Message to ${title} alone` : `Message to ${title}`;
 }
 
+/** The number of what has not been read, on a tab. */
+export function showBadge(id, unread) {
+  byId(id).hidden = unread === 0;
+  byId(id).textContent = String(unread);
+}
+
+const FRAMES_MAX = 60;
+const WAYS = { in: "↓", out: "↑", fact: "·" };
+
+/** Adds a frame to the raw ones. */
+export function showFrame({ way, text, at }) {
+  const list = byId("frames");
+  const line = element("li", way);
+  const time = at.toLocaleTimeString([], { hour12: false });
+  line.append(element("span", "", WAYS[way]), element("time", "", time), element("code", "", text));
+  list.append(line);
+  while (list.childElementCount > FRAMES_MAX) list.firstChild.remove();
+  list.scrollTop = list.scrollHeight;
+}
+
 export function showState(state) {
-  const words = { connecting: "connecting", open: "connected", lost: "connection lost, returning" };
+  const words = {
+    connecting: "connecting", open: "connected", lost: "connection lost, returning", out: "out",
+  };
   byId("status").dataset.state = state;
   byId("status").textContent = words[state];
 }

@@ -27,7 +27,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use self::form::{Form, Lines};
 use self::level::LevelGate;
-use self::queue::{Backlog, Queue};
+use self::queue::{Backlog, Queue, Words};
 use crate::config::{LogConfig, LogFormat};
 
 /// Lines that may wait for the writer. At some 200 bytes a line, under 1 MiB.
@@ -38,19 +38,20 @@ const FLUSH_AT_END: Duration = Duration::from_secs(1);
 const DROPPED: &str = "log lines dropped: standard error was read too slowly";
 
 /// The running log. Dropping it waits a moment for the last lines.
-pub struct Log {
+pub(crate) struct Log {
     level: LevelGate,
     form: Form,
     backlog: Arc<Backlog>,
 }
 
 /// Starts the log of this process, with its thread. Call once, before any shard starts:
-/// threads started by a shard would share its core.
+/// threads started by a shard would share its core. Lines are put into other `words` where those
+/// are given.
 ///
 /// # Errors
 /// The thread cannot be started, or there is a log already.
-pub fn init(config: &LogConfig) -> io::Result<Log> {
-    let (subscriber, log) = build(config, io::stderr(), QUEUE_LINES_MAX)?;
+pub(crate) fn init(config: &LogConfig, words: Words) -> io::Result<Log> {
+    let (subscriber, log) = build(config, io::stderr(), QUEUE_LINES_MAX, words)?;
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
     Ok(log)
 }
@@ -58,14 +59,14 @@ pub fn init(config: &LogConfig) -> io::Result<Log> {
 impl Log {
     /// Changes the least important level that is logged and what lines look like, for all
     /// threads.
-    pub fn set(&self, config: &LogConfig) {
+    pub(crate) fn set(&self, config: &LogConfig) {
         self.level.set(config.level);
         self.form.set(config.format);
     }
 
     /// Waits until everything logged so far is written, but no longer than that. Returns
     /// whether it is.
-    pub fn flush(&self, at_most: Duration) -> bool {
+    pub(crate) fn flush(&self, at_most: Duration) -> bool {
         self.backlog.wait_until_empty(at_most)
     }
 }
@@ -80,11 +81,12 @@ fn build(
     config: &LogConfig,
     sink: impl Write + Send + 'static,
     queue_lines_max: usize,
+    words: Words,
 ) -> io::Result<(Box<dyn Subscriber + Send + Sync>, Log)> {
     let form = Form::new(config.format);
     let of_dropped = form.clone();
     let dropped_line = move |lines| dropped_line(of_dropped.get(), lines);
-    let (queue, backlog) = Queue::start(sink, queue_lines_max, dropped_line)?;
+    let (queue, backlog) = Queue::start(sink, queue_lines_max, words, dropped_line)?;
     let level = LevelGate::new(config.level);
     let lines = || {
         tracing_subscriber::fmt::layer()

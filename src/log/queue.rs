@@ -2,6 +2,7 @@
 //! thread that writes them. Whoever logs never waits; when the queue is full the line is
 //! dropped and counted, and the count is written as soon as there is room again.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,13 +47,18 @@ impl Backlog {
 pub(super) struct Queue {
     sender: SyncSender<Box<[u8]>>,
     backlog: Arc<Backlog>,
+    words: Words,
 }
+
+/// Translates each line before it is written; `None`: lines are written as they are.
+pub(super) type Words = Option<fn(&str) -> Cow<'_, str>>;
 
 impl Queue {
     /// Starts the writer. `dropped_line` makes the line that tells of dropped ones.
     pub(super) fn start(
         sink: impl Write + Send + 'static,
         lines_max: usize,
+        words: Words,
         dropped_line: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<(Self, Arc<Backlog>)> {
         let (sender, receiver) = sync_channel(lines_max);
@@ -64,6 +70,7 @@ impl Queue {
         let queue = Self {
             sender,
             backlog: Arc::clone(&backlog),
+            words,
         };
         Ok((queue, backlog))
     }
@@ -82,7 +89,10 @@ impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Counted first, so that it cannot be written before it is counted.
         self.backlog.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.sender.try_send(line.into()).is_err() {
+        let text = self.words.zip(str::from_utf8(line).ok());
+        let text = text.map(|(words, text)| words(text).into_owned().into_bytes());
+        let text = text.map_or_else(|| line.into(), Vec::into_boxed_slice);
+        if self.sender.try_send(text).is_err() {
             self.backlog.dropped.fetch_add(1, Ordering::AcqRel);
             self.backlog.waiting.fetch_sub(1, Ordering::AcqRel);
         }

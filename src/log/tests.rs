@@ -33,6 +33,7 @@ impl Write for Sink {
 
 fn config(format: LogFormat) -> LogConfig {
     LogConfig {
+        events: crate::config::LogEvents::Off,
         level: Level::INFO,
         format,
     }
@@ -41,7 +42,7 @@ fn config(format: LogFormat) -> LogConfig {
 /// What is logged by `events`, once it is flushed.
 fn logged(format: LogFormat, events: impl FnOnce(&Log)) -> String {
     let sink = Sink::default();
-    let (subscriber, log) = build(&config(format), sink.clone(), 64).unwrap();
+    let (subscriber, log) = build(&config(format), sink.clone(), 64, None).unwrap();
     with_default(subscriber, || events(&log));
     assert!(log.flush(WAIT));
     sink.text()
@@ -150,7 +151,7 @@ fn a_stuck_reader_stops_nobody_and_the_loss_is_reported() {
         go_on,
         sink: sink.clone(),
     };
-    let (subscriber, log) = build(&config(LogFormat::Text), stuck, 4).unwrap();
+    let (subscriber, log) = build(&config(LogFormat::Text), stuck, 4, None).unwrap();
     with_default(subscriber, || {
         info!("first");
         has_reached.recv_timeout(WAIT).unwrap();
@@ -229,7 +230,13 @@ impl Write for Broken {
 #[test]
 fn a_failed_write_ends_nothing_and_is_reported() {
     let sink = Sink::default();
-    let (subscriber, log) = build(&config(LogFormat::Text), Broken(true, sink.clone()), 4).unwrap();
+    let (subscriber, log) = build(
+        &config(LogFormat::Text),
+        Broken(true, sink.clone()),
+        4,
+        None,
+    )
+    .unwrap();
     with_default(subscriber, || info!("into the void"));
     assert!(log.flush(WAIT));
     let text = sink.text();

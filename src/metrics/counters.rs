@@ -17,6 +17,8 @@ pub struct Counters {
     pub handshakes: u64,
     /// WebSocket handshakes refused, by cause.
     pub handshakes_refused: Tally<HandshakeRefused>,
+    /// Requests that name another client and are not believed.
+    pub forwarded_untrusted: u64,
     /// Text messages from clients, whatever became of them.
     pub messages_received: u64,
     /// Copies of publications and direct messages, queued to their receivers.
@@ -25,6 +27,20 @@ pub struct Counters {
     pub presence_sent: u64,
     /// Frames in reply to a client's own message.
     pub replies: u64,
+    /// Subscribers that got, or had, everything that was published since they were there last.
+    pub history_recovered: u64,
+    /// Subscribers that were told that this cannot be had.
+    pub history_not_recovered: u64,
+    /// Publications that were replayed to subscribers.
+    pub history_replayed: u64,
+    /// Publications that gave way because all histories took too much memory.
+    pub history_evicted: u64,
+    /// Ids of publications that were forgotten before their time.
+    pub history_ids_evicted: u64,
+    /// Numberings that were forgotten because all histories took too much memory.
+    pub history_numberings_evicted: u64,
+    /// Publications that were not published again, because their `id` was known.
+    pub history_duplicates: u64,
     /// Messages dropped, by cause.
     pub dropped: Tally<Dropped>,
     /// Bytes read from sockets, those of TLS included.
@@ -45,6 +61,6 @@ impl Counters {
     /// Returns the messages queued to clients: every WebSocket frame but control frames.
     #[must_use]
     pub fn messages_sent(&self) -> u64 {
-        self.deliveries + self.presence_sent + self.replies
+        self.deliveries + self.history_replayed + self.presence_sent + self.replies
     }
 }

@@ -119,6 +119,8 @@ label! {
         ProxyHeader = "proxy_header",
         /// No TLS handshake that can be understood.
         Transport = "transport",
+        /// The client left before its `welcome`.
+        Gone = "gone",
     }
 }
 
@@ -143,6 +145,8 @@ label! {
         Publish = "/v1/channels/{id}/publish",
         /// List a channel's peers.
         ListPeers = "/v1/channels/{id}/peers",
+        /// Read or forget what a channel keeps.
+        History = "/v1/channels/{id}/history",
         /// Mint a token.
         MintToken = "/v1/tokens",
         /// Kick a peer.
@@ -210,6 +214,18 @@ impl EndedBy {
     /// A client closed with a code of its own.
     const OTHER: Self = Self(1);
 
+    /// Returns the number that stands for it.
+    #[must_use]
+    pub(crate) const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Returns what that number stands for.
+    #[must_use]
+    pub(crate) const fn of_number(number: u16) -> Self {
+        Self(number)
+    }
+
     /// The server closed, with one of its codes.
     #[must_use]
     pub const fn server(code: u16) -> Self {
@@ -228,7 +244,7 @@ impl EndedBy {
 
 impl Label for EndedBy {
     fn known() -> Vec<Self> {
-        let usual = [1_000, 1_001, 1_002, 1_008, 1_009, 1_013];
+        let usual = [1_000, 1_001, 1_002, 1_003, 1_007, 1_008, 1_009, 1_013];
         let of_the_protocol = [4_001, 4_002, 4_010, 4_011, 4_012, 4_020];
         let numbered = usual.into_iter().chain(of_the_protocol).map(Self);
         [Self::HTTP, Self::ABNORMAL]
@@ -254,7 +270,7 @@ mod tests {
     #[test]
     fn a_tally_shows_what_it_knows_and_counts_what_it_does_not() {
         let mut tally = Tally::<RestOutcome>::default();
-        assert_eq!(tally.iter().count(), 7);
+        assert_eq!(tally.iter().count(), 8);
         assert_eq!(tally.sum(), 0);
         let not_found = RestOutcome {
             route: Route::Other,
@@ -263,7 +279,7 @@ mod tests {
         tally.add(not_found);
         tally.add(not_found);
         assert_eq!(tally.get(not_found), 2);
-        assert_eq!((tally.iter().count(), tally.sum()), (8, 2));
+        assert_eq!((tally.iter().count(), tally.sum()), (9, 2));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 /// How long a histogram is filled before it is put aside, in milliseconds. What was put aside
 /// before is forgotten then: a distribution covers the last 30 to 60 seconds.
-pub const WINDOW_MS: u64 = 30_000;
+pub(crate) const WINDOW_MS: u64 = 30_000;
 /// Shorter times are counted as nothing, in nanoseconds: reading the clock takes about as long.
 const SHORTEST_NS: u64 = 64;
 /// Longer times are counted as this, in nanoseconds: 100 s.
@@ -109,7 +109,7 @@ pub struct Distribution {
 }
 
 /// The quantiles that are told; 1 is the maximum.
-pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+pub(crate) const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
 
 /// Times of one stage.
 #[derive(Clone, Debug)]

@@ -5,12 +5,12 @@
 //! Prometheus, [`report`] for people and their programs. So recording needs no lock, no atomic
 //! operation and no allocation, and a scrape costs a shard one copy.
 
-pub mod counters;
-pub mod label;
-pub mod latency;
-pub mod report;
-pub mod snapshot;
-pub mod text;
+pub(crate) mod counters;
+pub(crate) mod label;
+pub(crate) mod latency;
+pub(crate) mod report;
+pub(crate) mod snapshot;
+pub(crate) mod text;
 
-pub use latency::Stage;
-pub use snapshot::{Gauges, ShardMetrics, ShardSnapshot};
+pub(crate) use latency::Stage;
+pub(crate) use snapshot::{Gauges, HistoryDisk, ShardMetrics, ShardSnapshot};

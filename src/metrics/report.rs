@@ -16,9 +16,17 @@ use super::snapshot::ShardSnapshot;
 /// The report of one process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct NodeReport {
+pub(crate) struct NodeReport {
     /// The version of the server.
     pub version: String,
+    /// When it was made, Unix time in milliseconds.
+    pub at: u64,
+    /// Channels that connections are subscribed to, each counted for each of them.
+    pub subscriptions: u64,
+    /// How fast it goes, all shards together.
+    pub rates: RatesReport,
+    /// What takes memory.
+    pub memory: MemoryReport,
     /// What the process takes of the machine.
     pub process: ProcessReport,
     /// Latencies of all shards together.
@@ -30,13 +38,15 @@ pub struct NodeReport {
 /// What a process takes of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ProcessReport {
+pub(crate) struct ProcessReport {
     /// Time since the start, in milliseconds.
     pub uptime_ms: u64,
     /// CPU time of all threads, in milliseconds.
     pub cpu_ms: u64,
     /// Resident memory, in bytes.
     pub resident_bytes: u64,
+    /// What resident memory is held below, in bytes; `None` where the server does not say.
+    pub resident_bytes_max: Option<u64>,
     /// Open file descriptors.
     pub open_files: u64,
     /// File descriptors that may be open; `None` is unlimited.
@@ -48,7 +58,7 @@ pub struct ProcessReport {
 /// One shard. The numbers of the moment are those of [`Gauges`](super::snapshot::Gauges).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ShardReport {
+pub(crate) struct ShardReport {
     pub shard: u16,
     /// CPU time of its thread, in milliseconds.
     pub cpu_ms: u64,
@@ -60,28 +70,104 @@ pub struct ShardReport {
     pub outbound_queue_bytes: u64,
     pub mesh_backlog_messages: u64,
     pub mesh_queue_batches: u64,
+    pub history_channels: u64,
+    pub history_bytes: u64,
     pub rights_version: u64,
+    /// As of the node.
+    pub subscriptions: u64,
+    /// As of the node.
+    pub rates: RatesReport,
+    /// As of the node.
+    pub memory: MemoryReport,
     /// Counts since the start.
     pub totals: TotalsReport,
     /// Latencies of this shard.
     pub latencies: LatencyReports,
 }
 
+/// Per second, over the last seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RatesReport {
+    /// Text messages from clients.
+    pub messages_in: f64,
+    /// Copies of publications and direct messages.
+    pub deliveries: f64,
+    /// Bytes read from sockets.
+    pub bytes_in: f64,
+    /// Bytes that sockets took.
+    pub bytes_out: f64,
+    /// Connections that were accepted.
+    pub opened: f64,
+    /// Connections whose sockets are gone.
+    pub closed: f64,
+    /// Handshakes that were refused.
+    pub refused: f64,
+}
+
+impl RatesReport {
+    /// Each number's growth since an earlier one, in a second.
+    #[must_use]
+    pub(crate) fn since(&self, before: &Self, seconds: f64) -> Self {
+        let rate = |now: f64, before: f64| (now - before).max(0.0) / seconds;
+        Self {
+            messages_in: rate(self.messages_in, before.messages_in),
+            deliveries: rate(self.deliveries, before.deliveries),
+            bytes_in: rate(self.bytes_in, before.bytes_in),
+            bytes_out: rate(self.bytes_out, before.bytes_out),
+            opened: rate(self.opened, before.opened),
+            closed: rate(self.closed, before.closed),
+            refused: rate(self.refused, before.refused),
+        }
+    }
+
+    /// Adds another shard's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.messages_in += other.messages_in;
+        self.deliveries += other.deliveries;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.refused += other.refused;
+    }
+}
+
+/// Bytes, by what takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct MemoryReport {
+    /// Of the process; of a shard it is not known, and 0.
+    pub resident: u64,
+    /// What waits to be written to connections.
+    pub outbound_queues: u64,
+    /// What events have filled of their rings.
+    pub events: u64,
+}
+
 /// Counts since the start, those of [`Counters`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct TotalsReport {
+pub(crate) struct TotalsReport {
     pub connections_opened: u64,
     pub accept_pauses: TallyReport,
     pub unauthenticated_closed: u64,
     pub connections_closed: TallyReport,
     pub handshakes: u64,
     pub handshakes_refused: TallyReport,
+    pub forwarded_untrusted: u64,
     pub messages_received: u64,
     pub messages_sent: u64,
     pub deliveries: u64,
     pub presence_sent: u64,
     pub replies: u64,
+    pub history_recovered: u64,
+    pub history_not_recovered: u64,
+    pub history_replayed: u64,
+    pub history_evicted: u64,
+    pub history_ids_evicted: u64,
+    pub history_numberings_evicted: u64,
+    pub history_duplicates: u64,
     pub dropped: TallyReport,
     pub bytes_received: u64,
     pub bytes_sent: u64,
@@ -91,13 +177,29 @@ pub struct TotalsReport {
     pub turns_cut_off: u64,
 }
 
+impl TotalsReport {
+    /// Returns what [`RatesReport`] is about, as counts since the start.
+    #[must_use]
+    pub(crate) fn counts(&self) -> RatesReport {
+        RatesReport {
+            messages_in: self.messages_received as f64,
+            deliveries: self.deliveries as f64,
+            bytes_in: self.bytes_received as f64,
+            bytes_out: self.bytes_sent as f64,
+            opened: self.connections_opened as f64,
+            closed: self.connections_closed.values().sum::<u64>() as f64,
+            refused: self.handshakes_refused.values().sum::<u64>() as f64,
+        }
+    }
+}
+
 /// Labels that have occurred, and how often. Several label values are joined by a space.
-pub type TallyReport = BTreeMap<String, u64>;
+pub(crate) type TallyReport = BTreeMap<String, u64>;
 
 /// The distribution of every latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LatencyReports {
+pub(crate) struct LatencyReports {
     pub handshake: DistributionReport,
     pub read_to_command: DistributionReport,
     pub command_to_order: DistributionReport,
@@ -114,7 +216,7 @@ pub struct LatencyReports {
 /// Times in microseconds; `None` where nothing happened in the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct DistributionReport {
+pub(crate) struct DistributionReport {
     /// How many, since the start.
     pub count: u64,
     /// All of them together, since the start.
@@ -145,7 +247,15 @@ impl From<&ShardSnapshot> for ShardReport {
             outbound_queue_bytes: gauges.outbound_queue_bytes as u64,
             mesh_backlog_messages: gauges.mesh_backlog_messages as u64,
             mesh_queue_batches: gauges.mesh_queue_batches as u64,
+            history_channels: gauges.history_channels as u64,
+            history_bytes: gauges.history_bytes as u64,
             rights_version: gauges.rights_version,
+            subscriptions: gauges.subscriptions,
+            rates: RatesReport::default(),
+            memory: MemoryReport {
+                outbound_queues: gauges.outbound_queue_bytes as u64,
+                ..MemoryReport::default()
+            },
             totals: (&snapshot.metrics.counters).into(),
             latencies: LatencyReports::merged([&snapshot.metrics.latencies]),
         }
@@ -161,11 +271,19 @@ impl From<&Counters> for TotalsReport {
             connections_closed: tally(&counters.connections_closed),
             handshakes: counters.handshakes,
             handshakes_refused: tally(&counters.handshakes_refused),
+            forwarded_untrusted: counters.forwarded_untrusted,
             messages_received: counters.messages_received,
             messages_sent: counters.messages_sent(),
             deliveries: counters.deliveries,
             presence_sent: counters.presence_sent,
             replies: counters.replies,
+            history_recovered: counters.history_recovered,
+            history_not_recovered: counters.history_not_recovered,
+            history_replayed: counters.history_replayed,
+            history_evicted: counters.history_evicted,
+            history_ids_evicted: counters.history_ids_evicted,
+            history_numberings_evicted: counters.history_numberings_evicted,
+            history_duplicates: counters.history_duplicates,
             dropped: tally(&counters.dropped),
             bytes_received: counters.bytes_received,
             bytes_sent: counters.bytes_sent,
@@ -180,7 +298,7 @@ impl From<&Counters> for TotalsReport {
 impl LatencyReports {
     /// Those of several shards together.
     #[must_use]
-    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Latencies> + Clone) -> Self {
+    pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Latencies> + Clone) -> Self {
         let of = |stage| DistributionReport::from(&Latencies::merged(all.clone(), stage));
         Self {
             handshake: of(Stage::Handshake),
@@ -199,7 +317,7 @@ impl LatencyReports {
 
     /// One of them.
     #[must_use]
-    pub fn get(&self, stage: Stage) -> &DistributionReport {
+    pub(crate) fn get(&self, stage: Stage) -> &DistributionReport {
         match stage {
             Stage::Handshake => &self.handshake,
             Stage::ReadToCommand => &self.read_to_command,

@@ -12,6 +12,27 @@ pub struct ShardMetrics {
     pub latencies: Latencies,
 }
 
+/// History on disk, as the thread that writes it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryDisk {
+    /// Bytes that were appended.
+    pub appended_bytes: u64,
+    /// Bytes of all segments.
+    pub stored_bytes: u64,
+    /// Segments that are there.
+    pub segments: u64,
+    /// Syncs that went well.
+    pub syncs: u64,
+    /// The time they took, in nanoseconds.
+    pub sync_ns: u64,
+    /// Writes and syncs that failed.
+    pub errors: u64,
+    /// Channels of which the disk does not know where they are.
+    pub channels_behind: u64,
+    /// Whether the last attempt failed.
+    pub is_failing: bool,
+}
+
 /// How much there is on a shard at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -23,6 +44,8 @@ pub struct Gauges {
     pub channels: usize,
     /// Peers that it owns.
     pub peers: usize,
+    /// Channels that connections are subscribed to, each counted for each of them.
+    pub subscriptions: u64,
     /// Connections whose sockets take no more for now.
     pub connections_blocked: usize,
     /// Bytes that wait to be written to connections.
@@ -31,6 +54,14 @@ pub struct Gauges {
     pub mesh_backlog_messages: usize,
     /// Batches from other shards that wait to be handled.
     pub mesh_queue_batches: usize,
+    /// Channels that keep publications.
+    pub history_channels: usize,
+    /// Bytes that these take.
+    pub history_bytes: usize,
+    /// Bytes that they may take.
+    pub history_bytes_max: usize,
+    /// What is kept on disk.
+    pub history_disk: HistoryDisk,
     /// Version of the apps and keys that hold on it.
     pub rights_version: u64,
 }

@@ -5,18 +5,18 @@ use std::fmt::{Display, Write};
 use super::counters::Counters;
 use super::label::{Label, Tally};
 use super::latency::{Distribution, Latencies, QUANTILES, Stage};
-use super::snapshot::{Gauges, ShardSnapshot};
+use super::snapshot::{Gauges, HistoryDisk, ShardSnapshot};
 
 /// What every name begins with.
 const PREFIX: &str = "ringmesh_";
 
 /// A metrics page that is being written.
 #[derive(Debug, Default)]
-pub struct MetricsPage(String);
+pub(crate) struct MetricsPage(String);
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Only grows, until the process ends.
     Counter,
     /// Goes up and down.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 impl MetricsPage {
     /// Begins a metric: its samples follow. `name` without the prefix.
-    pub fn metric(&mut self, kind: Kind, name: &str, help: &str) {
+    pub(crate) fn metric(&mut self, kind: Kind, name: &str, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -39,7 +39,7 @@ impl MetricsPage {
     }
 
     /// Appends a sample. Label values are our own texts: none has to be escaped.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, String)], value: impl Display) {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, String)], value: impl Display) {
         self.0 += PREFIX;
         self.0 += name;
         for (at, (label, text)) in labels.iter().enumerate() {
@@ -53,7 +53,7 @@ impl MetricsPage {
     }
 
     /// A metric with one sample.
-    pub fn single(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
+    pub(crate) fn single(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
         self.metric(kind, name, help);
         self.sample(name, &[], value);
     }
@@ -73,7 +73,7 @@ impl MetricsPage {
 
     /// Returns the text of the page.
     #[must_use]
-    pub fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         self.0
     }
 }
@@ -89,10 +89,12 @@ impl Display for Seconds {
 }
 
 /// Appends everything that shards tell.
-pub fn append_shards(page: &mut MetricsPage, all: &[ShardSnapshot]) {
+pub(crate) fn append_shards(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     append_gauges(page, all);
     append_cpu(page, all);
     append_counters(page, all);
+    append_histories(page, all);
+    append_history_disk(page, all);
     append_tallies(page, all);
     append_latencies(page, all);
 }
@@ -160,7 +162,7 @@ fn append_cpu(page: &mut MetricsPage, all: &[ShardSnapshot]) {
 
 fn append_counters(page: &mut MetricsPage, all: &[ShardSnapshot]) {
     type Counter = (&'static str, &'static str, fn(&Counters) -> u64);
-    let counters: [Counter; 13] = [
+    let counters: [Counter; 14] = [
         ("connections_opened_total", "Connections accepted.", |it| {
             it.connections_opened
         }),
@@ -207,6 +209,11 @@ fn append_counters(page: &mut MetricsPage, all: &[ShardSnapshot]) {
             |it| it.unauthenticated_closed,
         ),
         (
+            "forwarded_untrusted_total",
+            "Requests with X-Forwarded-For from who is not in server.trusted_proxies.",
+            |it| it.forwarded_untrusted,
+        ),
+        (
             "loop_turns_cut_off_total",
             "Turns that left some of what had happened to sockets to the next one.",
             |it| it.turns_cut_off,
@@ -219,6 +226,143 @@ fn append_counters(page: &mut MetricsPage, all: &[ShardSnapshot]) {
         page.metric(Kind::Counter, name, help);
         for snapshot in all {
             let value = value(&snapshot.metrics.counters);
+            page.sample(name, &[shard_label(snapshot)], value);
+        }
+    }
+}
+
+/// What channels keep, and what becomes of it.
+fn append_histories(page: &mut MetricsPage, all: &[ShardSnapshot]) {
+    type Gauge = (&'static str, &'static str, fn(&ShardSnapshot) -> u64);
+    let gauges: [Gauge; 3] = [
+        (
+            "history_channels",
+            "Channels that keep publications.",
+            |it| it.gauges.history_channels as u64,
+        ),
+        (
+            "history_bytes",
+            "Bytes that kept publications take in memory.",
+            |it| it.gauges.history_bytes as u64,
+        ),
+        ("history_ceiling_bytes", "Bytes that they may take.", |it| {
+            it.gauges.history_bytes_max as u64
+        }),
+    ];
+    for (name, help, value) in gauges {
+        page.metric(Kind::Gauge, name, help);
+        for snapshot in all {
+            page.sample(name, &[shard_label(snapshot)], value(snapshot));
+        }
+    }
+    append_history_counters(page, all);
+}
+
+fn append_history_counters(page: &mut MetricsPage, all: &[ShardSnapshot]) {
+    type Counter = (&'static str, &'static str, fn(&Counters) -> u64);
+    let counters: [Counter; 7] = [
+        (
+            "history_recovered_total",
+            "Subscribers that came back and have got all that they missed.",
+            |it| it.history_recovered,
+        ),
+        (
+            "history_not_recovered_total",
+            "Subscribers that came back and were told that this is not kept.",
+            |it| it.history_not_recovered,
+        ),
+        (
+            "history_replayed_total",
+            "Publications that were replayed to subscribers.",
+            |it| it.history_replayed,
+        ),
+        (
+            "history_evicted_total",
+            "Publications that gave way because all histories took too much memory.",
+            |it| it.history_evicted,
+        ),
+        (
+            "history_ids_evicted_total",
+            "Ids of publications that were forgotten before their time.",
+            |it| it.history_ids_evicted,
+        ),
+        (
+            "history_numberings_evicted_total",
+            "Numberings that were forgotten because all histories took too much memory.",
+            |it| it.history_numberings_evicted,
+        ),
+        (
+            "history_duplicates_total",
+            "Publications that were not published again, because their id was known.",
+            |it| it.history_duplicates,
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.metric(Kind::Counter, name, help);
+        for snapshot in all {
+            let value = value(&snapshot.metrics.counters);
+            page.sample(name, &[shard_label(snapshot)], value);
+        }
+    }
+}
+
+/// What is kept on disk.
+fn append_history_disk(page: &mut MetricsPage, all: &[ShardSnapshot]) {
+    type Metric = (Kind, &'static str, &'static str, fn(&HistoryDisk) -> f64);
+    let metrics: [Metric; 8] = [
+        (
+            Kind::Counter,
+            "history_appended_bytes_total",
+            "Bytes that were appended to history on disk.",
+            |it| it.appended_bytes as f64,
+        ),
+        (
+            Kind::Gauge,
+            "history_disk_bytes",
+            "Bytes of the segments of history on disk.",
+            |it| it.stored_bytes as f64,
+        ),
+        (
+            Kind::Gauge,
+            "history_segments",
+            "Segments of history on disk.",
+            |it| it.segments as f64,
+        ),
+        (
+            Kind::Counter,
+            "history_syncs_total",
+            "How often history was made durable.",
+            |it| it.syncs as f64,
+        ),
+        (
+            Kind::Counter,
+            "history_sync_seconds_total",
+            "The time that this took.",
+            |it| it.sync_ns as f64 / 1e9,
+        ),
+        (
+            Kind::Counter,
+            "history_errors_total",
+            "Writes and syncs of history that failed.",
+            |it| it.errors as f64,
+        ),
+        (
+            Kind::Gauge,
+            "history_channels_behind",
+            "Channels that are kept in memory only until the disk takes bytes again.",
+            |it| it.channels_behind as f64,
+        ),
+        (
+            Kind::Gauge,
+            "history_failing",
+            "1 while history cannot be written to disk.",
+            |it| f64::from(u8::from(it.is_failing)),
+        ),
+    ];
+    for (kind, name, help, value) in metrics {
+        page.metric(kind, name, help);
+        for snapshot in all {
+            let value = value(&snapshot.gauges.history_disk);
             page.sample(name, &[shard_label(snapshot)], value);
         }
     }
@@ -360,6 +504,9 @@ mod tests {
                 assert_eq!(declared.last(), Some(&name));
             }
         }
-        assert_eq!(declared.len(), 9 + 1 + 13 + 5 + 2 * Stage::ALL.len());
+        assert_eq!(
+            declared.len(),
+            9 + 1 + 14 + 10 + 8 + 5 + 2 * Stage::ALL.len()
+        );
     }
 }

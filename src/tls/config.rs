@@ -12,6 +12,7 @@ use rustls::{ServerConfig, SupportedCipherSuite};
 
 use super::certificate;
 use super::error::CertificateError;
+use super::validity::Validity;
 
 /// The one application protocol: WebSocket handshakes are HTTP/1.1 requests.
 const ALPN: &[u8] = b"http/1.1";
@@ -61,7 +62,10 @@ impl fmt::Debug for TicketKeys {
 /// What a listener that speaks TLS needs. Never changes; a new certificate makes a new one, and
 /// the connections that are live keep the one they began with.
 #[derive(Clone, Debug)]
-pub struct TlsConfig(pub(super) Arc<ServerConfig>);
+pub struct TlsConfig {
+    pub(super) server: Arc<ServerConfig>,
+    validity: Option<Validity>,
+}
 
 impl TlsConfig {
     /// Reads a certificate chain and its key from PEM files.
@@ -74,6 +78,7 @@ impl TlsConfig {
             ..default_provider()
         });
         let certified = certificate::load(cert, key, &provider)?;
+        let validity = certified.cert.first().and_then(|der| Validity::of_der(der));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|cause| CertificateError::Library(cause.to_string()))?
@@ -84,6 +89,15 @@ impl TlsConfig {
         config.ticketer = tickets.0.clone();
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self(Arc::new(config)))
+        Ok(Self {
+            server: Arc::new(config),
+            validity,
+        })
+    }
+
+    /// Returns from when to when the certificate is good, if it says so.
+    #[must_use]
+    pub fn validity(&self) -> Option<&Validity> {
+        self.validity.as_ref()
     }
 }

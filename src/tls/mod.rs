@@ -17,8 +17,11 @@ mod session;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod validity;
 
+pub(crate) use certificate::covers;
 pub use config::{TicketKeys, TlsConfig};
 pub use error::{CertificateError, TlsFault};
 pub use files::CertificateFiles;
 pub use session::{Progress, RECORD_PLAINTEXT_BYTES_MAX, TlsSession};
+pub use validity::Validity;

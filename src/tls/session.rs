@@ -83,7 +83,7 @@ impl TlsSession {
     /// None that a [`TlsConfig`] can cause; they are rustls' own.
     pub fn new(config: &TlsConfig) -> Result<Self, TlsFault> {
         Ok(Self {
-            connection: UnbufferedServerConnection::new(config.0.clone())?,
+            connection: UnbufferedServerConnection::new(config.server.clone())?,
             held: Vec::new(),
             recognized: false,
             progress: Progress::Handshaking,

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use super::{TicketKeys, TlsConfig};
 
-pub const HOST: &str = "ringmesh.test";
+pub(super) const HOST: &str = "ringmesh.test";
 
 /// A self-signed certificate and its key, as files.
-pub struct Identity {
+pub(super) struct Identity {
     pub dir: TempDir,
     pub cert: PathBuf,
     pub key: PathBuf,
@@ -24,11 +24,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn ecdsa() -> Self {
+    pub(super) fn ecdsa() -> Self {
         Self::with(&PKCS_ECDSA_P256_SHA256)
     }
 
-    pub fn rsa() -> Self {
+    pub(super) fn rsa() -> Self {
         Self::with(&PKCS_RSA_SHA256)
     }
 
@@ -46,19 +46,19 @@ impl Identity {
     }
 
     /// Another certificate in the same files.
-    pub fn renew(&mut self, algorithm: &'static SignatureAlgorithm) {
+    pub(super) fn renew(&mut self, algorithm: &'static SignatureAlgorithm) {
         let CertifiedKey { cert, signing_key } = generate(algorithm);
         fs::write(&self.cert, cert.pem()).unwrap();
         fs::write(&self.key, signing_key.serialize_pem()).unwrap();
         self.der = cert.der().clone();
     }
 
-    pub fn config(&self, tickets: &TicketKeys) -> TlsConfig {
+    pub(super) fn config(&self, tickets: &TicketKeys) -> TlsConfig {
         TlsConfig::load(&self.cert, &self.key, tickets).unwrap()
     }
 
     /// A client that trusts this certificate only.
-    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    pub(super) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -72,7 +72,7 @@ impl Identity {
     }
 }
 
-pub fn generate(algorithm: &'static SignatureAlgorithm) -> CertifiedKey<rcgen::KeyPair> {
+pub(super) fn generate(algorithm: &'static SignatureAlgorithm) -> CertifiedKey<rcgen::KeyPair> {
     let signing_key = rcgen::KeyPair::generate_for(algorithm).unwrap();
     let params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     let cert = params.self_signed(&signing_key).unwrap();
