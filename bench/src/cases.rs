@@ -7,8 +7,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ahash::RandomState;
+use ringmesh::domain::app_id::AppTag;
 use ringmesh::domain::peer::{ChannelKey, JsonName};
-use ringmesh::ids::{AppIndex, ConnectionId};
+use ringmesh::ids::ConnectionId;
 use ringmesh::proto::wire::command::Request;
 use ringmesh::proto::wire::event::Event;
 use ringmesh::proto::wire::string::JsonStr;
@@ -38,6 +39,14 @@ pub struct Case {
 /// Size of the usual message, in bytes of JSON.
 const USUAL_BYTES: usize = 150;
 
+/// A channel without history, and one with it. Their names have one length.
+const PLAIN: &str = "room-1";
+const KEPT: &str = "kept/1";
+/// As many publications as a channel keeps.
+const KEPT_MESSAGES: usize = 1_000;
+/// Publications that somebody who returns has missed.
+const MISSED: usize = 100;
+
 /// All cases, from the smallest part to the whole shard.
 pub const CASES: &[Case] = &[
     case("frame_decode_150", frame_decode),
@@ -49,9 +58,17 @@ pub const CASES: &[Case] = &[
     case("outbox_push_advance", outbox),
     case("shard_publish_150", || publish(USUAL_BYTES)),
     case("shard_publish_1024", || publish(1_024)),
-    case("shard_fan_out_1000", || fan_out(1_000, 1)),
-    case("shard_fan_out_1000_x16", || fan_out(1_000, 16)),
-    case("shard_fan_out_10", || fan_out(10, 1)),
+    case("shard_fan_out_1000", || {
+        fan_out(Fixture::new(), PLAIN, 1_000, 1)
+    }),
+    case("shard_fan_out_1000_x16", || {
+        fan_out(Fixture::new(), PLAIN, 1_000, 16)
+    }),
+    case("shard_fan_out_10", || fan_out(Fixture::new(), PLAIN, 10, 1)),
+    case("shard_publish_kept_150", publish_kept),
+    case("shard_fan_out_kept_1000", || fan_out_kept(1_000, 1)),
+    case("shard_fan_out_kept_1000_x16", || fan_out_kept(1_000, 16)),
+    case("shard_replay_100", replay),
     case("shard_direct_round_trip", direct),
     case("shard_subscribe_unsubscribe", subscribe),
     case("shard_subscribe_presence", subscribe_with_presence),
@@ -65,9 +82,7 @@ const fn case(name: &'static str, prepare: fn() -> Operation) -> Case {
 
 fn frame_decode() -> Operation {
     let frame = text_frame(&publish_json("room-1", USUAL_BYTES));
-    let limits = MessageLimits {
-        message_bytes_max: 66_560,
-    };
+    let limits = MessageLimits::text(66_560);
     let mut scratch = frame.clone();
     let mut decoder = Decoder::server();
     Box::new(move || {
@@ -85,7 +100,7 @@ fn parse_publish(json_bytes: usize) -> Operation {
 
 fn channel_lookup() -> Operation {
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
-    let app = AppIndex(0);
+    let app = AppTag::of("app_bench");
     let mut channels = Channels::default();
     for number in 0..1_000 {
         let name = format!("room-{number}");
@@ -97,7 +112,7 @@ fn channel_lookup() -> Operation {
     }
     Box::new(move || {
         let name = black_box("room-500");
-        black_box(channels.find(channel_hash(&hasher, app, name), app, name));
+        black_box(channels.find(channel_hash(&hasher, app, name), &app, name));
     })
 }
 
@@ -134,10 +149,18 @@ fn outbox() -> Operation {
 
 /// The whole inbound path: the channel exists, and its only member is the publisher.
 fn publish(json_bytes: usize) -> Operation {
-    let mut fixture = Fixture::new();
+    publish_to(Fixture::new(), PLAIN, json_bytes)
+}
+
+/// The same where the channel keeps it, and its oldest one goes.
+fn publish_kept() -> Operation {
+    publish_to(filled(KEPT_MESSAGES), KEPT, USUAL_BYTES)
+}
+
+fn publish_to(mut fixture: Fixture, channel: &str, json_bytes: usize) -> Operation {
     let publisher = fixture.connect();
-    fixture.subscribe(publisher, "room-1");
-    let frame = text_frame(&publish_json("room-1", json_bytes));
+    fixture.subscribe(publisher, channel);
+    let frame = text_frame(&publish_json(channel, json_bytes));
     let mut scratch = frame.clone();
     Box::new(move || {
         scratch.copy_from_slice(&frame);
@@ -145,20 +168,56 @@ fn publish(json_bytes: usize) -> Operation {
     })
 }
 
-fn fan_out(subscribers: usize, in_flight: usize) -> Operation {
-    let mut fixture = Fixture::new();
+fn fan_out_kept(subscribers: usize, in_flight: usize) -> Operation {
+    fan_out(filled(KEPT_MESSAGES), KEPT, subscribers, in_flight)
+}
+
+fn fan_out(mut fixture: Fixture, channel: &str, subscribers: usize, in_flight: usize) -> Operation {
     for _ in 0..subscribers {
         let subscriber = fixture.connect();
-        fixture.subscribe(subscriber, "room-1");
+        fixture.subscribe(subscriber, channel);
     }
     let publisher = fixture.connect();
-    let frames = text_frame(&publish_json("room-1", USUAL_BYTES)).repeat(in_flight);
+    let frames = text_frame(&publish_json(channel, USUAL_BYTES)).repeat(in_flight);
     let mut scratch = frames.clone();
     Box::new(move || {
         scratch.copy_from_slice(&frames);
         fixture.receive(publisher, &mut scratch);
         fixture.end_turn();
     })
+}
+
+/// A shard where so many publications have been made to the channel with history.
+fn filled(publications: usize) -> Fixture {
+    let mut fixture = Fixture::new();
+    let publisher = fixture.connect();
+    let json = publish_json(KEPT, USUAL_BYTES);
+    for _ in 0..publications {
+        fixture.say(publisher, &json);
+    }
+    fixture
+}
+
+/// A subscriber comes back, gets what it has missed, and leaves.
+fn replay() -> Operation {
+    let mut fixture = filled(KEPT_MESSAGES);
+    let connection = fixture.connect();
+    let frames = returning().map(|json| text_frame(&json));
+    Box::new(move || {
+        for frame in &frames {
+            fixture.receive(connection, &mut frame.clone());
+            fixture.settle();
+        }
+    })
+}
+
+/// What somebody who returns says, and then leaves with.
+fn returning() -> [String; 2] {
+    let since = format!(r#""requestId":"1","since":{{"last":{MISSED}}}"#);
+    [
+        format!(r#"{{"type":"subscribe","channel":"{KEPT}",{since}}}"#),
+        format!(r#"{{"type":"unsubscribe","channel":"{KEPT}"}}"#),
+    ]
 }
 
 fn direct() -> Operation {
@@ -240,6 +299,7 @@ fn connect(request: String) -> Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::message_frame_bytes;
 
     /// A case that fails silently would be a fast one.
     #[test]
@@ -298,6 +358,26 @@ mod tests {
         fixture.end_pauses();
         let snapshot = r#"{"type":"presence","channel":"room-1","joined":[],"left":[]}"#;
         assert_eq!(fixture.written_bytes - before, snapshot.len() + 2);
+    }
+
+    #[test]
+    fn who_returns_gets_all_it_has_missed_each_time() {
+        let mut fixture = filled(MISSED + 1);
+        let connection = fixture.connect();
+        let json = publish_json(KEPT, USUAL_BYTES);
+        let (_, data) = json.split_once(r#""data":"#).unwrap();
+        let message = message_frame_bytes(KEPT, data.strip_suffix('}').unwrap());
+        let mut written = Vec::new();
+        for _ in 0..3 {
+            let before = fixture.written_bytes;
+            for json in returning() {
+                fixture.say(connection, &json);
+            }
+            written.push(fixture.written_bytes - before);
+        }
+        assert!(written[0] > MISSED * message, "{written:?}");
+        assert!(written[0] < (MISSED + 1) * (message + r#","seq":100"#.len()));
+        assert!(written.iter().all(|it| *it == written[0]), "{written:?}");
     }
 
     #[test]

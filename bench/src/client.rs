@@ -63,7 +63,10 @@ pub fn subscription(channel: &str) -> (Vec<u8>, &'static [u8]) {
 }
 
 /// Reads until these bytes have come. Returns how many came, with any that came behind them.
-fn read_until(socket: &mut TcpStream, last: &[u8]) -> io::Result<usize> {
+///
+/// # Errors
+/// Those of the socket, or that it ended before.
+pub fn read_until(socket: &mut TcpStream, last: &[u8]) -> io::Result<usize> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4_096];
     while !seen.windows(last.len()).any(|it| it == last) {

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::history::{HistoryRule, HistoryRules, HistoryStore};
 use ringmesh::domain::request_rate::{RequestLimits, RequestRates};
-use ringmesh::domain::rights::{App, Key, KeyKind, Rights, SigningMaterial};
+use ringmesh::domain::rights::{App, Feed, Key, KeyKind, Rights, SigningMaterial};
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::domain::usage::PlanView;
-use ringmesh::ids::{AppIndex, ConnectionId, ShardId};
+use ringmesh::events::recorder::{Privacy, Recorder, Rings};
+use ringmesh::ids::{AppIndex, ConnectionId, KeyIndex, ShardId};
 use ringmesh::proto::actions::Actions;
 use ringmesh::proto::claims::{MintRequest, Secret, mint};
 use ringmesh::proto::forwarded::TrustedProxies;
@@ -26,8 +28,11 @@ use ringmesh::shard::config::ShardConfig;
 use ringmesh::shard::config::ShardLimits;
 use ringmesh::shard::flush::Wrote;
 use ringmesh::shard::input::Input;
+use ringmesh::shard::query::{Answer, Query};
 use ringmesh::shard::state::Shard;
 
+/// The app of all benchmarks.
+pub const APP_ID: &str = "app_bench";
 /// The publishable key of the benchmark's app: `publish`, `subscribe` and `send` everywhere, no
 /// presence, so that a thousand joins do not announce each other.
 pub const PUBLISHABLE_KEY: &str = "pk_live_bench";
@@ -41,11 +46,15 @@ const SIGNING_SECRET: &[u8] = b"a signing secret of 32 bytes....";
 const ANNOUNCE_MS: u64 = 16;
 /// Longer than the pause before a snapshot.
 const SNAPSHOT_MS: u64 = 20;
+/// The default of `events.memory_per_shard`.
+const EVENTS_BYTES: usize = 8 << 20;
 const UNIX_MS: u64 = 1_800_000_000_000;
 
 /// See the top of this file.
 pub struct Fixture {
     shard: Shard,
+    /// Who reads them is not here.
+    _rings: Option<Rings>,
     now: Now,
     slots_used: u32,
     /// Connections that are being flushed; empty between turns.
@@ -69,13 +78,26 @@ impl Entropy for Counter {
     }
 }
 
-/// The app of all benchmarks, without rate limits.
+/// The app of all benchmarks, without rate limits. Its channels `kept/…` have history, and
+/// `disk/…` on disk, where there is one.
+///
+/// # Panics
+/// When its own rule is wrong: the benchmarks cannot run.
 #[must_use]
 pub fn rights() -> Rights {
     let mut rights = Rights::new(1);
+    let kept = HistoryRule::new("kept/**");
+    let on_disk = HistoryRule {
+        store: HistoryStore::Disk,
+        ..HistoryRule::new("disk/**")
+    };
+    let history = match HistoryRules::new(&[kept, on_disk]) {
+        Ok(rules) => Arc::new(rules),
+        Err(error) => panic!("{error}"),
+    };
     let app = Arc::new(App {
         index: AppIndex(0),
-        id: "app_bench".into(),
+        id: APP_ID.into(),
         suspended: false,
         connections_max: None,
         messages_max: None,
@@ -83,6 +105,8 @@ pub fn rights() -> Rights {
         plan: PlanView::default(),
         direct_needs_shared_channel: false,
         turn: None,
+        feed: Feed::default(),
+        history,
         message_limits: Some(BucketLimits {
             rate_per_sec: 0,
             burst: 0,
@@ -111,6 +135,7 @@ pub fn rights() -> Rights {
             _ => &["publish", "subscribe", "send"],
         };
         rights.insert_key(Arc::new(Key {
+            index: KeyIndex(0),
             id: id.into(),
             app: app.clone(),
             patterns: Pattern::parse("**").into_iter().collect(),
@@ -206,9 +231,12 @@ impl Fixture {
             hasher: RandomState::with_seeds(1, 2, 3, 4),
             reject_with_close: false,
             trusted_proxies: TrustedProxies::default(),
+            explain: false,
             accept_bare_key_id: false,
             request_rates: Arc::new(unlimited_requests()),
             limits: ShardLimits::default(),
+            start_page: "".into(),
+            handler: None,
         };
         let now = Now {
             mono_ms: 1,
@@ -219,8 +247,13 @@ impl Fixture {
             60_000,
             &RandomState::with_seeds(1, 2, 3, 4),
         ));
+        let mut shard = Shard::new(config, Arc::new(rights()), rates, Box::new(Counter(7)), now);
+        // As a server records by default.
+        let (recorder, rings) = Recorder::new(Some(ShardId(0)), EVENTS_BYTES, Privacy::default());
+        shard.record_with(recorder);
         Self {
-            shard: Shard::new(config, Arc::new(rights()), rates, Box::new(Counter(7)), now),
+            shard,
+            _rings: rings,
             now,
             slots_used: 0,
             dirty: Vec::new(),
@@ -228,9 +261,31 @@ impl Fixture {
         }
     }
 
+    /// Bytes of memory that channels take which keep what is published.
+    #[must_use]
+    pub fn history_bytes(&self) -> usize {
+        self.shard.histories().0
+    }
+
     /// Lets a millisecond pass, and the deadlines that fall into it.
     pub fn tick(&mut self) {
         self.pass(1);
+    }
+
+    /// An operator asks the shard.
+    pub fn ask(&mut self, query: Query, number: u64) {
+        self.handle(Input::Ask { query, number });
+    }
+
+    /// A millisecond with nothing in it but what is due.
+    pub fn millisecond(&mut self) {
+        self.pass(1);
+        self.end_turn();
+    }
+
+    /// What operators have been answered since the last time.
+    pub fn answers(&mut self) -> Vec<(u64, Answer)> {
+        std::mem::take(&mut self.shard.effects_mut().answers)
     }
 
     fn pass(&mut self, ms: u64) {
@@ -331,6 +386,11 @@ impl Fixture {
     /// Sends one message of a client and ends the turn.
     pub fn say(&mut self, connection: ConnectionId, json: &str) {
         self.receive(connection, &mut text_frame(json));
+        self.settle();
+    }
+
+    /// Ends turns until none has something to write.
+    pub fn settle(&mut self) {
         while {
             self.end_turn();
             self.is_dirty()

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use core_affinity::CoreId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The wall clock, in milliseconds.
 #[must_use]
@@ -68,6 +69,23 @@ pub fn raise_descriptor_limit() -> u64 {
         Err(_) => limit.current,
     };
     current.unwrap_or(u64::MAX)
+}
+
+/// CPU time of the calling thread.
+#[must_use]
+pub fn own_thread_cpu() -> Duration {
+    clock(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of this process, with what the kernel's threads do in its name.
+#[must_use]
+pub fn own_cpu() -> Duration {
+    clock(ClockId::ProcessCPUTime)
+}
+
+fn clock(id: ClockId) -> Duration {
+    // Neither clock is ever negative.
+    Duration::try_from(clock_gettime(id)).unwrap_or_default()
 }
 
 /// CPU time of all threads of a process that are alive.

@@ -90,44 +90,50 @@ impl Drop for Server {
 /// # Errors
 /// The cause as text when they cannot start.
 pub fn start(shard_count: u16, cores: Vec<usize>) -> Result<RunningShards, String> {
-    start_with(None, shard_count, cores)
+    start_with(options(None, shard_count, cores))
 }
 
-/// With TLS, on a second port too.
-fn start_with(
-    tls: Option<TlsConfig>,
-    shard_count: u16,
-    cores: Vec<usize>,
-) -> Result<RunningShards, String> {
+fn start_with(options: Options) -> Result<RunningShards, String> {
+    RunningShards::start(options).map_err(|error| error.to_string())
+}
+
+/// What shards are started with; with TLS, on a second port too.
+#[must_use]
+pub fn options(tls: Option<TlsConfig>, shard_count: u16, cores: Vec<usize>) -> Options {
     let clock = Clock::start();
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let endpoint = |tls| Endpoint {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         tls,
     };
     let mut listen = vec![endpoint(false)];
     listen.extend(tls.is_some().then(|| endpoint(true)));
-    RunningShards::start(Options {
+    Options {
         tls,
         trusted_proxies: TrustedProxies::default(),
         proxy_protocol: false,
         listen,
         shard_count,
         cores,
+        follow_queues: false,
         limits: ShardLimits::default(),
         reject_with_close: false,
+        explain: false,
+        events_bytes: 8 << 20,
+        feed_bytes: 4 << 20,
+        events_privacy: ringmesh::events::recorder::Privacy::default(),
         accept_bare_key_id: false,
-        connect_rates: Arc::new(ConnectRates::new(
-            0,
-            60_000,
-            &RandomState::with_seeds(1, 2, 3, 4),
-        )),
+        connect_rates: Arc::new(ConnectRates::new(0, 60_000, &hasher)),
+        hasher,
         request_rates: Arc::new(unlimited_requests()),
         rights: Arc::new(rights()),
         control: None,
         memory: Arc::new(Memory::new(u64::MAX)),
         clock,
-    })
-    .map_err(|error| error.to_string())
+        start_page: "".into(),
+        handler: None,
+        history_dir: None,
+    }
 }
 
 /// Runs ringmesh's shards on these cores, on a port of the kernel's choice, until killed.
@@ -145,7 +151,15 @@ pub fn serve(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
 /// The cause as text when there is no certificate or the shards cannot start.
 pub fn serve_tls(shard_count: u16, cores: Vec<usize>) -> Result<(), String> {
     let tls = server_config().map_err(|error| error.to_string())?;
-    serve_until_killed(&start_with(Some(tls), shard_count, cores)?)
+    serve_with(options(Some(tls), shard_count, cores))
+}
+
+/// Runs shards with these options until killed. Prints the addresses.
+///
+/// # Errors
+/// The cause as text when the shards cannot start.
+pub fn serve_with(options: Options) -> Result<(), String> {
+    serve_until_killed(&start_with(options)?)
 }
 
 #[expect(

@@ -1,4 +1,5 @@
-//! A publication is encoded once, however many subscribers it has and wherever they are.
+//! A publication is encoded once, however many subscribers it has and wherever they are; and what
+//! reaches its receivers on one shard allocates nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -60,4 +61,23 @@ fn a_publication_to_a_thousand_allocates_no_more_than_one_to_ten() {
 #[test]
 fn a_publication_allocates_nothing() {
     assert_eq!(allocations(100), 0);
+}
+
+#[test]
+fn a_direct_message_on_one_shard_allocates_nothing() {
+    let mut fixture = Fixture::new();
+    let (ann, _) = (fixture.connect_as("ann"), fixture.connect_as("ben"));
+    let data = "x".repeat(100);
+    let send = r#"{"type":"send","to":"ben","requestId":"s","data":""#;
+    let frame = text_frame(&format!("{send}{data}\"}}"));
+    for round in 0..5 {
+        let mut scratch = frame.clone();
+        let written = fixture.written_bytes;
+        let before = ALLOCATIONS.with(Cell::get);
+        fixture.receive(ann, &mut scratch);
+        fixture.end_turn();
+        let allocations = ALLOCATIONS.with(Cell::get) - before;
+        assert!(fixture.written_bytes - written > data.len());
+        assert!(round < 2 || allocations == 0, "{allocations}");
+    }
 }

@@ -14,11 +14,11 @@ use crate::server::{FloorServer, Sending};
 /// Descriptors that a process has open beside its connections.
 const OTHER_DESCRIPTORS: u64 = 100;
 /// What is not measured at the start, while caches and pools fill.
-pub const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What all measurements share.
 #[derive(Args, Clone, Debug)]
-pub struct Runs {
+pub(crate) struct Runs {
     /// How often each server is measured.
     #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     pub runs: usize,
@@ -35,14 +35,14 @@ pub struct Runs {
 
 impl Runs {
     /// How long one run is.
-    pub fn duration(&self) -> Duration {
+    pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 }
 
 /// A server under test.
 #[derive(Clone)]
-pub struct Contender {
+pub(crate) struct Contender {
     pub name: &'static str,
     /// `None` is ringmesh.
     pub floor: Option<FloorServer>,
@@ -52,10 +52,10 @@ pub struct Contender {
 
 impl Contender {
     /// With one shard.
-    pub const RINGMESH: Self = Self::ringmesh("ringmesh", 1);
+    pub(crate) const RINGMESH: Self = Self::ringmesh("ringmesh", 1);
 
     /// ringmesh with so many shards.
-    pub const fn ringmesh(name: &'static str, shards: u16) -> Self {
+    pub(crate) const fn ringmesh(name: &'static str, shards: u16) -> Self {
         Self {
             name,
             floor: None,
@@ -64,7 +64,7 @@ impl Contender {
     }
 
     /// The bare server with that way to send.
-    pub fn floor(sending: Sending, server: &FloorServer) -> Self {
+    pub(crate) fn floor(sending: Sending, server: &FloorServer) -> Self {
         let name = match sending {
             Sending::Each => "floor, send",
             Sending::Coalesced => "floor, coalesced",
@@ -82,7 +82,7 @@ impl Contender {
     }
 
     /// Starts it on the server's core.
-    pub fn start(&self) -> io::Result<Server> {
+    pub(crate) fn start(&self) -> io::Result<Server> {
         let mut arguments = match &self.floor {
             Some(floor) => floor.arguments(),
             None => vec!["serve-ringmesh".into(), format!("--shards={}", self.shards)],
@@ -93,7 +93,7 @@ impl Contender {
 }
 
 /// What one run of one server came to.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Server and softirq time per unit of work, in microseconds.
     pub cpu_us: f64,
     /// Further figures, named by the measurement.
@@ -101,7 +101,7 @@ pub struct Outcome {
 }
 
 /// Medians of one server.
-pub struct Figures {
+pub(crate) struct Figures {
     pub name: &'static str,
     /// See [`Outcome::cpu_us`].
     pub cpu_us: f64,
@@ -110,7 +110,7 @@ pub struct Figures {
 }
 
 /// Medians of all servers.
-pub struct Comparison {
+pub(crate) struct Comparison {
     title: String,
     unit: &'static str,
     columns: &'static [&'static str],
@@ -120,7 +120,7 @@ pub struct Comparison {
 }
 
 /// A load that servers are compared under.
-pub struct Load<'a> {
+pub(crate) struct Load<'a> {
     /// Its connections.
     pub connections: usize,
     /// What it is.
@@ -135,7 +135,7 @@ pub struct Load<'a> {
 
 impl Load<'_> {
     /// Measures the contenders in turn, so that what else happens on the machine meets all.
-    pub fn compare(
+    pub(crate) fn compare(
         self,
         runs: &Runs,
         measure: impl Fn(&Contender, &Server) -> io::Result<Outcome>,
@@ -175,7 +175,7 @@ impl Load<'_> {
 }
 
 /// Whether this process and the server may have so many connections.
-pub fn check_descriptors(connections: usize) -> io::Result<()> {
+pub(crate) fn check_descriptors(connections: usize) -> io::Result<()> {
     let (needed, allowed) = (
         connections as u64 + OTHER_DESCRIPTORS,
         raise_descriptor_limit(),
@@ -190,7 +190,7 @@ pub fn check_descriptors(connections: usize) -> io::Result<()> {
 }
 
 /// For arguments that cannot be zero.
-pub fn at_least_one<T: TryFrom<u64>>() -> RangedU64ValueParser<T> {
+pub(crate) fn at_least_one<T: TryFrom<u64>>() -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(1..)
 }
 

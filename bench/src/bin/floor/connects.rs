@@ -13,7 +13,7 @@ use crate::greeting;
 use crate::server::{FloorServer, Sending, Work};
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Connects at the same time.
     #[arg(long, default_value_t = 32, value_parser = at_least_one::<usize>())]
     pub parallel: usize,
@@ -24,7 +24,7 @@ pub struct Arguments {
     pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let query = if arguments.token {
         format!("token={}", token_at("ann", unix_ms()))
     } else {

@@ -18,7 +18,7 @@ const SHARD_0: &str = "shard-0";
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Channels.
     #[arg(long, default_value_t = 1, value_parser = at_least_one::<usize>())]
     pub channels: usize,
@@ -42,7 +42,7 @@ struct Frames {
     delivery_bytes: usize,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let floor = FloorServer {
         greeting: greeting::steps(&query(), Some(&channel_name(0)))?,
         group: vec![arguments.subscribers + 1],
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
 /// One shard and two, both on the server's core: what two cost is counted in full there, and the
 /// load, which fills the other core, does not slow them down. What they gain by running at the
 /// same time is not measured.
-pub fn run_shards(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run_shards(arguments: &Arguments) -> io::Result<Comparison> {
     let contenders = [
         Contender::ringmesh("one shard", 1),
         Contender::ringmesh("two shards", 2),

@@ -17,7 +17,7 @@ use crate::compare::Contender;
 
 /// A request and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Length of the request.
     pub request_bytes: usize,
     /// Length of the answer.
@@ -50,7 +50,7 @@ impl FromStr for Step {
 ///
 /// # Errors
 /// When ringmesh cannot be started, or refuses.
-pub fn steps(query: &str, channel: Option<&str>) -> io::Result<Vec<Step>> {
+pub(crate) fn steps(query: &str, channel: Option<&str>) -> io::Result<Vec<Step>> {
     let server = Contender::RINGMESH.start()?;
     let mut socket = open(server.address)?;
     let answer_bytes = upgrade(&mut socket, query)?;
@@ -72,7 +72,7 @@ pub fn steps(query: &str, channel: Option<&str>) -> io::Result<Vec<Step>> {
 ///
 /// # Errors
 /// Those of the socket, or a refusal.
-pub fn connect(
+pub(crate) fn connect(
     contender: &Contender,
     server: &Server,
     query: &str,

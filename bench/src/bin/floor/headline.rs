@@ -24,7 +24,7 @@ const IDLE_CHANNELS: usize = 100;
 const PAYLOAD: usize = 128;
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How often each server is measured under each load.
     #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     runs: usize,
@@ -56,7 +56,7 @@ const PARTS: [(f64, Part); 12] = [
 ];
 
 impl Arguments {
-    pub fn run(&self) -> io::Result<()> {
+    pub(crate) fn run(&self) -> io::Result<()> {
         // Rather now than at the load that needs them.
         check_descriptors(CONNECTIONS_MAX)?;
         let begun = Instant::now();

@@ -18,7 +18,7 @@ const ACK_BYTES: usize = 2 + r#"{"type":"ack","requestId":"1"}"#.len();
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Connections, each with a message in flight.
     #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub connections: usize,
@@ -29,7 +29,7 @@ pub struct Arguments {
     pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let data = format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2)));
     // The names have one length, so that all frames have one.
     let publish = |number: usize| {

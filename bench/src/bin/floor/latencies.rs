@@ -11,28 +11,28 @@ const DIGITS: u8 = 3;
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// See the top of this file.
-pub struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
     /// None yet.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let histogram = Histogram::new_with_max(LONGEST_NS, DIGITS).map_err(io::Error::other)?;
         Ok(Self(histogram))
     }
 
     /// Adds one, to the nanosecond.
-    pub fn add(&mut self, latency: Duration) {
+    pub(crate) fn add(&mut self, latency: Duration) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS);
         self.0.saturating_record(nanoseconds);
     }
 
     /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
     /// The latency that this part of all does not exceed, in microseconds.
-    pub fn quantile_us(&self, part: f64) -> f64 {
+    pub(crate) fn quantile_us(&self, part: f64) -> f64 {
         self.0.value_at_quantile(part) as f64 / 1_000.0
     }
 }

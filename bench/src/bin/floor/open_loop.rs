@@ -30,7 +30,7 @@ const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 const WIDE: &str = "wide-0000";
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Subscribers of the wide channel.
     #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub subscribers: usize,
@@ -47,7 +47,7 @@ pub struct Arguments {
     pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let frames = arguments.frames();
     let query = format!("key={PUBLISHABLE_KEY}");
     let floor = FloorServer {

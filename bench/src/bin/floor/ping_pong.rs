@@ -14,7 +14,7 @@ use crate::latencies::Latencies;
 use crate::server::{FloorServer, Sending, Work};
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Pairs of peers.
     #[arg(long, default_value_t = 100, value_parser = at_least_one::<usize>())]
     pub pairs: usize,
@@ -28,7 +28,7 @@ pub struct Arguments {
     pub runs: Runs,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<Comparison> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<Comparison> {
     let data = format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2)));
     let send = |to: usize| {
         text_frame(&format!(

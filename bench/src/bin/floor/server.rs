@@ -16,7 +16,7 @@ const EVENTS_PER_TURN: usize = 1_024;
 
 /// What a request sets off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Work {
+pub(crate) enum Work {
     /// One delivery to every other connection of the group.
     FanOut,
     /// One delivery to the connection that was accepted before or after: 0 and 1 are a pair.
@@ -27,7 +27,7 @@ pub enum Work {
 
 /// How deliveries are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sending {
+pub(crate) enum Sending {
     /// One `send` for each delivery.
     Each,
     /// One `send` for each socket and turn.
@@ -38,7 +38,7 @@ pub enum Sending {
 
 /// See the top of this file.
 #[derive(Args, Clone, Debug)]
-pub struct FloorServer {
+pub(crate) struct FloorServer {
     /// What a request sets off.
     #[arg(long)]
     pub work: Work,
@@ -86,7 +86,7 @@ struct Running<'a> {
 
 impl FloorServer {
     /// With one group, no greeting, and a `send` for each delivery.
-    pub fn new(work: Work, request_bytes: usize, delivery_bytes: usize) -> Self {
+    pub(crate) fn new(work: Work, request_bytes: usize, delivery_bytes: usize) -> Self {
         Self {
             work,
             sending: Sending::Each,
@@ -98,7 +98,7 @@ impl FloorServer {
     }
 
     /// This server as arguments of this program.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
             value().map_or_else(String::new, |value| value.get_name().to_owned())
         };
@@ -116,7 +116,7 @@ impl FloorServer {
     }
 
     /// Serves until killed, or until the load goes away.
-    pub fn serve(&self) -> io::Result<()> {
+    pub(crate) fn serve(&self) -> io::Result<()> {
         match self.serve_load() {
             Err(error) if is_load_gone(&error) => Ok(()),
             outcome => outcome,

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a row is to reach.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// At most so many times the floor.
     Ratio(f64),
     /// At most so much.
@@ -13,7 +13,7 @@ pub enum Reach {
 
 /// A figure.
 #[derive(Clone, Copy, Debug)]
-pub enum Amount {
+pub(crate) enum Amount {
     /// Time, in microseconds.
     Us(f64),
     /// Memory.
@@ -22,7 +22,7 @@ pub enum Amount {
 
 /// See the top of this file.
 #[derive(Debug)]
-pub struct Row {
+pub(crate) struct Row {
     pub what: String,
     pub reach: Reach,
     /// Of what ratios are to.
@@ -47,7 +47,7 @@ impl Row {
     }
 
     /// Whether it is as good as it is to be.
-    pub fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         match self.reach {
             // A ratio is compared as it is printed.
             Reach::Ratio(most) => self
@@ -59,7 +59,7 @@ impl Row {
 }
 
 /// The whole table.
-pub struct Table<'a>(pub &'a [Row]);
+pub(crate) struct Table<'a>(pub &'a [Row]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +114,7 @@ impl fmt::Display for Amount {
 }
 
 /// A number with commas between its thousands.
-pub fn grouped(number: usize) -> String {
+pub(crate) fn grouped(number: usize) -> String {
     match number {
         0..1_000 => number.to_string(),
         _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),

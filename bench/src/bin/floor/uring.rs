@@ -10,13 +10,13 @@ use io_uring::{IoUring, opcode, squeue, types};
 const BATCH: u32 = 256;
 
 /// See the top of this file.
-pub struct BatchedSends {
+pub(crate) struct BatchedSends {
     ring: IoUring,
 }
 
 impl BatchedSends {
     /// Sets the ring up on the calling thread, which alone may use it.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -25,7 +25,7 @@ impl BatchedSends {
     }
 
     /// Sends all of the bytes to their sockets, or fails: a full socket is an error here.
-    pub fn send_all<'a>(
+    pub(crate) fn send_all<'a>(
         &mut self,
         sends: impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
     ) -> io::Result<()> {

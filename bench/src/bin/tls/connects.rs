@@ -22,7 +22,7 @@ const ANSWER_BYTES_MIN: usize = 230;
 const CLOSING_TIME: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Connects at the same time.
     #[arg(long, default_value_t = 32)]
     parallel: usize,
@@ -42,7 +42,7 @@ pub struct Arguments {
 
 type Kind = (&'static str, Option<(Arc<ClientConfig>, HandshakeKind)>);
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
     let client = |resume| client_config(arguments.exchange, arguments.suites, resume);
     let kinds: [Kind; 3] = [
         ("plaintext", None),

@@ -18,7 +18,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Subscribers of the channel.
     #[arg(long, default_value_t = 1_000)]
     subscribers: usize,
@@ -36,7 +36,7 @@ pub struct Arguments {
     seconds: f64,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
     let data = format!("\"{}\"", "x".repeat(arguments.payload.saturating_sub(2)));
     let mut figures: [Vec<f64>; 2] = Default::default();
     for _ in 0..arguments.runs.max(1) {

@@ -10,7 +10,7 @@ use ringmesh_bench::tls::{Exchange, Suites, client_config, connection, server_co
 use rustls::{ClientConfig, HandshakeKind};
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Handshakes of each kind.
     #[arg(long, default_value_t = 2_000)]
     handshakes: usize,
@@ -24,7 +24,7 @@ const OFFERS: [(&str, Exchange, Suites); 5] = [
     ("P-256", Exchange::P256, Suites::All),
 ];
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
     crate::pin_to_load_core();
     let server = server_config()?;
     println!(

@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(1);
 const WINDOW: usize = 4_096;
 
 #[derive(clap::Args, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Clients that connect.
     #[arg(long, default_value_t = 2_000)]
     connects: usize,
@@ -45,7 +45,7 @@ pub struct Arguments {
     ratio_max: f64,
 }
 
-pub fn run(arguments: &Arguments) -> io::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
     let server = crate::start()?;
     let mut live = Live::start(arguments, &server)?;
     let (mut quiet, mut stormy, mut took) = (Phases::default(), Phases::default(), Vec::new());
@@ -252,7 +252,7 @@ impl Drop for Storm {
 
 /// What that process does.
 #[derive(clap::Args, Debug)]
-pub struct Clients {
+pub(crate) struct Clients {
     #[arg(long)]
     connects: usize,
     #[arg(long)]
@@ -260,7 +260,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn run(&self) -> io::Result<()> {
+    pub(crate) fn run(&self) -> io::Result<()> {
         crate::pin_to_load_core();
         let config = client_config(Exchange::Hybrid, Suites::All, false);
         let mut flights = Vec::new();
