@@ -14,6 +14,7 @@ use crate::workload::idle::IdleOptions;
 use crate::workload::mixed::{MixedOptions, RoomsOptions, SoakOptions};
 use crate::workload::presence::PresenceOptions;
 use crate::workload::rest::RestOptions;
+use crate::workload::resume::ResumeOptions;
 
 /// Load harness for servers of the ringmesh protocol: open loop, every message verified.
 #[derive(Debug, Parser)]
@@ -25,7 +26,7 @@ use crate::workload::rest::RestOptions;
     after_help = "Example: ringmesh-loadtest --url ws://127.0.0.1:8080 --key pk_live_… \
                   --server-pid $(pidof ringmesh) fanout --subscribers 1000 --rate 80"
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// The scenario, TOML: its runs stand in for a subcommand.
     #[arg(
         long,
@@ -44,7 +45,7 @@ pub struct Cli {
 /// Options of every run; they may stand before or after the subcommand.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of every run")]
-pub struct Common {
+pub(crate) struct Common {
     /// Server, as ws://HOST:PORT or wss://HOST:PORT
     #[arg(long, global = true, default_value = "ws://127.0.0.1:8080")]
     pub url: String,
@@ -134,7 +135,7 @@ pub struct Common {
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Publish to channels with many subscribers and measure every delivery
     #[command(
         args_override_self = true,
@@ -183,6 +184,13 @@ pub enum Command {
                       --rate 200 --subscribers 10"
     )]
     Rest(RestOptions),
+    /// Drop all clients of channels with history at once, and verify what they get when they return
+    #[command(
+        args_override_self = true,
+        after_help = "Example: ringmesh-loadtest --key pk_live_… resume --clients 1000 --away \
+                      2000\nThe app needs a rule of history for load/**."
+    )]
+    Resume(ResumeOptions),
     /// A realistic day: connects, room changes, chat and signalling bursts
     #[command(
         args_override_self = true,
@@ -210,7 +218,7 @@ pub enum Command {
 
 impl Command {
     /// The workload; `None` for `abuse` and `compare`.
-    pub fn plan(&self) -> Option<&dyn Plan> {
+    pub(crate) fn plan(&self) -> Option<&dyn Plan> {
         match self {
             Command::Fanout(options) => Some(options),
             Command::Rooms(options) => Some(options),
@@ -219,6 +227,7 @@ impl Command {
             Command::Idle(options) => Some(options),
             Command::Presence(options) => Some(options),
             Command::Rest(options) => Some(options),
+            Command::Resume(options) => Some(options),
             Command::Mixed(options) => Some(options),
             Command::Soak(options) => Some(options),
             Command::Abuse(_) | Command::Compare { .. } => None,
@@ -226,7 +235,7 @@ impl Command {
     }
 
     /// The subcommand's name.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Command::Fanout(_) => "fanout",
             Command::Rooms(_) => "rooms",
@@ -235,6 +244,7 @@ impl Command {
             Command::Idle(_) => "idle",
             Command::Presence(_) => "presence",
             Command::Rest(_) => "rest",
+            Command::Resume(_) => "resume",
             Command::Mixed(_) => "mixed",
             Command::Soak(_) => "soak",
             Command::Abuse(_) => "abuse",

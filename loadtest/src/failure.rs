@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Why there is no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line or a scenario file asks for something impossible.
     Usage(String),
     /// A file could not be read or written.
@@ -82,7 +82,7 @@ pub enum Failure {
 impl Failure {
     /// 2 for a mistake in what was asked, 1 for everything that went wrong on the way, 130 for
     /// Ctrl-C, as shells have it.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
             Failure::Interrupted(_) => 130,
@@ -91,7 +91,7 @@ impl Failure {
     }
 
     /// Cause and remedy in one line. What a server sent is in it, so control characters are not.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let text = self.to_string();
         let words = text.split(|c: char| c.is_whitespace() || c.is_control());
         words

@@ -12,14 +12,14 @@ const EXIT_CODE: i32 = 130;
 
 /// Whether somebody asked for the end.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens to both signals from now on.
     ///
     /// # Errors
     /// When the system refuses a handler.
-    pub fn listen() -> io::Result<Interrupt> {
+    pub(crate) fn listen() -> io::Result<Interrupt> {
         let interrupt = Interrupt::default();
         for signal in [SIGINT, SIGTERM] {
             // Looks at the flag before the next handler sets it, so only the second one exits.
@@ -30,7 +30,7 @@ impl Interrupt {
     }
 
     /// Whether a signal came.
-    pub fn is_requested(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

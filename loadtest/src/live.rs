@@ -24,7 +24,7 @@ const PERCENTILES: [(&str, f64); 4] = [
 ];
 
 /// Writes to standard error.
-pub struct Live {
+pub(crate) struct Live {
     is_terminal: bool,
     is_quiet: bool,
     name: String,
@@ -79,7 +79,7 @@ impl Since {
 
 impl Live {
     /// For the run called `name`, with latencies of these series.
-    pub fn new(name: &str, series: Vec<&'static str>, is_quiet: bool) -> Live {
+    pub(crate) fn new(name: &str, series: Vec<&'static str>, is_quiet: bool) -> Live {
         Live {
             is_terminal: std::io::stderr().is_terminal(),
             is_quiet,
@@ -93,7 +93,7 @@ impl Live {
     }
 
     /// During set-up.
-    pub fn setup(&mut self, open: u32, total: u64) {
+    pub(crate) fn setup(&mut self, open: u32, total: u64) {
         if self.is_due() {
             let (open, total) = (count(f64::from(open)), count(total as f64));
             self.show(&[format!("connecting {open} of {total}")]);
@@ -101,13 +101,13 @@ impl Live {
     }
 
     /// The load begins, to be measured in this window.
-    pub fn begin(&mut self, window: &Window) {
+    pub(crate) fn begin(&mut self, window: &Window) {
         self.window = Some(*window);
         self.since = Since::begin(self.series.len());
     }
 
     /// An interval is complete; `server` is the latest reading.
-    pub fn interval(
+    pub(crate) fn interval(
         &mut self,
         interval: &Interval,
         latencies: &[Histogram<u64>],
@@ -127,7 +127,7 @@ impl Live {
     }
 
     /// Takes the refreshed lines away.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.shown_lines > 0 {
             write_stderr(&back(self.shown_lines));
             self.shown_lines = 0;
@@ -247,12 +247,12 @@ fn figures(
 }
 
 /// Writes to standard error; where that is closed there is nobody to tell.
-pub fn write_stderr(text: &str) {
+pub(crate) fn write_stderr(text: &str) {
     let _closed = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output; a closed pipe is no error of the run.
-pub fn write_stdout(text: &str) {
+pub(crate) fn write_stdout(text: &str) {
     let _closed = std::io::stdout().write_all(text.as_bytes());
 }
 

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 
 /// One run, ready to be made.
 #[derive(Debug, Clone)]
-pub struct PlannedRun {
+pub(crate) struct PlannedRun {
     /// Given in the file, or the subcommand's name.
     pub name: String,
     /// Shared options.
@@ -61,7 +61,7 @@ struct Run {
 ///
 /// # Errors
 /// [`Failure::Usage`] for options that do not fit, [`Failure::File`] for an unreadable scenario.
-pub fn plan(arguments: &[OsString]) -> Result<Vec<PlannedRun>, Failure> {
+pub(crate) fn plan(arguments: &[OsString]) -> Result<Vec<PlannedRun>, Failure> {
     let cli = parse(arguments)?;
     match (&cli.scenario, cli.command) {
         (Some(_), Some(_)) => Err(Failure::Usage(

@@ -32,7 +32,7 @@ use crate::workload::Plan;
 ///
 /// # Errors
 /// Whatever keeps it from a result.
-pub fn run(arguments: &[OsString]) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &[OsString]) -> Result<(), Failure> {
     let planned = scenario::plan(arguments)?;
     if let [
         PlannedRun {

@@ -6,7 +6,7 @@
 //! without comparing every byte of every delivery.
 
 /// Smallest payload, in bytes of JSON, both quotes included.
-pub const PAYLOAD_BYTES_MIN: usize = HEAD_BYTES + TRAILER_BYTES;
+pub(crate) const PAYLOAD_BYTES_MIN: usize = HEAD_BYTES + TRAILER_BYTES;
 
 /// `"rm1.` + 8 + `.` + 8 + `.` + 16 + `.`
 const HEAD_BYTES: usize = 5 + 8 + 1 + 8 + 1 + 16 + 1;
@@ -16,7 +16,7 @@ const MAGIC: &[u8; 5] = b"\"rm1.";
 
 /// What one measured message says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// The ordered series of messages this one belongs to: one publisher in one channel.
     pub stream: u32,
     /// Place in the stream, from 0.
@@ -28,7 +28,7 @@ pub struct Stamp {
 impl Stamp {
     /// Writes the payload into `out`, replacing what was there. `payload_bytes` is at least
     /// [`PAYLOAD_BYTES_MIN`].
-    pub fn write(&self, out: &mut Vec<u8>, payload_bytes: usize) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, payload_bytes: usize) {
         out.clear();
         out.extend_from_slice(MAGIC);
         push_hex(out, u64::from(self.stream), 8);
@@ -44,7 +44,7 @@ impl Stamp {
 
     /// Reads a stamp from the beginning of `data` (the bytes after `"data":`). Returns it with the
     /// payload's length, or `None` when these bytes are no intact stamp.
-    pub fn read(data: &[u8]) -> Option<(Stamp, usize)> {
+    pub(crate) fn read(data: &[u8]) -> Option<(Stamp, usize)> {
         let head = data.get(..HEAD_BYTES)?;
         if !head.starts_with(MAGIC) {
             return None;
@@ -69,7 +69,7 @@ impl Stamp {
 }
 
 /// Appends the low `digits` hexadecimal digits of `value`.
-pub fn push_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
+pub(crate) fn push_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for place in (0..digits).rev() {
         out.push(DIGITS[(value >> (place * 4)) as usize & 15]);
@@ -77,7 +77,7 @@ pub fn push_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
 }
 
 /// Eight lower-case hexadecimal digits at `at`, or `None`.
-pub fn read_hex8(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn read_hex8(bytes: &[u8], at: usize) -> Option<u32> {
     let digits: [u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
     let mut value = 0u32;
     let mut invalid = 0u8;

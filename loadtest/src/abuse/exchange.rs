@@ -12,7 +12,7 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Its status.
     pub status: u16,
     /// Its body.
@@ -23,7 +23,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// [`Failure::Unreachable`], [`Failure::Timeout`], [`Failure::Protocol`].
-pub fn ask(address: SocketAddr, request: &[u8], wait: Duration) -> Result<Answer, Failure> {
+pub(super) fn ask(address: SocketAddr, request: &[u8], wait: Duration) -> Result<Answer, Failure> {
     let unreachable = |error: std::io::Error| Failure::Unreachable {
         address: address.to_string(),
         cause: error.to_string(),
@@ -56,15 +56,29 @@ pub fn ask(address: SocketAddr, request: &[u8], wait: Duration) -> Result<Answer
 ///
 /// # Errors
 /// As [`ask`], and [`Failure::Protocol`] when there is no such metric.
-pub fn metric(address: SocketAddr, token: Option<&str>, name: &str) -> Result<f64, Failure> {
+pub(super) fn metric(address: SocketAddr, token: Option<&str>, name: &str) -> Result<f64, Failure> {
+    sum_of(&metrics(address, token)?, name)
+        .ok_or_else(|| Failure::Protocol(format!("{address} has no metric {name}")))
+}
+
+/// The page of all metrics.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn metrics(address: SocketAddr, token: Option<&str>) -> Result<String, Failure> {
     let credential = token.map(|it| format!("Authorization: Bearer {it}\r\n"));
     let request = format!(
         "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}\r\n",
         credential.unwrap_or_default()
     );
-    let answer = ask(address, request.as_bytes(), Duration::from_secs(10))?;
-    sum_of(&answer.body, name)
-        .ok_or_else(|| Failure::Protocol(format!("{address} has no metric {name}")))
+    Ok(ask(address, request.as_bytes(), Duration::from_secs(10))?.body)
+}
+
+/// A quantile of how long something takes on all shards together, in ms.
+pub(super) fn quantile_ms(page: &str, what: &str, quantile: &str) -> Option<f64> {
+    let name = format!("ringmesh_node_{what}_seconds{{quantile=\"{quantile}\"}} ");
+    let value = page.lines().find_map(|line| line.strip_prefix(&name))?;
+    Some(value.parse::<f64>().ok()? * 1e3)
 }
 
 fn sum_of(text: &str, name: &str) -> Option<f64> {
@@ -87,5 +101,13 @@ mod tests {
         assert_eq!(sum_of(text, "a"), Some(7.0));
         assert_eq!(sum_of(text, "b"), Some(2.5));
         assert_eq!(sum_of(text, "c"), None);
+    }
+
+    #[test]
+    fn a_quantile_is_of_all_shards_together() {
+        let text = "ringmesh_a_seconds{shard=\"0\",quantile=\"0.99\"} 3\n\
+                    ringmesh_node_a_seconds{quantile=\"0.99\"} 0.002\n";
+        assert_eq!(quantile_ms(text, "a", "0.99"), Some(2.0));
+        assert_eq!(quantile_ms(text, "a", "1"), None);
     }
 }

@@ -17,7 +17,7 @@ const METRICS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where the figures come from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub(super) enum Source {
     /// `/proc` of this process.
     Process(ProcessProbe),
     /// `/metrics` of the admin listener, and its token.
@@ -29,7 +29,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Failure::ServerProcess`] when it has ended, or no answer of the admin listener.
-    pub fn memory_bytes(&self) -> Result<u64, Failure> {
+    pub(super) fn memory_bytes(&self) -> Result<u64, Failure> {
         match self {
             Source::Process(probe) => Ok(probe.sample()?.rss_bytes),
             Source::Metrics(address, token) => {
@@ -43,7 +43,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::memory_bytes`].
-    pub fn cpu_seconds(&self) -> Result<f64, Failure> {
+    pub(super) fn cpu_seconds(&self) -> Result<f64, Failure> {
         match self {
             Source::Process(probe) => Ok(probe.sample()?.cpu_ns as f64 / 1e9),
             Source::Metrics(address, token) => {
@@ -61,8 +61,10 @@ impl Source {
     }
 }
 
-/// Reads the memory again and again, in a thread of its own.
-pub struct Watch {
+/// Reads the memory again and again, in a thread of its own; and the most that there was, which the
+/// kernel keeps for a process of ours.
+pub(super) struct Watch {
+    kept_by: Option<ProcessProbe>,
     peak: Arc<AtomicU64>,
     stops: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -70,7 +72,11 @@ pub struct Watch {
 
 impl Watch {
     /// Begins.
-    pub fn begin(source: Source) -> Watch {
+    pub(super) fn begin(source: Source) -> Watch {
+        let kept_by = match &source {
+            Source::Process(probe) if probe.forget_peak() => Some(probe.clone()),
+            _ => None,
+        };
         let peak = Arc::new(AtomicU64::new(0));
         let stops = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
@@ -86,6 +92,7 @@ impl Watch {
             }
         });
         Watch {
+            kept_by,
             peak,
             stops,
             thread: Some(thread),
@@ -93,8 +100,10 @@ impl Watch {
     }
 
     /// The most so far, bytes.
-    pub fn peak_bytes(&self) -> u64 {
-        self.peak.load(Ordering::Relaxed)
+    pub(super) fn peak_bytes(&self) -> u64 {
+        let kept = self.kept_by.as_ref().and_then(ProcessProbe::peak_bytes);
+        kept.unwrap_or_default()
+            .max(self.peak.load(Ordering::Relaxed))
     }
 }
 

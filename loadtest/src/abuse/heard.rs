@@ -1,9 +1,10 @@
 //! What a server has sent to one connection: HTTP answers and WebSocket frames, counted as they
 //! stream by. Bodies and payloads are never kept beyond their first bytes, so that an attack may
-//! read gigabytes.
+//! read gigabytes; only who keeps rosters reads all of its presence.
 
 use std::collections::BTreeMap;
 
+use crate::abuse::rosters::Rosters;
 use crate::client::frame::{close_code, opcode};
 use crate::clock::now_ns;
 
@@ -16,7 +17,7 @@ const HEADER_COUNT_MAX: usize = 64;
 
 /// What a frame from the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(super) enum Kind {
     /// `welcome`.
     Welcome,
     /// `ack`.
@@ -55,11 +56,24 @@ const BEGINNINGS: [(&[u8], Kind); 8] = [
     (b"{\"type\":\"going_away\"", Kind::GoingAway),
 ];
 
+/// Which frames of a connection are kept one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logs {
+    /// None.
+    Nothing,
+    /// Publications.
+    Messages,
+    /// All.
+    Everything,
+}
+
 /// One frame of a connection that keeps a log.
 #[derive(Debug, Clone)]
-pub struct Event {
-    /// When its last byte was read, ns.
+pub(super) struct Event {
+    /// When its last byte arrived, ns: at the socket where the kernel notes it, else here.
     pub at_ns: u64,
+    /// When that was read, ns.
+    pub read_ns: u64,
     /// What it is.
     pub kind: Kind,
     /// The payload's beginning.
@@ -68,13 +82,13 @@ pub struct Event {
 
 impl Event {
     /// The text of a string field near the beginning, such as `requestId`.
-    pub fn text(&self, field: &str) -> Option<&str> {
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
         let (_, rest) = self.head.split_once(&format!("\"{field}\":\""))?;
         rest.split_once('"').map(|(text, _)| text)
     }
 
     /// The number in `data`.
-    pub fn data_number(&self) -> Option<u64> {
+    pub(super) fn data_number(&self) -> Option<u64> {
         let (_, rest) = self.head.split_once("\"data\":")?;
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         rest.get(..digits)?.parse().ok()
@@ -97,7 +111,7 @@ enum Stage {
 
 /// Everything that one connection heard.
 #[derive(Debug)]
-pub struct Heard {
+pub(super) struct Heard {
     stage: Stage,
     buffer: Vec<u8>,
     opcode: u8,
@@ -116,13 +130,17 @@ pub struct Heard {
     /// Payload of pings that nobody has answered yet.
     pub pings: Vec<Vec<u8>>,
     /// Frames in their order, where they are asked for.
-    pub log: Option<Vec<Event>>,
+    pub log: Vec<Event>,
+    /// What it was told of the members of its channels, where it keeps that.
+    pub rosters: Option<Rosters>,
+    logs: Logs,
+    arrived_ns: Option<u64>,
     status: u16,
 }
 
 impl Heard {
-    /// A connection that first answers in HTTP; `logs` keeps each frame's beginning.
-    pub fn new(logs: bool) -> Heard {
+    /// A connection that first answers in HTTP; of what it `logs` each frame's beginning is kept.
+    pub(super) fn new(logs: Logs) -> Heard {
         Heard {
             stage: Stage::HttpHead,
             buffer: Vec::new(),
@@ -134,29 +152,33 @@ impl Heard {
             frames: BTreeMap::new(),
             close: None,
             pings: Vec::new(),
-            log: logs.then(Vec::new),
+            log: Vec::new(),
+            rosters: None,
+            logs,
+            arrived_ns: None,
             status: 0,
         }
     }
 
     /// Frames of this kind.
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub(super) fn count(&self, kind: Kind) -> u64 {
         self.frames.get(&kind).copied().unwrap_or_default()
     }
 
     /// Answers with this status.
-    pub fn status(&self, status: u16) -> u64 {
+    pub(super) fn status(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 
     /// Answers with any status.
-    pub fn answers(&self) -> u64 {
+    pub(super) fn answers(&self) -> u64 {
         self.statuses.values().sum()
     }
 
-    /// Takes what was read.
-    pub fn take(&mut self, mut bytes: &[u8]) {
+    /// Takes what was read, and arrived at that time where it is known.
+    pub(super) fn take(&mut self, mut bytes: &[u8], arrived_ns: Option<u64>) {
         self.bytes += bytes.len() as u64;
+        self.arrived_ns = arrived_ns;
         while !bytes.is_empty() {
             bytes = match self.stage {
                 Stage::HttpHead => self.http_head(bytes),
@@ -247,7 +269,11 @@ impl Heard {
 
     fn payload<'a>(&mut self, bytes: &'a [u8], missing: u64) -> &'a [u8] {
         let taken = missing.min(bytes.len() as u64) as usize;
-        let kept = HEAD_BYTES.saturating_sub(self.buffer.len()).min(taken);
+        let kept_max = match self.rosters {
+            Some(_) => usize::MAX,
+            None => HEAD_BYTES,
+        };
+        let kept = kept_max.saturating_sub(self.buffer.len()).min(taken);
         self.buffer.extend_from_slice(&bytes[..kept]);
         self.stage = Stage::Payload(missing - taken as u64);
         self.end_payload_if_complete();
@@ -264,13 +290,26 @@ impl Heard {
         match kind {
             Kind::Close => self.close = Some(close_code(&self.buffer).map_or(0, |it| it.0)),
             Kind::PingFrame => self.pings.push(self.buffer.clone()),
+            Kind::Presence => {
+                if let Some(rosters) = &mut self.rosters {
+                    rosters.take(&self.buffer);
+                }
+            }
             _ => {}
         }
-        if let Some(log) = &mut self.log {
-            log.push(Event {
-                at_ns: now_ns(),
+        let is_logged = match self.logs {
+            Logs::Nothing => false,
+            Logs::Messages => kind == Kind::Message,
+            Logs::Everything => true,
+        };
+        if is_logged {
+            let read_ns = now_ns();
+            let head = &self.buffer[..self.buffer.len().min(HEAD_BYTES)];
+            self.log.push(Event {
+                at_ns: self.arrived_ns.unwrap_or(read_ns),
+                read_ns,
                 kind,
-                head: String::from_utf8_lossy(&self.buffer).into_owned(),
+                head: String::from_utf8_lossy(head).into_owned(),
             });
         }
         self.buffer.clear();
@@ -333,13 +372,13 @@ mod tests {
         wire.extend(frame(opcode::PING, b"p"));
         wire.extend(frame(opcode::CLOSE, &4020u16.to_be_bytes()));
         for step in [1, 7, 1_000, wire.len()] {
-            let mut heard = Heard::new(true);
-            wire.chunks(step).for_each(|part| heard.take(part));
+            let mut heard = Heard::new(Logs::Everything);
+            wire.chunks(step).for_each(|part| heard.take(part, None));
             assert_eq!(heard.status(101), 1);
             assert_eq!(heard.count(Kind::Ack), 1);
             assert_eq!(heard.count(Kind::Message), 1);
             assert_eq!((heard.close, heard.pings.len()), (Some(4020), 1));
-            let log = heard.log.expect("asked for");
+            let log = heard.log;
             assert_eq!(log[0].text("requestId"), Some("s7"));
             assert!(log[1].head.len() <= HEAD_BYTES);
         }
@@ -348,10 +387,10 @@ mod tests {
     #[test]
     fn answers_are_counted_when_their_body_is_complete() {
         let one = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-        let mut heard = Heard::new(false);
-        heard.take(&[&one[..], &one[..], &one[..one.len() - 1]].concat());
+        let mut heard = Heard::new(Logs::Nothing);
+        heard.take(&[&one[..], &one[..], &one[..one.len() - 1]].concat(), None);
         assert_eq!((heard.status(200), heard.body_bytes), (2, 14));
-        heard.take(b"o");
+        heard.take(b"o", None);
         assert_eq!(heard.answers(), 3);
     }
 
@@ -359,6 +398,7 @@ mod tests {
     fn numbers_in_data_are_read() {
         let event = |head: &str| Event {
             at_ns: 0,
+            read_ns: 0,
             kind: Kind::Message,
             head: head.into(),
         };

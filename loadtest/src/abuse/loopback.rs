@@ -6,7 +6,7 @@ use crate::failure::Failure;
 
 /// Whether packets to this address stay on this machine. The resolved address is judged, because
 /// a name may mean anything.
-pub fn is_loopback(address: SocketAddr) -> bool {
+pub(super) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
@@ -14,7 +14,7 @@ pub fn is_loopback(address: SocketAddr) -> bool {
 ///
 /// # Errors
 /// [`Failure::Usage`] for one that is not loopback and not said to be the caller's own.
-pub fn allow(address: SocketAddr, is_mine: bool) -> Result<(), Failure> {
+pub(super) fn allow(address: SocketAddr, is_mine: bool) -> Result<(), Failure> {
     if is_loopback(address) || is_mine {
         return Ok(());
     }

@@ -31,12 +31,14 @@ mod exchange;
 mod gauges;
 mod heard;
 mod loopback;
-pub mod options;
+pub(crate) mod options;
 mod place;
+mod rosters;
 mod rows;
 mod scene;
 mod server;
 mod statistics;
+mod storm;
 mod strangers;
 mod swarm;
 mod table;
@@ -56,7 +58,7 @@ struct File<'a> {
 ///
 /// # Errors
 /// [`Failure::Verdict`] when a row fails, [`Failure::Usage`], or what kept a row from its verdict.
-pub fn run(common: &Common, options: &AbuseOptions) -> Result<(), Failure> {
+pub(crate) fn run(common: &Common, options: &AbuseOptions) -> Result<(), Failure> {
     if options.rows.iter().any(|name| name == "list") {
         write_stdout(&table::list(ROWS));
         return Ok(());
@@ -77,8 +79,11 @@ pub fn run(common: &Common, options: &AbuseOptions) -> Result<(), Failure> {
     let descriptors = (DESCRIPTORS as f64 * options.scale) as u64;
     limits::allow_descriptors(descriptors.max(clients + OTHER_DESCRIPTORS))?;
     let interrupt = Interrupt::listen().map_err(|error| Failure::Executor(error.to_string()))?;
+    let cores = limits::allowed_cores()?;
     let mut reports = Vec::new();
     for row in &rows {
+        // A row may keep this thread off the server's core; its next server is not to stay there.
+        limits::stay_on(&cores);
         if !common.quiet {
             write_stderr(&format!("{}: {}\n", row.name, row.shows));
         }
@@ -126,7 +131,10 @@ fn try_row(
     let (place, server) = match &options.spawn {
         Some(executable) => {
             let server = Server::start(executable, &(row.setup)())?;
-            (place_of(&server, (row.setup)().is_tls)?, Some(server))
+            (
+                place_of(&server, (row.setup)().tls.is_some())?,
+                Some(server),
+            )
         }
         None => (place_given(common, options)?, None),
     };
@@ -160,7 +168,7 @@ fn try_row(
             scene.end()?;
         }
     }
-    scene.report.judge();
+    scene.report.judge(options.by_counts);
     Ok(scene.report)
 }
 

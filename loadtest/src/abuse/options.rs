@@ -9,7 +9,7 @@ use crate::abuse::rows::ROWS;
 
 /// Options of `abuse`.
 #[derive(Debug, Clone, Args)]
-pub struct AbuseOptions {
+pub(crate) struct AbuseOptions {
     /// What to try: names of rows, `all`, or `list` to see what each of them shows
     #[arg(value_name = "ROW", value_parser = names())]
     pub rows: Vec<String>,
@@ -33,7 +33,10 @@ pub struct AbuseOptions {
     /// Multiplies the counts of connections
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub scale: f64,
-    /// Clients of reconnect-storm [default: 4000 times the scale]
+    /// Judge by what does not depend on how fast the machine is; times are shown all the same
+    #[arg(long)]
+    pub by_counts: bool,
+    /// Clients of storms [default: 4000 times the scale]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub clients: Option<u32>,
 }

@@ -13,7 +13,7 @@ use crate::client::token::TokenSigner;
 use crate::failure::Failure;
 
 /// Where and with what.
-pub struct Place {
+pub(super) struct Place {
     /// The public listener.
     pub target: Arc<Target>,
     /// Publishable key.
@@ -35,7 +35,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] without a key.
-    pub fn with_key(&self) -> Result<Vec<u8>, Failure> {
+    pub(super) fn with_key(&self) -> Result<Vec<u8>, Failure> {
         let key = self.key.as_deref().ok_or_else(|| missing("--key"))?;
         Ok(self.upgrade("key", &percent_encode(key)))
     }
@@ -44,7 +44,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] without a signing secret.
-    pub fn as_peer(&self, peer: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn as_peer(&self, peer: &str) -> Result<Vec<u8>, Failure> {
         self.with_claims(json!({ "sub": peer }))
     }
 
@@ -52,7 +52,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::as_peer`].
-    pub fn as_quiet_peer(&self, peer: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn as_quiet_peer(&self, peer: &str) -> Result<Vec<u8>, Failure> {
         let permissions = ["subscribe", "publish", "send"];
         self.with_claims(json!({ "sub": peer, "permissions": permissions }))
     }
@@ -61,7 +61,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::as_peer`].
-    pub fn with_claims(&self, claims: Value) -> Result<Vec<u8>, Failure> {
+    pub(super) fn with_claims(&self, claims: Value) -> Result<Vec<u8>, Failure> {
         let signer = self.signer.as_ref();
         let signer = signer.ok_or_else(|| missing("--token-secret"))?;
         Ok(self.upgrade("token", &sign(signer, claims)?))
@@ -71,7 +71,12 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] for a secret that cannot sign.
-    pub fn with_secret(&self, id: &str, secret: &str, claims: Value) -> Result<Vec<u8>, Failure> {
+    pub(super) fn with_secret(
+        &self,
+        id: &str,
+        secret: &str,
+        claims: Value,
+    ) -> Result<Vec<u8>, Failure> {
         let signer = TokenSigner::new(&format!("{id}:{secret}"), 3_600)?;
         Ok(self.upgrade("token", &sign(&signer, claims)?))
     }
@@ -90,7 +95,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] without one.
-    pub fn rest(&self, method: &str, path: &str, body: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn rest(&self, method: &str, path: &str, body: &str) -> Result<Vec<u8>, Failure> {
         self.rest_with(method, path, body, "")
     }
 
@@ -98,7 +103,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::rest`].
-    pub fn rest_with(
+    pub(super) fn rest_with(
         &self,
         method: &str,
         path: &str,
@@ -123,7 +128,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] without an admin listener or its token, [`Failure::Timeout`].
-    pub fn admin(&self, method: &str, path: &str, body: &Value) -> Result<Answer, Failure> {
+    pub(super) fn admin(&self, method: &str, path: &str, body: &Value) -> Result<Answer, Failure> {
         let address = self.admin_address()?;
         let token = self.admin_token.as_deref();
         let token = token.ok_or_else(|| missing("--admin-token"))?;
@@ -145,7 +150,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::admin`], [`Failure::Rejected`].
-    pub fn new_app(&self) -> Result<String, Failure> {
+    pub(super) fn new_app(&self) -> Result<String, Failure> {
         let path = "/api/internal/v1/apps";
         let app = created(self.admin("POST", path, &json!({"name": "abuse"}))?)?;
         text_of(&app, "appId")
@@ -155,7 +160,7 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::new_app`].
-    pub fn new_key(&self, path: &str, patterns: &[&str]) -> Result<NewKey, Failure> {
+    pub(super) fn new_key(&self, path: &str, patterns: &[&str]) -> Result<NewKey, Failure> {
         let body = json!({
             "type": "secret",
             "channelPatterns": patterns,
@@ -173,7 +178,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Failure::Usage`] when nobody said.
-    pub fn admin_address(&self) -> Result<SocketAddr, Failure> {
+    pub(super) fn admin_address(&self) -> Result<SocketAddr, Failure> {
         self.admin.ok_or_else(|| missing("--admin"))
     }
 
@@ -181,14 +186,14 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::admin`].
-    pub fn metric(&self, name: &str) -> Result<f64, Failure> {
+    pub(super) fn metric(&self, name: &str) -> Result<f64, Failure> {
         let address = self.admin_address()?;
         exchange::metric(address, self.admin_token.as_deref(), name)
     }
 }
 
 /// A key that was made for an attack.
-pub struct NewKey {
+pub(super) struct NewKey {
     /// Its id.
     pub id: String,
     /// Signs tokens.
@@ -222,6 +227,6 @@ fn sign(signer: &TokenSigner, mut claims: Value) -> Result<String, Failure> {
 }
 
 /// What a row cannot do without.
-pub fn missing(option: &str) -> Failure {
+pub(super) fn missing(option: &str) -> Failure {
     Failure::Usage(format!("abuse: this row needs {option}, or --spawn"))
 }

@@ -12,10 +12,11 @@ use crate::abuse::server::Server;
 use crate::abuse::statistics::Latencies;
 use crate::abuse::strangers::{Outcome, Strangers};
 use crate::abuse::swarm::{Opening, Swarm};
-use crate::abuse::verdict::{Check, Report};
+use crate::abuse::verdict::{Check, Report, STRANGERS_TIMES};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::measure::process::ProcessProbe;
 
 /// How long strangers are watched before an attack begins.
 const QUIET: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ const MB: f64 = 1_048_576.0;
 
 /// How large attacks are.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(super) struct Size {
     /// Multiplies the counts of connections.
     pub scale: f64,
     /// Clients of a storm, if that many were asked for.
@@ -38,7 +39,7 @@ pub struct Size {
 }
 
 /// An attack under way.
-pub struct Scene {
+pub(super) struct Scene {
     /// Whom it is aimed at.
     pub place: Place,
     /// The server, where it is the attack's own.
@@ -60,7 +61,7 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure::Executor`] when the system refuses a poller.
-    pub fn new(
+    pub(super) fn new(
         place: Place,
         server: Option<Server>,
         source: Option<Source>,
@@ -82,12 +83,12 @@ impl Scene {
     }
 
     /// A count of connections or members, as `--scale` has it.
-    pub fn scaled(&self, count: usize) -> usize {
+    pub(super) fn scaled(&self, count: usize) -> usize {
         ((count as f64 * self.size.scale) as usize).max(1)
     }
 
     /// As [`scaled`](Scene::scaled), unless a number of clients was asked for.
-    pub fn clients(&self, count: usize) -> usize {
+    pub(super) fn clients(&self, count: usize) -> usize {
         let asked = self.size.clients.map(|count| count as usize);
         asked.unwrap_or_else(|| self.scaled(count))
     }
@@ -96,16 +97,34 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure::Usage`] without one.
-    pub fn own_server(&mut self) -> Result<&mut Server, Failure> {
+    pub(super) fn own_server(&mut self) -> Result<&mut Server, Failure> {
         let missing = || Failure::Usage("abuse: this row needs --spawn".into());
         self.server.as_mut().ok_or_else(missing)
+    }
+
+    /// The server has been started again: its memory is another one.
+    ///
+    /// # Errors
+    /// [`Failure::ServerProcess`] when it has ended already.
+    pub(super) fn server_is_new(&mut self) -> Result<(), Failure> {
+        let pid = self.own_server()?.pid();
+        let source = Source::Process(ProcessProbe::new(pid)?);
+        self.place.pid = Some(pid);
+        self.watch = Some(Watch::begin(source.clone()));
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Ends with Ctrl-C.
+    pub(super) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// Opens `count` WebSockets, some at a time, and waits until all are welcome.
     ///
     /// # Errors
     /// [`Failure::Timeout`] when the server does not take them.
-    pub fn join_in(
+    pub(super) fn join_in(
         &mut self,
         count: usize,
         mut opening: impl FnMut(&Place, usize) -> Result<Opening, Failure>,
@@ -136,7 +155,7 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure::Timeout`] when they do not come.
-    pub fn tell_all(
+    pub(super) fn tell_all(
         &mut self,
         peers: Range<usize>,
         kind: Kind,
@@ -168,7 +187,7 @@ impl Scene {
     ///
     /// # Errors
     /// When strangers are not served, or the memory cannot be read.
-    pub fn begin(&mut self) -> Result<(), Failure> {
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.swarm.run(REST)?;
         self.strangers = Some(Strangers::begin(&self.place, self.interrupt.clone())?);
         self.swarm.run(QUIET)?;
@@ -179,7 +198,7 @@ impl Scene {
     ///
     /// # Errors
     /// When the memory cannot be read.
-    pub fn begin_without_strangers(&mut self) -> Result<(), Failure> {
+    pub(super) fn begin_without_strangers(&mut self) -> Result<(), Failure> {
         if let Some(source) = &self.source {
             self.report.memory_before_mb = Some(source.memory_bytes()? as f64 / MB);
             self.watch = Some(Watch::begin(source.clone()));
@@ -192,11 +211,19 @@ impl Scene {
     ///
     /// # Errors
     /// When the system refuses to poll.
-    pub fn end(&mut self) -> Result<(), Failure> {
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        self.end_within(STRANGERS_TIMES)
+    }
+
+    /// The same, where strangers may wait so many `times` as long as without the attack.
+    ///
+    /// # Errors
+    /// As [`Scene::end`].
+    pub(super) fn end_within(&mut self, times: f64) -> Result<(), Failure> {
         self.note_figures();
         if let Some(strangers) = self.strangers.take() {
             let outcome = strangers.end()?;
-            self.judge_strangers(&outcome);
+            self.judge_strangers(&outcome, times);
         }
         if let Some(status) = self.server.as_mut().and_then(Server::has_ended) {
             let seen = format!("it ended: {status}");
@@ -207,7 +234,7 @@ impl Scene {
 
     /// Notes memory and time of an attack that is over; part of [`Scene::end`], and enough where
     /// the server is meant to have ended.
-    pub fn note_figures(&mut self) {
+    pub(super) fn note_figures(&mut self) {
         if let (Some(source), Some(watch)) = (&self.source, self.watch.take()) {
             // Of a server that has ended only the peak is known.
             let now = source.memory_bytes().ok();
@@ -218,7 +245,7 @@ impl Scene {
         self.report.seconds = (now_ns() - self.began_ns) as f64 / 1e9;
     }
 
-    fn judge_strangers(&mut self, outcome: &Outcome) {
+    fn judge_strangers(&mut self, outcome: &Outcome, times: f64) {
         let latencies = |is_during: bool| {
             let samples = outcome.samples.iter();
             let samples = samples.filter(|it| (it.due_ns >= self.began_ns) == is_during);
@@ -227,7 +254,7 @@ impl Scene {
         let (before, during) = (latencies(false), latencies(true));
         self.report.strangers_before_ms = before.map(|it| (it.p50_ms, it.p99_ms));
         self.report.strangers_during_ms = during.map(|it| (it.p50_ms, it.p99_ms, it.max_ms));
-        self.report.checks.push(Check::strangers(before, during));
+        self.check(Check::strangers(before, during, times));
         if outcome.ended.is_some() || outcome.lost > 0 {
             let code = outcome
                 .ended
@@ -242,7 +269,7 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure::Usage`] when nobody said where to read it.
-    pub fn check_memory(&mut self, growth_mb: f64) -> Result<(), Failure> {
+    pub(super) fn check_memory(&mut self, growth_mb: f64) -> Result<(), Failure> {
         let (Some(before), Some(peak)) = (self.report.memory_before_mb, self.report.memory_peak_mb)
         else {
             return Err(missing("--server-pid or --admin"));
@@ -253,12 +280,12 @@ impl Scene {
     }
 
     /// Notes what the attacker saw.
-    pub fn saw(&mut self, what: String) {
+    pub(super) fn saw(&mut self, what: String) {
         self.report.saw.push(what);
     }
 
     /// Notes a check.
-    pub fn check(&mut self, check: Check) {
+    pub(super) fn check(&mut self, check: Check) {
         self.report.checks.push(check);
     }
 
@@ -266,7 +293,7 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure::Usage`] when nobody said where to read it.
-    pub fn cpu_seconds(&self) -> Result<f64, Failure> {
+    pub(super) fn cpu_seconds(&self) -> Result<f64, Failure> {
         let source = self.source.as_ref();
         source
             .ok_or_else(|| missing("--server-pid or --admin"))?
@@ -277,7 +304,7 @@ impl Scene {
     ///
     /// # Errors
     /// As [`Scene::cpu_seconds`].
-    pub fn memory_mb(&self) -> Result<f64, Failure> {
+    pub(super) fn memory_mb(&self) -> Result<f64, Failure> {
         let source = self.source.as_ref();
         let source = source.ok_or_else(|| missing("--server-pid or --admin"))?;
         Ok(source.memory_bytes()? as f64 / MB)

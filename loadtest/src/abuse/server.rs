@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -16,15 +16,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::failure::Failure;
+use crate::limits;
 
 /// Publishable key with all rights.
-pub const KEY: &str = "pk_live_abuse";
+pub(super) const KEY: &str = "pk_live_abuse";
 /// Id of the secret key.
-pub const SECRET_KEY_ID: &str = "sk_id_abuse";
+pub(super) const SECRET_KEY_ID: &str = "sk_id_abuse";
 /// Its signing secret.
-pub const SIGNING_SECRET: &str = "sk_secret_of_the_attack_program_only_0123456789";
+pub(super) const SIGNING_SECRET: &str = "sk_secret_of_the_attack_program_only_0123456789";
 /// Its API secret.
-pub const API_SECRET: &str = "sk_live_of_the_attack_program_only_0123456789";
+pub(super) const API_SECRET: &str = "sk_live_of_the_attack_program_only_0123456789";
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long the end may take before it is forced.
@@ -32,27 +33,37 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub(super) struct Setup {
     settings: BTreeMap<String, String>,
     wishes: BTreeMap<String, String>,
     app: String,
+    shards: usize,
     descriptors: Option<u64>,
-    /// Whether it speaks TLS.
-    pub is_tls: bool,
+    /// The key of its certificate, if it speaks TLS.
+    pub tls: Option<TlsKey>,
+}
+
+/// What a TLS handshake costs the server is mostly a signature with this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TlsKey {
+    /// RSA with 4,096 bits, which costs more than most.
+    Rsa4096,
+    /// ECDSA on P-256, as most have it.
+    P256,
 }
 
 impl Setup {
     /// One shard on free ports of loopback, no limit on connects, everything else at its default.
-    pub fn new() -> Setup {
+    pub(super) fn new() -> Setup {
         Setup {
             settings: BTreeMap::new(),
             wishes: BTreeMap::new(),
             app: String::new(),
+            shards: 1,
             descriptors: None,
-            is_tls: false,
+            tls: None,
         }
         .set("server.listen", r#"["127.0.0.1:0"]"#)
-        .set("server.shards", 1)
         .set("admin.listen", r#""127.0.0.1:0""#)
         .set("admin.token_file", r#""admin.token""#)
         .set("store.data_dir", r#""data""#)
@@ -62,48 +73,57 @@ impl Setup {
     }
 
     /// Sets a key to a TOML value.
-    pub fn set(mut self, key: &str, value: impl Display) -> Setup {
+    pub(super) fn set(mut self, key: &str, value: impl Display) -> Setup {
         self.settings.insert(key.into(), value.to_string());
         self
     }
 
     /// Sets a key that older servers do not know; they are started without it.
-    pub fn wish(mut self, key: &str, value: impl Display) -> Setup {
+    pub(super) fn wish(mut self, key: &str, value: impl Display) -> Setup {
         self.wishes.insert(key.into(), value.to_string());
         self
     }
 
     /// Adds a line to the declared app.
-    pub fn app(mut self, line: &str) -> Setup {
+    pub(super) fn app(mut self, line: &str) -> Setup {
         self.app += line;
         self.app += "\n";
         self
     }
 
-    /// Speaks TLS with an RSA key of 4,096 bits, which costs a server more than most.
-    pub fn with_tls(mut self) -> Setup {
-        self.is_tls = true;
+    /// Speaks TLS with such a key.
+    pub(super) fn with_tls(mut self, key: TlsKey) -> Setup {
+        self.tls = Some(key);
         self
     }
 
     /// Has so many descriptors.
-    pub fn with_descriptors(mut self, count: u64) -> Setup {
+    pub(super) fn with_descriptors(mut self, count: u64) -> Setup {
         self.descriptors = Some(count);
         self
     }
 
+    /// Has so many shards.
+    pub(super) fn with_shards(mut self, count: usize) -> Setup {
+        self.shards = count;
+        self
+    }
+
     /// No rate of messages or requests.
-    pub fn without_rates(self) -> Setup {
+    pub(super) fn without_rates(self) -> Setup {
         self.set("limits.message_rate", 0)
             .set("rest.rate_per_key", 0)
     }
 
-    fn text(&self, with_wishes: bool) -> String {
-        let wishes = self.wishes.iter().filter(|_| with_wishes);
-        let settings = self.settings.iter().chain(wishes);
-        let mut text: String = settings
-            .map(|(key, it)| format!("{key} = {it}\n"))
-            .collect();
+    /// The configuration of a server whose shards have these cores.
+    fn text(&self, cores: &[usize]) -> String {
+        let settings = self.settings.iter().chain(&self.wishes);
+        let settings = settings.map(|(key, it)| format!("{key} = {it}\n"));
+        let mut text: String = settings.collect();
+        text += &format!(
+            "server.shards = {}\nserver.cores = {cores:?}\n",
+            self.shards
+        );
         let rights = "channel_patterns = [\"**\"]\n\
                       actions = [\"publish\", \"subscribe\", \"presence\", \"send\"]\n";
         text += &format!(
@@ -112,14 +132,19 @@ impl Setup {
              signing_secret_file = \"signing.secret\"\napi_secret_file = \"api.secret\"\n",
             self.app
         );
+        if self.tls.is_some() {
+            text += "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+        }
         text
     }
 }
 
 /// A running server.
-pub struct Server {
+pub(super) struct Server {
     child: Child,
     directory: TempDir,
+    executable: PathBuf,
+    setup: Setup,
     /// Public address.
     pub public: SocketAddr,
     /// Admin address.
@@ -135,87 +160,84 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure::Spawn`] with what it said instead.
-    pub fn start(executable: &Path, setup: &Setup) -> Result<Server, Failure> {
-        match Server::try_start(executable, setup, true) {
+    pub(super) fn start(executable: &Path, setup: &Setup) -> Result<Server, Failure> {
+        match Server::try_start(executable, setup) {
             Err(Failure::Spawn(said)) if names_one_of(&said, &setup.wishes) => {
-                let mut server = Server::try_start(executable, setup, false)?;
-                server.lacks = setup.wishes.keys().cloned().collect();
+                let lacks = setup.wishes.keys().cloned().collect();
+                let mut known = setup.clone();
+                known.wishes.clear();
+                let mut server = Server::try_start(executable, &known)?;
+                server.lacks = lacks;
                 Ok(server)
             }
             outcome => outcome,
         }
     }
 
-    fn try_start(executable: &Path, setup: &Setup, with_wishes: bool) -> Result<Server, Failure> {
+    fn try_start(executable: &Path, setup: &Setup) -> Result<Server, Failure> {
         let directory = tempfile::tempdir().map_err(|it| Failure::Spawn(it.to_string()))?;
-        let mut text = setup.text(with_wishes);
-        if setup.is_tls {
-            write_certificate(directory.path())?;
-            text += "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+        if let Some(key) = setup.tls {
+            write_certificate(directory.path(), key)?;
         }
         write(directory.path(), "signing.secret", SIGNING_SECRET)?;
         write(directory.path(), "api.secret", API_SECRET)?;
-        write(directory.path(), "ringmesh.toml", &text)?;
-        let mut command = command(executable, setup.descriptors);
-        command
-            .args(["serve", "--config"])
-            .arg(directory.path().join("ringmesh.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"RINGMESH_") {
-                command.env_remove(name);
-            }
-        }
-        let mut child = command
-            .spawn()
-            .map_err(|error| Failure::Spawn(format!("{}: {error}", executable.display())))?;
-        let lines = lines_of(&mut child);
-        match addresses(&lines) {
-            Ok((public, admin)) => {
-                let token = read(directory.path(), "admin.token")?;
-                Ok(Server {
-                    child,
-                    directory,
-                    public,
-                    admin,
-                    admin_token: token.trim().to_owned(),
-                    lacks: Vec::new(),
-                })
-            }
-            Err(said) => {
-                // It may have ended of itself.
-                let _ended = child.kill();
-                let _status = child.wait();
-                Err(Failure::Spawn(said))
-            }
-        }
+        let (child, (public, admin)) = launch(executable, setup, directory.path())?;
+        let token = read(directory.path(), "admin.token")?;
+        Ok(Server {
+            child,
+            directory,
+            executable: executable.into(),
+            setup: setup.clone(),
+            public,
+            admin,
+            admin_token: token.trim().to_owned(),
+            lacks: Vec::new(),
+        })
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(super) fn kill(&mut self) {
+        // Then it is not there any more.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+
+    /// Starts it again after [`kill`](Server::kill), with the same addresses and data.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(super) fn start_again(&mut self) -> Result<(), Failure> {
+        let setup = self.setup.clone();
+        let setup = setup
+            .set("server.listen", format!("[\"{}\"]", self.public))
+            .set("admin.listen", format!("\"{}\"", self.admin));
+        (self.child, _) = launch(&self.executable, &setup, self.directory.path())?;
+        Ok(())
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// PEM file of its certificate.
-    pub fn certificate(&self) -> String {
+    pub(super) fn certificate(&self) -> String {
         self.directory.path().join("cert.pem").display().to_string()
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         // A server that has ended is found by `has_ended`.
         let _gone = kill_process(Pid::from_child(&self.child), signal);
     }
 
     /// Its exit, if it has ended.
-    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Waits for its end; `None` after `wait`.
-    pub fn wait(&mut self, wait: Duration) -> Option<ExitStatus> {
+    pub(super) fn wait(&mut self, wait: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + wait;
         loop {
             if let Some(status) = self.has_ended() {
@@ -234,9 +256,41 @@ impl Drop for Server {
         self.signal(Signal::CONT);
         self.signal(Signal::TERM);
         if self.wait(STOP_MAX).is_none() {
-            // Then it is not there any more.
-            let _gone = self.child.kill();
-            let _gone = self.child.wait();
+            self.kill();
+        }
+    }
+}
+
+/// Starts the executable in that directory, and waits until it listens: at both addresses.
+fn launch(
+    executable: &Path,
+    setup: &Setup,
+    directory: &Path,
+) -> Result<(Child, (SocketAddr, SocketAddr)), Failure> {
+    let cores = limits::server_cores(setup.shards)?;
+    write(directory, "ringmesh.toml", &setup.text(&cores))?;
+    let mut command = command(executable, setup.descriptors);
+    command
+        .args(["serve", "--config"])
+        .arg(directory.join("ringmesh.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"RINGMESH_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = limits::spawn_on_all_cores(&mut command)
+        .map_err(|error| Failure::Spawn(format!("{}: {error}", executable.display())))?;
+    let lines = lines_of(&mut child);
+    match addresses(&lines) {
+        Ok(found) => Ok((child, found)),
+        Err(said) => {
+            // It may have ended of itself.
+            let _ended = child.kill();
+            let _status = child.wait();
+            Err(Failure::Spawn(said))
         }
     }
 }
@@ -315,10 +369,15 @@ fn read(directory: &Path, name: &str) -> Result<String, Failure> {
 }
 
 /// A self-signed certificate.
-fn write_certificate(directory: &Path) -> Result<(), Failure> {
+fn write_certificate(directory: &Path, key: TlsKey) -> Result<(), Failure> {
     let failed = |error: rcgen::Error| Failure::Spawn(format!("no certificate: {error}"));
-    let algorithm = &rcgen::PKCS_RSA_SHA256;
-    let key = rcgen::KeyPair::generate_rsa_for(algorithm, rcgen::RsaKeySize::_4096);
+    let key = match key {
+        TlsKey::P256 => rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        TlsKey::Rsa4096 => {
+            let algorithm = &rcgen::PKCS_RSA_SHA256;
+            rcgen::KeyPair::generate_rsa_for(algorithm, rcgen::RsaKeySize::_4096)
+        }
+    };
     let key = key.map_err(failed)?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let parameters = rcgen::CertificateParams::new(names).map_err(failed)?;
@@ -337,12 +396,16 @@ mod tests {
             .without_rates()
             .wish("limits.memory_bytes", 1_000)
             .app("direct_scope = \"shared-channel\"");
-        for with_wishes in [false, true] {
-            let parsed: toml::Table = setup.text(with_wishes).parse().expect("TOML");
+        let mut without = setup.clone();
+        without.wishes.clear();
+        for (setup, with_wishes) in [(without, false), (setup, true)] {
+            let parsed: toml::Table = setup.text(&[0, 2]).parse().expect("TOML");
             let limits = parsed["limits"].as_table().expect("a table");
             assert_eq!(limits.contains_key("memory_bytes"), with_wishes);
             let app = &parsed["apps"].as_array().expect("apps")[0];
             assert_eq!(app["direct_scope"].as_str(), Some("shared-channel"));
+            let cores = parsed["server"]["cores"].as_array().expect("a list");
+            assert_eq!(cores.len(), 2);
         }
     }
 

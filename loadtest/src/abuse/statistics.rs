@@ -2,7 +2,7 @@
 
 /// Latencies of one phase.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Latencies {
+pub(super) struct Latencies {
     /// How many.
     pub count: usize,
     /// Median, ms.
@@ -15,7 +15,7 @@ pub struct Latencies {
 
 impl Latencies {
     /// `None` without any.
-    pub fn of(mut ns: Vec<u64>) -> Option<Latencies> {
+    pub(super) fn of(mut ns: Vec<u64>) -> Option<Latencies> {
         ns.sort_unstable();
         let last = *ns.last()?;
         let at = |share: f64| {
@@ -33,7 +33,7 @@ impl Latencies {
 
 /// How often `base` goes into `value`, where a `base` below `floor` counts as `floor`: the ratio
 /// of two small times says nothing but how busy the machine was.
-pub fn ratio(value: f64, base: f64, floor: f64) -> f64 {
+pub(super) fn ratio(value: f64, base: f64, floor: f64) -> f64 {
     value / base.max(floor)
 }
 

@@ -30,7 +30,7 @@ const LATE_MAX_NS: u64 = 20 * SECOND;
 
 /// One message of the pair.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub(super) struct Sample {
     /// When it was due, ns.
     pub due_ns: u64,
     /// How long it took, ns; what had not come at the end counts up to there.
@@ -39,7 +39,7 @@ pub struct Sample {
 
 /// What became of the pair.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// All messages.
     pub samples: Vec<Sample>,
     /// Those that never came.
@@ -49,7 +49,7 @@ pub struct Outcome {
 }
 
 /// The pair at work, in a thread of its own.
-pub struct Strangers {
+pub(super) struct Strangers {
     stops: Arc<AtomicBool>,
     thread: JoinHandle<Result<Outcome, Failure>>,
 }
@@ -59,7 +59,7 @@ impl Strangers {
     ///
     /// # Errors
     /// Whatever keeps it from being served while there is no attack yet.
-    pub fn begin(place: &Place, interrupt: Interrupt) -> Result<Strangers, Failure> {
+    pub(super) fn begin(place: &Place, interrupt: Interrupt) -> Result<Strangers, Failure> {
         let target = Arc::clone(&place.target);
         let request = || match place.signer {
             Some(_) => place.as_quiet_peer("stranger"),
@@ -78,7 +78,7 @@ impl Strangers {
     ///
     /// # Errors
     /// When the system refuses to poll.
-    pub fn end(self) -> Result<Outcome, Failure> {
+    pub(super) fn end(self) -> Result<Outcome, Failure> {
         self.stops.store(true, Ordering::Relaxed);
         let joined = self.thread.join();
         joined.map_err(|_| Failure::Executor("the strangers' thread panicked".into()))?

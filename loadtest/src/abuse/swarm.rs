@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustls::ClientConfig;
 
-use crate::abuse::heard::{Heard, Kind};
+use crate::abuse::heard::{Heard, Kind, Logs};
+use crate::abuse::rosters::Rosters;
 use crate::client::frame::{self, opcode};
 use crate::client::target::Target;
 use crate::client::transport::{Shape, Transport};
@@ -28,7 +30,7 @@ const PACE_NS: u64 = 5 * MS;
 
 /// How a connection reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub(super) enum Reading {
     /// Everything at once.
     All,
     /// Nothing.
@@ -39,36 +41,63 @@ pub enum Reading {
 
 /// How a connection begins.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub(super) struct Opening {
     /// What it sends first.
     pub first: Vec<u8>,
     /// How it reads.
     pub reading: Reading,
-    /// Whether its frames are kept one by one.
-    pub logs: bool,
+    /// Which of its frames are kept one by one.
+    pub logs: Logs,
+    /// Whether it keeps the rosters of its channels.
+    pub keeps_rosters: bool,
     /// What is unusual about its socket.
     pub shape: Shape,
+    /// TLS sessions that it may resume, and adds to.
+    pub sessions: Option<Arc<ClientConfig>>,
 }
 
 impl Opening {
     /// Sends `first` and reads everything.
-    pub fn new(first: Vec<u8>) -> Opening {
+    pub(super) fn new(first: Vec<u8>) -> Opening {
         Opening {
             first,
             reading: Reading::All,
-            logs: false,
+            logs: Logs::Nothing,
+            keeps_rosters: false,
             shape: Shape::default(),
+            sessions: None,
         }
     }
 
-    /// With a log of its frames.
-    pub fn logged(mut self) -> Opening {
-        self.logs = true;
+    /// With a log of its frames, which counts from their arrival at the socket.
+    pub(super) fn logged(mut self) -> Opening {
+        self.logs = Logs::Everything;
+        self.shape.is_stamped = true;
+        self
+    }
+
+    /// The same for publications only.
+    pub(super) fn logging_messages(self) -> Opening {
+        Opening {
+            logs: Logs::Messages,
+            ..self.logged()
+        }
+    }
+
+    /// Keeps the rosters of its channels.
+    pub(super) fn keeping_rosters(mut self) -> Opening {
+        self.keeps_rosters = true;
+        self
+    }
+
+    /// Resumes one of these TLS sessions, if there is one.
+    pub(super) fn resuming(mut self, sessions: Option<Arc<ClientConfig>>) -> Opening {
+        self.sessions = sessions;
         self
     }
 
     /// Reads in this way, over a socket that buffers as little as one to a distant client.
-    pub fn reads(mut self, reading: Reading) -> Opening {
+    pub(super) fn reads(mut self, reading: Reading) -> Opening {
         self.reading = reading;
         self.shape.receive_bytes = Some(4_096);
         self.shape.segment_bytes = Some(1_400);
@@ -77,7 +106,7 @@ impl Opening {
 }
 
 /// One connection.
-pub struct Peer {
+pub(super) struct Peer {
     transport: Option<Transport>,
     /// What it has heard.
     pub heard: Heard,
@@ -95,8 +124,13 @@ pub struct Peer {
 
 impl Peer {
     /// Whether the connection is there, as far as is known.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.transport.is_some()
+    }
+
+    /// Whether its TLS handshake resumed an earlier session.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::is_resumed)
     }
 
     fn wanted(&self) -> EventFlags {
@@ -145,7 +179,8 @@ impl Peer {
         match transport.read(&mut scratch[..bytes]) {
             Ok(0) => true,
             Ok(read) => {
-                self.heard.take(&scratch[..read]);
+                let arrived_ns = transport.arrived_ns();
+                self.heard.take(&scratch[..read], arrived_ns);
                 false
             }
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -154,7 +189,7 @@ impl Peer {
 }
 
 /// All connections of an attacker.
-pub struct Swarm {
+pub(super) struct Swarm {
     target: Arc<Target>,
     interrupt: Interrupt,
     epoll: OwnedFd,
@@ -162,6 +197,9 @@ pub struct Swarm {
     paced: Vec<usize>,
     paced_ns: u64,
     scratch: Vec<u8>,
+    /// Connections with news since they were last taken.
+    news: Vec<usize>,
+    keeps_news: bool,
 }
 
 impl Swarm {
@@ -169,7 +207,7 @@ impl Swarm {
     ///
     /// # Errors
     /// [`Failure::Executor`] when the system refuses a poller.
-    pub fn new(target: Arc<Target>, interrupt: Interrupt) -> Result<Swarm, Failure> {
+    pub(super) fn new(target: Arc<Target>, interrupt: Interrupt) -> Result<Swarm, Failure> {
         let epoll = epoll::create(CreateFlags::CLOEXEC);
         Ok(Swarm {
             target,
@@ -179,6 +217,8 @@ impl Swarm {
             paced: Vec::new(),
             paced_ns: 0,
             scratch: vec![0; CHUNK_BYTES],
+            news: Vec::new(),
+            keeps_news: false,
         })
     }
 
@@ -186,12 +226,15 @@ impl Swarm {
     ///
     /// # Errors
     /// [`Failure::Unreachable`].
-    pub fn open(&mut self, opening: Opening) -> Result<usize, Failure> {
-        let transport = Transport::connect_shaped(&self.target, &opening.shape)?;
+    pub(super) fn open(&mut self, opening: Opening) -> Result<usize, Failure> {
+        let sessions = opening.sessions.as_ref();
+        let transport = Transport::connect_shaped(&self.target, &opening.shape, sessions)?;
         let index = self.peers.len();
+        let mut heard = Heard::new(opening.logs);
+        heard.rosters = opening.keeps_rosters.then(Rosters::default);
         let peer = Peer {
             transport: Some(transport),
-            heard: Heard::new(opening.logs),
+            heard,
             ended_ns: None,
             reading: opening.reading,
             pending: opening.first,
@@ -214,54 +257,64 @@ impl Swarm {
     }
 
     /// One connection.
-    pub fn peer(&self, index: usize) -> &Peer {
+    pub(super) fn peer(&self, index: usize) -> &Peer {
         &self.peers[index]
     }
 
     /// All of them.
-    pub fn peers(&self) -> &[Peer] {
+    pub(super) fn peers(&self) -> &[Peer] {
         &self.peers
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, index: usize, bytes: &[u8]) {
+    pub(super) fn send(&mut self, index: usize, bytes: &[u8]) {
         self.peers[index].pending.extend_from_slice(bytes);
         self.update(index);
     }
 
     /// Sends a text frame.
-    pub fn send_text(&mut self, index: usize, text: &str) {
+    pub(super) fn send_text(&mut self, index: usize, text: &str) {
         let mut out = Vec::with_capacity(text.len() + 14);
         frame::encode(&mut out, opcode::TEXT, &[text.as_bytes()], [1, 2, 3, 4]);
         self.send(index, &out);
     }
 
     /// The frames since the last call, of a connection that keeps a log.
-    pub fn take_log(&mut self, index: usize) -> Vec<crate::abuse::heard::Event> {
-        let log = &mut self.peers[index].heard.log;
-        log.as_mut().map(std::mem::take).unwrap_or_default()
+    pub(super) fn take_log(&mut self, index: usize) -> Vec<crate::abuse::heard::Event> {
+        std::mem::take(&mut self.peers[index].heard.log)
+    }
+
+    /// From now on [`take_news`](Self::take_news) says who has news, or no longer.
+    pub(super) fn keep_news(&mut self, keeps: bool) {
+        self.keeps_news = keeps;
+        self.news.clear();
+    }
+
+    /// Connections that have heard something or have ended since the last call; some twice.
+    pub(super) fn take_news(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.news)
     }
 
     /// Whether the socket has taken everything.
-    pub fn is_idle(&self, index: usize) -> bool {
+    pub(super) fn is_idle(&self, index: usize) -> bool {
         self.peers[index].pending.is_empty()
     }
 
     /// Writes what is pending without waiting for the next turn.
-    pub fn write_now(&mut self, index: usize) {
+    pub(super) fn write_now(&mut self, index: usize) {
         // An error ends the connection, which the next turn sees.
         let _blocked = self.peers[index].write();
         self.update(index);
     }
 
     /// Sends `pattern` again and again, as fast as the socket takes it; an empty one ends that.
-    pub fn flood(&mut self, index: usize, pattern: Arc<[u8]>) {
+    pub(super) fn flood(&mut self, index: usize, pattern: Arc<[u8]>) {
         self.peers[index].flood = (!pattern.is_empty()).then_some((pattern, 0));
         self.update(index);
     }
 
     /// Reads differently from now on.
-    pub fn read_at(&mut self, index: usize, reading: Reading) {
+    pub(super) fn read_at(&mut self, index: usize, reading: Reading) {
         self.paced.retain(|paced| *paced != index);
         if matches!(reading, Reading::Paced(_)) {
             self.paced.push(index);
@@ -274,7 +327,7 @@ impl Swarm {
 
     /// Writes what is pending and ends the stream behind it: `close_notify` over TLS, in the same
     /// segment, and a FIN where `with_fin`. What is pending must fit into the socket.
-    pub fn end_behind(&mut self, index: usize, bytes: &[u8], with_fin: bool) {
+    pub(super) fn end_behind(&mut self, index: usize, bytes: &[u8], with_fin: bool) {
         let peer = &mut self.peers[index];
         let Some(transport) = &mut peer.transport else {
             return;
@@ -288,7 +341,7 @@ impl Swarm {
     }
 
     /// Closes the socket, by a reset where `resets`.
-    pub fn leave(&mut self, index: usize, resets: bool) {
+    pub(super) fn leave(&mut self, index: usize, resets: bool) {
         if let Some(transport) = self.peers[index].transport.take()
             && resets
         {
@@ -298,7 +351,7 @@ impl Swarm {
     }
 
     /// Closes all of them in `range`.
-    pub fn leave_all(&mut self, range: std::ops::Range<usize>, resets: bool) {
+    pub(super) fn leave_all(&mut self, range: std::ops::Range<usize>, resets: bool) {
         range.for_each(|index| self.leave(index, resets));
     }
 
@@ -306,7 +359,7 @@ impl Swarm {
     ///
     /// # Errors
     /// [`Failure::Executor`] when the system refuses to poll, [`Failure::Interrupted`].
-    pub fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
         if self.interrupt.is_requested() {
             return Err(Failure::Interrupted("the attack has ended early".into()));
         }
@@ -322,7 +375,11 @@ impl Swarm {
         }
         for event in events {
             let flags = event.flags;
-            self.handle({ event.data }.u64() as usize, flags);
+            let index = { event.data }.u64() as usize;
+            self.handle(index, flags);
+            if self.keeps_news {
+                self.news.push(index);
+            }
         }
         self.read_paced();
         Ok(())
@@ -332,7 +389,7 @@ impl Swarm {
     ///
     /// # Errors
     /// As [`Swarm::turn`].
-    pub fn until(
+    pub(super) fn until(
         &mut self,
         wait: Duration,
         mut is_done: impl FnMut(&mut Swarm) -> bool,
@@ -353,7 +410,7 @@ impl Swarm {
     ///
     /// # Errors
     /// As [`Swarm::turn`].
-    pub fn run(&mut self, time: Duration) -> Result<(), Failure> {
+    pub(super) fn run(&mut self, time: Duration) -> Result<(), Failure> {
         self.until(time, |_| false).map(drop)
     }
 
@@ -445,12 +502,12 @@ impl Swarm {
 /// Counts over many connections.
 impl Swarm {
     /// Connections in `range` that are open.
-    pub fn open_count(&self, range: std::ops::Range<usize>) -> usize {
+    pub(super) fn open_count(&self, range: std::ops::Range<usize>) -> usize {
         self.peers[range].iter().filter(|it| it.is_open()).count()
     }
 
     /// Frames of one kind.
-    pub fn frames(&self, range: std::ops::Range<usize>, kind: Kind) -> u64 {
+    pub(super) fn frames(&self, range: std::ops::Range<usize>, kind: Kind) -> u64 {
         self.peers[range]
             .iter()
             .map(|it| it.heard.count(kind))
@@ -458,13 +515,13 @@ impl Swarm {
     }
 
     /// Connections that were closed with this code.
-    pub fn closed_with(&self, range: std::ops::Range<usize>, code: u16) -> u64 {
+    pub(super) fn closed_with(&self, range: std::ops::Range<usize>, code: u16) -> u64 {
         let peers = self.peers[range].iter();
         peers.filter(|it| it.heard.close == Some(code)).count() as u64
     }
 
     /// HTTP answers with this status.
-    pub fn statuses(&self, range: std::ops::Range<usize>, status: u16) -> u64 {
+    pub(super) fn statuses(&self, range: std::ops::Range<usize>, status: u16) -> u64 {
         self.peers[range]
             .iter()
             .map(|it| it.heard.status(status))
@@ -472,7 +529,7 @@ impl Swarm {
     }
 
     /// Bytes sent and received.
-    pub fn traffic(&self, range: std::ops::Range<usize>) -> (u64, u64) {
+    pub(super) fn traffic(&self, range: std::ops::Range<usize>) -> (u64, u64) {
         let peers = self.peers[range].iter();
         peers.fold((0, 0), |sum, it| {
             (sum.0 + it.sent_bytes, sum.1 + it.heard.bytes)
@@ -480,7 +537,7 @@ impl Swarm {
     }
 
     /// HTTP answers by status and close codes, in words.
-    pub fn endings(&self, range: std::ops::Range<usize>) -> String {
+    pub(super) fn endings(&self, range: std::ops::Range<usize>) -> String {
         let mut statuses = std::collections::BTreeMap::<u16, u64>::new();
         let mut codes = std::collections::BTreeMap::<u16, u64>::new();
         for peer in &self.peers[range] {

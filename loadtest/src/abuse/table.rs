@@ -6,7 +6,7 @@ use crate::abuse::rows::Row;
 use crate::abuse::verdict::{Report, Verdict};
 
 /// What each row shows and needs.
-pub fn list(rows: &[Row]) -> String {
+pub(super) fn list(rows: &[Row]) -> String {
     let mut out = String::new();
     for row in rows {
         // Writing to a String does not fail.
@@ -20,7 +20,7 @@ pub fn list(rows: &[Row]) -> String {
 }
 
 /// One row with all its figures.
-pub fn of_row(report: &Report) -> String {
+pub(super) fn of_row(report: &Report) -> String {
     let mut out = format!("{}: {}\n", report.name, word(report.verdict));
     let mut line = |text: String| out += &format!("  {text}\n");
     if let (Some(before), Some(peak)) = (report.memory_before_mb, report.memory_peak_mb) {
@@ -45,7 +45,12 @@ pub fn of_row(report: &Report) -> String {
         .iter()
         .for_each(|saw| line(format!("seen: {saw}")));
     for check in &report.checks {
-        let mark = if check.passed { "ok  " } else { "FAIL" };
+        let mark = match (check.passed, report.verdict) {
+            (true, _) => "ok  ",
+            // It was not judged.
+            (false, Verdict::Pass) => "slow",
+            (false, _) => "FAIL",
+        };
         line(format!(
             "{mark} {}: {} ({})",
             check.what, check.seen, check.bound
@@ -55,7 +60,7 @@ pub fn of_row(report: &Report) -> String {
 }
 
 /// All of them, one line each.
-pub fn of_all(reports: &[Report]) -> String {
+pub(super) fn of_all(reports: &[Report]) -> String {
     let mut out = format!(
         "\n{:<24} {:<7} {:>22} {:>17} {:>26}  {}\n",
         "row", "verdict", "memory MB", "quiet p50/p99 ms", "attack p50/p99/max ms", "what failed"

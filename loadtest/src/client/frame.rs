@@ -4,30 +4,30 @@
 //! matters to a measurement, at a fraction of the cost.
 
 /// Frame opcodes (RFC 6455 section 5.2).
-pub mod opcode {
+pub(crate) mod opcode {
     /// A further fragment.
-    pub const CONTINUATION: u8 = 0x0;
+    pub(crate) const CONTINUATION: u8 = 0x0;
     /// Text.
-    pub const TEXT: u8 = 0x1;
+    pub(crate) const TEXT: u8 = 0x1;
     /// Binary.
-    pub const BINARY: u8 = 0x2;
+    pub(crate) const BINARY: u8 = 0x2;
     /// Close.
-    pub const CLOSE: u8 = 0x8;
+    pub(crate) const CLOSE: u8 = 0x8;
     /// Ping.
-    pub const PING: u8 = 0x9;
+    pub(crate) const PING: u8 = 0x9;
     /// Pong.
-    pub const PONG: u8 = 0xA;
+    pub(crate) const PONG: u8 = 0xA;
 }
 
 /// Bytes before the payload of a short masked frame.
-pub const HEAD_BYTES: usize = 6;
+pub(crate) const HEAD_BYTES: usize = 6;
 
 /// Largest frame taken from a server, in bytes: clients of this protocol cap theirs at 1 MiB.
-pub const FRAME_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 20;
 
 /// A frame as it stands in a read buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// Last fragment of its message.
     pub is_final: bool,
     /// See [`opcode`].
@@ -43,7 +43,7 @@ pub struct Frame<'a> {
 /// # Errors
 /// A text when the server breaks RFC 6455: masked frame, reserved bit, or above
 /// [`FRAME_BYTES_MAX`].
-pub fn decode(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
+pub(crate) fn decode(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
     let &[first, second, ref rest @ ..] = buffer else {
         return Ok(None);
     };
@@ -80,7 +80,7 @@ pub fn decode(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
 }
 
 /// Appends one final masked frame, whose payload is the concatenation of `parts`.
-pub fn encode(out: &mut Vec<u8>, opcode: u8, parts: &[&[u8]], mask: [u8; 4]) {
+pub(crate) fn encode(out: &mut Vec<u8>, opcode: u8, parts: &[&[u8]], mask: [u8; 4]) {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
     out.push(0x80 | opcode);
     match payload_bytes {
@@ -111,7 +111,7 @@ pub fn encode(out: &mut Vec<u8>, opcode: u8, parts: &[&[u8]], mask: [u8; 4]) {
 }
 
 /// Code and reason of a close frame's payload; `None` for an empty one.
-pub fn close_code(payload: &[u8]) -> Option<(u16, String)> {
+pub(crate) fn close_code(payload: &[u8]) -> Option<(u16, String)> {
     let (code, reason) = payload.split_first_chunk::<2>()?;
     Some((
         u16::from_be_bytes(*code),

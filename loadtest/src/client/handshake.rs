@@ -20,7 +20,7 @@ const HEADER_COUNT_MAX: usize = 64;
 ///
 /// # Errors
 /// [`Failure::Usage`] when no credential was given.
-pub fn write_request(
+pub(crate) fn write_request(
     out: &mut Vec<u8>,
     target: &Target,
     peer_id: &str,
@@ -65,7 +65,7 @@ pub fn write_request(
 ///
 /// # Errors
 /// [`Failure::Rejected`] for an HTTP error, [`Failure::Protocol`] for anything but this handshake.
-pub fn read_response(buffer: &[u8], accept: &str) -> Result<Option<usize>, Failure> {
+pub(crate) fn read_response(buffer: &[u8], accept: &str) -> Result<Option<usize>, Failure> {
     let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let head_bytes = match response.parse(buffer) {

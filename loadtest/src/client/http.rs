@@ -10,7 +10,7 @@ const HEADER_COUNT_MAX: usize = 64;
 
 /// A whole response at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Response<'a> {
+pub(crate) struct Response<'a> {
     /// HTTP status.
     pub status: u16,
     /// Its body.
@@ -20,7 +20,7 @@ pub struct Response<'a> {
 }
 
 /// Appends a request with the target's API secret; a body is JSON.
-pub fn write_request(
+pub(crate) fn write_request(
     out: &mut Vec<u8>,
     target: &Target,
     method: &str,
@@ -55,7 +55,7 @@ pub fn write_request(
 ///
 /// # Errors
 /// [`Failure::Protocol`] when this is no HTTP response, or one without `Content-Length`.
-pub fn read_response(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {
+pub(crate) fn read_response(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {
     let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let head_bytes = match response.parse(buffer) {
@@ -88,7 +88,7 @@ pub fn read_response(buffer: &[u8]) -> Result<Option<Response<'_>>, Failure> {
 }
 
 /// The failure when an answer is not HTTP. A port of TLS answers plain text with a TLS record.
-pub fn no_http(buffer: &[u8], error: httparse::Error) -> Failure {
+pub(crate) fn no_http(buffer: &[u8], error: httparse::Error) -> Failure {
     // An alert or a handshake of any version (RFC 8446 section 5.1).
     Failure::Protocol(match buffer {
         [0x15 | 0x16, 3, ..] => "it speaks TLS; use wss://".into(),

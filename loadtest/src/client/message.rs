@@ -10,13 +10,15 @@ use crate::stamp::{Stamp, read_hex8};
 
 /// One message from the server.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// A publication in a channel, with this harness's payload.
     Publication {
         /// Channel name as on the wire.
         channel: &'a [u8],
         /// What its payload says.
         stamp: Stamp,
+        /// Its number, in a channel with history.
+        seq: Option<u64>,
     },
     /// A direct message with this harness's payload.
     Direct {
@@ -27,6 +29,8 @@ pub enum Message<'a> {
     },
     /// Answer to a command with this request id.
     Ack(RequestId),
+    /// The same with a place in the history of a channel.
+    Placed(RequestId, Position<'a>),
     /// First message of a connection; the whole text.
     Welcome(&'a [u8]),
     /// Joins and leaves; the whole text.
@@ -39,9 +43,24 @@ pub enum Message<'a> {
     Pong,
 }
 
+/// A place in the history of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct Position<'a> {
+    /// Which numbering; none where the channel has no history.
+    pub epoch: Option<&'a str>,
+    /// Number of the last message, or of the one that was published.
+    pub seq: u64,
+    /// Whether a replay of what was missed follows, if that was asked for.
+    #[serde(default)]
+    pub recovered: Option<bool>,
+    /// Messages of the replay.
+    #[serde(default)]
+    pub count: Option<u64>,
+}
+
 /// What a command was about: written as `<kind><a>.<b>` with eight hexadecimal digits each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestId {
+pub(crate) struct RequestId {
     /// A letter chosen by the workload.
     pub kind: u8,
     /// First number.
@@ -52,10 +71,10 @@ pub struct RequestId {
 
 impl RequestId {
     /// Bytes of the text form.
-    pub const BYTES: usize = 18;
+    pub(crate) const BYTES: usize = 18;
 
     /// The text form.
-    pub fn text(&self) -> [u8; Self::BYTES] {
+    pub(crate) fn text(&self) -> [u8; Self::BYTES] {
         let mut out = Vec::with_capacity(Self::BYTES);
         out.push(self.kind);
         crate::stamp::push_hex(&mut out, u64::from(self.a), 8);
@@ -77,27 +96,36 @@ impl RequestId {
 }
 
 /// Recognises `text`; `None` when it is no message of this protocol, or a payload is damaged.
-pub fn recognise(text: &[u8]) -> Option<Message<'_>> {
+pub(crate) fn recognise(text: &[u8]) -> Option<Message<'_>> {
     let kind = text.strip_prefix(b"{\"type\":\"")?;
     if let Some(rest) = kind.strip_prefix(b"message\",\"channel\":\"") {
         let (channel, rest) = until_quote(rest)?;
         let rest = rest.strip_prefix(b",\"from\":\"")?;
         let (_, rest) = until_quote(rest)?;
+        let (rest, seq) = match seq_of(rest) {
+            Some((rest, seq)) => (rest, Some(seq)),
+            None => (rest.strip_suffix(b"}")?, None),
+        };
         return Some(Message::Publication {
             channel,
             stamp: stamp_of(rest)?,
+            seq,
         });
     }
     if let Some(rest) = kind.strip_prefix(b"direct\",\"from\":\"") {
         let (from, rest) = until_quote(rest)?;
         return Some(Message::Direct {
             from,
-            stamp: stamp_of(rest)?,
+            stamp: stamp_of(rest.strip_suffix(b"}")?)?,
         });
     }
     if let Some(rest) = kind.strip_prefix(b"ack\",\"requestId\":\"") {
         let (id, rest) = until_quote(rest)?;
-        return (rest == b"}").then_some(Message::Ack(RequestId::read(id)?));
+        let id = RequestId::read(id)?;
+        return match rest {
+            b"}" => Some(Message::Ack(id)),
+            _ => Some(Message::Placed(id, serde_json::from_slice(text).ok()?)),
+        };
     }
     let (name, _) = until_quote(kind)?;
     match name {
@@ -117,12 +145,22 @@ fn until_quote(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// The stamp in `,"data":"rm1.…"}` or `…,"fromMetadata":{…}}`.
+/// What stands before the number in `….,"seq":7}`, and the number.
+fn seq_of(rest: &[u8]) -> Option<(&[u8], u64)> {
+    const SEQ: &[u8] = b",\"seq\":";
+    let before = rest.strip_suffix(b"}")?;
+    let digits = before.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let (before, digits) = before.split_at(before.len() - digits.count());
+    let seq = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((before.strip_suffix(SEQ)?, seq))
+}
+
+/// The stamp in `,"data":"rm1.…"` or `…,"fromMetadata":{…}`.
 fn stamp_of(rest: &[u8]) -> Option<Stamp> {
     let data = rest.strip_prefix(b",\"data\":")?;
     let (stamp, payload_bytes) = Stamp::read(data)?;
     let tail = &data[payload_bytes..];
-    (tail == b"}" || tail.starts_with(b",\"fromMetadata\":")).then_some(stamp)
+    (tail.is_empty() || tail.starts_with(b",\"fromMetadata\":")).then_some(stamp)
 }
 
 #[cfg(test)]
@@ -153,9 +191,16 @@ mod tests {
         let publication = || Message::Publication {
             channel: b"c/1",
             stamp: STAMP,
+            seq: None,
         };
         let head = r#"{"type":"message","channel":"c/1","from":"peer 1","data":"#;
         check(head, "}", publication());
+        let numbered = Message::Publication {
+            channel: b"c/1",
+            stamp: STAMP,
+            seq: Some(58),
+        };
+        check(head, ",\"seq\":58}", numbered);
         let direct = Message::Direct {
             from: b"p",
             stamp: STAMP,
@@ -195,6 +240,21 @@ mod tests {
         );
         assert_eq!(recognise(ack.as_bytes()), Some(Message::Ack(id)));
         assert_eq!(recognise(br#"{"type":"ack","requestId":"foreign"}"#), None);
+        let text = std::str::from_utf8(&text).expect("ASCII");
+        let placed = format!(
+            r#"{{"type":"ack","requestId":"{text}",{}}}"#,
+            r#""epoch":"q7Zk2wAb","seq":57,"recovered":true,"count":16"#
+        );
+        let position = Position {
+            epoch: Some("q7Zk2wAb"),
+            seq: 57,
+            recovered: Some(true),
+            count: Some(16),
+        };
+        assert_eq!(
+            recognise(placed.as_bytes()),
+            Some(Message::Placed(id, position))
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ const HEAD: &[u8] = b"{\"type\":\"message\",\"channel\":\"";
 const TAIL_BYTES: usize = 16;
 
 /// The last publications, in the order in which they first came.
-pub struct Recall {
+pub(crate) struct Recall {
     /// Their ends, apart from the rest so that a search stays in few cache lines.
     tails: [[u8; TAIL_BYTES]; REMEMBERED],
     known: Vec<Known>,
@@ -26,11 +26,12 @@ struct Known {
     text: Vec<u8>,
     channel_bytes: usize,
     stamp: Stamp,
+    seq: Option<u64>,
 }
 
 impl Recall {
     /// Nothing seen yet.
-    pub fn new() -> Recall {
+    pub(crate) fn new() -> Recall {
         Recall {
             tails: [[0; TAIL_BYTES]; REMEMBERED],
             known: Vec::with_capacity(REMEMBERED),
@@ -40,7 +41,7 @@ impl Recall {
     }
 
     /// As [`recognise`].
-    pub fn recognise<'t>(&mut self, text: &'t [u8]) -> Option<Message<'t>> {
+    pub(crate) fn recognise<'t>(&mut self, text: &'t [u8]) -> Option<Message<'t>> {
         let Some(tail) = text.last_chunk().filter(|_| text.starts_with(HEAD)) else {
             return recognise(text);
         };
@@ -59,11 +60,18 @@ impl Recall {
             return Some(Message::Publication {
                 channel: &text[HEAD.len()..HEAD.len() + known.channel_bytes],
                 stamp: known.stamp,
+                seq: known.seq,
             });
         }
         let message = recognise(text)?;
-        if let Message::Publication { channel, stamp } = &message {
-            self.remember(tail, text, channel.len(), *stamp);
+        if let Message::Publication {
+            channel,
+            stamp,
+            seq,
+        } = &message
+        {
+            let place = (channel.len(), *stamp, *seq);
+            self.remember(tail, text, place);
         }
         Some(message)
     }
@@ -80,8 +88,7 @@ impl Recall {
         &mut self,
         tail: &[u8; TAIL_BYTES],
         text: &[u8],
-        channel_bytes: usize,
-        stamp: Stamp,
+        (channel_bytes, stamp, seq): (usize, Stamp, Option<u64>),
     ) {
         self.tails[self.newest] = *tail;
         match self.known.get_mut(self.newest) {
@@ -89,11 +96,13 @@ impl Recall {
                 known.text.clear();
                 known.text.extend_from_slice(text);
                 (known.channel_bytes, known.stamp) = (channel_bytes, stamp);
+                known.seq = seq;
             }
             None => self.known.push(Known {
                 text: text.to_vec(),
                 channel_bytes,
                 stamp,
+                seq,
             }),
         }
         self.newest = (self.newest + 1) % REMEMBERED;

@@ -10,7 +10,7 @@ use crate::client::token::TokenSigner;
 use crate::failure::Failure;
 
 /// How WebSocket connections prove who they are.
-pub enum Credential {
+pub(crate) enum Credential {
     /// A publishable key: the server names the peers.
     Key(String),
     /// A secret key: every connection gets its own signed token.
@@ -20,7 +20,7 @@ pub enum Credential {
 }
 
 /// TLS settings, with the name to verify.
-pub struct Tls {
+pub(crate) struct Tls {
     /// Trust anchors and provider.
     pub config: Arc<ClientConfig>,
     /// Name expected in the certificate.
@@ -28,7 +28,7 @@ pub struct Tls {
 }
 
 /// A resolved server.
-pub struct Target {
+pub(crate) struct Target {
     /// First address of the host.
     pub address: SocketAddr,
     /// For the `Host` header.
@@ -47,7 +47,7 @@ pub struct Target {
 
 /// A URL taken apart, before any look-up.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Url {
+pub(crate) struct Url {
     /// `wss`.
     pub is_tls: bool,
     /// Name or address, without brackets.
@@ -63,7 +63,7 @@ impl Url {
     ///
     /// # Errors
     /// [`Failure::Usage`], saying what is wrong with the URL.
-    pub fn parse(text: &str) -> Result<Url, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Url, Failure> {
         let wrong =
             |what: &str| Failure::Usage(format!("--url {text}: {what} (like ws://127.0.0.1:8080)"));
         let (is_tls, rest) = match text.split_once("://") {
@@ -118,7 +118,7 @@ impl Url {
     ///
     /// # Errors
     /// [`Failure::Unreachable`] when the name does not resolve.
-    pub fn resolve(&self) -> Result<SocketAddr, Failure> {
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
         let unreachable = |cause: String| Failure::Unreachable {
             address: format!("{}:{}", self.host, self.port),
             cause,
@@ -132,7 +132,7 @@ impl Url {
 }
 
 /// Percent-encodes everything that is not unreserved in a URL.
-pub fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

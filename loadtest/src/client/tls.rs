@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::crypto::{
     CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
@@ -36,7 +36,7 @@ const KEY_EXCHANGES: [&dyn SupportedKxGroup; 4] = [
 
 /// Whom to believe.
 #[derive(Debug, Clone, Copy)]
-pub enum Trust<'a> {
+pub(crate) enum Trust<'a> {
     /// The system's roots.
     System,
     /// The certificates in this PEM file, themselves or as issuers, and nobody else.
@@ -50,7 +50,7 @@ pub enum Trust<'a> {
 ///
 /// # Errors
 /// [`Failure::File`] for an unreadable or empty bundle, [`Failure::Untrusted`] without any roots.
-pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failure> {
+pub(crate) fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failure> {
     let provider = Arc::new(CryptoProvider {
         kx_groups: KEY_EXCHANGES.to_vec(),
         ..aws_lc_rs::default_provider()
@@ -92,13 +92,20 @@ pub fn config(trust: Trust<'_>, resume: bool) -> Result<Arc<ClientConfig>, Failu
             .with_no_client_auth(),
     };
     if !resume {
-        config.resumption = rustls::client::Resumption::disabled();
+        config.resumption = Resumption::disabled();
     }
     Ok(Arc::new(config))
 }
 
+/// The same configuration for one client that resumes its own sessions, as a browser does.
+pub(crate) fn resuming(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(1);
+    Arc::new(config)
+}
+
 /// What an error of the handshake means to whoever gave the URL.
-pub fn failure_of(error: &rustls::Error) -> Failure {
+pub(crate) fn failure_of(error: &rustls::Error) -> Failure {
     match error {
         rustls::Error::InvalidMessage(_) => {
             Failure::Protocol("its answer is not TLS; for a plaintext server use ws://".into())

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// Seconds for which a token is valid unless told otherwise: one day, the protocol's maximum.
-pub const LIFETIME_SEC: i64 = 86_400;
+pub(crate) const LIFETIME_SEC: i64 = 86_400;
 
 /// Signs one token per connection.
-pub struct TokenSigner {
+pub(crate) struct TokenSigner {
     header: Header,
     lifetime_sec: i64,
     key: EncodingKey,
@@ -28,7 +28,7 @@ impl TokenSigner {
     ///
     /// # Errors
     /// [`Failure::Usage`] when it is not two parts joined by a colon.
-    pub fn new(id_and_secret: &str, lifetime_sec: i64) -> Result<TokenSigner, Failure> {
+    pub(crate) fn new(id_and_secret: &str, lifetime_sec: i64) -> Result<TokenSigner, Failure> {
         let Some((id, secret)) = id_and_secret
             .split_once(':')
             .filter(|(id, secret)| !id.is_empty() && !secret.is_empty())
@@ -50,7 +50,7 @@ impl TokenSigner {
     ///
     /// # Errors
     /// [`Failure::Usage`] when signing fails, with the library's reason.
-    pub fn mint(&self, peer_id: &str, unix_sec: u64) -> Result<String, Failure> {
+    pub(crate) fn mint(&self, peer_id: &str, unix_sec: u64) -> Result<String, Failure> {
         let exp = unix_sec.saturating_add_signed(self.lifetime_sec);
         let claims = Claims {
             sub: peer_id,
@@ -64,7 +64,7 @@ impl TokenSigner {
     ///
     /// # Errors
     /// As [`TokenSigner::mint`].
-    pub fn sign(&self, claims: &impl Serialize) -> Result<String, Failure> {
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, Failure> {
         encode(&self.header, claims, &self.key)
             .map_err(|error| Failure::Usage(format!("cannot sign a token: {error}")))
     }

@@ -3,15 +3,17 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect, recv,
     send, shutdown, socket_with, sockopt,
 };
-use rustls::ClientConnection;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use socket2::SockRef;
 
+use crate::client::arrival;
 use crate::client::target::Target;
 use crate::failure::Failure;
 
@@ -21,7 +23,7 @@ const CONNECTIONS_PER_SOURCE: u32 = 25_000;
 
 /// What is unusual about a connection: nothing, by default.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Bytes of the receive buffer, so that the peer soon has to wait (`SO_RCVBUF`).
     pub receive_bytes: Option<usize>,
     /// Largest segment in bytes (`TCP_MAXSEG`). The kernel sizes send buffers in segments, and
@@ -30,22 +32,43 @@ pub struct Shape {
     pub segment_bytes: Option<u32>,
     /// Address to connect from.
     pub source: Option<IpAddr>,
+    /// The kernel notes when bytes arrive: [`Transport::arrived_ns`].
+    pub is_stamped: bool,
 }
 
 /// A connected or connecting stream.
-pub enum Transport {
+pub(crate) enum Transport {
     /// TCP.
-    Plain(OwnedFd),
+    Plain(Tcp),
     /// TLS over TCP.
     Tls(Box<TlsStream>),
 }
 
+/// A TCP socket.
+pub(crate) struct Tcp {
+    fd: OwnedFd,
+    is_stamped: bool,
+    /// When the last bytes that were read had arrived, where the kernel was asked for it.
+    arrived_ns: Option<u64>,
+}
+
 /// TLS state beside its socket.
-pub struct TlsStream {
-    socket: OwnedFd,
+pub(crate) struct TlsStream {
+    socket: Tcp,
     session: ClientConnection,
     /// The last read of the socket left nothing in it.
     is_drained: bool,
+}
+
+impl Tcp {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.is_stamped {
+            return Ok(recv(&self.fd, into, RecvFlags::empty()).map(|(bytes, _)| bytes)?);
+        }
+        let (bytes, arrived_ns) = arrival::receive(&self.fd, into)?;
+        self.arrived_ns = arrived_ns.or(self.arrived_ns);
+        Ok(bytes)
+    }
 }
 
 impl Transport {
@@ -54,19 +77,23 @@ impl Transport {
     ///
     /// # Errors
     /// [`Failure::Unreachable`] with the system's reason, [`Failure::Tls`].
-    pub fn connect(target: &Target, number: u32) -> Result<Transport, Failure> {
+    pub(crate) fn connect(target: &Target, number: u32) -> Result<Transport, Failure> {
         let shape = Shape {
             source: source_address(target.address.ip(), number),
             ..Shape::default()
         };
-        Transport::connect_shaped(target, &shape)
+        Transport::connect_shaped(target, &shape, None)
     }
 
-    /// The same with everything about the socket given.
+    /// The same with everything about the socket given, and with the TLS sessions of one client.
     ///
     /// # Errors
     /// As [`Transport::connect`].
-    pub fn connect_shaped(target: &Target, shape: &Shape) -> Result<Transport, Failure> {
+    pub(crate) fn connect_shaped(
+        target: &Target,
+        shape: &Shape,
+        sessions: Option<&Arc<ClientConfig>>,
+    ) -> Result<Transport, Failure> {
         let unreachable = |error: rustix::io::Errno| Failure::Unreachable {
             address: target.address.to_string(),
             cause: io::Error::from(error).to_string(),
@@ -95,10 +122,17 @@ impl Transport {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(unreachable(error)),
         }
+        let is_stamped = shape.is_stamped && arrival::ask(&socket);
+        let socket = Tcp {
+            fd: socket,
+            is_stamped,
+            arrived_ns: None,
+        };
         let Some(tls) = &target.tls else {
             return Ok(Transport::Plain(socket));
         };
-        let session = ClientConnection::new(tls.config.clone(), tls.server_name.clone())
+        let config = sessions.unwrap_or(&tls.config).clone();
+        let session = ClientConnection::new(config, tls.server_name.clone())
             .map_err(|error| Failure::Tls(error.to_string()))?;
         let mut stream = Box::new(TlsStream {
             socket,
@@ -113,17 +147,34 @@ impl Transport {
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; anything else ends the connection.
-    pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
         match self {
-            Transport::Plain(socket) => {
-                Ok(recv(&*socket, scratch, RecvFlags::empty()).map(|(bytes, _)| bytes)?)
-            }
+            Transport::Plain(socket) => socket.read(scratch),
             Transport::Tls(stream) => stream.read(scratch),
         }
     }
 
+    /// Whether its TLS handshake resumed an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => {
+                stream.session.handshake_kind() == Some(HandshakeKind::Resumed)
+            }
+        }
+    }
+
+    /// When the bytes that were read last had arrived at the socket, on the monotonic clock in
+    /// nanoseconds: of several segments, the last. `None` unless the kernel was asked for it.
+    pub(crate) fn arrived_ns(&self) -> Option<u64> {
+        match self {
+            Transport::Plain(socket) => socket.arrived_ns,
+            Transport::Tls(stream) => stream.socket.arrived_ns,
+        }
+    }
+
     /// True when a read of `bytes` into `capacity` has certainly emptied the socket.
-    pub fn is_drained_by(&self, bytes: usize, capacity: usize) -> bool {
+    pub(crate) fn is_drained_by(&self, bytes: usize, capacity: usize) -> bool {
         let is_socket_drained = match self {
             Transport::Plain(_) => true,
             Transport::Tls(stream) => stream.is_drained,
@@ -135,9 +186,9 @@ impl Transport {
     ///
     /// # Errors
     /// `WouldBlock` when nothing fits; anything else ends the connection.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Transport::Plain(socket) => Ok(send(&*socket, bytes, SendFlags::NOSIGNAL)?),
+            Transport::Plain(socket) => Ok(send(&socket.fd, bytes, SendFlags::NOSIGNAL)?),
             Transport::Tls(stream) => {
                 stream.session.writer().write_all(bytes)?;
                 stream.flush()?;
@@ -150,7 +201,7 @@ impl Transport {
     ///
     /// # Errors
     /// Whatever ends the connection; a full socket is no error.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Transport::Plain(_) => Ok(()),
             Transport::Tls(stream) => stream.flush(),
@@ -158,7 +209,7 @@ impl Transport {
     }
 
     /// Whether TLS holds bytes that the socket has refused.
-    pub fn is_unflushed(&self) -> bool {
+    pub(crate) fn is_unflushed(&self) -> bool {
         match self {
             Transport::Plain(_) => false,
             Transport::Tls(stream) => stream.session.wants_write(),
@@ -170,7 +221,7 @@ impl Transport {
     ///
     /// # Errors
     /// Whatever ends the connection.
-    pub fn write_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Transport::Tls(stream) = self else {
             return self.write(bytes);
         };
@@ -184,7 +235,7 @@ impl Transport {
     ///
     /// # Errors
     /// When the connection has ended already.
-    pub fn end_writing(&self) -> io::Result<()> {
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
         Ok(shutdown(self.as_fd(), Shutdown::Write)?)
     }
 
@@ -192,7 +243,7 @@ impl Transport {
     ///
     /// # Errors
     /// Of `setsockopt`.
-    pub fn reset_on_close(&self) -> io::Result<()> {
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(
             self.as_fd(),
             Some(Duration::ZERO),
@@ -203,7 +254,7 @@ impl Transport {
     ///
     /// # Errors
     /// Why the connect failed.
-    pub fn connect_result(&self) -> io::Result<()> {
+    pub(crate) fn connect_result(&self) -> io::Result<()> {
         Ok(sockopt::socket_error(self.as_fd())??)
     }
 }
@@ -211,8 +262,8 @@ impl Transport {
 impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Transport::Plain(socket) => socket.as_fd(),
-            Transport::Tls(stream) => stream.socket.as_fd(),
+            Transport::Plain(socket) => socket.fd.as_fd(),
+            Transport::Tls(stream) => stream.socket.fd.as_fd(),
         }
     }
 }
@@ -224,7 +275,7 @@ impl TlsStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            let mut socket = SocketIo::new(&self.socket);
+            let mut socket = SocketIo::new(&mut self.socket);
             if self.session.read_tls(&mut socket)? == 0 {
                 return Ok(0);
             }
@@ -238,7 +289,7 @@ impl TlsStream {
 
     fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut SocketIo::new(&self.socket)) {
+            match self.session.write_tls(&mut SocketIo::new(&mut self.socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -249,13 +300,13 @@ impl TlsStream {
 }
 
 struct SocketIo<'a> {
-    socket: &'a OwnedFd,
+    socket: &'a mut Tcp,
     /// The last read got less than it asked for.
     read_short: bool,
 }
 
 impl SocketIo<'_> {
-    fn new(socket: &OwnedFd) -> SocketIo<'_> {
+    fn new(socket: &mut Tcp) -> SocketIo<'_> {
         SocketIo {
             socket,
             read_short: false,
@@ -266,7 +317,7 @@ impl SocketIo<'_> {
 impl Read for SocketIo<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let asked = buffer.len();
-        let (bytes, _) = recv(self.socket, buffer, RecvFlags::empty())?;
+        let bytes = self.socket.read(buffer)?;
         self.read_short = bytes < asked;
         Ok(bytes)
     }
@@ -274,7 +325,7 @@ impl Read for SocketIo<'_> {
 
 impl Write for SocketIo<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.socket, bytes, SendFlags::NOSIGNAL)?)
+        Ok(send(&self.socket.fd, bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

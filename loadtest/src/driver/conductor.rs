@@ -34,7 +34,7 @@ const SETUP_STALL_NS_MAX: u64 = 60 * SECOND;
 const END_NS_MAX: u64 = 30 * SECOND;
 
 /// Everything one run needs.
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// The workload.
     pub plan: &'a dyn Plan,
     /// The server.
@@ -60,7 +60,7 @@ pub struct Job<'a> {
 }
 
 /// What a run yields, before anything is computed from it.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The window as it was.
     pub window: Window,
     /// Whether the window ended before its time.
@@ -93,7 +93,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// The first [`Failure`] of any load core or of the server process.
-pub fn run(job: &Job<'_>, live: &mut Live) -> Result<Outcome, Failure> {
+pub(crate) fn run(job: &Job<'_>, live: &mut Live) -> Result<Outcome, Failure> {
     let phase = Arc::new(Phase::new(job.cpus.len() as u32)?);
     let before = sample(job)?;
     let (sender, parts) = channel();

@@ -4,7 +4,7 @@ use crate::client::transport::Transport;
 
 /// What kind of connection a client has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The protocol's endpoint; with a token, under the peer id of this number.
     WebSocket {
         /// Number of the peer in the whole run.
@@ -16,7 +16,7 @@ pub enum Kind {
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// No socket.
     Vacant,
     /// TCP (and, for REST, TLS) is being established.
@@ -32,7 +32,7 @@ pub enum Stage {
 }
 
 /// State of one client's connection.
-pub struct Connection {
+pub(crate) struct Connection {
     /// How far it is.
     pub stage: Stage,
     /// Which kind it was opened as.
@@ -55,7 +55,7 @@ pub struct Connection {
 
 impl Connection {
     /// A client without a connection.
-    pub fn vacant() -> Connection {
+    pub(crate) fn vacant() -> Connection {
         Connection {
             stage: Stage::Vacant,
             kind: Kind::Rest,
@@ -70,7 +70,7 @@ impl Connection {
     }
 
     /// Closes the socket and forgets its bytes.
-    pub fn vacate(&mut self) {
+    pub(crate) fn vacate(&mut self) {
         self.stage = Stage::Vacant;
         self.transport = None;
         self.partial = Vec::new();

@@ -31,7 +31,7 @@ struct Opening {
 }
 
 /// One load core as a workload sees it.
-pub struct Core {
+pub(crate) struct Core {
     /// Time of the event being handled.
     pub now_ns: u64,
     /// Where latencies and counts go.
@@ -58,7 +58,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Failure::Executor`] when the system refuses a poller.
-    pub fn new(
+    pub(crate) fn new(
         index: usize,
         target: Arc<Target>,
         phase: Arc<Phase>,
@@ -89,7 +89,7 @@ impl Core {
 
     /// Queues a connect for `client`, which must have no connection. It starts when fewer than
     /// the allowed number are being opened; an `intended_ns` of 0 stands for that moment.
-    pub fn open(&mut self, client: u32, kind: Kind, intended_ns: u64) {
+    pub(crate) fn open(&mut self, client: u32, kind: Kind, intended_ns: u64) {
         let needed = client as usize + 1;
         if self.connections.len() < needed {
             self.connections.resize_with(needed, Connection::vacant);
@@ -102,17 +102,17 @@ impl Core {
     }
 
     /// When the client's connection should have been opened, ns.
-    pub fn intended_ns(&self, client: u32) -> u64 {
+    pub(crate) fn intended_ns(&self, client: u32) -> u64 {
         self.connections[client as usize].intended_ns
     }
 
     /// A number below `bound` (0 for 0), from a small generator that is good enough for load.
-    pub fn random_below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn random_below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.random_u32()) * u64::from(bound)) >> 32) as u32
     }
 
     /// A wait with an exponential distribution around `mean_ns`: a Poisson process.
-    pub fn random_wait_ns(&mut self, mean_ns: f64) -> u64 {
+    pub(crate) fn random_wait_ns(&mut self, mean_ns: f64) -> u64 {
         let uniform = (f64::from(self.random_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
         (-uniform.ln() * mean_ns) as u64
     }
@@ -121,7 +121,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Failure::Closed`] when the connection has ended.
-    pub fn send_text(&mut self, client: u32, parts: &[&[u8]]) -> Result<(), Failure> {
+    pub(crate) fn send_text(&mut self, client: u32, parts: &[&[u8]]) -> Result<(), Failure> {
         self.send_frame(client, opcode::TEXT, parts)
     }
 
@@ -129,7 +129,7 @@ impl Core {
     ///
     /// # Errors
     /// As [`Core::send_text`].
-    pub fn send_command(
+    pub(crate) fn send_command(
         &mut self,
         client: u32,
         command: &str,
@@ -152,7 +152,7 @@ impl Core {
     ///
     /// # Errors
     /// As [`Core::send_text`].
-    pub fn send_request(
+    pub(crate) fn send_request(
         &mut self,
         client: u32,
         method: &str,
@@ -171,10 +171,20 @@ impl Core {
     ///
     /// # Errors
     /// As [`Core::send_text`].
-    pub fn close(&mut self, client: u32) -> Result<(), Failure> {
+    pub(crate) fn close(&mut self, client: u32) -> Result<(), Failure> {
         self.send_frame(client, opcode::CLOSE, &[&1000u16.to_be_bytes()])?;
         self.connections[client as usize].stage = Stage::Closing;
         Ok(())
+    }
+
+    /// Drops an open connection without a word, as a network that fails. The workload hears
+    /// nothing of it.
+    pub(crate) fn abandon(&mut self, client: u32) {
+        let connection = &mut self.connections[client as usize];
+        if connection.stage == Stage::Open {
+            connection.vacate();
+            self.phase.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn send_frame(

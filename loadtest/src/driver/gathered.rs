@@ -13,7 +13,7 @@ use crate::measure::recorder::{Counters, Part, Window, histogram};
 
 /// One interval, all load cores together.
 #[derive(Debug, Clone, Default)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// Its place in the window; negative during warm-up.
     pub index: i64,
     /// What was counted.
@@ -24,7 +24,7 @@ pub struct Interval {
 
 /// The latencies of one series in one interval, ns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Quantiles {
+pub(crate) struct Quantiles {
     /// Samples.
     pub count: u64,
     /// Median.
@@ -48,7 +48,7 @@ impl Quantiles {
 }
 
 /// Parts of all cores, merged.
-pub struct Gathered {
+pub(crate) struct Gathered {
     core_count: usize,
     pending: BTreeMap<i64, Vec<Part>>,
     /// In order of time.
@@ -65,7 +65,7 @@ pub struct Gathered {
 
 impl Gathered {
     /// Nothing yet, of `core_count` cores.
-    pub fn new(series_count: usize, core_count: usize) -> Gathered {
+    pub(crate) fn new(series_count: usize, core_count: usize) -> Gathered {
         Gathered {
             core_count,
             pending: BTreeMap::new(),
@@ -82,7 +82,7 @@ impl Gathered {
     ///
     /// # Errors
     /// The run's failure, as soon as there is one.
-    pub fn until(
+    pub(crate) fn until(
         &mut self,
         parts: &Receiver<Part>,
         deadline_ns: u64,
@@ -142,7 +142,7 @@ impl Gathered {
     }
 
     /// Merges what is left and sums the window up.
-    pub fn finish(&mut self, window: &Window) {
+    pub(crate) fn finish(&mut self, window: &Window) {
         while let Some(index) = self.pending.keys().next().copied() {
             self.merge(index);
         }
@@ -157,7 +157,7 @@ impl Gathered {
 }
 
 /// Adds `one` to `sum`.
-pub fn add(sum: &mut Histogram<u64>, one: &Histogram<u64>) {
+pub(crate) fn add(sum: &mut Histogram<u64>, one: &Histogram<u64>) {
     // All histograms of this program have the same bounds, the only condition of `add`.
     let _same_bounds = sum.add(one);
 }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::measure::recorder::Window;
 
 /// Shared by all threads of a run.
-pub struct Phase {
+pub(crate) struct Phase {
     /// Load cores.
     pub core_count: u32,
     /// Connections that have their `welcome`.
@@ -34,7 +34,7 @@ impl Phase {
     ///
     /// # Errors
     /// [`Failure::Executor`] when the system refuses an eventfd.
-    pub fn new(core_count: u32) -> Result<Phase, Failure> {
+    pub(crate) fn new(core_count: u32) -> Result<Phase, Failure> {
         let wakers = (0..core_count)
             .map(|_| eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map(Arc::new))
             .collect::<Result<_, _>>()
@@ -55,7 +55,7 @@ impl Phase {
     }
 
     /// Lets the load begin.
-    pub fn start(&self, window: Window) {
+    pub(crate) fn start(&self, window: Window) {
         *self.window.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
         self.to_ns.store(window.to_ns, Ordering::Release);
         self.go.store(true, Ordering::Release);
@@ -63,7 +63,7 @@ impl Phase {
     }
 
     /// The window, once the load may begin.
-    pub fn started(&self) -> Option<Window> {
+    pub(crate) fn started(&self) -> Option<Window> {
         if !self.go.load(Ordering::Acquire) {
             return None;
         }
@@ -71,23 +71,23 @@ impl Phase {
     }
 
     /// End of the window, ns; `u64::MAX` until a counted workload is complete on all cores.
-    pub fn to_ns(&self) -> u64 {
+    pub(crate) fn to_ns(&self) -> u64 {
         self.to_ns.load(Ordering::Acquire)
     }
 
     /// Ends the window of a counted workload.
-    pub fn end(&self, to_ns: u64) {
+    pub(crate) fn end(&self, to_ns: u64) {
         self.to_ns.store(to_ns, Ordering::Release);
         self.wake_all();
     }
 
     /// Whether all cores have added themselves to `counter`.
-    pub fn all(&self, counter: &AtomicU32) -> bool {
+    pub(crate) fn all(&self, counter: &AtomicU32) -> bool {
         counter.load(Ordering::Acquire) >= self.core_count
     }
 
     /// Ends the run without a result; the first failure is the one reported.
-    pub fn fail(&self, failure: Failure) {
+    pub(crate) fn fail(&self, failure: Failure) {
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
         self.aborted.store(true, Ordering::Release);
@@ -96,12 +96,12 @@ impl Phase {
     }
 
     /// Whether somebody failed.
-    pub fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.aborted.load(Ordering::Acquire)
     }
 
     /// The first failure.
-    pub fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -109,18 +109,18 @@ impl Phase {
     }
 
     /// The eventfd of a core.
-    pub fn waker(&self, core: usize) -> Arc<OwnedFd> {
+    pub(crate) fn waker(&self, core: usize) -> Arc<OwnedFd> {
         Arc::clone(&self.wakers[core])
     }
 
     /// Wakes one core.
-    pub fn wake(&self, core: usize) {
+    pub(crate) fn wake(&self, core: usize) {
         // A full counter means that the core is being woken already.
         let _pending = rustix::io::write(&*self.wakers[core], &1u64.to_ne_bytes());
     }
 
     /// Wakes all cores.
-    pub fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         (0..self.wakers.len()).for_each(|core| self.wake(core));
     }
 }

@@ -19,7 +19,7 @@ const WAKE: u64 = u64::MAX;
 
 /// A registration: which client, and which of its successive connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// Index of the client.
     pub client: u32,
     /// Increases with each of its connections, so that an event of an earlier one is known.
@@ -28,7 +28,7 @@ pub struct Token {
 
 /// What a socket is ready for.
 #[derive(Debug, Clone, Copy)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Whose socket.
     pub token: Token,
     /// Data, end of stream or an error can be read.
@@ -40,7 +40,7 @@ pub struct Ready {
 }
 
 /// The poller.
-pub struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     events: Vec<Event>,
@@ -51,7 +51,7 @@ impl Poller {
     ///
     /// # Errors
     /// Of `epoll_create` and `epoll_ctl`.
-    pub fn new(wake: Arc<OwnedFd>) -> io::Result<Poller> {
+    pub(crate) fn new(wake: Arc<OwnedFd>) -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
@@ -70,7 +70,7 @@ impl Poller {
     ///
     /// # Errors
     /// Of `epoll_ctl`.
-    pub fn add(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         let data = u64::from(token.generation) << 32 | u64::from(token.client);
         Ok(epoll::add(
@@ -85,7 +85,7 @@ impl Poller {
     ///
     /// # Errors
     /// Of `epoll_wait`, an interruption excepted.
-    pub fn wait(&mut self, timeout_ns: u64, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout_ns: u64, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         self.events.clear();
         let timeout = timespec(timeout_ns);

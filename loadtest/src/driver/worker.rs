@@ -45,7 +45,7 @@ enum Step {
 }
 
 /// One load core's loop.
-pub struct Worker {
+pub(crate) struct Worker {
     core: Core,
     workload: Box<dyn Workload>,
     step: Step,
@@ -56,7 +56,7 @@ pub struct Worker {
 
 impl Worker {
     /// Joins a core with its share of the workload; `spins`: it never sleeps under load.
-    pub fn new(core: Core, workload: Box<dyn Workload>, spins: bool) -> Worker {
+    pub(crate) fn new(core: Core, workload: Box<dyn Workload>, spins: bool) -> Worker {
         let scratch = vec![0; SCRATCH_BYTES];
         Worker {
             core,
@@ -69,7 +69,7 @@ impl Worker {
     }
 
     /// Runs to the end of the drain. A failure here ends the whole run.
-    pub async fn run(mut self) -> Option<Verified> {
+    pub(crate) async fn run(mut self) -> Option<Verified> {
         let phase = Arc::clone(&self.core.phase);
         let outcome = self.run_to_end(&phase).await;
         self.core.recorder.hand_over(self.workload.fault_count());

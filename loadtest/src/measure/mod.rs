@@ -1,5 +1,5 @@
 //! What is measured: latencies and counts on the load cores, CPU and memory of the server.
 
-pub mod process;
-pub mod recorder;
-pub mod trend;
+pub(crate) mod process;
+pub(crate) mod recorder;
+pub(crate) mod trend;

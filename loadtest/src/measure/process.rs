@@ -10,7 +10,7 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// One reading. CPU times are totals since the start; differences are what counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProcessSample {
+pub(crate) struct ProcessSample {
     /// `CLOCK_MONOTONIC`, ns.
     pub at_ns: u64,
     /// CPU time of all its threads, ns (`/proc/PID/task/*/schedstat`).
@@ -29,7 +29,7 @@ pub struct ProcessSample {
 
 /// Reads one process.
 #[derive(Debug, Clone)]
-pub struct ProcessProbe {
+pub(crate) struct ProcessProbe {
     pid: u32,
     ksoftirqd_pids: Vec<u32>,
 }
@@ -39,7 +39,7 @@ impl ProcessProbe {
     ///
     /// # Errors
     /// [`Failure::ServerProcess`] when there is none, or it cannot be read.
-    pub fn new(pid: u32) -> Result<ProcessProbe, Failure> {
+    pub(crate) fn new(pid: u32) -> Result<ProcessProbe, Failure> {
         let probe = ProcessProbe {
             pid,
             ksoftirqd_pids: ksoftirqd_pids(),
@@ -52,7 +52,7 @@ impl ProcessProbe {
     ///
     /// # Errors
     /// [`Failure::ServerProcess`] when the process has ended.
-    pub fn sample(&self) -> Result<ProcessSample, Failure> {
+    pub(crate) fn sample(&self) -> Result<ProcessSample, Failure> {
         let missing = |cause: &str| Failure::ServerProcess {
             pid: self.pid,
             cause: cause.into(),
@@ -81,6 +81,19 @@ impl ProcessProbe {
                 .sum(),
             sunreclaim_bytes: field_kb(&meminfo, "SUnreclaim:").unwrap_or_default() * 1024,
         })
+    }
+
+    /// From now on [`peak_bytes`](Self::peak_bytes) is the most since now. Returns whether the
+    /// kernel allows that.
+    pub(crate) fn forget_peak(&self) -> bool {
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").is_ok()
+    }
+
+    /// The most that was resident, however briefly, as the kernel keeps it (`VmHWM`); `None` when
+    /// the process has ended.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        Some(field_kb(&status, "VmHWM:")? * 1024)
     }
 
     fn threads_cpu_ns(&self) -> Option<u64> {
@@ -147,5 +160,15 @@ mod tests {
         let sample = probe.sample().expect("we run");
         assert!(sample.rss_bytes > 100_000 && sample.sunreclaim_bytes > 0);
         assert!(ProcessProbe::new(u32::MAX - 1).is_err());
+    }
+
+    #[test]
+    fn the_peak_is_what_was_there_for_a_moment() {
+        let probe = ProcessProbe::new(std::process::id()).expect("we run");
+        assert!(probe.forget_peak());
+        let before = probe.peak_bytes().expect("we run");
+        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
+        let peak = probe.peak_bytes().expect("we run");
+        assert!(peak >= 64 << 20, "{before}, then {peak}");
     }
 }

@@ -19,7 +19,7 @@ const DIGITS: u8 = 3;
 
 /// Things counted per interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Measured messages or requests sent.
     pub sent: u64,
     /// Measured messages or answers received: the unit of "per delivery".
@@ -38,7 +38,7 @@ pub struct Counters {
 
 impl Counters {
     /// Adds `other` field by field.
-    pub fn add(&mut self, other: &Counters) {
+    pub(crate) fn add(&mut self, other: &Counters) {
         self.sent += other.sent;
         self.received += other.received;
         self.frames += other.frames;
@@ -51,7 +51,7 @@ impl Counters {
 
 /// The measured window, the same on all load cores, in `CLOCK_MONOTONIC` ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// Load begins; latencies are not recorded yet.
     pub go_ns: u64,
     /// Measurement begins.
@@ -64,18 +64,18 @@ pub struct Window {
 
 impl Window {
     /// Whether `at_ns` is measured.
-    pub fn contains(&self, at_ns: u64) -> bool {
+    pub(crate) fn contains(&self, at_ns: u64) -> bool {
         self.from_ns <= at_ns && at_ns < self.to_ns
     }
 
     /// Which interval `at_ns` lies in; negative during warm-up.
-    pub fn interval_index(&self, at_ns: u64) -> i64 {
+    pub(crate) fn interval_index(&self, at_ns: u64) -> i64 {
         (at_ns as i64 - self.from_ns as i64).div_euclid(self.interval_ns as i64)
     }
 }
 
 /// One interval of one load core.
-pub struct Part {
+pub(crate) struct Part {
     /// See [`Window::interval_index`].
     pub index: i64,
     /// What was counted in it.
@@ -87,7 +87,7 @@ pub struct Part {
 }
 
 /// Records on one load core.
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// Public to the workloads, which count what they know.
     pub counters: Counters,
     window: Window,
@@ -101,7 +101,7 @@ pub struct Recorder {
 }
 
 /// An empty histogram over the range of latencies.
-pub fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // The bounds are constants that satisfy the only conditions `new_with_bounds` checks
     // (1 <= low, 2 * low <= high, digits <= 5); a test makes one.
     #[expect(clippy::expect_used, reason = "constant bounds, made in a test")]
@@ -113,7 +113,7 @@ pub fn histogram() -> Histogram<u64> {
 
 impl Recorder {
     /// Records nothing until [`Recorder::begin`].
-    pub fn new(series_count: usize, parts: Sender<Part>) -> Recorder {
+    pub(crate) fn new(series_count: usize, parts: Sender<Part>) -> Recorder {
         let never = u64::MAX / 4;
         Recorder {
             counters: Counters::default(),
@@ -134,7 +134,7 @@ impl Recorder {
     }
 
     /// Sets the window; what was counted before is forgotten.
-    pub fn begin(&mut self, window: Window, now_ns: u64) {
+    pub(crate) fn begin(&mut self, window: Window, now_ns: u64) {
         self.window = window;
         self.counters = Counters::default();
         self.cpu_before_ns = thread_cpu_ns();
@@ -142,24 +142,24 @@ impl Recorder {
     }
 
     /// The window of this run.
-    pub fn window(&self) -> &Window {
+    pub(crate) fn window(&self) -> &Window {
         &self.window
     }
 
     /// Ends the window of a counted workload.
-    pub fn end(&mut self, to_ns: u64) {
+    pub(crate) fn end(&mut self, to_ns: u64) {
         self.window.to_ns = to_ns;
     }
 
     /// Records one latency of a series.
-    pub fn latency(&mut self, series: usize, intended_ns: u64, now_ns: u64) {
+    pub(crate) fn latency(&mut self, series: usize, intended_ns: u64, now_ns: u64) {
         if self.window.contains(intended_ns) {
             self.series[series].saturating_record(now_ns.saturating_sub(intended_ns));
         }
     }
 
     /// Records how late this harness sent what was due at `intended_ns`.
-    pub fn sent_at(&mut self, intended_ns: u64, now_ns: u64) {
+    pub(crate) fn sent_at(&mut self, intended_ns: u64, now_ns: u64) {
         self.counters.sent += 1;
         if self.window.contains(intended_ns) {
             self.lag
@@ -169,7 +169,7 @@ impl Recorder {
 
     /// Hands the interval over when `now_ns` lies beyond it. Returns whether it did. `faults` tells
     /// how many there have been so far.
-    pub fn roll(&mut self, now_ns: u64, faults: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn roll(&mut self, now_ns: u64, faults: impl FnOnce() -> u64) -> bool {
         if now_ns < self.roll_at_ns {
             return false;
         }
@@ -179,7 +179,7 @@ impl Recorder {
     }
 
     /// Hands over what there is; `faults` are those so far.
-    pub fn hand_over(&mut self, faults: u64) {
+    pub(crate) fn hand_over(&mut self, faults: u64) {
         self.counters.faults = faults.saturating_sub(self.faults_before);
         self.faults_before = faults;
         let cpu_ns = thread_cpu_ns();

@@ -2,7 +2,7 @@
 
 /// A least-squares line through readings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Trend {
+pub(crate) struct Trend {
     /// Units of y per unit of x.
     pub slope: f64,
     /// Share of the variance that the line explains, 0 to 1.
@@ -10,7 +10,7 @@ pub struct Trend {
 }
 
 /// Fits a line through `(x, y)` pairs; `None` for fewer than three, or all at one x.
-pub fn fit(points: &[(f64, f64)]) -> Option<Trend> {
+pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Trend> {
     if points.len() < 3 {
         return None;
     }
@@ -34,7 +34,7 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Trend> {
 }
 
 /// The middle value; for an even count the mean of the two in the middle. `None` when empty.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

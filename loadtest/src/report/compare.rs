@@ -11,7 +11,7 @@ use crate::report::summary::figures;
 ///
 /// # Errors
 /// [`Failure::File`] for a file that is no result, or of another format.
-pub fn compare(paths: &[PathBuf]) -> Result<String, Failure> {
+pub(crate) fn compare(paths: &[PathBuf]) -> Result<String, Failure> {
     let files: Vec<ResultFile> = paths.iter().map(read).collect::<Result<_, _>>()?;
     let names: Vec<String> = paths
         .iter()

@@ -16,7 +16,7 @@ const PERCENTILES: [f64; 22] = [
 
 /// What a run is called and where it went.
 #[derive(Debug, Clone, Default)]
-pub struct Label {
+pub(crate) struct Label {
     /// See [`RunResult::name`].
     pub name: String,
     /// See [`RunResult::repetition`].
@@ -38,7 +38,7 @@ pub struct Label {
 }
 
 /// Computes the figures of one run.
-pub fn of_run(label: Label, outcome: &Outcome) -> RunResult {
+pub(crate) fn of_run(label: Label, outcome: &Outcome) -> RunResult {
     let window_ns = outcome.window.to_ns - outcome.window.from_ns;
     let received = outcome.counters.received;
     let cpu_ns = outcome.counters.cpu_ns;

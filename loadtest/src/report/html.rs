@@ -26,7 +26,7 @@ overflow-wrap:anywhere}\
 code{background:#262b31}.note{background:#3a3115}}";
 
 /// The page of a result file.
-pub fn page(file: &ResultFile) -> String {
+pub(crate) fn page(file: &ResultFile) -> String {
     let mut out = String::new();
     put(
         &mut out,

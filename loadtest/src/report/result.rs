@@ -8,7 +8,7 @@ use crate::measure::trend::median;
 const FORMAT: u32 = 1;
 /// A result file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ResultFile {
+pub(crate) struct ResultFile {
     /// Version of the format.
     pub format: u32,
     /// Version of the harness.
@@ -21,7 +21,7 @@ pub struct ResultFile {
 
 /// Where a run took place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Kernel release.
     pub kernel: String,
     /// Processor model.
@@ -32,7 +32,7 @@ pub struct Machine {
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RunResult {
+pub(crate) struct RunResult {
     /// Name given in the scenario, or the subcommand.
     pub name: String,
     /// 1 for the first of several repetitions.
@@ -69,7 +69,7 @@ pub struct RunResult {
 
 /// One latency distribution, in ns.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Series {
+pub(crate) struct Series {
     /// Its name.
     pub name: String,
     /// Samples.
@@ -82,7 +82,7 @@ pub struct Series {
 
 impl Series {
     /// The latency at one of the percentiles kept, ns.
-    pub fn at(&self, percentile: f64) -> u64 {
+    pub(crate) fn at(&self, percentile: f64) -> u64 {
         let found = self.percentiles.iter().find(|(p, _)| *p >= percentile);
         found.or(self.percentiles.last()).map_or(0, |(_, ns)| *ns)
     }
@@ -90,7 +90,7 @@ impl Series {
 
 /// One interval.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Point {
+pub(crate) struct Point {
     /// Its end, s from the beginning of the window; negative during warm-up.
     pub at_s: f64,
     /// Sent per second.
@@ -109,7 +109,7 @@ pub struct Point {
 
 /// CPU and memory of the server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct ServerFigures {
+pub(crate) struct ServerFigures {
     /// CPU time in the window, ns.
     pub cpu_ns: u64,
     /// User part of it, ns, in steps of 10 ms.
@@ -138,7 +138,7 @@ pub struct ServerFigures {
 
 /// What the harness itself used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct LoadFigures {
+pub(crate) struct LoadFigures {
     /// Load cores.
     pub cores: Vec<usize>,
     /// CPU time of the load threads in the window, ns.
@@ -155,7 +155,7 @@ pub struct LoadFigures {
 
 impl ResultFile {
     /// Of these runs, on this machine.
-    pub fn new(runs: Vec<RunResult>) -> ResultFile {
+    pub(crate) fn new(runs: Vec<RunResult>) -> ResultFile {
         let harness = env!("CARGO_PKG_VERSION").to_owned();
         ResultFile {
             format: FORMAT,
@@ -166,14 +166,14 @@ impl ResultFile {
     }
 
     /// Whether this harness can read it.
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         self.format == FORMAT
     }
 }
 
 impl Machine {
     /// The one this process runs on.
-    pub fn this() -> Machine {
+    pub(crate) fn this() -> Machine {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
         let processor = model
@@ -194,7 +194,10 @@ impl Machine {
 }
 
 /// Median of a figure over runs; those without it are left out.
-pub fn median_of(runs: &[&RunResult], figure: impl Fn(&RunResult) -> Option<f64>) -> Option<f64> {
+pub(crate) fn median_of(
+    runs: &[&RunResult],
+    figure: impl Fn(&RunResult) -> Option<f64>,
+) -> Option<f64> {
     let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
     median(&values)
 }

@@ -6,7 +6,7 @@ use crate::report::result::{RunResult, Series, median_of};
 use crate::report::units::{bytes, count, duration, is_resolved, percentile};
 
 /// Percentiles of the table.
-pub const COLUMNS: [(&str, f64); 7] = [
+pub(crate) const COLUMNS: [(&str, f64); 7] = [
     ("p50", 50.0),
     ("p90", 90.0),
     ("p99", 99.0),
@@ -17,7 +17,7 @@ pub const COLUMNS: [(&str, f64); 7] = [
 ];
 
 /// One run.
-pub fn of_run(run: &RunResult) -> String {
+pub(crate) fn of_run(run: &RunResult) -> String {
     let mut out = String::new();
     let per_s = |n: u64| count(n as f64 / run.seconds);
     put(
@@ -95,7 +95,7 @@ pub fn of_run(run: &RunResult) -> String {
 }
 
 /// Medians of the repetitions of one run; nothing for a single one.
-pub fn of_repetitions(runs: &[&RunResult]) -> String {
+pub(crate) fn of_repetitions(runs: &[&RunResult]) -> String {
     let [first, _, ..] = runs else {
         return String::new();
     };
@@ -128,7 +128,7 @@ pub fn of_repetitions(runs: &[&RunResult]) -> String {
 type ValueOf = dyn Fn(&RunResult) -> Option<f64>;
 
 /// One comparable figure of a run.
-pub struct Figure {
+pub(crate) struct Figure {
     /// What it is.
     pub name: String,
     unit: Unit,
@@ -143,12 +143,12 @@ enum Unit {
 
 impl Figure {
     /// Its value in `run`, if it has one.
-    pub fn value(&self, run: &RunResult) -> Option<f64> {
+    pub(crate) fn value(&self, run: &RunResult) -> Option<f64> {
         (self.of)(run)
     }
 
     /// A value of it, with its unit.
-    pub fn text(&self, value: f64) -> String {
+    pub(crate) fn text(&self, value: f64) -> String {
         match self.unit {
             Unit::Nanoseconds => duration(value.max(0.0) as u64),
             Unit::Bytes => bytes(value),
@@ -158,7 +158,7 @@ impl Figure {
 }
 
 /// The figures worth a median or a comparison, for runs like `example`.
-pub fn figures(example: &RunResult) -> Vec<Figure> {
+pub(crate) fn figures(example: &RunResult) -> Vec<Figure> {
     fn figure(
         name: String,
         unit: Unit,
@@ -209,12 +209,12 @@ pub fn figures(example: &RunResult) -> Vec<Figure> {
 }
 
 /// Length of the measured window.
-pub fn seconds(run: &RunResult) -> String {
+pub(crate) fn seconds(run: &RunResult) -> String {
     duration((run.seconds * 1e9) as u64)
 }
 
 /// Name, with the repetition when it is not the first.
-pub fn title(run: &RunResult) -> String {
+pub(crate) fn title(run: &RunResult) -> String {
     match run.repetition {
         0 | 1 => run.name.clone(),
         repetition => format!("{} #{repetition}", run.name),
@@ -253,7 +253,7 @@ fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
 
 /// A run with a given cost per delivery.
 #[cfg(test)]
-pub fn example(repetition: u32, cpu_ns_per_unit: f64) -> RunResult {
+pub(crate) fn example(repetition: u32, cpu_ns_per_unit: f64) -> RunResult {
     RunResult {
         name: "fanout".into(),
         repetition,

@@ -14,7 +14,7 @@ const RIGHT: f64 = 34.0;
 const DASHES: [&str; 6] = ["", "6 3", "2 3", "8 3 2 3", "1 2", "10 4"];
 
 /// The style sheet of the charts. On a phone they shrink, and their text grows in return.
-pub const STYLE: &str = "\
+pub(crate) const STYLE: &str = "\
 :root{--line0:#0b62c4;--line1:#c4450b;--line2:#1a7f37;--line3:#7a3fb8;--line4:#8a6d00;\
 --line5:#b0125b;--grid:#e6e9ec;--label:#57606a;--before:#f4f6f8}\
 @media(prefers-color-scheme:dark){:root{--line0:#6cb0ff;--line1:#ff9a6b;--line2:#5fd07a;\
@@ -31,7 +31,7 @@ figure text{font-size:11px;fill:var(--label)}text.y{text-anchor:end}text.x{text-
 @media(max-width:480px){figure text{font-size:14px}}";
 
 /// One line.
-pub struct Line {
+pub(crate) struct Line {
     /// For the legend.
     pub name: String,
     /// In order of x.
@@ -39,7 +39,7 @@ pub struct Line {
 }
 
 /// Labelled places of an axis.
-pub struct Axis {
+pub(crate) struct Axis {
     /// Place and text.
     pub ticks: Vec<(f64, String)>,
     /// Lowest and highest place.
@@ -49,7 +49,7 @@ pub struct Axis {
 impl Axis {
     /// From 0 to a round number of `unit`s above `max`, with four or five ticks. `text` gets the
     /// number of units.
-    pub fn linear_in(unit: f64, max: f64, text: impl Fn(f64) -> String) -> Axis {
+    pub(crate) fn linear_in(unit: f64, max: f64, text: impl Fn(f64) -> String) -> Axis {
         let axis = Axis::linear(max / unit, text);
         let scaled = axis.ticks.into_iter().map(|(at, text)| (at * unit, text));
         Axis {
@@ -59,7 +59,7 @@ impl Axis {
     }
 
     /// From 0 to a round number above `max`, with four or five ticks.
-    pub fn linear(max: f64, text: impl Fn(f64) -> String) -> Axis {
+    pub(crate) fn linear(max: f64, text: impl Fn(f64) -> String) -> Axis {
         let max = if max.is_finite() && max > 0.0 {
             max
         } else {
@@ -82,7 +82,7 @@ impl Axis {
     }
 
     /// From `range.0` to `range.1`, with round ticks between.
-    pub fn spanning(range: (f64, f64), text: impl Fn(f64) -> String) -> Axis {
+    pub(crate) fn spanning(range: (f64, f64), text: impl Fn(f64) -> String) -> Axis {
         let span = (range.1 - range.0).max(1e-9);
         let width = Axis::linear(span, |_| String::new()).ticks[1].0;
         let first = (range.0 / width).ceil() as i64;
@@ -111,7 +111,7 @@ fn rounded(value: f64) -> f64 {
 
 /// Draws `lines` into an `<svg>` with a legend below; nothing when no line has two points. What
 /// lies left of an x of 0, the warm-up, has another background.
-pub fn chart(title: &str, lines: &[Line], x: &Axis, y: &Axis) -> String {
+pub(crate) fn chart(title: &str, lines: &[Line], x: &Axis, y: &Axis) -> String {
     if lines.iter().all(|line| line.points.len() < 2) {
         return String::new();
     }
@@ -186,7 +186,7 @@ pub fn chart(title: &str, lines: &[Line], x: &Axis, y: &Axis) -> String {
 }
 
 /// Text for HTML and its attributes.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

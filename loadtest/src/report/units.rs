@@ -1,7 +1,7 @@
 //! Figures as people read them: three significant digits and a unit.
 
 /// Nanoseconds with a fitting unit.
-pub fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     let value = ns as f64;
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -13,7 +13,7 @@ pub fn duration(ns: u64) -> String {
 
 /// A percentile of `samples` latencies: a dash where less than one sample lies beyond it, because
 /// then it is only the longest of them.
-pub fn percentile(samples: u64, percentile: f64, ns: u64) -> String {
+pub(crate) fn percentile(samples: u64, percentile: f64, ns: u64) -> String {
     if is_resolved(samples, percentile) {
         duration(ns)
     } else {
@@ -22,13 +22,13 @@ pub fn percentile(samples: u64, percentile: f64, ns: u64) -> String {
 }
 
 /// Whether so many samples tell a percentile from their maximum, or it is the maximum.
-pub fn is_resolved(samples: u64, percentile: f64) -> bool {
+pub(crate) fn is_resolved(samples: u64, percentile: f64) -> bool {
     // Of 1,000 samples one lies at p99.9; the small term makes up for rounding.
     percentile >= 100.0 || samples as f64 * (100.0 - percentile) + 1e-6 >= 100.0
 }
 
 /// Bytes with a fitting unit of 1,024; may be negative.
-pub fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     match value.abs() {
         n if n < 10.0 * 1024.0 => format!("{value:.0} B"),
         n if n < 10.0 * 1024.0 * 1024.0 => format!("{} KiB", three_digits(value / 1024.0)),
@@ -40,7 +40,7 @@ pub fn bytes(value: f64) -> String {
 }
 
 /// A count, with commas between groups of three digits.
-pub fn count(value: f64) -> String {
+pub(crate) fn count(value: f64) -> String {
     if value.abs() < 100.0 && value.fract().abs() > 0.05 {
         return format!("{value:.1}");
     }

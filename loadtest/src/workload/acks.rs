@@ -7,7 +7,7 @@ use crate::workload::ledger::Faults;
 
 /// Outstanding commands, by the first number of their request id.
 #[derive(Debug, Default)]
-pub struct Acks {
+pub(crate) struct Acks {
     outstanding: HashMap<u32, VecDeque<(RequestId, u64)>>,
     outstanding_count: u64,
     arrived_count: u64,
@@ -15,7 +15,7 @@ pub struct Acks {
 
 impl Acks {
     /// A command was due at `intended_ns`.
-    pub fn sent(&mut self, id: RequestId, intended_ns: u64) {
+    pub(crate) fn sent(&mut self, id: RequestId, intended_ns: u64) {
         self.outstanding
             .entry(id.a)
             .or_default()
@@ -24,7 +24,7 @@ impl Acks {
     }
 
     /// Its answer came: when it was due. `None`, and a fault, when nobody awaits it.
-    pub fn arrived(&mut self, id: RequestId, faults: &mut Faults) -> Option<u64> {
+    pub(crate) fn arrived(&mut self, id: RequestId, faults: &mut Faults) -> Option<u64> {
         let found = self.outstanding.get_mut(&id.a).and_then(|queue| {
             // Nearly always the first: answers come in the order of the commands.
             let at = queue.iter().position(|(awaited, _)| *awaited == id)?;
@@ -40,17 +40,17 @@ impl Acks {
     }
 
     /// Whether none is outstanding.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.outstanding_count == 0
     }
 
     /// How many were answered.
-    pub fn arrived_count(&self) -> u64 {
+    pub(crate) fn arrived_count(&self) -> u64 {
         self.arrived_count
     }
 
     /// What is outstanding at the end is lost.
-    pub fn finish(&self, faults: &mut Faults) {
+    pub(crate) fn finish(&self, faults: &mut Faults) {
         let count = self.outstanding_count;
         faults.lost(count, || format!("{count} commands got no answer"));
     }

@@ -11,7 +11,7 @@ use crate::workload::{Plan, RunContext, Verified, Workload, peer_id_of, unexpect
 
 /// Options of `connect`.
 #[derive(Debug, Clone, Args)]
-pub struct ConnectOptions {
+pub(crate) struct ConnectOptions {
     /// Connects
     #[arg(short = 'n', long, default_value_t = 5_000)]
     connections: u32,

@@ -19,7 +19,7 @@ const TRIES: u32 = 8;
 
 /// How a population behaves, over all load cores.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Habits {
+pub(crate) struct Habits {
     /// Users, each with one connection in one room.
     pub users: u32,
     /// Rooms they are spread over.
@@ -40,7 +40,7 @@ pub struct Habits {
 
 /// One load core's share of the population. Rooms do not span cores, so that at every moment this
 /// core knows who is a member.
-pub struct Day {
+pub(crate) struct Day {
     habits: Habits,
     room_names: Vec<String>,
     population: Population,
@@ -56,7 +56,7 @@ pub struct Day {
 
 impl Day {
     /// The share of load core `core`.
-    pub fn new(habits: Habits, run: &RunContext, core: u32) -> Day {
+    pub(crate) fn new(habits: Habits, run: &RunContext, core: u32) -> Day {
         let share = |total: u32| total / run.core_count + u32::from(total % run.core_count > core);
         let (rooms, users) = (share(habits.rooms), share(habits.users));
         let users = if rooms == 0 { 0 } else { users };
@@ -232,7 +232,7 @@ impl Workload for Day {
         let (series, room, stamp) = match message {
             Message::Ack(id) => return self.acked(core, client, id),
             Message::Presence(_) => return Ok(()),
-            Message::Publication { channel, stamp } => {
+            Message::Publication { channel, stamp, .. } => {
                 let named = |name: &String| name.as_bytes() == channel;
                 let user = &self.population.users[client as usize];
                 let own = match user.place {

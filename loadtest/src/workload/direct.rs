@@ -14,7 +14,7 @@ use crate::workload::{Plan, RunContext, Verified, Workload, peer_id_of, unexpect
 
 /// Options of `direct`.
 #[derive(Debug, Clone, Args)]
-pub struct DirectOptions {
+pub(crate) struct DirectOptions {
     /// Pairs of peers
     #[arg(long, default_value_t = 100)]
     pairs: u32,

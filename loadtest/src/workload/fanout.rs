@@ -18,7 +18,7 @@ use crate::workload::pace::Pace;
 use crate::workload::{Plan, RunContext, Verified, Workload, unexpected};
 
 /// What the cores share: plain counts, each written by few and read at the end or when woken.
-pub struct Shared {
+pub(crate) struct Shared {
     /// Sequences taken by each stream. Raised before the message is sent, so that whoever sees a
     /// message also sees its count.
     published: Vec<AtomicU32>,
@@ -31,7 +31,7 @@ pub struct Shared {
 
 impl Shared {
     /// For these groups, with channel names that contain `tag`.
-    pub fn new(groups: &[Group], tag: &str) -> Shared {
+    pub(crate) fn new(groups: &[Group], tag: &str) -> Shared {
         let streams: u32 = groups
             .iter()
             .map(|group| group.streams().len() as u32)
@@ -56,7 +56,7 @@ enum Role {
 }
 
 /// One load core's publishers and subscribers.
-pub struct Fanout {
+pub(crate) struct Fanout {
     groups: Vec<Group>,
     paces: Vec<(Pace, Vec<u32>)>,
     shared: Arc<Shared>,
@@ -79,7 +79,7 @@ pub struct Fanout {
 
 impl Fanout {
     /// The share of load core `core`.
-    pub fn new(
+    pub(crate) fn new(
         options: &FanoutOptions,
         groups: &[Group],
         shared: Arc<Shared>,

@@ -4,7 +4,7 @@ use clap::Args;
 
 /// Options of `fanout`.
 #[derive(Debug, Clone, Args)]
-pub struct FanoutOptions {
+pub(crate) struct FanoutOptions {
     /// Channels
     #[arg(long, default_value_t = 1)]
     pub channels: u32,
@@ -35,7 +35,7 @@ pub struct FanoutOptions {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Beside {
+pub(crate) struct Beside {
     /// Channels.
     pub channels: u32,
     /// Subscribers of each.
@@ -59,7 +59,7 @@ fn parse_beside(text: &str) -> Result<Beside, String> {
 
 /// One group of equal channels, with its places in the numbering of the run.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
+pub(crate) struct Group {
     /// Channels.
     pub channels: u32,
     /// Subscribers of each.
@@ -82,22 +82,22 @@ pub struct Group {
 
 impl Group {
     /// The channel a stream of this group publishes to.
-    pub fn channel_of(&self, stream: u32) -> u32 {
+    pub(crate) fn channel_of(&self, stream: u32) -> u32 {
         self.first_channel + (stream - self.first_stream) / self.publishers
     }
 
     /// All streams of the group.
-    pub fn streams(&self) -> std::ops::Range<u32> {
+    pub(crate) fn streams(&self) -> std::ops::Range<u32> {
         self.first_stream..self.first_stream + self.channels * self.publishers
     }
 
     /// Whether `channel` belongs to it.
-    pub fn has_channel(&self, channel: u32) -> bool {
+    pub(crate) fn has_channel(&self, channel: u32) -> bool {
         (self.first_channel..self.first_channel + self.channels).contains(&channel)
     }
 
     /// The streams that publish to `channel`.
-    pub fn streams_of(&self, channel: u32) -> std::ops::Range<u32> {
+    pub(crate) fn streams_of(&self, channel: u32) -> std::ops::Range<u32> {
         let first = self.first_stream + (channel - self.first_channel) * self.publishers;
         first..first + self.publishers
     }
@@ -105,12 +105,12 @@ impl Group {
 
 impl FanoutOptions {
     /// Publishers of the first group, in all of its channels.
-    pub fn streams(&self) -> u32 {
+    pub(crate) fn streams(&self) -> u32 {
         self.channels.saturating_mul(self.publishers)
     }
 
     /// The groups of channels asked for: the first, and the one beside it.
-    pub fn groups(&self) -> Vec<Group> {
+    pub(crate) fn groups(&self) -> Vec<Group> {
         let streams = self.streams();
         let main = Group {
             channels: self.channels,

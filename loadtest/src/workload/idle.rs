@@ -10,7 +10,7 @@ use crate::workload::{Plan, RunContext, Verified, Workload, unexpected};
 
 /// Options of `idle`.
 #[derive(Debug, Clone, Args)]
-pub struct IdleOptions {
+pub(crate) struct IdleOptions {
     /// Connections
     #[arg(short = 'n', long, default_value_t = 18_000)]
     connections: u32,

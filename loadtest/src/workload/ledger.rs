@@ -21,14 +21,14 @@ struct Entry {
 
 /// What one connection has received of its streams.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     entries: Vec<Entry>,
     last: usize,
 }
 
 /// What went wrong on one load core.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     lost: u64,
     doubled: u64,
     reordered: u64,
@@ -40,7 +40,7 @@ pub struct Faults {
 impl Ledger {
     /// From now on everything of `stream` from `first` on must arrive. A stream that is entered
     /// already stays as it is.
-    pub fn expect(&mut self, stream: u32, first: u32) {
+    pub(crate) fn expect(&mut self, stream: u32, first: u32) {
         if self.position(stream).is_none() {
             self.entries.push(Entry {
                 stream,
@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     /// Takes an arrival that needs no entry yet: before the `ack` of a subscription.
-    pub fn accept_early(&mut self, stamp: Stamp) {
+    pub(crate) fn accept_early(&mut self, stamp: Stamp) {
         if self.position(stamp.stream).is_none() {
             let Stamp {
                 stream, sequence, ..
@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// Enters an arrival at connection `client`. Returns whether it was new and in order.
-    pub fn arrived(&mut self, faults: &mut Faults, client: u32, stamp: Stamp) -> bool {
+    pub(crate) fn arrived(&mut self, faults: &mut Faults, client: u32, stamp: Stamp) -> bool {
         let Stamp {
             stream, sequence, ..
         } = stamp;
@@ -92,14 +92,14 @@ impl Ledger {
     }
 
     /// Whether everything before `end` has arrived.
-    pub fn is_complete(&self, stream: u32, end: u32) -> bool {
+    pub(crate) fn is_complete(&self, stream: u32, end: u32) -> bool {
         self.entries
             .iter()
             .any(|entry| entry.stream == stream && entry.next >= end)
     }
 
     /// Ends a stream: what is missing before `end` is lost.
-    pub fn finish(&mut self, faults: &mut Faults, client: u32, stream: u32, end: u32) {
+    pub(crate) fn finish(&mut self, faults: &mut Faults, client: u32, stream: u32, end: u32) {
         if let Some(at) = self.position(stream) {
             let entry = self.entries.swap_remove(at);
             if entry.next < end {
@@ -109,12 +109,12 @@ impl Ledger {
     }
 
     /// Forgets a stream, complete or not.
-    pub fn forget(&mut self, stream: u32) {
+    pub(crate) fn forget(&mut self, stream: u32) {
         self.entries.retain(|entry| entry.stream != stream);
     }
 
     /// Whether `stream` is entered.
-    pub fn knows(&self, stream: u32) -> bool {
+    pub(crate) fn knows(&self, stream: u32) -> bool {
         self.entries.iter().any(|entry| entry.stream == stream)
     }
 
@@ -162,19 +162,19 @@ impl Faults {
     }
 
     /// Counts something delivered to the wrong connection.
-    pub fn misdirected(&mut self, text: impl FnOnce() -> String) {
+    pub(crate) fn misdirected(&mut self, text: impl FnOnce() -> String) {
         self.misdirected += 1;
         self.note(text);
     }
 
     /// Counts an answer or announcement that came twice.
-    pub fn doubled(&mut self, text: impl FnOnce() -> String) {
+    pub(crate) fn doubled(&mut self, text: impl FnOnce() -> String) {
         self.doubled += 1;
         self.note(text);
     }
 
     /// Counts `count` answers or announcements that never came.
-    pub fn lost(&mut self, count: u64, text: impl FnOnce() -> String) {
+    pub(crate) fn lost(&mut self, count: u64, text: impl FnOnce() -> String) {
         if count > 0 {
             self.lost += count;
             self.note(text);
@@ -188,7 +188,7 @@ impl Faults {
     }
 
     /// How much went wrong so far.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.lost + self.doubled + self.reordered + self.misdirected
     }
 
@@ -196,7 +196,7 @@ impl Faults {
     ///
     /// # Errors
     /// [`Failure::Incorrect`] with all counts and the first case, if anything went wrong.
-    pub fn verdict(&self) -> Result<(), Failure> {
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
         let Some(first) = &self.first else {
             return Ok(());
         };

@@ -11,11 +11,11 @@ use crate::workload::day::{Day, Habits};
 use crate::workload::{Plan, RunContext, Workload};
 
 /// Series of these workloads, in this order.
-pub const SERIES: [&str; 4] = ["chat", "signal", "room change", "reconnect"];
+pub(crate) const SERIES: [&str; 4] = ["chat", "signal", "room change", "reconnect"];
 
 /// Options of `rooms`.
 #[derive(Debug, Clone, Args)]
-pub struct RoomsOptions {
+pub(crate) struct RoomsOptions {
     /// Rooms
     #[arg(long, default_value_t = 100)]
     rooms: u32,
@@ -35,7 +35,7 @@ pub struct RoomsOptions {
 
 /// Options of `mixed`.
 #[derive(Debug, Clone, Args)]
-pub struct MixedOptions {
+pub(crate) struct MixedOptions {
     /// Users, each with one connection in one room
     #[arg(long, default_value_t = 1000)]
     users: u32,
@@ -64,7 +64,7 @@ pub struct MixedOptions {
 
 /// Options of `soak`.
 #[derive(Debug, Clone, Args)]
-pub struct SoakOptions {
+pub(crate) struct SoakOptions {
     #[command(flatten)]
     mixed: MixedOptions,
 }

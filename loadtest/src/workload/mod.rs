@@ -8,23 +8,24 @@ use crate::driver::core::Core;
 use crate::failure::Failure;
 use crate::report::result::RunResult;
 
-pub mod acks;
-pub mod connect;
-pub mod day;
-pub mod direct;
-pub mod fanout;
-pub mod fanout_options;
-pub mod idle;
-pub mod ledger;
-pub mod mixed;
-pub mod pace;
-pub mod presence;
-pub mod rest;
-pub mod users;
+pub(crate) mod acks;
+pub(crate) mod connect;
+pub(crate) mod day;
+pub(crate) mod direct;
+pub(crate) mod fanout;
+pub(crate) mod fanout_options;
+pub(crate) mod idle;
+pub(crate) mod ledger;
+pub(crate) mod mixed;
+pub(crate) mod pace;
+pub(crate) mod presence;
+pub(crate) mod rest;
+pub(crate) mod resume;
+pub(crate) mod users;
 
 /// What a workload needs to know of the run it is part of.
 #[derive(Debug, Clone)]
-pub struct RunContext {
+pub(crate) struct RunContext {
     /// Part of channel names, so that runs do not meet.
     pub tag: String,
     /// Load cores.
@@ -32,7 +33,7 @@ pub struct RunContext {
 }
 
 /// A workload as asked for, before it is divided among the load cores.
-pub trait Plan {
+pub(crate) trait Plan {
     /// Refuses what cannot be run.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ pub trait Plan {
 
 /// What a workload found when everything was over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verified {
+pub(crate) struct Verified {
     /// Messages that were checked to arrive once and in order.
     pub messages: u64,
     /// Facts worth a line in the summary.
@@ -80,7 +81,7 @@ pub struct Verified {
 }
 
 /// One load core's share of a workload.
-pub trait Workload {
+pub(crate) trait Workload {
     /// Opens the connections of the set-up.
     ///
     /// # Errors
@@ -161,7 +162,7 @@ pub trait Workload {
 ///
 /// # Errors
 /// [`Failure::Protocol`] when there is none.
-pub fn peer_id_of(welcome: &[u8]) -> Result<String, Failure> {
+pub(crate) fn peer_id_of(welcome: &[u8]) -> Result<String, Failure> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Welcome {
@@ -176,7 +177,7 @@ pub fn peer_id_of(welcome: &[u8]) -> Result<String, Failure> {
 ///
 /// # Errors
 /// Always: [`Failure::ServerError`] for an `error`, [`Failure::Incorrect`] for a delivery.
-pub fn unexpected(message: &Message<'_>) -> Result<(), Failure> {
+pub(crate) fn unexpected(message: &Message<'_>) -> Result<(), Failure> {
     #[derive(serde::Deserialize, Default)]
     struct ErrorFrame {
         #[serde(default)]

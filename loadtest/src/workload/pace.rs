@@ -8,7 +8,7 @@ use crate::clock::SECOND;
 /// A harness that is late sends everything overdue at once and charges the delay to the server's
 /// latency, since the schedule does not move.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub(crate) struct Pace {
     start_ns: Option<u64>,
     offsets_ns: Vec<f64>,
     cycle_ns: f64,
@@ -18,7 +18,7 @@ pub struct Pace {
 impl Pace {
     /// `rate_per_second` messages over `total` senders, of which this core has those with the
     /// given places (ascending, below `total`).
-    pub fn new(rate_per_second: f64, total: usize, places: &[usize]) -> Pace {
+    pub(crate) fn new(rate_per_second: f64, total: usize, places: &[usize]) -> Pace {
         let period_ns = SECOND as f64 / rate_per_second;
         Pace {
             start_ns: None,
@@ -32,13 +32,13 @@ impl Pace {
     }
 
     /// Sets the time at which the schedule begins; only the first call counts.
-    pub fn start(&mut self, start_ns: u64) {
+    pub(crate) fn start(&mut self, start_ns: u64) {
         self.start_ns.get_or_insert(start_ns);
     }
 
     /// When the next message is due, and which of this core's senders it belongs to. `None`
     /// without senders or before the start.
-    pub fn next(&self) -> Option<(u64, usize)> {
+    pub(crate) fn next(&self) -> Option<(u64, usize)> {
         let start_ns = self.start_ns?;
         let senders = self.offsets_ns.len() as u64;
         let sender = self.sent.checked_rem(senders)? as usize;
@@ -48,7 +48,7 @@ impl Pace {
     }
 
     /// Takes the next message if it is due at `now_ns` and before `to_ns`.
-    pub fn take_due(&mut self, now_ns: u64, to_ns: u64) -> Option<(u64, usize)> {
+    pub(crate) fn take_due(&mut self, now_ns: u64, to_ns: u64) -> Option<(u64, usize)> {
         let (due_ns, sender) = self.next()?;
         if due_ns > now_ns || due_ns >= to_ns {
             return None;

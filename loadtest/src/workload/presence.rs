@@ -19,7 +19,7 @@ use crate::workload::{Plan, RunContext, Verified, Workload, peer_id_of, unexpect
 
 /// Options of `presence`.
 #[derive(Debug, Clone, Args)]
-pub struct PresenceOptions {
+pub(crate) struct PresenceOptions {
     /// Peers that stay in the channel
     #[arg(long, default_value_t = 1000)]
     residents: u32,

@@ -20,7 +20,7 @@ use crate::workload::{Plan, RunContext, Verified, Workload, unexpected};
 
 /// Which request is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// POST /v1/channels/:id/publish
     Publish,
     /// GET /v1/channels/:id/peers
@@ -33,7 +33,7 @@ pub enum Operation {
 
 /// Options of `rest`.
 #[derive(Debug, Clone, Args)]
-pub struct RestOptions {
+pub(crate) struct RestOptions {
     /// Request to make
     #[arg(long, value_enum, default_value_t = Operation::Publish)]
     operation: Operation,

@@ -13,7 +13,7 @@ const NO_ROOM: u32 = u32::MAX;
 
 /// Where a user is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Without a usable connection.
     Offline,
     /// `subscribe` is sent.
@@ -26,7 +26,7 @@ pub enum Place {
 
 /// One user: one client.
 #[derive(Debug)]
-pub struct User {
+pub(crate) struct User {
     /// Where it is.
     pub place: Place,
     /// From its last `welcome`.
@@ -53,7 +53,7 @@ struct Stream {
 
 /// All users and rooms of a load core.
 #[derive(Debug, Default)]
-pub struct Population {
+pub(crate) struct Population {
     /// By client.
     pub users: Vec<User>,
     /// Members of each room that have their `ack`.
@@ -65,7 +65,7 @@ pub struct Population {
 
 impl Population {
     /// Users that are offline, and empty rooms.
-    pub fn new(user_count: u32, room_count: u32) -> Population {
+    pub(crate) fn new(user_count: u32, room_count: u32) -> Population {
         let offline = || User {
             place: Place::Offline,
             peer_id: String::new(),
@@ -85,7 +85,7 @@ impl Population {
     }
 
     /// The `ack` of a `subscribe`: `client` is a member, and its stay begins.
-    pub fn joined(&mut self, client: u32, room: u32) {
+    pub(crate) fn joined(&mut self, client: u32, room: u32) {
         let stream = self.new_stream(room);
         let members = self.members[room as usize].clone();
         for other in members {
@@ -104,7 +104,7 @@ impl Population {
     }
 
     /// The user sends its `unsubscribe` or its close: nothing new is expected of it or for it.
-    pub fn leaves(&mut self, client: u32, room: u32) {
+    pub(crate) fn leaves(&mut self, client: u32, room: u32) {
         self.members[room as usize].retain(|member| *member != client);
         let user = &mut self.users[client as usize];
         user.place = Place::Leaving(room);
@@ -113,7 +113,7 @@ impl Population {
 
     /// The `ack` of the `unsubscribe`, or the end of the connection: nothing may arrive any more
     /// from the room; after the end of the connection, nothing at all.
-    pub fn left(&mut self, client: u32, is_offline: bool) {
+    pub(crate) fn left(&mut self, client: u32, is_offline: bool) {
         let streams = &self.streams;
         let user = &mut self.users[client as usize];
         let stays = |stream: &u32| !is_offline && streams[*stream as usize].room == NO_ROOM;
@@ -127,7 +127,7 @@ impl Population {
     }
 
     /// The next message of the user's stay.
-    pub fn speak(&mut self, client: u32, room: u32, intended_ns: u64) -> Stamp {
+    pub(crate) fn speak(&mut self, client: u32, room: u32, intended_ns: u64) -> Stamp {
         let user = &mut self.users[client as usize];
         let stamp = Stamp {
             stream: user.stream,
@@ -141,7 +141,7 @@ impl Population {
     }
 
     /// Announces a burst of `count` direct messages to `client`; returns its stream.
-    pub fn signals(&mut self, client: u32, count: u32) -> u32 {
+    pub(crate) fn signals(&mut self, client: u32, count: u32) -> u32 {
         let stream = self.new_stream(NO_ROOM);
         self.streams[stream as usize].sent = count;
         self.expect(client, stream, 0);
@@ -150,7 +150,7 @@ impl Population {
     }
 
     /// A publication reached `client`, in the room called `room`. Returns whether it counts.
-    pub fn heard(&mut self, client: u32, room: Option<u32>, stamp: Stamp) -> bool {
+    pub(crate) fn heard(&mut self, client: u32, room: Option<u32>, stamp: Stamp) -> bool {
         let Some(stream) = self.streams.get(stamp.stream as usize).copied() else {
             self.faults
                 .misdirected(|| format!("user {client} got a stream of nobody: {stamp:?}"));
@@ -189,7 +189,7 @@ impl Population {
     }
 
     /// Whether all that members must get has arrived, and nobody is on the move.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.users.iter().all(|user| {
             matches!(user.place, Place::In(_))
                 && user.awaited_signals == 0
@@ -201,7 +201,7 @@ impl Population {
     }
 
     /// Judges what is still missing.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for (client, user) in self.users.iter_mut().enumerate() {
             for stream in std::mem::take(&mut user.expected) {
                 let end = self.streams[stream as usize].sent;

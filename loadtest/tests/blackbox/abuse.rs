@@ -123,6 +123,27 @@ fn a_server_that_holds_passes_and_the_figures_are_in_the_file() {
 }
 
 #[test]
+fn storms_lose_nothing_and_leave_nothing_behind() {
+    let rows = [
+        "reconnect-storm",
+        "reconnect-storm-tls",
+        "reconnect-storm-resumed",
+        "restart-storm",
+        "join-storm",
+        "mass-exit",
+        "--by-counts",
+    ];
+    let (code, rows) = reports(&[&rows[..], &["--clients", "300", "--scale", "0.06"]].concat());
+    assert_eq!(code, Some(0), "{rows:#?}");
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        assert_eq!(row["verdict"], "pass", "{row:#}");
+        // Times, for whoever looks for them.
+        println!("{}: {:#}", row["name"], row["saw"]);
+    }
+}
+
+#[test]
 fn a_server_that_ends_strangers_fails() {
     let server = serve(Fault::Closes);
     let pid = std::process::id().to_string();

@@ -5,4 +5,5 @@
 mod abuse;
 mod bad_input;
 mod deliveries;
+mod history;
 mod support;

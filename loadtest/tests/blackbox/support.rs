@@ -17,14 +17,17 @@ use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
 /// The delivery at which a dishonest server does wrong.
-pub const FAULTY_DELIVERY: u64 = 300;
+pub(crate) const FAULTY_DELIVERY: u64 = 300;
 
 /// How long a stalling server does nothing.
-pub const STALL: Duration = Duration::from_secs(1);
+pub(crate) const STALL: Duration = Duration::from_secs(1);
+
+/// The numbering of every channel with history.
+const EPOCH: &str = "q7Zk2wAb";
 
 /// What the server does wrong, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// A message never arrives.
@@ -43,6 +46,14 @@ pub enum Fault {
     Ignores,
     /// Everything is late by [`STALL`].
     Stalls,
+    /// A replay lacks its first message.
+    SkipsReplayed,
+    /// A replay brings its first message twice.
+    DoublesReplayed,
+    /// No subscription can be continued.
+    Forgets,
+    /// There is no history.
+    KeepsNothing,
 }
 
 #[derive(Default)]
@@ -53,6 +64,8 @@ struct Hub {
     channels: HashMap<String, HashMap<u64, Sender<String>>>,
     /// Outbox of each peer.
     peers: HashMap<String, Sender<String>>,
+    /// What the channels with history keep.
+    histories: HashMap<String, Vec<String>>,
     delivered: u64,
     /// A message that its connection gets only after the next one.
     held_back: Option<(u64, String)>,
@@ -67,8 +80,13 @@ fn tell(reached: &mut Option<Sender<()>>) {
 
 impl Hub {
     fn publish(&mut self, from: u64, channel: &str, data: &Value, fault: Fault) {
-        let text =
+        let mut text =
             format!(r#"{{"type":"message","channel":"{channel}","from":"c{from}","data":{data}}}"#);
+        if has_history(channel, fault) {
+            let kept = self.histories.entry(channel.to_owned()).or_default();
+            text.insert_str(text.len() - 1, &format!(r#","seq":{}"#, kept.len() + 1));
+            kept.push(text.clone());
+        }
         let Some(subscribers) = self.channels.get(channel) else {
             return;
         };
@@ -88,6 +106,8 @@ impl Hub {
                         .collect()
                 }
                 Fault::None | Fault::Refuses | Fault::Ignores | Fault::Stalls => vec![text.clone()],
+                Fault::SkipsReplayed | Fault::DoublesReplayed => vec![text.clone()],
+                Fault::Forgets | Fault::KeepsNothing => vec![text.clone()],
                 Fault::Loses => Vec::new(),
                 Fault::Doubles => vec![text.clone(), text.clone()],
                 Fault::Damages => vec![text.replace("x0", "x1")],
@@ -103,12 +123,38 @@ impl Hub {
     }
 }
 
+/// Whether a channel is one with history: those of `resume` are.
+fn has_history(channel: &str, fault: Fault) -> bool {
+    channel.contains("/resume/") && fault != Fault::KeepsNothing
+}
+
+/// What stands in the answer to a subscription of that channel, and the replay that follows.
+fn position_and_replay(kept: &[String], command: &Value, fault: Fault) -> (String, Vec<String>) {
+    let last = kept.len();
+    let position = format!(r#","epoch":"{EPOCH}","seq":{last}"#);
+    let Some(seq) = command["since"]["seq"].as_u64() else {
+        return (position, Vec::new());
+    };
+    assert_eq!(command["since"]["epoch"], EPOCH);
+    if fault == Fault::Forgets {
+        return (format!(r#"{position},"recovered":false"#), Vec::new());
+    }
+    let mut replay = kept[seq as usize..].to_vec();
+    let position = format!(r#"{position},"recovered":true,"count":{}"#, replay.len());
+    match fault {
+        Fault::SkipsReplayed if !replay.is_empty() => drop(replay.remove(0)),
+        Fault::DoublesReplayed if !replay.is_empty() => replay.insert(0, replay[0].clone()),
+        _ => {}
+    }
+    (position, replay)
+}
+
 /// A stream to a client, plain or TLS.
 trait Duplex: Read + Write {}
 impl<T: Read + Write> Duplex for T {}
 
 /// A server that lives as long as the test process.
-pub struct Server {
+pub(crate) struct Server {
     /// Its port on 127.0.0.1.
     pub port: u16,
     /// Gets one message at delivery number [`FAULTY_DELIVERY`], or when a command is ignored.
@@ -116,12 +162,12 @@ pub struct Server {
 }
 
 /// Starts a server of plain WebSocket.
-pub fn serve(fault: Fault) -> Server {
+pub(crate) fn serve(fault: Fault) -> Server {
     start(fault, None)
 }
 
 /// Starts a server with TLS.
-pub fn serve_tls(config: Arc<ServerConfig>) -> Server {
+pub(crate) fn serve_tls(config: Arc<ServerConfig>) -> Server {
     start(Fault::None, Some(config))
 }
 
@@ -248,8 +294,14 @@ fn command(text: &str, id: u64, outbox: &Sender<String>, hub: &Mutex<Hub>, fault
         tell(&mut hub.reached);
         return;
     }
+    let mut position = String::new();
+    let mut replay = Vec::new();
     match command["type"].as_str() {
         Some("subscribe") => {
+            if has_history(&text_of("channel"), fault) {
+                let kept = hub.histories.entry(text_of("channel")).or_default();
+                (position, replay) = position_and_replay(kept, &command, fault);
+            }
             hub.channels
                 .entry(text_of("channel"))
                 .or_default()
@@ -261,7 +313,12 @@ fn command(text: &str, id: u64, outbox: &Sender<String>, hub: &Mutex<Hub>, fault
                 .or_default()
                 .remove(&id);
         }
-        Some("publish") => hub.publish(id, &text_of("channel"), &command["data"], fault),
+        Some("publish") => {
+            hub.publish(id, &text_of("channel"), &command["data"], fault);
+            if let Some(kept) = hub.histories.get(&text_of("channel")) {
+                position = format!(r#","epoch":"{EPOCH}","seq":{}"#, kept.len());
+            }
+        }
         Some("send") => {
             let text = format!(
                 r#"{{"type":"direct","from":"c{id}","data":{}}}"#,
@@ -272,12 +329,14 @@ fn command(text: &str, id: u64, outbox: &Sender<String>, hub: &Mutex<Hub>, fault
         other => panic!("unexpected command {other:?}"),
     }
     if let Some(request) = command["requestId"].as_str() {
-        let _ = outbox.send(format!(r#"{{"type":"ack","requestId":"{request}"}}"#));
+        let ack = format!(r#"{{"type":"ack","requestId":"{request}"{position}}}"#);
+        let _ = outbox.send(ack);
     }
+    replay.into_iter().for_each(|text| drop(outbox.send(text)));
 }
 
 /// The executable, quiet, with the key that the server wants and no environment of its own.
-pub fn harness() -> Command {
+pub(crate) fn harness() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmesh-loadtest"));
     command.args(["--quiet", "--settle", "0", "--key", "pk_live_test"]);
     for name in [
@@ -295,6 +354,6 @@ pub fn harness() -> Command {
 }
 
 /// The URL of a port on this machine.
-pub fn url(scheme: &str, port: u16) -> String {
+pub(crate) fn url(scheme: &str, port: u16) -> String {
     format!("{scheme}://127.0.0.1:{port}")
 }

@@ -17,7 +17,7 @@ const ANSWER_SEC: f64 = 2.5;
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// 140 connections with half a request; then somebody asks for `/readyz`, and the owner for apps.
-pub fn idle(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn idle(scene: &mut Scene) -> Result<(), Failure> {
     let admin = scene.place.admin_address()?;
     scene.begin()?;
     let mut held = Vec::new();

@@ -23,7 +23,7 @@ const READ_MAX: Duration = Duration::from_secs(20);
 const AGE: Duration = Duration::from_millis(3_800);
 
 /// The client closes, and goes on reading.
-pub fn close(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn close(scene: &mut Scene) -> Result<(), Failure> {
     scene.begin()?;
     let reader = reader(scene)?;
     scene.swarm.run(AGE)?;
@@ -41,7 +41,7 @@ pub fn close(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// The peer is kicked, and goes on reading.
-pub fn kick(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn kick(scene: &mut Scene) -> Result<(), Failure> {
     scene.begin()?;
     let reader = reader(scene)?;
     fill(scene, reader)?;
@@ -51,7 +51,7 @@ pub fn kick(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// The app is suspended, and its peer goes on reading.
-pub fn suspend(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn suspend(scene: &mut Scene) -> Result<(), Failure> {
     let app = scene.place.new_app()?;
     let path = format!("/api/internal/v1/apps/{app}");
     let key = scene.place.new_key(&format!("{path}/keys"), &["**"])?;
@@ -113,7 +113,7 @@ fn read_to_the_end(scene: &mut Scene, reader: usize, code: u16) -> Result<(), Fa
 
 /// A list of 1 MB, read at 150 KB/s without a pause: over a connection that ends behind it, by
 /// HTTP/1.0, and kept alive for less than the reading takes.
-pub fn peers_list(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn peers_list(scene: &mut Scene) -> Result<(), Failure> {
     snapshots::members(scene, 250, 3_900)?;
     let path = "/v1/channels/big/peers";
     let requests = [

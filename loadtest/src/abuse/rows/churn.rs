@@ -20,7 +20,7 @@ const TIME: Duration = Duration::from_secs(6);
 const FRAMES_PER_CHANGE: f64 = 0.25;
 
 /// 95 changes a second among 4,000 members.
-pub fn churner(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn churner(scene: &mut Scene) -> Result<(), Failure> {
     let count = scene.scaled(MEMBERS);
     let members = scene.join_in(count, |place, number| {
         Ok(Opening::new(place.as_peer(&format!("m{number}"))?))

@@ -14,7 +14,7 @@ const TIME: Duration = Duration::from_secs(3);
 const ADMIN_SEC: f64 = 2.0;
 
 /// More idle connections than the process has descriptors, each after one `GET /healthz`.
-pub fn idle(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn idle(scene: &mut Scene) -> Result<(), Failure> {
     let limit = match scene.place.pid {
         Some(pid) => descriptor_limit(pid)?,
         None => return Err(Failure::Usage("abuse: this row needs --server-pid".into())),

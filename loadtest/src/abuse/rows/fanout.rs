@@ -24,7 +24,7 @@ const TIME: Duration = Duration::from_secs(8);
 const MEMORY_MB: f64 = 256.0;
 
 /// 2,000 subscribers that stop reading.
-pub fn stalled(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn stalled(scene: &mut Scene) -> Result<(), Failure> {
     let members = members(scene, 2_000, |opening| opening.reads(Reading::All))?;
     scene.begin()?;
     members
@@ -37,7 +37,7 @@ pub fn stalled(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// 500 subscribers that read as fast as they can.
-pub fn reading(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn reading(scene: &mut Scene) -> Result<(), Failure> {
     // Ordinary sockets: one that buffers 4 KB cannot take 6 MB/s, and whoever is behind by the
     // limit is closed.
     let members = members(scene, 500, |opening| opening)?;
@@ -53,7 +53,7 @@ pub fn reading(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// 48 subscribers that read 200 KB/s each: less than a tenth of what is published.
-pub fn slow(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn slow(scene: &mut Scene) -> Result<(), Failure> {
     let members = members(scene, 48, |opening| opening.reads(Reading::All))?;
     scene.begin()?;
     let pace = Reading::Paced(SLOW_BYTES_PER_S);
@@ -70,7 +70,7 @@ pub fn slow(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// 16 subscribers that read, and one that does not.
-pub fn one_stuck(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn one_stuck(scene: &mut Scene) -> Result<(), Failure> {
     let members = members(scene, 17, |opening| opening)?;
     let (stuck, reading) = (members.start, members.start + 1..members.end);
     scene.begin()?;

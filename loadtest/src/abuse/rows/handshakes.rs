@@ -9,14 +9,14 @@ use crate::clock::{MS, now_ns};
 use crate::failure::Failure;
 
 /// Time for a head in the server that is attacked, ms: with RSA-4096 enough for some 700 of them.
-pub const HEAD_MS: u64 = 1_000;
+pub(super) const HEAD_MS: u64 = 1_000;
 /// Clients.
 const CLIENTS: usize = 1_500;
 /// How long all of them may take: twenty times what their handshakes cost.
 const TIME: Duration = Duration::from_secs(40);
 
 /// All connect at once, and come back half a second after they were cut off.
-pub fn storm(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn storm(scene: &mut Scene) -> Result<(), Failure> {
     let count = scene.scaled(CLIENTS);
     scene.begin()?;
     let cpu_before = scene.cpu_seconds()?;

@@ -36,7 +36,7 @@ struct Waits {
 }
 
 /// 99 subscribes with presence and a ping behind them, and live messages meanwhile.
-pub fn pipelined(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn pipelined(scene: &mut Scene) -> Result<(), Failure> {
     let joiner = scene.join_in(1, |place, _| Ok(Opening::new(place.as_peer("j")?).logged()))?;
     let live = scene.join_in(1, |place, _| Ok(Opening::new(place.as_peer("live")?)))?;
     let (joiner, live) = (joiner.start, live.start);
@@ -85,9 +85,9 @@ fn one_round(
         text_frame(&mut bytes, &subscribe(&channel, &channel));
     }
     text_frame(&mut bytes, r#"{"type":"ping","requestId":"p"}"#);
+    let began_ns = now_ns();
     swarm.send(joiner, &bytes);
     swarm.write_now(joiner);
-    let began_ns = now_ns();
     swarm.send_text(live, &publish_of("live", 10));
     swarm.write_now(live);
     let mut events = Vec::new();
@@ -116,7 +116,7 @@ fn note(events: &[Event], began_ns: u64, waits: &mut Waits) {
         let times: Vec<_> = of_kind.map(|it| it.at_ns).collect();
         // What has not come has taken at least the whole round.
         match times.last() {
-            Some(last) if times.len() >= wanted => (last - began_ns) as f64 / 1e6,
+            Some(last) if times.len() >= wanted => last.saturating_sub(began_ns) as f64 / 1e6,
             _ => ROUND_MAX.as_millis() as f64,
         }
     };
@@ -138,7 +138,7 @@ fn note(events: &[Event], began_ns: u64, waits: &mut Waits) {
 }
 
 /// What ends a connection behind 67 joins: a kick, a message that is too long, a binary one.
-pub fn closes_behind(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn closes_behind(scene: &mut Scene) -> Result<(), Failure> {
     scene.begin()?;
     let kick = scene.place.rest("DELETE", "/v1/peers/kicked", "")?;
     let kicker = scene.swarm.open(Opening::new(Vec::new()))?;

@@ -26,7 +26,7 @@ const FAILED_ROUNDS: usize = 3;
 
 /// Joins, publications and a close in one write, and the end of the stream behind it: a FIN, over
 /// TLS a `close_notify`.
-pub fn websocket(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn websocket(scene: &mut Scene) -> Result<(), Failure> {
     let listener = listener(scene)?;
     scene.begin()?;
     let with_fin = scene.place.target.tls.is_none();
@@ -73,7 +73,7 @@ pub fn websocket(scene: &mut Scene) -> Result<(), Failure> {
 
 /// Pipelined publications over REST in one write, with the end of the stream behind it: over TLS
 /// a `close_notify`, in every other round a FIN as well.
-pub fn rest(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn rest(scene: &mut Scene) -> Result<(), Failure> {
     let listener = listener(scene)?;
     scene.begin()?;
     let is_tls = scene.place.target.tls.is_some();

@@ -23,7 +23,7 @@ const AFTER: Duration = Duration::from_millis(1_500);
 const APPS: &str = "/api/internal/v1/apps";
 
 /// All connections of one peer are kicked.
-pub fn kick(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn kick(scene: &mut Scene) -> Result<(), Failure> {
     let crowd = crowd(scene, |scene, _| scene.place.as_quiet_peer("crowd"))?;
     let request = scene.place.rest("DELETE", "/v1/peers/crowd", "")?;
     let kicker = scene.swarm.open(Opening::new(Vec::new()))?;
@@ -41,7 +41,7 @@ pub fn kick(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// The key of all of them is revoked.
-pub fn revoke(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn revoke(scene: &mut Scene) -> Result<(), Failure> {
     let (key, crowd) = crowd_of_new_key(scene)?;
     scene.begin()?;
     let path = format!("/api/internal/v1/signalling/keys/{key}");
@@ -54,7 +54,7 @@ pub fn revoke(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// The rights of the key of all of them change.
-pub fn rights(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn rights(scene: &mut Scene) -> Result<(), Failure> {
     let (key, crowd) = crowd_of_new_key(scene)?;
     scene.begin()?;
     let path = format!("/api/internal/v1/signalling/keys/{key}");
@@ -76,7 +76,7 @@ pub fn rights(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// The server is asked to end, and has a second for its connections.
-pub fn drain(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn drain(scene: &mut Scene) -> Result<(), Failure> {
     scene.own_server()?;
     let crowd = crowd(scene, |scene, number| {
         scene.place.as_quiet_peer(&format!("p{number}"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::abuse::heard::Kind;
 use crate::abuse::scene::Scene;
-use crate::abuse::server::Setup;
+use crate::abuse::server::{Setup, TlsKey};
 use crate::client::frame::{self, opcode};
 use crate::failure::Failure;
 
@@ -14,6 +14,7 @@ mod backlogs;
 mod ceiling;
 mod churn;
 mod descriptors;
+mod exits;
 mod fanout;
 mod handshakes;
 mod joins;
@@ -29,7 +30,7 @@ mod tabs;
 mod uncounted;
 
 /// One attack.
-pub struct Row {
+pub(super) struct Row {
     /// What it is called on the command line.
     pub name: &'static str,
     /// What it shows.
@@ -51,10 +52,11 @@ const TOKENS_NO_RATE: &str =
     "--token-secret, limits.connects_per_address = 0, limits.message_rate = 0";
 const ADMIN: &str = "--token-secret, --admin, --admin-token, limits.connects_per_address = 0";
 const SPAWN: &str = "--spawn";
+const STORM: &str = "--token-secret, --server-pid or --admin, limits.connects_per_address = 0";
 const REST: &str = "--token-secret, --api-secret, limits.connects_per_address = 0";
 
 /// All of them, in the order in which `all` tries them.
-pub const ROWS: &[Row] = &[
+pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pipelined-health",
         shows: "requests for /healthz without pause, answers read: memory",
@@ -147,6 +149,13 @@ pub const ROWS: &[Row] = &[
         run: storms::memory_returns,
     },
     Row {
+        name: "join-storm",
+        shows: "5,000 join one channel at once: bytes and CPU time of a join",
+        needs: "--token-secret, --server-pid or --admin, limits.connects_per_address = 0",
+        setup: Setup::new,
+        run: storms::joins,
+    },
+    Row {
         name: "idle-descriptors",
         shows: "more idle connections without a credential than there are descriptors",
         needs: "--key, --server-pid, --admin, limits.connects_per_address = 0, ulimit -n 1024",
@@ -225,17 +234,38 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "reconnect-storm",
-        shows: "4,000 clients in three channels each drop and come back",
-        needs: TOKENS,
+        shows: "4,000 clients (or --clients) in ten channels each drop and come back",
+        needs: STORM,
         setup: Setup::new,
         run: reconnects::storm,
+    },
+    Row {
+        name: "reconnect-storm-tls",
+        shows: "the same over TLS, with an ECDSA key",
+        needs: STORM,
+        setup: fast_tls,
+        run: reconnects::storm,
+    },
+    Row {
+        name: "reconnect-storm-resumed",
+        shows: "the same, and each client resumes its TLS session, as browsers do",
+        needs: STORM,
+        setup: fast_tls,
+        run: reconnects::storm_resumed,
+    },
+    Row {
+        name: "restart-storm",
+        shows: "the same when the server is killed and started again at once",
+        needs: SPAWN,
+        setup: Setup::new,
+        run: reconnects::restart,
     },
     Row {
         name: "mass-exit",
         shows: "1,000 clients ping and end their streams in a busy channel: no connection stays",
         needs: "--token-secret, --admin, limits.connects_per_address = 0",
-        setup: Setup::new,
-        run: reconnects::mass_exit,
+        setup: no_rates,
+        run: exits::mass_exit,
     },
     Row {
         name: "control-frames",
@@ -356,10 +386,14 @@ fn drained() -> Setup {
     no_rates().set("shutdown.drain_ms", 1_000)
 }
 
+fn fast_tls() -> Setup {
+    Setup::new().with_tls(TlsKey::P256)
+}
+
 fn slow_tls() -> Setup {
     Setup::new()
         .set("limits.head_timeout_ms", handshakes::HEAD_MS)
-        .with_tls()
+        .with_tls(TlsKey::Rsa4096)
 }
 
 fn short_pings() -> Setup {
@@ -373,11 +407,11 @@ fn short_keep_alive() -> Setup {
 }
 
 fn two_shards() -> Setup {
-    no_rates().set("server.shards", 2)
+    no_rates().with_shards(2)
 }
 
 fn two_shards_tls() -> Setup {
-    two_shards().with_tls()
+    two_shards().with_tls(TlsKey::P256)
 }
 
 fn few_descriptors() -> Setup {
@@ -389,7 +423,7 @@ fn with_ceiling() -> Setup {
 }
 
 /// `subscribe` with a request id.
-fn subscribe(channel: &str, id: &str) -> String {
+pub(super) fn subscribe(channel: &str, id: &str) -> String {
     format!(r#"{{"type":"subscribe","channel":"{channel}","requestId":"{id}"}}"#)
 }
 
@@ -400,7 +434,7 @@ fn publish_of(channel: &str, bytes: usize) -> String {
 }
 
 /// Appends a text frame.
-fn text_frame(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text_frame(out: &mut Vec<u8>, text: &str) {
     frame::encode(out, opcode::TEXT, &[text.as_bytes()], [1, 2, 3, 4]);
 }
 

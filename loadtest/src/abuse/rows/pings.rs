@@ -17,17 +17,17 @@ const WRITE_BYTES: usize = 256 * 1024;
 const MEMORY_MB: f64 = 16.0;
 
 /// Empty pings on eight connections, pongs read at once.
-pub fn empty(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn empty(scene: &mut Scene) -> Result<(), Failure> {
     flood(scene, 8, 0, Reading::All)
 }
 
 /// The longest pings on one connection, pongs not read.
-pub fn unread(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn unread(scene: &mut Scene) -> Result<(), Failure> {
     flood(scene, 1, 125, Reading::Nothing)
 }
 
 /// The longest pings on one connection, pongs read at 4 MB/s.
-pub fn slow(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn slow(scene: &mut Scene) -> Result<(), Failure> {
     flood(scene, 1, 125, Reading::Paced(4_000_000))
 }
 

@@ -17,17 +17,17 @@ const REQUESTS: usize = 7_500;
 const MEMORY_MB: f64 = 16.0;
 
 /// `GET /healthz`, which needs no credential.
-pub fn health(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn health(scene: &mut Scene) -> Result<(), Failure> {
     flood(scene, "/healthz", "")
 }
 
 /// A path that is not there.
-pub fn not_found(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn not_found(scene: &mut Scene) -> Result<(), Failure> {
     flood(scene, "/nothing-here", "")
 }
 
 /// A path that needs a credential, with a bad one.
-pub fn unauthorized(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn unauthorized(scene: &mut Scene) -> Result<(), Failure> {
     flood(
         scene,
         "/v1/usage",

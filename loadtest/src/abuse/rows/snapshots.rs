@@ -15,7 +15,7 @@ use crate::failure::Failure;
 const TIME: Duration = Duration::from_secs(5);
 
 /// 100 connections subscribe eight times each to a channel whose roster has 1 MB, and read nothing.
-pub fn subscribes(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn subscribes(scene: &mut Scene) -> Result<(), Failure> {
     members(scene, 1_000, 900)?;
     let attackers = scene.join_in(100, |place, _| {
         Ok(Opening::new(place.with_key()?).reads(Reading::All))
@@ -41,7 +41,7 @@ pub fn subscribes(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// 150 requests for the peers of a channel of 2,000 with 3.9 KB of metadata each, unread.
-pub fn peers(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn peers(scene: &mut Scene) -> Result<(), Failure> {
     members(scene, 2_000, 3_900)?;
     let first = scene.swarm.peers().len();
     let request = scene.place.rest("GET", "/v1/channels/big/peers", "")?;
@@ -69,7 +69,11 @@ pub fn peers(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// Members of the channel `big` that are listed with metadata and hear no presence.
-pub fn members(scene: &mut Scene, count: usize, bytes: usize) -> Result<Range<usize>, Failure> {
+pub(super) fn members(
+    scene: &mut Scene,
+    count: usize,
+    bytes: usize,
+) -> Result<Range<usize>, Failure> {
     let count = scene.scaled(count);
     let text = "m".repeat(bytes);
     let members = scene.join_in(count, |place, number| {

@@ -20,7 +20,7 @@ const QUIET: usize = 300;
 const QUIET_STALL: Duration = Duration::from_millis(2_700);
 
 /// Requests that arrived whole while the server stood still.
-pub fn requests(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn requests(scene: &mut Scene) -> Result<(), Failure> {
     let publish = scene
         .place
         .rest("POST", "/v1/channels/c/publish", r#"{"data":1}"#)?;
@@ -66,7 +66,7 @@ pub fn requests(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// WebSockets that were quiet before, meanwhile and after, and answer pings.
-pub fn quiet(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn quiet(scene: &mut Scene) -> Result<(), Failure> {
     scene.own_server()?;
     let count = scene.scaled(QUIET);
     let peers = scene.join_in(count, |place, _| Ok(Opening::new(place.with_key()?)))?;

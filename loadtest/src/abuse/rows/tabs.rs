@@ -29,7 +29,7 @@ const SEND_US_MIN: f64 = 10.0;
 const SEND_TIMES: f64 = 6.0;
 
 /// Joins and leaves of 3,000 connections in 50 channels: of one peer, and of 3,000.
-pub fn joins_and_leaves(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn joins_and_leaves(scene: &mut Scene) -> Result<(), Failure> {
     let count = scene.scaled(TABS);
     let many = join_and_leave(scene, count, |number| format!("p{number}"))?;
     // There is no rate: what strangers would wait for is 150,000 commands, whoever sends them.
@@ -66,7 +66,7 @@ fn join_and_leave(
 }
 
 /// A `send` to a peer with 1,000 tabs that shares no channel with the sender.
-pub fn scoped_send(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn scoped_send(scene: &mut Scene) -> Result<(), Failure> {
     let count = scene.scaled(RECEIVER_TABS);
     let tabs = scene.join_in(count, |place, _| {
         Ok(Opening::new(place.as_quiet_peer("tabs")?))

@@ -27,7 +27,7 @@ const MINT_US_MIN: f64 = 50.0;
 const MINT_TIMES: f64 = 20.0;
 
 /// Pings and empty fragments without pause, at the default rate.
-pub fn control_frames(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn control_frames(scene: &mut Scene) -> Result<(), Failure> {
     let pingers = scene.join_in(CONNECTIONS, |place, _| Ok(Opening::new(place.with_key()?)))?;
     let fragments = scene.join_in(CONNECTIONS, |place, _| Ok(Opening::new(place.with_key()?)))?;
     scene.begin()?;
@@ -66,7 +66,7 @@ pub fn control_frames(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// Requests with a bad credential, one after the other's answer.
-pub fn without_credential(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn without_credential(scene: &mut Scene) -> Result<(), Failure> {
     scene.begin()?;
     let request = "GET /v1/usage HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk_live_no\r\n\r\n";
     let open = |swarm: &mut Swarm| swarm.open(Opening::new(Vec::new()));
@@ -104,7 +104,7 @@ pub fn without_credential(scene: &mut Scene) -> Result<(), Failure> {
 }
 
 /// Tokens with 100 patterns that are hard to compare, for a key that has 100 of them.
-pub fn mint(scene: &mut Scene) -> Result<(), Failure> {
+pub(super) fn mint(scene: &mut Scene) -> Result<(), Failure> {
     let app = scene.place.new_app()?;
     let awkward: Vec<String> = (0..PATTERNS)
         .map(|number| format!("{}x{number}", "*b?".repeat(16)))
