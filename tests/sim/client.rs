@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ringmesh::proto::actions::{Action, Actions};
-use ringmesh::proto::ws::message::{Client as ClientRole, Decoded, Decoder, Item, MessageLimits};
-
+use crate::permit::{Action, Actions};
 use crate::tenants::Credential;
+use crate::wire::{Frame, Response, frame, response};
 
 /// A request that awaits its answer.
 #[derive(Clone, Debug)]
-pub enum Request {
+pub(crate) enum Request {
     Subscribe {
         channel: usize,
         metadata: bool,
@@ -22,13 +21,22 @@ pub enum Request {
     Publish(u64),
     Send(u64),
     Ping,
+    /// Another token, which is good unless it expires on the way.
+    Refresh,
     /// Something that must be refused, and with which code.
     Bad(&'static str),
 }
 
+impl Request {
+    /// Whether it may have been counted as a message of the app.
+    pub(crate) fn is_counted(&self) -> bool {
+        matches!(self, Self::Publish(_) | Self::Send(_))
+    }
+}
+
 /// Where a client is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     Upgrading,
     /// Upgraded, `welcome` awaited.
     Greeting,
@@ -41,21 +49,34 @@ pub enum Phase {
 
 /// What a client knows of a channel.
 #[derive(Default, Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     pub open: bool,
     pub subscribes_out: usize,
     pub unsubscribes_out: usize,
     /// As asked for by the subscribe acked last.
     pub metadata: bool,
+    /// When the ack came.
+    pub acked_step: u64,
     /// The unbroken membership, by its number in the ledger.
     pub epoch: Option<usize>,
     /// Peers and their metadata, once the snapshot has come.
     pub roster: Option<BTreeMap<String, Option<String>>>,
+    /// When that came last.
+    pub roster_step: u64,
+    /// The token allows no presence any more: nothing more of it comes until another one does, and
+    /// shows the channel anew, or it is subscribed again.
+    pub is_muted: bool,
+}
+
+/// A token that is shown and not judged.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    pub credential: Credential,
 }
 
 /// By when a client must have been told of a peer.
 #[derive(Debug)]
-pub struct Obligation {
+pub(crate) struct Obligation {
     /// Bytes of data frames that were queued when the peer was acked.
     pub data_bytes: usize,
     pub channel: usize,
@@ -66,8 +87,8 @@ pub struct Obligation {
 
 /// What came, with the times at which its first and its last byte were written.
 #[derive(Debug)]
-pub enum Arrival {
-    Http(String),
+pub(crate) enum Arrival {
+    Http(Response),
     Text {
         text: String,
         first_ms: u64,
@@ -77,7 +98,7 @@ pub enum Arrival {
     Close(Option<u16>),
 }
 
-pub struct Client {
+pub(crate) struct Client {
     pub socket: usize,
     pub credential: Credential,
     /// What token and key allow together.
@@ -97,17 +118,22 @@ pub struct Client {
     pub last_of: BTreeMap<(usize, usize), u64>,
     /// Channels whose snapshots must come before anything else of them, and when the ack came.
     pub snapshots_due: BTreeMap<usize, u64>,
+    pub refresh: Option<Refresh>,
+    /// Channels that the token does not allow any more, and of which the end has not been told; for
+    /// some of them it need not be, because the client is leaving them.
+    pub ends: BTreeMap<usize, bool>,
     pub going_away: bool,
+    /// Whether it is in a channel nobody has told it: a shard did not answer in time.
+    pub is_uncertain: bool,
     pub ever_stalled: bool,
     pub data_bytes: usize,
     received: Vec<u8>,
     /// Ends of what was written together, counted in `received`, and the times.
     marks: VecDeque<(usize, u64)>,
-    decoder: Decoder<ClientRole>,
 }
 
 impl Client {
-    pub fn new(socket: usize, credential: Credential, actions: Actions) -> Self {
+    pub(crate) fn new(socket: usize, credential: Credential, actions: Actions) -> Self {
         Self {
             socket,
             credential,
@@ -123,17 +149,19 @@ impl Client {
             seen: BTreeSet::new(),
             last_of: BTreeMap::new(),
             snapshots_due: BTreeMap::new(),
+            refresh: None,
+            ends: BTreeMap::new(),
             going_away: false,
+            is_uncertain: false,
             ever_stalled: false,
             data_bytes: 0,
             received: Vec::new(),
             marks: VecDeque::new(),
-            decoder: Decoder::client(),
         }
     }
 
     /// The request that opens the connection.
-    pub fn hello(&self) -> String {
+    pub(crate) fn hello(&self) -> String {
         format!(
             "GET /v1?{} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -141,82 +169,74 @@ impl Client {
         )
     }
 
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
     /// Whether it is, or would have become, a connection of that peer.
-    pub fn is_peer(&self, id: &str) -> bool {
+    pub(crate) fn is_peer(&self, id: &str) -> bool {
         self.peer == id || self.credential.sub.as_deref() == Some(id)
     }
 
     /// A member of that channel with nothing under way that would change it.
-    pub fn settled(&self, channel: usize) -> Option<usize> {
+    pub(crate) fn settled(&self, channel: usize) -> Option<usize> {
         let subscription = self.channels.get(&channel)?;
         subscription.epoch.filter(|_| self.is_open())
     }
 
     /// Whether no request is under way that ends the presence frames of that channel.
-    pub fn keeps_presence(&self, channel: usize) -> bool {
+    pub(crate) fn keeps_presence(&self, channel: usize) -> bool {
         let subscription = self.channels.get(&channel);
-        subscription.is_none_or(|it| it.subscribes_out == 0)
-            || self.actions.contains(Action::Presence)
+        let is_asked = subscription.is_some_and(|it| it.subscribes_out > 0);
+        self.may_keep(Action::Presence) && (!is_asked || self.actions.contains(Action::Presence))
+    }
+
+    /// Whether no token has been shown that takes this away, and is not judged.
+    pub(crate) fn may_keep(&self, action: Action) -> bool {
+        let refresh = self.refresh.as_ref();
+        refresh.is_none_or(|it| it.credential.permissions.contains(action))
     }
 
     /// Takes bytes written at a time.
-    pub fn feed(&mut self, ms: u64, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, ms: u64, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
         self.marks.push_back((self.received.len(), ms));
     }
 
     /// The next whole thing that came.
-    pub fn next_arrival(&mut self) -> Option<Arrival> {
+    pub(crate) fn next_arrival(&mut self) -> Option<Arrival> {
         if self.is_over() {
             self.received.clear();
             self.marks.clear();
             return None;
         }
         if self.phase == Phase::Upgrading {
-            let head = self.received.windows(4).position(|it| it == b"\r\n\r\n")? + 4;
-            let text = String::from_utf8(self.received[..head].to_vec()).unwrap();
-            self.data_bytes += head;
-            self.consume(head);
-            return Some(Arrival::Http(text));
+            let response = response(&self.received)?;
+            self.data_bytes += response.count;
+            self.consume(response.count);
+            return Some(Arrival::Http(response));
         }
-        let limits = MessageLimits {
-            message_bytes_max: 1_000_000,
-        };
-        let decoded = self.decoder.decode(&mut self.received, &limits);
-        let (consumed, arrival) = match decoded.expect("the server speaks RFC 6455") {
-            Decoded::Incomplete { .. } => return None,
-            Decoded::Item { consumed, item } => match item {
-                Item::Text(text) => {
-                    let ms_at = |at: usize| {
-                        let mark = self.marks.iter().find(|(end, _)| *end > at);
-                        mark.expect("every byte has a time").1
-                    };
-                    let (first_ms, last_ms) = (ms_at(0), ms_at(consumed - 1));
-                    let text = text.into_owned();
-                    (
-                        consumed,
-                        Arrival::Text {
-                            text,
-                            first_ms,
-                            last_ms,
-                        },
-                    )
+        let (consumed, frame) = frame(&self.received)?;
+        let arrival = match frame {
+            Frame::Text(text) => {
+                let ms_at = |at: usize| {
+                    let mark = self.marks.iter().find(|(end, _)| *end > at);
+                    mark.expect("every byte has a time").1
+                };
+                let (first_ms, last_ms) = (ms_at(0), ms_at(consumed - 1));
+                Arrival::Text {
+                    text,
+                    first_ms,
+                    last_ms,
                 }
-                Item::Ping(payload) => (consumed, Arrival::Ping(payload.to_vec())),
-                Item::Close(close) => (
-                    consumed,
-                    Arrival::Close(close.map(|close| close.code.get())),
-                ),
-                other => panic!("a server sends no {other:?}"),
-            },
+            }
+            Frame::Ping(payload) => Arrival::Ping(payload),
+            Frame::Close(code) => Arrival::Close(code),
+            Frame::Pong => panic!("nobody has pinged"),
         };
         if !matches!(arrival, Arrival::Ping(_)) {
             self.data_bytes += consumed;

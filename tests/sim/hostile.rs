@@ -3,10 +3,8 @@
 //! channels of their own. The server's bounds are checked at every input; here is what they are
 //! owed: an answer to everything that they sent, in the end.
 
-use ringmesh::proto::ws::frame::{Opcode, append_masked_frame};
-use ringmesh::proto::ws::message::{Client as ClientRole, Decoded, Decoder, Item, MessageLimits};
-
 use crate::random::Random;
+use crate::wire::{self, CLOSE, Frame, PING, TEXT, append_frame};
 use crate::world::World;
 
 const HOSTILE_MAX: usize = 4;
@@ -50,17 +48,16 @@ struct Hostile {
     close_code: Option<u16>,
     received: Vec<u8>,
     is_upgraded: bool,
-    decoder: Decoder<ClientRole>,
 }
 
 /// All of them.
-pub struct Hostiles {
+pub(crate) struct Hostiles {
     random: Random,
     all: Vec<Hostile>,
 }
 
 impl Hostiles {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed, "hostile"),
             all: Vec::new(),
@@ -68,7 +65,7 @@ impl Hostiles {
     }
 
     /// Now and then one of them does something.
-    pub fn step(&mut self, world: &mut World) {
+    pub(crate) fn step(&mut self, world: &mut World) {
         if !self.random.percent(3) {
             return;
         }
@@ -120,24 +117,33 @@ impl Hostiles {
             close_code: None,
             received: Vec::new(),
             is_upgraded: habit == Habit::Requests,
-            decoder: Decoder::client(),
         });
     }
 
     /// All of them read what there is. Returns whether there was anything.
-    pub fn read_all(&mut self, world: &mut World) -> bool {
+    pub(crate) fn read_all(&mut self, world: &mut World) -> bool {
         let present = self.all.iter_mut().filter(|it| it.phase != Phase::Gone);
         present.fold(false, |any, it| it.read_some(usize::MAX, world) | any)
     }
 
     /// Nothing is on its way any more: everything has been answered.
-    pub fn check_quiet(&mut self, world: &World, is_draining: bool) {
+    pub(crate) fn check_quiet(&mut self, world: &World, is_excused: bool) {
         for it in &mut self.all {
             if it.phase == Phase::Gone {
                 continue;
             }
-            if is_draining || it.close_code == Some(1_013) {
-                // Told to go, or found too slow for their channels: they may lose what they sent.
+            // Requests may show no credential, for as long as they like.
+            let gave_way = world.seen.made_room && it.habit == Habit::Requests;
+            // None of them answers a ping of the server's; what they say afterwards is not heard.
+            let was_dropped = it.is_upgraded && world.has_dropped(it.socket);
+            let is_excused_end = world.seen.pressed || gave_way || was_dropped;
+            if is_excused_end && world.has_server_closed(it.socket) {
+                it.phase = Phase::Gone;
+                continue;
+            }
+            if is_excused || matches!(it.close_code, Some(1_013 | 4_011)) {
+                // Told to go, left alone by a shard, too slow or too fast: they may lose
+                // what they sent.
                 it.phase = Phase::Gone;
                 continue;
             }
@@ -148,9 +154,16 @@ impl Hostiles {
             };
             let (answered, sent) = (it.answered, it.sent);
             let is_paid = (owed..=sent).contains(&answered);
-            assert!(is_paid, "{answered} of {sent}: {habit:?} in {phase:?}");
+            let socket = &world.sockets[it.socket];
+            assert!(
+                is_paid,
+                "{answered} of {sent}: {habit:?} in {phase:?}, {:?}: {socket:?}",
+                it.close_code
+            );
             match phase {
-                Phase::Sending => continue,
+                Phase::Sending if !world.has_server_closed(it.socket) => continue,
+                // Silent for too long, for one.
+                Phase::Sending => {}
                 Phase::Closing => assert_eq!(it.close_code, Some(1_000)),
                 Phase::HalfClosed | Phase::Gone => {}
             }
@@ -159,8 +172,17 @@ impl Hostiles {
         }
     }
 
+    /// Those whose shard is gone are owed nothing.
+    pub(crate) fn lose(&mut self, world: &World, lost: usize) {
+        for it in &mut self.all {
+            if world.sockets[it.socket].shard == lost {
+                it.phase = Phase::Gone;
+            }
+        }
+    }
+
     /// Everybody goes.
-    pub fn leave(&mut self, world: &mut World) {
+    pub(crate) fn leave(&mut self, world: &mut World) {
         for it in &mut self.all {
             world.end(it.socket);
             it.phase = Phase::Gone;
@@ -182,12 +204,12 @@ impl Hostile {
                 Habit::Pings => {
                     let payload = [7; 125];
                     let payload = &payload[..*random.pick(&[0, 125])];
-                    append_masked_frame(&mut bytes, Opcode::Ping, [1, 2, 3, 4], payload);
+                    append_frame(&mut bytes, PING, [1, 2, 3, 4], payload);
                 }
                 Habit::Commands => {
                     let command = command(random, self.sent);
                     self.memberships += usize::from(command.contains("subscribe"));
-                    append_masked_frame(&mut bytes, Opcode::Text, [1, 2, 3, 4], command.as_bytes());
+                    append_frame(&mut bytes, TEXT, [1, 2, 3, 4], command.as_bytes());
                 }
             }
             self.sent += 1;
@@ -199,7 +221,7 @@ impl Hostile {
         if self.phase == Phase::Sending && self.habit != Habit::Requests {
             let mut bytes = Vec::new();
             let code = 1_000_u16.to_be_bytes();
-            append_masked_frame(&mut bytes, Opcode::Close, [1, 2, 3, 4], &code);
+            append_frame(&mut bytes, CLOSE, [1, 2, 3, 4], &code);
             world.write(self.socket, &bytes);
             self.phase = Phase::Closing;
         }
@@ -225,7 +247,7 @@ impl Hostile {
             self.received.extend_from_slice(&bytes);
         }
         let mut used = 0;
-        while let Some(count) = self.use_answer(used) {
+        while let Some(count) = self.use_answer(used, world) {
             used += count;
         }
         self.received.drain(..used);
@@ -233,38 +255,41 @@ impl Hostile {
     }
 
     /// Looks at what begins there. Returns its length if it is whole.
-    fn use_answer(&mut self, at: usize) -> Option<usize> {
+    fn use_answer(&mut self, at: usize, world: &mut World) -> Option<usize> {
+        let rest = &self.received[at..];
         if self.habit == Habit::Requests || !self.is_upgraded {
-            let count = response_len(&self.received[at..])?;
+            let response = wire::response(rest)?;
+            world.note_response(&response);
             match self.is_upgraded {
+                // Nothing came for long.
+                true if response.status == 408 => self.phase = Phase::Gone,
                 true => self.answered += 1,
-                false => self.is_upgraded = true,
-            }
-            return Some(count);
-        }
-        let limits = MessageLimits {
-            message_bytes_max: 1_000_000,
-        };
-        let rest = &mut self.received[at..];
-        let decoded = self.decoder.decode(rest, &limits);
-        match decoded.expect("the server speaks RFC 6455") {
-            Decoded::Incomplete { .. } => None,
-            Decoded::Item { consumed, item } => {
-                assert!(self.close_code.is_none(), "{item:?} behind a close frame");
-                match item {
-                    Item::Pong => self.answered += 1,
-                    Item::Text(text) => {
-                        let is_answer = ["ack", "error", "pong"]
-                            .iter()
-                            .any(|kind| text.starts_with(&format!(r#"{{"type":"{kind}""#)));
-                        self.answered += usize::from(is_answer);
-                    }
-                    Item::Close(close) => self.close_code = close.map(|it| it.code.get()),
-                    Item::Ping(_) | Item::Continuation => {}
+                false if response.status == 101 => self.is_upgraded = true,
+                // The address has connected too often, or the server takes nobody.
+                false => {
+                    assert!(matches!(response.status, 429 | 503));
+                    self.phase = Phase::Gone;
                 }
-                Some(consumed)
             }
+            return Some(response.count);
         }
+        let (count, frame) = wire::frame(rest)?;
+        assert!(self.close_code.is_none(), "{frame:?} behind a close frame");
+        match frame {
+            Frame::Pong => self.answered += 1,
+            Frame::Text(text) => {
+                let is_answer = ["ack", "error", "pong"]
+                    .iter()
+                    .any(|kind| text.starts_with(&format!(r#"{{"type":"{kind}""#)));
+                self.answered += usize::from(is_answer);
+            }
+            Frame::Close(code) => {
+                world.note_close(code);
+                self.close_code = code;
+            }
+            Frame::Ping(_) => {}
+        }
+        Some(count)
     }
 }
 
@@ -295,14 +320,4 @@ fn command(random: &mut Random, number: usize) -> String {
             r#"{{"type":"publish","channel":"hostile-{channel}","data":1,"requestId":"{number}"}}"#
         ),
     }
-}
-
-/// The length of the response that begins there, if it is whole.
-fn response_len(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|it| it == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&bytes[..head]).expect("heads are ASCII");
-    let length = text.split_once("Content-Length: ");
-    let length = length.and_then(|(_, rest)| rest.lines().next()?.parse().ok());
-    let length: usize = length.unwrap_or(0);
-    (bytes.len() >= head + length).then_some(head + length)
 }

@@ -4,11 +4,11 @@
 use ringmesh::shard::config::Entropy;
 
 /// A stream of numbers (SplitMix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The stream of that name within a seed's run.
-    pub fn new(seed: u64, stream: &str) -> Self {
+    pub(crate) fn new(seed: u64, stream: &str) -> Self {
         let named = stream
             .bytes()
             .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
@@ -28,17 +28,17 @@ impl Random {
     }
 
     /// A number from 0 to `bound - 1`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// True that many times in a hundred.
-    pub fn percent(&mut self, percent: usize) -> bool {
+    pub(crate) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
     /// One of them.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 }

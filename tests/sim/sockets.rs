@@ -6,13 +6,17 @@ use std::io::IoSlice;
 
 use ringmesh::domain::time::Now;
 use ringmesh::ids::ConnectionId;
-use ringmesh::shard::flush::{Batch, Flushed, Wrote};
+use ringmesh::shard::flush::{Flushed, WriteBatch, Wrote};
 
 /// What stalled clients' sockets take, in one run or another.
-pub const SOCKET_BYTES_MAX: &[usize] = &[2_000, 2_000, 100];
+pub(crate) const SOCKET_BYTES_MAX: &[usize] = &[2_000, 2_000, 100];
+
+/// Room for a handshake and little more.
+const MUTE_BYTES_MAX: usize = 600;
 
 /// One client's socket, both directions.
-pub struct Socket {
+#[derive(Debug)]
+pub(crate) struct Socket {
     /// The home shard.
     pub shard: usize,
     pub id: ConnectionId,
@@ -28,23 +32,30 @@ pub struct Socket {
     pub bytes_max: usize,
     /// Whether the client leaves what comes in its socket.
     pub stalled: bool,
+    /// It is never read from, and takes next to nothing.
+    pub is_mute: bool,
     pub to_read: bool,
     pub write_blocked: bool,
+    /// There was no room when it was last offered something.
+    pub had_no_room: bool,
     /// The server has ended the stream, or closed the socket.
     pub server_ended: bool,
     pub closed: bool,
+    /// A digest of all that was ever written to it.
+    pub digest: u64,
     /// Bytes of frames other than ping and pong written so far, and of the HTTP response.
     pub data_written: usize,
 }
 
 impl Socket {
     /// What the server writes, as far as there is room for it.
-    pub fn take(&mut self, now_ms: u64, bytes: &[IoSlice<'_>]) -> Wrote {
+    pub(crate) fn take(&mut self, now_ms: u64, bytes: &[IoSlice<'_>]) -> Wrote {
         if !self.client_reads {
             // Nobody reads any more: a reset, at some point.
-            return Wrote::Broken;
+            return Wrote::Broken(0);
         }
         let room = match self.stalled {
+            _ if self.is_mute => MUTE_BYTES_MAX.saturating_sub(self.unread_bytes),
             true => self.bytes_max.saturating_sub(self.unread_bytes),
             false => usize::MAX,
         };
@@ -54,6 +65,9 @@ impl Socket {
         if count == 0 {
             return Wrote::NoRoom;
         }
+        for byte in &bytes {
+            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
         self.to_client.push_back((now_ms, bytes));
         self.unread_bytes += count;
         Wrote::Taken(count)
@@ -61,7 +75,7 @@ impl Socket {
 }
 
 /// Sockets that are written to at once.
-pub struct Pipes<'a> {
+pub(crate) struct Pipes<'a> {
     pub sockets: &'a mut [Socket],
     pub slots: &'a [(Option<usize>, u32)],
     pub now: Now,
@@ -76,7 +90,7 @@ impl Pipes<'_> {
     }
 }
 
-impl Batch for Pipes<'_> {
+impl WriteBatch for Pipes<'_> {
     type Error = Infallible;
 
     fn send<'a>(

@@ -1,30 +1,36 @@
 //! What stands in for the runtime: sockets as bounded byte pipes, links as bounded queues, one
 //! clock. It does what the shard loop does, but a caller chooses the order and the portions.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
+mod flushing;
+mod nodes;
+mod storing;
+mod swap;
+
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ahash::RandomState;
-use ringmesh::domain::connect_rate::ConnectRates;
-use ringmesh::domain::request_rate::{RequestLimits, RequestRates};
 use ringmesh::domain::rights::Rights;
 use ringmesh::domain::time::Now;
-use ringmesh::domain::token_bucket::BucketLimits;
+use ringmesh::events::recorder::Rings;
 use ringmesh::ids::{ConnectionId, ShardId};
 use ringmesh::limits::READ_BYTES_MAX;
-use ringmesh::proto::forwarded::TrustedProxies;
-use ringmesh::shard::config::{ShardConfig, ShardLimits};
 use ringmesh::shard::effect::Urgency;
-use ringmesh::shard::flush::{FlushQueue, Flushed};
+use ringmesh::shard::flush::FlushQueue;
 use ringmesh::shard::input::Input;
 use ringmesh::shard::mesh_message::MeshMessage;
+use ringmesh::shard::settings::Settings;
 use ringmesh::shard::state::Shard;
 use ringmesh::shard::tuning::Tuning;
 
+use crate::meter::{Meter, input_name, mesh_name};
 use crate::random::Random;
-use crate::sockets::{Pipes, SOCKET_BYTES_MAX, Socket};
+use crate::sockets::{SOCKET_BYTES_MAX, Socket};
+use crate::surroundings::{check_held, settings};
+use crate::tenants::APPS;
+use crate::world::nodes::NodeMaker;
+use crate::world::storing::Storing;
 
 /// Messages that a link holds before its sender keeps them back.
 const LINK_MESSAGES_MAX: usize = 16;
@@ -33,30 +39,80 @@ const BACKLOG_MESSAGES_MAX: usize = 24;
 /// Replies that may wait: the bound at which reading stops, and what one turn may add.
 const REPLY_BYTES_MAX: usize = 64 * 1_024 + 64 * 1_024;
 /// Deliveries queued to one connection. Small, so that slow consumers are found out.
-pub const OUTBOUND_BYTES_MAX: usize = 24 * 1_024;
+pub(crate) const OUTBOUND_BYTES_MAX: usize = 32 * 1_024;
+/// How long a shard may have no turn, as long as its core is not taken away.
+const LATE_MS: u64 = 1_000;
 /// The wall clock at the start of a run, Unix milliseconds.
-pub const START_UNIX_MS: u64 = 1_700_000_000_000;
+pub(crate) const START_UNIX_MS: u64 = 1_700_000_000_000;
 
-struct Node {
-    shard: Shard,
+/// A shard and what is around it.
+pub(crate) struct Node {
+    pub shard: Shard,
     to_flush: FlushQueue,
     /// Sockets by slot, and how often each slot was used.
     slots: Vec<(Option<usize>, u32)>,
+    /// It does nothing, and others do not know: its core is taken away. Since when.
+    pub silent_since_ms: Option<u64>,
+    /// It is gone.
+    pub is_lost: bool,
+    /// When it had its last turn.
+    turned_ms: u64,
+    /// Where what it keeps on disk is written.
+    storing: Option<Storing>,
+}
+
+impl Node {
+    /// How often each slot was used, but for those that are in use.
+    pub(crate) fn slots_gone(&self) -> Vec<u32> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(socket, used)| used - u32::from(socket.is_some()))
+            .collect()
+    }
+
+    /// Whether a connection has a socket.
+    pub(crate) fn has(&self, id: ConnectionId) -> bool {
+        let slot = self.slots.get(id.slot as usize);
+        slot.is_some_and(|(socket, used)| socket.is_some() && *used == id.generation)
+    }
 }
 
 #[derive(Default)]
-struct Link {
-    in_flight: VecDeque<MeshMessage>,
-    backlog: VecDeque<MeshMessage>,
+pub(crate) struct Link {
+    pub in_flight: VecDeque<MeshMessage>,
+    pub backlog: VecDeque<MeshMessage>,
     over_limit: bool,
     blocked: bool,
 }
 
+/// What excuses that somebody was closed without a word.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Somebody may have been closed for the memory that he held.
+    pub pressed: bool,
+    /// Somebody without a credential may have given way to somebody else.
+    pub made_room: bool,
+    /// A shard that has handed over had dropped somebody whose pong did not come.
+    pub dropped: bool,
+}
+
 /// All shards and what is between them and around them.
-pub struct World {
+pub(crate) struct World {
     now: Now,
-    nodes: Vec<Node>,
-    links: Vec<Link>,
+    make: NodeMaker,
+    pub nodes: Vec<Node>,
+    /// What they record.
+    pub events: Vec<Rings>,
+    pub links: Vec<Link>,
+    pub meter: Meter,
+    /// Messages that the shards have reported, by app.
+    pub used: [u64; APPS],
+    /// What may be changed later.
+    pub settings: Settings,
+    /// Connects of an address, or requests with a key, are limited.
+    pub has_limited_connects: bool,
+    pub has_limited_keys: bool,
+    pub seen: Seen,
     /// All sockets that ever were.
     pub sockets: Vec<Socket>,
     /// Snapshots are asked for again because there was no room: such a one tells at its time what
@@ -66,38 +122,28 @@ pub struct World {
     /// some turns, and what is queued for the member alone leaves first.
     pub defers: bool,
     socket_bytes_max: usize,
-    draining: bool,
+    pub draining: bool,
     /// Which turns write to many sockets at once.
     batches: Random,
 }
 
-/// Small ones, so that what is too much, or read too early, is found out.
-fn limits(channels_per_connection: usize) -> ShardLimits {
-    ShardLimits {
-        message_bytes_max: 4 * 1_024,
-        channels_per_connection,
-        message_rate: BucketLimits {
-            rate_per_sec: 1_000_000,
-            burst: 1_000_000,
-        },
-        outbound_queue_bytes: OUTBOUND_BYTES_MAX,
-        head_bytes_max: 2 * 1_024,
-        rest_body_bytes_max: 2 * 1_024,
-        head_timeout_ms: 60_000,
-        ..ShardLimits::default()
+/// Bounds that are reached, and whether snapshots have to be asked for again.
+fn tuning(seed: u64, random: &mut Random) -> (Tuning, bool) {
+    let mut tuning = Tuning::default();
+    tuning.pace.at_once_max = *random.pick(&[256, 0, 2]);
+    tuning.pace.peers_per_ms = 1;
+    let asks_again = random.percent(30);
+    if asks_again {
+        tuning.snapshot_bytes_max = 150;
     }
-}
-
-/// Of which a turn writes as much as the runtime does, or little.
-fn flush_queue(defers: bool) -> FlushQueue {
-    match defers {
-        true => FlushQueue::bounded(3, 4_096),
-        false => FlushQueue::default(),
-    }
+    let mut random = Random::new(seed, "lag");
+    tuning.lag_members_min = *random.pick(&[1, 2, 8]);
+    tuning.late_share = *random.pick(&[4, 200, 1_000]);
+    (tuning, asks_again)
 }
 
 impl World {
-    pub fn new(
+    pub(crate) fn new(
         seed: u64,
         shard_count: u16,
         channels_per_connection: usize,
@@ -107,47 +153,44 @@ impl World {
             mono_ms: 1_000,
             unix_ms: START_UNIX_MS,
         };
+        Self::starting(seed, now, shard_count, channels_per_connection, rights)
+    }
+
+    /// A process that starts at that time.
+    pub(crate) fn starting(
+        seed: u64,
+        now: Now,
+        shard_count: u16,
+        channels_per_connection: usize,
+        rights: &Arc<Rights>,
+    ) -> Self {
         let hasher = RandomState::with_seeds(seed, 2, 3, 4);
-        let connect_rates = Arc::new(ConnectRates::new(1_000_000, 60_000, &hasher));
-        let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE, &hasher));
         let mut random = Random::new(seed, "tuning");
-        let mut tuning = Tuning::default();
-        tuning.pace.at_once_max = *random.pick(&[256, 0, 2]);
-        tuning.pace.peers_per_ms = 1;
-        let asks_again = random.percent(30);
-        if asks_again {
-            tuning.snapshot_bytes_max = 150;
-        }
+        let (settings, has_limited_connects, has_limited_keys) =
+            settings(seed, channels_per_connection, &hasher, &mut random);
+        let (tuning, asks_again) = tuning(seed, &mut random);
         let defers = seed.is_multiple_of(3);
-        tuning.late_share = *random.pick(&[4, 200, 1_000]);
-        let node = |at: u16| {
-            let config = ShardConfig {
-                shard: ShardId(at),
-                shard_count,
-                hasher: hasher.clone(),
-                trusted_proxies: TrustedProxies::default(),
-                reject_with_close: seed.is_multiple_of(2),
-                accept_bare_key_id: false,
-                request_rates: request_rates.clone(),
-                limits: limits(channels_per_connection),
-            };
-            let entropy = Box::new(Random::new(seed, &format!("entropy {at}")));
-            let mut shard = Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now);
-            // Down to one connection a turn.
-            shard.limit_portions([1, 10, 40, 1_024][seed as usize % 4]);
-            shard.tune(tuning);
-            Node {
-                shard,
-                to_flush: flush_queue(defers),
-                slots: Vec::new(),
-            }
+        let make = NodeMaker {
+            seed,
+            generation: 0,
+            hasher,
+            tuning,
+            defers,
         };
-        let nodes: Vec<Node> = (0..shard_count).map(node).collect();
+        let (nodes, events) = make.nodes(shard_count, &settings, rights, now);
         let links = (0..nodes.len() * nodes.len()).map(|_| Link::default());
         Self {
             now,
+            make,
             links: links.collect(),
             nodes,
+            events,
+            meter: Meter::default(),
+            used: [0; APPS],
+            settings,
+            has_limited_connects,
+            has_limited_keys,
+            seen: Seen::default(),
             sockets: Vec::new(),
             asks_again,
             defers,
@@ -157,45 +200,75 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.now
     }
 
-    pub fn shard_count(&self) -> usize {
+    pub(crate) fn shard_count(&self) -> usize {
         self.nodes.len()
     }
 
-    pub fn shards(&self) -> Vec<&Shard> {
-        self.nodes.iter().map(|node| &node.shard).collect()
+    pub(crate) fn shards(&self) -> Vec<&Shard> {
+        let nodes = self.nodes.iter().filter(|node| !node.is_lost);
+        nodes.map(|node| &node.shard).collect()
     }
 
-    pub fn advance(&mut self, ms: u64) {
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_wall_clock(&mut self, unix_ms: u64) {
+        self.now.unix_ms = unix_ms;
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
         self.now.mono_ms += ms;
         self.now.unix_ms += ms;
     }
 
     /// Jumps to the next deadline of any shard, if one is ahead.
-    pub fn jump_to_deadline(&mut self) {
+    pub(crate) fn jump_to_deadline(&mut self) {
         if let Some(ms) = self.until_deadline() {
             self.advance(ms);
         }
     }
 
     /// How long it is until the next deadline of any shard.
-    pub fn until_deadline(&self) -> Option<u64> {
-        let deadlines = self.nodes.iter().map(|node| node.shard.next_deadline_ms());
+    pub(crate) fn until_deadline(&self) -> Option<u64> {
+        let shards = self.shards().into_iter();
+        let deadlines = shards.map(Shard::next_deadline_ms);
         let at = deadlines.flatten().min()?;
         Some(at.saturating_sub(self.now.mono_ms))
     }
 
-    fn handle(&mut self, at: usize, input: Input<'_>) {
+    pub(crate) fn handle(&mut self, at: usize, input: Input<'_>) {
         let node = &mut self.nodes[at];
+        if node.is_lost {
+            return;
+        }
+        self.meter.note("input", input_name(&input));
+        if let Input::Mesh { message, .. } = &input {
+            self.meter.note("mesh", mesh_name(message));
+        }
+        let touched = input.connection();
         node.shard.handle(input, self.now);
+        touched
+            .into_iter()
+            .for_each(|id| check_held(&node.shard, id));
+    }
+
+    /// Whether a shard does what it should.
+    pub(crate) fn is_awake(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        node.silent_since_ms.is_none() && !node.is_lost
     }
 
     /// A client connects to a shard's listener.
-    pub fn connect(&mut self, at: usize) -> Option<usize> {
-        if self.draining {
+    pub(crate) fn connect(&mut self, at: usize) -> Option<usize> {
+        if !self.is_awake(at) {
+            return None;
+        }
+        if !self.nodes[at].shard.accepts() {
+            self.read_all_of(at);
+            self.seen.made_room = true;
+            self.handle(at, Input::MakeRoom);
             return None;
         }
         let socket = self.sockets.len();
@@ -221,10 +294,13 @@ impl World {
             unread_bytes: 0,
             bytes_max: self.socket_bytes_max,
             stalled: false,
+            is_mute: false,
             to_read: false,
             write_blocked: false,
+            had_no_room: false,
             server_ended: false,
             closed: false,
+            digest: 0,
             data_written: 0,
         });
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -235,11 +311,14 @@ impl World {
                 remote,
             },
         );
+        // The shard makes room by itself when this one was the last that it takes.
+        let metrics = self.nodes[at].shard.metrics();
+        self.seen.made_room |= metrics.counters.unauthenticated_closed > 0;
         Some(socket)
     }
 
     /// A client writes.
-    pub fn write(&mut self, socket: usize, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, socket: usize, bytes: &[u8]) {
         let socket = &mut self.sockets[socket];
         if !socket.closed && !socket.client_ended {
             socket.to_server.extend_from_slice(bytes);
@@ -248,26 +327,33 @@ impl World {
     }
 
     /// A client ends its stream, and is gone.
-    pub fn end(&mut self, socket: usize) {
+    pub(crate) fn end(&mut self, socket: usize) {
         self.half_close(socket);
         self.sockets[socket].client_reads = false;
         self.unblock(socket); // the ring tells of a reset as it does of room
+        let Socket {
+            shard, id, closed, ..
+        } = self.sockets[socket];
+        // Of most resets the server hears nothing before it reads or writes.
+        if !closed && socket.is_multiple_of(4) {
+            self.handle(shard, Input::Unreachable { connection: id });
+        }
     }
 
     /// A client ends its side of the stream, and reads on.
-    pub fn half_close(&mut self, socket: usize) {
+    pub(crate) fn half_close(&mut self, socket: usize) {
         let socket = &mut self.sockets[socket];
         socket.client_ended = true;
         socket.to_read = true;
     }
 
     /// Bytes on their way to the server.
-    pub fn unread(&self, socket: usize) -> usize {
+    pub(crate) fn unread(&self, socket: usize) -> usize {
         self.sockets[socket].to_server.len()
     }
 
     /// Bytes of data frames that have left for a client or wait to.
-    pub fn data_queued(&self, socket: usize) -> usize {
+    pub(crate) fn data_queued(&self, socket: usize) -> usize {
         let socket = &self.sockets[socket];
         let waiting = self.data_waiting(socket);
         socket.data_written + waiting
@@ -279,13 +365,17 @@ impl World {
     }
 
     /// A shard reads up to `count_max` bytes from a socket. Returns whether it did anything.
-    pub fn read(&mut self, index: usize, count_max: usize) -> bool {
+    pub(crate) fn read(&mut self, index: usize, count_max: usize) -> bool {
         let socket = &mut self.sockets[index];
         if !socket.to_read || socket.closed {
             return false;
         }
         let (at, connection) = (socket.shard, socket.id);
-        if !self.nodes[at].shard.wants_input(connection) {
+        let node = &self.nodes[at];
+        if node.silent_since_ms.is_some() || node.is_lost {
+            return false;
+        }
+        if !node.shard.wants_input(connection) {
             socket.to_read = false; // until the shard, or something new, says so
             return false;
         }
@@ -307,10 +397,16 @@ impl World {
     }
 
     /// A shard takes up to `count_max` messages from a link. Returns whether there were any.
-    pub fn deliver(&mut self, from: usize, to: usize, count_max: usize) -> bool {
+    pub(crate) fn deliver(&mut self, from: usize, to: usize, count_max: usize) -> bool {
         let link = from * self.nodes.len() + to;
         let mut any = false;
+        if !self.is_awake(to) {
+            return false;
+        }
         for _ in 0..count_max {
+            if !self.nodes[to].shard.takes_mesh() {
+                break;
+            }
             let Some(message) = self.links[link].in_flight.pop_front() else {
                 break;
             };
@@ -322,30 +418,22 @@ impl World {
     }
 
     /// Stops a link's deliveries into its receiver's queue, or lets them go on.
-    pub fn block_link(&mut self, from: usize, to: usize, blocked: bool) {
+    pub(crate) fn block_link(&mut self, from: usize, to: usize, blocked: bool) {
         let link = from * self.nodes.len() + to;
         self.links[link].blocked = blocked;
     }
 
-    pub fn rights(&mut self, at: usize, rights: &Arc<Rights>) {
+    pub(crate) fn rights(&mut self, at: usize, rights: &Arc<Rights>) {
         self.handle(at, Input::Rights(rights.clone()));
-    }
-
-    pub fn drain(&mut self, at: usize, window_ms: u64) {
-        self.draining = true;
-        let retry_after_ms = 500;
-        self.handle(
-            at,
-            Input::Drain {
-                window_ms,
-                retry_after_ms,
-            },
-        );
     }
 
     /// Ends a shard's turn: deadlines, announcements, writes, links. Returns whether anything
     /// was written or sent.
-    pub fn end_turn(&mut self, at: usize) -> bool {
+    pub(crate) fn end_turn(&mut self, at: usize) -> bool {
+        if !self.is_awake(at) {
+            return false;
+        }
+        let stored = self.settle_records(at);
         let due = self.nodes[at].shard.next_deadline_ms();
         if due.is_some_and(|due| due <= self.now.mono_ms) {
             self.judge(at);
@@ -354,17 +442,23 @@ impl World {
         if self.now.mono_ms.is_multiple_of(8) {
             self.handle(at, Input::Quiet);
         }
+        self.nodes[at].turned_ms = self.now.mono_ms;
         self.handle(at, Input::EndOfTurn);
+        let stored = self.hand_over_records(at) | stored;
         let flushed = self.flush(at);
-        self.send_mesh(at) | flushed | self.nodes[at].shard.has_work()
+        self.send_mesh(at) | flushed | stored | self.nodes[at].shard.has_work()
+    }
+
+    fn read_all_of(&mut self, at: usize) {
+        for socket in 0..self.sockets.len() {
+            while self.sockets[socket].shard == at && self.read(socket, usize::MAX) {}
+        }
     }
 
     /// Deadlines are due. What has come is read first, so nobody is dropped for a silence that he
     /// has broken.
     fn judge(&mut self, at: usize) {
-        for socket in 0..self.sockets.len() {
-            while self.sockets[socket].shard == at && self.read(socket, usize::MAX) {}
-        }
+        self.read_all_of(at);
         let aborted_before = self.nodes[at].shard.effects_mut().abort.len();
         self.handle(at, Input::Time);
         for id in self.nodes[at]
@@ -379,47 +473,14 @@ impl World {
             };
             let Socket {
                 to_server,
-                write_blocked,
+                had_no_room,
                 ..
             } = &self.sockets[socket];
-            let is_silent = to_server.is_empty() || *write_blocked;
+            // A shard that had no turn for long has read nothing; it forgives what it knows of.
+            let is_late = self.nodes[at].turned_ms + LATE_MS < self.now.mono_ms;
+            let is_silent = to_server.is_empty() || *had_no_room || is_late;
             assert!(is_silent, "dropped, and what it said has not been read");
         }
-    }
-
-    fn flush(&mut self, at: usize) -> bool {
-        let node = &mut self.nodes[at];
-        let turn = node.shard.turn();
-        let effects = node.shard.effects_mut();
-        // Nobody measures here.
-        effects.ended.clear();
-        effects.published.clear();
-        effects.writes.clear();
-        node.to_flush.begin_turn(&mut effects.dirty, turn);
-        let mut any = !node.to_flush.is_empty();
-        match self.batches.percent(50) {
-            true => self.flush_batch(at),
-            false => {
-                while let Some(id) = self.nodes[at].to_flush.pop() {
-                    self.flush_one(at, id);
-                }
-            }
-        }
-        let node = &mut self.nodes[at];
-        if let Some(turn) = node.to_flush.offered() {
-            node.shard.offered(turn, self.now);
-        }
-        for id in std::mem::take(&mut node.shard.effects_mut().readable) {
-            any = true;
-            if let Some(socket) = self.socket_at(at, id) {
-                self.sockets[socket].to_read = true;
-            }
-        }
-        for id in std::mem::take(&mut self.nodes[at].shard.effects_mut().abort) {
-            any = true;
-            self.close(at, id);
-        }
-        any
     }
 
     fn socket_at(&self, at: usize, id: ConnectionId) -> Option<usize> {
@@ -427,92 +488,7 @@ impl World {
         socket.filter(|socket| self.sockets[*socket].id == id)
     }
 
-    fn flush_one(&mut self, at: usize, id: ConnectionId) {
-        let Some(index) = self.writable_at(at, id) else {
-            return;
-        };
-        self.check_bounds(at, id);
-        let before = self.data_waiting(&self.sockets[index]);
-        let (now, socket) = (self.now, &mut self.sockets[index]);
-        let shard = &mut self.nodes[at].shard;
-        let sink = &mut |bytes: &[IoSlice<'_>]| socket.take(now.mono_ms, bytes);
-        let flushed = shard.flush(id, now, sink);
-        let after = self.data_waiting(&self.sockets[index]);
-        self.sockets[index].data_written += before - after;
-        self.flushed(at, index, flushed);
-    }
-
-    /// Flushes a turn's worth at once.
-    fn flush_batch(&mut self, at: usize) {
-        let mut ids = Vec::new();
-        while let Some(id) = self.nodes[at].to_flush.pop() {
-            if self.writable_at(at, id).is_some() && !ids.contains(&id) {
-                self.check_bounds(at, id);
-                let node = &mut self.nodes[at];
-                node.to_flush.charge(node.shard.flush_bytes(id));
-                ids.push(id);
-            }
-        }
-        let indices = ids.iter().filter_map(|id| self.socket_at(at, *id));
-        let indices: Vec<usize> = indices.collect();
-        let waiting = |world: &Self| {
-            let waiting = |index: &usize| world.data_waiting(&world.sockets[*index]);
-            indices.iter().map(waiting).collect::<Vec<_>>()
-        };
-        let before = waiting(self);
-        let node = &mut self.nodes[at];
-        let mut pipes = Pipes {
-            sockets: &mut self.sockets,
-            slots: &node.slots,
-            now: self.now,
-            taken: BTreeMap::new(),
-            outcomes: Vec::new(),
-        };
-        let Ok(()) = node.shard.flush_batch(&ids, self.now, &mut pipes);
-        let outcomes = pipes.outcomes;
-        let counts = before.iter().zip(waiting(self));
-        let counts: Vec<usize> = counts.map(|(before, after)| before - after).collect();
-        for (index, count) in indices.iter().zip(counts) {
-            self.sockets[*index].data_written += count;
-        }
-        for (index, flushed) in outcomes {
-            self.flushed(at, index, flushed);
-        }
-    }
-
-    /// The socket of a connection, if it may be written to.
-    fn writable_at(&self, at: usize, id: ConnectionId) -> Option<usize> {
-        let index = self.socket_at(at, id)?;
-        (!self.sockets[index].write_blocked).then_some(index)
-    }
-
-    fn flushed(&mut self, at: usize, index: usize, flushed: Flushed) {
-        let socket = &mut self.sockets[index];
-        match flushed {
-            Flushed::Open => {}
-            Flushed::ShutdownWrite => socket.server_ended = true,
-            Flushed::Close => {
-                let id = socket.id;
-                self.close(at, id);
-            }
-            Flushed::Blocked => socket.write_blocked = true,
-        }
-    }
-
-    fn check_bounds(&self, at: usize, id: ConnectionId) {
-        if let Some(outbox) = self.nodes[at].shard.outbox(id) {
-            assert!(
-                outbox.delivery_bytes() <= OUTBOUND_BYTES_MAX,
-                "deliveries are bounded"
-            );
-            assert!(
-                outbox.reply_bytes() <= REPLY_BYTES_MAX,
-                "replies are bounded"
-            );
-        }
-    }
-
-    fn close(&mut self, at: usize, id: ConnectionId) {
+    pub(crate) fn close(&mut self, at: usize, id: ConnectionId) {
         if let Some(socket) = self.socket_at(at, id) {
             self.sockets[socket].server_ended = true;
             self.sockets[socket].closed = true;
@@ -522,7 +498,7 @@ impl World {
     }
 
     /// A client takes what has come.
-    pub fn take(&mut self, index: usize) -> Option<(u64, Vec<u8>)> {
+    pub(crate) fn take(&mut self, index: usize) -> Option<(u64, Vec<u8>)> {
         let socket = &mut self.sockets[index];
         let taken = socket.to_client.pop_front()?;
         socket.unread_bytes -= taken.1.len();
@@ -544,6 +520,9 @@ impl World {
         for to in 0..count {
             let produced = std::mem::take(&mut self.nodes[at].shard.effects_mut().mesh[to]);
             let link = &mut self.links[at * count + to];
+            if self.nodes[to].is_lost {
+                continue;
+            }
             any |= !produced.is_empty();
             link.backlog.extend(produced);
             if !link.blocked && link.in_flight.len() < LINK_MESSAGES_MAX {
@@ -558,14 +537,20 @@ impl World {
                 any = true;
                 link.over_limit = over_limit;
                 let to = ShardId(to as u16);
-                self.handle(at, Input::Link { to, over_limit });
+                let backlog_bytes = link.backlog.len() as u64;
+                let link = Input::Link {
+                    to,
+                    over_limit,
+                    backlog_bytes,
+                };
+                self.handle(at, link);
             }
         }
         any
     }
 
     /// Lets everything happen that is on its way, clients aside. Returns whether anything was.
-    pub fn settle(&mut self) -> bool {
+    pub(crate) fn settle(&mut self) -> bool {
         let mut any = false;
         for link in &mut self.links {
             link.blocked = false;
@@ -579,19 +564,37 @@ impl World {
             }
         }
         for at in 0..self.nodes.len() {
-            any |= self.end_turn(at);
+            any |= self.write_records(at) | self.end_turn(at);
         }
         any
     }
 
     /// Nothing that came from a client was left unread by the server.
-    pub fn check_all_read(&self) {
+    pub(crate) fn check_all_read(&self) {
         let mut open = self.sockets.iter().filter(|socket| !socket.closed);
         let forgotten = open.find(|socket| !socket.to_server.is_empty());
         assert!(forgotten.is_none(), "input that is wanted was left unread");
     }
 
-    pub fn has_server_closed(&self, socket: usize) -> bool {
+    /// Marks a link as one that has never said anything.
+    pub(crate) fn forget_link(&mut self, from: usize, to: usize) {
+        let link = from * self.nodes.len() + to;
+        self.links[link] = Link::default();
+    }
+
+    /// Whether the socket's shard has dropped anybody whose pong did not come.
+    pub(crate) fn has_dropped(&self, socket: usize) -> bool {
+        let shard = &self.nodes[self.sockets[socket].shard].shard;
+        self.seen.dropped || has_dropped(shard)
+    }
+
+    pub(crate) fn has_server_closed(&self, socket: usize) -> bool {
         self.sockets[socket].closed
     }
+}
+
+/// Whether a shard has dropped anybody whose pong did not come.
+fn has_dropped(shard: &Shard) -> bool {
+    let mut met = shard.deadlines_met();
+    met.any(|(name, count)| name == "Pong" && count > 0)
 }
