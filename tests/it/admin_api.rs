@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::support::admin::Api;
 use crate::support::client::Client;
 use crate::support::raw::Raw;
 use crate::support::server::Server;
-use crate::support::setup::{ALL_ACTIONS, Setup};
+use crate::support::setup::{ALL_ACTIONS, Setup, key};
 use crate::support::token::{now_sec, sign};
 use crate::support::{on_shards, until};
 
@@ -156,6 +157,59 @@ fn stats_and_usage_count_connections_exactly() {
     });
 }
 
+#[test]
+fn samples_are_kept_for_charts() {
+    let server = Setup::new(2).start();
+    let admin = server.admin();
+    let _client = server.anonymous();
+    let history = format!("{STATS}/history");
+    let mut samples = Vec::new();
+    until("there are two samples with a connection", || {
+        samples = admin.get(&history)["samples"].as_array().unwrap().clone();
+        let with_one = samples.iter().filter(|it| it["connections"] == 1);
+        with_one.count() >= 2
+    });
+    assert!(samples.is_sorted_by_key(|it| it["at"].as_u64().unwrap()));
+    let last = samples.last().unwrap();
+    assert!(last["rates"]["opened"].is_f64() && last["latencies"]["fanOut"].is_object());
+    assert_eq!(last["subscriptions"], 0);
+    assert!(
+        last["memory"]["resident"].as_u64() > Some(1_000_000),
+        "{last}"
+    );
+    assert!(last["memory"]["events"].as_u64() > Some(0), "{last}");
+    assert!(admin.get(&format!("{history}?seconds=900"))["samples"].is_array());
+    for query in ["seconds=0", "seconds=901", "seconds=x", "minutes=1"] {
+        let answer = admin.call("GET", &format!("{history}?{query}"), None);
+        answer.is_error(400, "invalid_request");
+    }
+}
+
+#[test]
+fn apps_come_in_pages_and_with_what_they_use() {
+    let server = Setup::new(1).start();
+    let admin = server.admin();
+    let _clients = [server.anonymous(), server.anonymous()];
+    let all = admin.get(APPS);
+    assert_eq!(all.get("next"), None, "{all}");
+    let page = admin.get(&format!("{APPS}?limit=1&include=usage"));
+    assert_eq!(
+        (&page["apps"][0]["appId"], &page["next"]),
+        (&json!("app_a"), &json!("app_a"))
+    );
+    assert_eq!(page["apps"][0]["usage"]["concurrentNow"], 2);
+    let page = admin.get(&format!("{APPS}?limit=200&after=app_a"));
+    assert_eq!(
+        (&page["apps"][0]["appId"], &page["next"]),
+        (&json!("app_b"), &Value::Null)
+    );
+    assert_eq!(page["apps"][0].get("usage"), None);
+    for query in ["limit=0", "limit=201", "include=keys", "sort=name"] {
+        let answer = admin.call("GET", &format!("{APPS}?{query}"), None);
+        answer.is_error(400, "invalid_request");
+    }
+}
+
 /// A key made through the API, and a token signed with it.
 fn made_key(server: &Server) -> (String, String) {
     let admin = server.admin();
@@ -197,9 +251,18 @@ fn without_its_master_key_the_server_serves_what_needs_none() {
             None => std::fs::remove_file(&master_key).unwrap(),
         }
         server.kill_and_restart();
-        server
-            .log
-            .find("an error", |line| line.contains("\"ERROR\"").then_some(()));
+        let error = server.log.find("an error", |line| {
+            line.contains("\"ERROR\"").then(|| line.to_owned())
+        });
+        for told in [
+            "master.key",
+            "503",
+            "copy",
+            "store.data_dir",
+            "A lost master key",
+        ] {
+            assert!(error.contains(told), "{error}");
+        }
         let connect = |query: String| server.attempt(&format!("/v1{query}"), "");
         connect(format!("?token={token}")).is_error(503, "internal_error");
         connect(format!("?token={token}x")).is_error(503, "internal_error");
@@ -212,6 +275,40 @@ fn without_its_master_key_the_server_serves_what_needs_none() {
     std::fs::write(&master_key, good).unwrap();
     server.kill_and_restart();
     server.connect(&format!("?token={token}"));
+}
+
+/// The way out that the manual names for a lost master key.
+#[test]
+fn a_new_store_with_the_old_ids_declared_goes_on_for_clients() {
+    let server = Setup::new(1).start();
+    let admin = server.admin();
+    admin.create(APPS, &json!({"appId": "app_m"}));
+    let make = |kind: &str| {
+        let body = json!({"type": kind, "channelPatterns": ["**"], "actions": ALL_ACTIONS});
+        admin.create(&format!("{APPS}/app_m/keys"), &body)
+    };
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
+    let (publishable, secret) = (text(&make("publishable"), "keyId"), make("secret"));
+    let files = "signing_secret_file = \"m.signing\"\napi_secret_file = \"m.api\"\n";
+    let keys = [
+        key(&publishable, &["**"], ALL_ACTIONS),
+        key(&text(&secret, "keyId"), &["**"], ALL_ACTIONS) + files,
+    ];
+    let setup = server.into_setup();
+    std::fs::remove_file(setup.dir().join("data/master.key")).unwrap();
+    let server = setup
+        .set("store.data_dir", r#""new""#)
+        .write("m.signing", &text(&secret, "signingSecret"))
+        .write("m.api", &text(&secret, "apiSecret"))
+        .app("app_m", &keys)
+        .start();
+    server.connect(&format!("?key={publishable}"));
+    let rest = Api {
+        address: server.public,
+        bearer: text(&secret, "apiSecret"),
+    };
+    let token = rest.done(200, "POST", "/v1/tokens", Some(&json!({"peerId": "a"})));
+    server.connect(&format!("?token={}", text(&token, "token")));
 }
 
 /// Every path of the manual is served, and nothing is asked of it that changes anything.
@@ -229,16 +326,26 @@ fn every_path_of_the_manual_is_there() {
         Some((method, path))
     });
     let rows: Vec<_> = rows.collect();
-    assert_eq!(rows.len(), 16, "{rows:?}");
+    assert!(rows.len() > 26, "{rows:?}");
     for (method, path) in rows {
         let path = path
             .replace("{appId}", "app_a")
-            .replace("{keyId}", "sk_id_a");
+            .replace("{keyId}", "sk_id_a")
+            .replace("{channel}", "nobody-is-there")
+            .replace("{connection}", "0.9.9")
+            .replace("{peer}", "alice");
         // What changes something is sent no object, or is for what the configuration declares.
         let body = (method == "POST" || method == "PATCH").then(|| json!([]));
         let answer = admin.call(method, &path, body.as_ref());
         let expected = match method {
+            "GET" if path.contains("nobody-is-there") => 404,
+            // No app has a feed unless it says so.
+            "GET" if path.ends_with("/feed") => 409,
             "GET" => 200,
+            "DELETE" if path.contains("/history?") => 404,
+            "DELETE" if path.contains("/peer?") || path.contains("/connection?") => 200,
+            // Its caller has none to end.
+            "DELETE" if path.ends_with("/session") => 200,
             "DELETE" => 409,
             _ => 400,
         };

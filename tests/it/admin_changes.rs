@@ -283,3 +283,50 @@ fn what_the_configuration_declares_is_not_the_apis_to_change() {
     }
     server.anonymous();
 }
+
+/// An app with history, and its backend.
+fn make_with_history(server: &Server, store: &str) -> Api {
+    let admin = server.admin();
+    let history = json!([{"pattern": "**", "store": store}]);
+    admin.create(APPS, &json!({"appId": "app_m", "history": history}));
+    let body = json!({"type": "secret", "channelPatterns": ["**"], "actions": ALL_ACTIONS});
+    let secret = admin.create(&format!("{APPS}/app_m/keys"), &body);
+    Api {
+        address: server.public,
+        bearer: secret["apiSecret"].as_str().unwrap().into(),
+    }
+}
+
+#[test]
+fn an_app_that_is_made_again_reads_nothing_of_the_deleted_one() {
+    let publish = |backend: &Api, data: &str| {
+        let path = "/v1/channels/desk/publish";
+        backend.done(200, "POST", path, Some(&json!({ "data": data })))
+    };
+    let texts = |backend: &Api| {
+        let page = backend.get("/v1/channels/desk/history");
+        let messages = page["messages"].as_array().unwrap().iter();
+        messages.map(|it| it["data"].clone()).collect::<Vec<_>>()
+    };
+    for store in ["memory", "disk"] {
+        let mut server = Setup::new(2).set("history.ack", r#""stored""#).start();
+        let backend = make_with_history(&server, store);
+        let theirs = publish(&backend, "theirs");
+        assert_eq!(texts(&backend), ["theirs"]);
+        server.admin().delete(&format!("{APPS}/app_m"));
+        let backend = make_with_history(&server, store);
+        assert_eq!(texts(&backend), [] as [Value; 0]);
+        let ours = publish(&backend, "ours");
+        assert!(
+            ours["seq"] == 1 && ours["epoch"] != theirs["epoch"],
+            "{ours}"
+        );
+        assert_eq!(texts(&backend), ["ours"]);
+        server.kill_and_restart();
+        let kept = match store {
+            "disk" => vec!["ours"],
+            _ => vec![],
+        };
+        assert_eq!(texts(&backend), kept);
+    }
+}

@@ -31,7 +31,7 @@ fn help_shows_an_example() {
     ] {
         let text = output(arguments);
         assert!(
-            text.contains("Usage: ringmesh") && text.contains("Example:\n"),
+            text.contains("Usage: ringmesh") && text.contains("Examples:\n"),
             "{text}"
         );
         assert!(
@@ -145,8 +145,12 @@ fn dev_works_at_once_and_remembers_its_keys() {
         line.contains("curl -X POST").then_some(())
     });
     server.output.find("JavaScript", |line| {
-        line.contains("new MeteredPeer(").then_some(())
+        line.contains("new SignallingClient(").then_some(())
     });
+    assert_eq!(
+        printed(&server, "admin token"),
+        "in ringmesh-data/admin.token"
+    );
     let [publishable, key_id, signing_secret, _] = &first;
     // The connect limit is off.
     for _ in 0..70 {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::PROMPT;
 use crate::support::client::Client;
 use crate::support::raw::{Raw, frame, handshake, text_frame};
 use crate::support::server::Server;
@@ -17,6 +16,10 @@ use crate::support::token::token;
 
 /// More than any of the attacks below may cost.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
+
+/// More than a round of the healthy pair takes beside an attack, on a machine that runs other
+/// tests as well.
+const ROUND_MAX: Duration = Duration::from_secs(5);
 
 /// Attacks a server of one shard while a healthy pair of clients goes on.
 #[track_caller]
@@ -32,7 +35,7 @@ fn attack(setup: Setup, attack: impl FnOnce(&Server)) {
         over.store(true, Ordering::Release);
         let (rounds, slowest) = healthy.join().unwrap();
         assert!(
-            rounds > 0 && slowest < PROMPT,
+            rounds > 0 && slowest < ROUND_MAX,
             "{slowest:?} in {rounds} rounds"
         );
     });

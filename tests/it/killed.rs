@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::support::admin::Api;
-use crate::support::raw::Raw;
 use crate::support::setup::Setup;
 use crate::support::token::{now_sec, sign};
 
@@ -30,9 +29,7 @@ struct Acknowledged {
 
 /// The object in a good answer, or nothing when the server is gone.
 fn change(admin: &Api, method: &str, path: &str, body: &Value) -> Option<Value> {
-    let mut raw = Raw::try_open(admin.address)?;
-    raw.write_while_taken(admin.request(method, path, Some(body)));
-    let response = raw.try_response()?;
+    let response = admin.attempt(method, path, Some(body))?;
     assert!([200, 201].contains(&response.status), "{response:?}");
     Some(response.json())
 }

@@ -168,6 +168,24 @@ fn documented() -> HashSet<String> {
 }
 
 #[test]
+fn proxies_that_are_not_trusted_and_waits_for_the_disk_are_counted() {
+    let server = Setup::new(1).start();
+    server.attempt("/healthz", "Connection: close\r\n");
+    for _ in 0..2 {
+        let lines = "X-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n";
+        server.attempt("/v1?key=pk_live_nobody", lines);
+    }
+    let app = json!({"appId": "app_x"});
+    server.admin().create("/api/internal/v1/apps", &app);
+    let page = Page::of(&server);
+    assert_eq!(page.sum("forwarded_untrusted_total", ""), 2.0);
+    assert!(page.sum("store_syncs_total", "") >= 2.0);
+    assert!(page.sum("store_sync_seconds_total", "") > 0.0);
+    assert!(page.sum("store_sync_last_seconds", "") > 0.0);
+    assert_eq!(page.sum("certificate_not_after_seconds", ""), 0.0);
+}
+
+#[test]
 fn the_manual_and_the_page_tell_of_the_same_metrics() {
     let server = Setup::new(1).start();
     let page = Page::of(&server).0;
@@ -356,6 +374,20 @@ fn the_stats_command_shows_node_shards_and_stages() {
 }
 
 #[test]
+fn the_stats_command_says_what_somebody_should_look_at() {
+    let server = Setup::new(1).set("auth.explain", true).start();
+    let explained = |arguments: &[&str]| {
+        let output = stats_command(&server, arguments).output().unwrap();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        notes
+            .lines()
+            .any(|line| line.starts_with("warn: ") && line.contains("auth.explain"))
+    };
+    assert!(explained(&[]));
+    assert!(!explained(&["--quiet"]), "notes are left out");
+}
+
+#[test]
 fn who_watches_sees_rates_and_sees_the_server_go_and_come() {
     let mut server = Setup::new(1).start();
     let mut watch = stats_command(&server, &["--watch"]).spawn().unwrap();
@@ -379,7 +411,7 @@ fn who_watches_sees_rates_and_sees_the_server_go_and_come() {
     server.signal(Signal::TERM);
     server.exit_status();
     let output = stats_command(&server, &["--watch"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
         text.contains("no answer from") && text.lines().count() == 1,

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::support::command::check_failure;
 use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 
@@ -60,7 +61,7 @@ fn every_command_does_what_it_says() {
         &server,
         "app update --app shop --status suspended --direct-scope shared-channel --plan-name pro \
          --max-connections 0 --max-messages 7 --overages-allowed true --overages-enabled true \
-         --period-start 1 --period-days 30 --turn-urls= --message-rate 5 --message-burst 6",
+         --period-start 1 --period-days 30 --turn-urls= --message-rate 5 --message-burst 6 --yes",
     );
     assert_eq!(
         app,
@@ -71,7 +72,7 @@ fn every_command_does_what_it_says() {
                 "overagesAllowed": true, "overagesEnabled": true,
                 "periodStartUnix": 1, "periodDays": 30,
             },
-            "directScope": "shared-channel", "turn": null,
+            "directScope": "shared-channel", "turn": null, "feed": created["feed"], "history": [],
             "limits": {"messageRate": 5, "messageBurst": 6}, "createdAt": created["createdAt"],
         })
     );
@@ -93,7 +94,7 @@ fn every_command_does_what_it_says() {
         (&changed["actions"], &changed["name"]),
         (&json!(["subscribe", "send"]), &json!("k"))
     );
-    assert_eq!(told(&server, &format!("key revoke {id}")), changed);
+    assert_eq!(told(&server, &format!("key revoke {id} --yes")), changed);
 
     let text = printed(
         &server,
@@ -109,7 +110,7 @@ fn every_command_does_what_it_says() {
     let table = printed(&server, "key list --app shop");
     assert!(table.starts_with("KEY") && table.lines().nth(1).unwrap().starts_with(id));
 
-    assert_eq!(told(&server, "app delete --app shop"), app);
+    assert_eq!(told(&server, "app delete --app shop --yes"), app);
     assert_eq!(told(&server, "app list"), json!({"apps": []}));
 }
 
@@ -132,25 +133,13 @@ fn the_node_is_shown_as_tables_and_as_json() {
     assert!(text.contains("\nSHARD  CPU  CONNS") && text.contains("\nfan-out "));
 }
 
-/// The command fails in one line with this in it.
-#[track_caller]
-fn check_failure(output: &Output, exit_code: i32, expected: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(exit_code), "{text}");
-    assert!(
-        text.starts_with("ringmesh: ") && text.contains(expected),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 1, "{text}");
-}
-
 #[test]
 fn refusals_are_one_line_with_the_servers_reason() {
     let mut server = Setup::new(1).start();
     check_failure(
         &run(&server, "app show --app no/such-app"),
-        1,
-        "there is no app \"no/such-app\" (HTTP 404)",
+        4,
+        "there is no app \"no/such-app\"; ringmesh app list shows all",
     );
     check_failure(
         &run(
@@ -163,19 +152,63 @@ fn refusals_are_one_line_with_the_servers_reason() {
     let address = server.admin_address().to_string();
     check_failure(
         &run_with(&address, "wrong", "app list"),
-        1,
+        4,
         "RINGMESH_ADMIN_TOKEN",
     );
     check_failure(
         &run_with("a b", "wrong", "app list"),
         2,
-        "is not like http://",
+        "is not like 7464, ",
     );
+    told(&server, "app create --app b");
     server.signal(rustix::process::Signal::TERM);
     server.exit_status();
     check_failure(
         &run_with(&address, "token", "stats"),
-        1,
+        3,
         &format!("no answer from http://{address}: "),
+    );
+}
+
+/// What was typed is named, not the fields that it became.
+#[test]
+fn refusals_name_arguments() {
+    let server = Setup::new(1).start();
+    told(&server, "app create --app b");
+    for (words, exit_code, expected) in [
+        ("key create --app b", 2, "--type <TYPE>"),
+        (
+            "key create --app b --type secret --channels a,b\\ --actions send",
+            2,
+            "--channels, item 2: a channel pattern must not end with a lone",
+        ),
+        (
+            "app create --turn-urls turn:a",
+            2,
+            "--turn-secret-file: is required",
+        ),
+        ("app create --turn-ttl 1h", 2, "--turn-urls: is required"),
+        (
+            "app create --message-rate 5 --message-burst 0",
+            2,
+            "--message-burst: must be at least 1 with a rate",
+        ),
+        ("app update --app b", 2, "there is nothing to change"),
+        ("key rotate k --grace 400d", 4, "there is no key"),
+    ] {
+        check_failure(&run(&server, words), exit_code, expected);
+    }
+    let address = server.admin_address().to_string();
+    let public = server.public.to_string();
+    check_failure(&run_with(&public, "t", "app list"), 4, "check --admin-url");
+    check_failure(
+        &run_with(&address, "", "app list"),
+        2,
+        "the admin token is empty: set",
+    );
+    check_failure(
+        &run_with(&address, "a b", "app list"),
+        2,
+        "has a blank or another",
     );
 }

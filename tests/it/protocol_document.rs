@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::support::client::Client;
 use crate::support::server::Server;
-use crate::support::setup::Setup;
+use crate::support::setup::{ALL_ACTIONS, Setup, key, signer};
+use crate::support::token::token;
 
 const DOCUMENT: &str = include_str!("../../src/docs/protocol.md");
 const FENCE: &str = "```";
@@ -47,6 +48,24 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// A server whose channels below `chat/` have history.
+fn setup() -> Setup {
+    let keys = [key("pk_live_a", &["**"], ALL_ACTIONS), signer("sk_id_a")];
+    let app = "app_a\nhistory = [{ pattern = \"chat/**\" }]";
+    Setup::new(2).no_apps().app(app, &keys)
+}
+
+/// A message that is sent. Of one that has a token there, the claims of it follow.
+fn with_token(message: &str) -> String {
+    match message.split_once("} with {") {
+        None => message.to_owned(),
+        Some((message, claims)) => {
+            let claims = serde_json::from_str(&format!("{{{claims}")).unwrap();
+            format!("{message}}}").replace(ANY, &token("sk_id_a", claims))
+        }
+    }
+}
+
 /// The clients of an exchange, by name.
 struct Stage {
     server: Server,
@@ -70,7 +89,10 @@ impl Stage {
         } else if step == "disconnects" {
             self.clients.remove(name).unwrap().close(Some(1000));
         } else if let Some(message) = step.strip_prefix("> ") {
-            self.clients.get_mut(name).unwrap().send(message);
+            self.clients
+                .get_mut(name)
+                .unwrap()
+                .send(with_token(message));
         } else if let Some(pattern) = step.strip_prefix("< ") {
             let client = self.clients.get_mut(name).unwrap();
             let text = match self.welcomed.iter().position(|it| *it == name) {
@@ -93,7 +115,7 @@ fn the_document_s_exchanges_are_what_happens() {
     assert!(exchanges.len() >= 6, "{}", exchanges.len());
     for (first, lines) in exchanges {
         let mut stage = Stage {
-            server: Setup::new(2).start(),
+            server: setup().start(),
             clients: BTreeMap::new(),
             welcomed: Vec::new(),
         };

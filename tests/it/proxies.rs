@@ -1,9 +1,8 @@
 //! What stands in front of a server: proxies that are set up for it, and proxies that are not.
 
-use std::net::TcpListener;
-
 use serde_json::Value;
 
+use crate::support::own_port;
 use crate::support::raw::{Raw, Response, handshake};
 use crate::support::server::Server;
 use crate::support::setup::Setup;
@@ -201,11 +200,7 @@ fn a_slash_behind_the_path_changes_nothing() {
 
 #[test]
 fn one_port_serves_both_kinds_of_addresses() {
-    let port = TcpListener::bind("[::]:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = own_port();
     let both = format!("[\"0.0.0.0:{port}\", \"[::]:{port}\"]");
     let alone = format!("[\"[::]:{port}\"]");
     for listen in [both, alone] {

@@ -291,7 +291,11 @@ fn requests_that_make_no_sense_are_refused() {
     let publish = |channel: &str| format!("/v1/channels/{channel}/publish");
     let (data, mint) = (json!({"data": 1}), json!({"peerId": "a"}));
     let with = |field: &str, value: Value| {
-        let mut body = json!({"peerId": "a", "data": 1});
+        let mut body = if field == "from" {
+            data.clone()
+        } else {
+            mint.clone()
+        };
         body[field] = value;
         body
     };
@@ -304,6 +308,7 @@ fn requests_that_make_no_sense_are_refused() {
         (TOKENS, with("expiresInSec", json!("1h"))),
         (TOKENS, with("channels", json!("room"))),
         (TOKENS, with("metadata", json!([]))),
+        (TOKENS, with("chanels", json!(["room-1"]))),
         (
             TOKENS,
             with("peerMetadata", json!({"m": "x".repeat(4_096)})),

@@ -1,6 +1,7 @@
 //! What a server says that cannot start: one line with cause and remedy, and the exit code.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::server::{Server, ringmesh};
@@ -239,12 +240,11 @@ fn cores_that_may_not_be_used_are_named() {
 #[test]
 fn bad_usage_is_one_line() {
     for (arguments, parts) in [
-        (&[][..], &["subcommand", "--help"][..]),
+        (&["app"][..], &["subcommand", "--help"][..]),
         (&["sevre"], &["sevre", "serve"]),
-        (&["serve"], &["--config"]),
         (&["dev", "--shards", "none"], &["--shards", "none"]),
         (&["dev", "--listen", "nowhere"], &["--listen", "nowhere"]),
-        (&["token", "mint"], &["--key-id"]),
+        (&["token", "mint"], &["<PEER>"]),
         (
             &["token", "mint", "--key-id", "sk_id_a", "--sub", "a"],
             &["RINGMESH_SECRET"],
@@ -264,7 +264,14 @@ fn bad_usage_is_one_line() {
         ),
         (
             &[
-                "token", "mint", "--key-id", "sk_id_a", "--sub", "é", "--secret", "x",
+                "token",
+                "mint",
+                "--key-id",
+                "sk_id_a",
+                "--sub",
+                "é",
+                "--secret",
+                "0123456789abcdefghijklmnopqrstuv",
             ],
             &["refuse such a token"],
         ),
@@ -275,6 +282,96 @@ fn bad_usage_is_one_line() {
     }
 }
 
+/// `ringmesh dev` in that directory, with its log as JSON.
+fn dev(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = ringmesh();
+    command.args(["dev", "--shards", "1"]).args(arguments);
+    command.envs(variables.iter().copied());
+    command.env("RINGMESH_LOG__FORMAT", "json").current_dir(dir);
+    command
+}
+
+/// It has no file: what it says names its arguments, and variables for the rest.
+#[test]
+fn dev_names_what_it_has() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let setup = Setup::new(1).write("file", "");
+    let any = "127.0.0.1:0";
+    for (code, arguments, expected) in [
+        (
+            1,
+            &["--listen", &taken, "--admin", any][..],
+            "choose another address with --listen",
+        ),
+        (1, &["--listen", any, "--admin", &taken], "set --admin "),
+        (
+            1,
+            &["--listen", any, "--admin", any, "--data-dir", "file"],
+            "set --data-dir ",
+        ),
+        (2, &["--listen", "127.0.0.1:7464"], "--admin: beside"),
+        (2, &["--listen", "x"], "the default, 127.0.0.1:8080"),
+    ] {
+        let line = failure(dev(setup.dir(), arguments, &[]), code);
+        assert_says(&line, &[expected]);
+        assert!(
+            !line.contains("store.") && !line.contains("listen."),
+            "{line}"
+        );
+    }
+    let server = Server::start(
+        dev(
+            setup.dir(),
+            &["--listen", any, "--admin", any],
+            &[("RINGMESH_REST__ACCEPT_BARE_KEY_ID", "true")],
+        ),
+        setup,
+    );
+    server.log.find("the warning", |line| {
+        line.contains("RINGMESH_REST__ACCEPT_BARE_KEY_ID is on")
+            .then_some(())
+    });
+}
+
+#[test]
+fn dev_names_variables() {
+    let setup = Setup::new(1).write("file", "");
+    for (code, variables, expected) in [
+        (
+            2,
+            &[("RINGMESH_LIMITS__DROP_AFTER_MS", "100")][..],
+            "more than RINGMESH_LIMITS__PING_AFTER_MS",
+        ),
+        (
+            2,
+            &[("RINGMESH_SERVER__PROXY_PROTOCOL", "true")],
+            "RINGMESH_SERVER__TRUSTED_PROXIES",
+        ),
+        (
+            2,
+            &[("RINGMESH_SERVER__CORES", "1023")],
+            "RINGMESH_SERVER__CORES: ",
+        ),
+        (
+            1,
+            &[
+                ("RINGMESH_TLS__CERT", "file"),
+                ("RINGMESH_TLS__KEY", "file"),
+            ],
+            "RINGMESH_TLS__CERT must name",
+        ),
+    ] {
+        let any = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let line = failure(dev(setup.dir(), &any, variables), code);
+        assert_says(&line, &[expected]);
+        assert!(
+            !line.contains("limits.") && !line.contains("server."),
+            "{line}"
+        );
+    }
+}
+
 #[test]
 fn more_shards_than_cores_are_a_warning() {
     let server = Setup::new(4).set("server.cores", "[0]").start();
@@ -282,4 +379,49 @@ fn more_shards_than_cores_are_a_warning() {
         line.contains("4 shards share 1 cores").then_some(())
     });
     server.anonymous();
+}
+
+/// Nothing is written for a start that cannot be.
+#[test]
+fn dev_writes_nothing_before_its_ports_are_free() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    for arguments in [
+        ["--listen", &taken, "--admin", any],
+        ["--listen", any, "--admin", &taken],
+    ] {
+        failure(dev(dir.path(), &arguments, &[]), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_second_dev_names_the_first() {
+    let setup = Setup::new(1);
+    let dir = setup.dir().to_owned();
+    let any = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let server = Server::start(dev(&dir, &any, &[]), setup);
+    let line = failure(dev(&dir, &any, &[]), 1);
+    let pid = format!("pid {}", server.pid().as_raw_nonzero());
+    let url = format!("ws://{}", server.public);
+    assert_says(&line, &[&pid, &url, "--data-dir"]);
+}
+
+/// Two that nobody gave a port to run side by side.
+#[test]
+fn a_default_port_that_is_taken_moves() {
+    let start = || {
+        let setup = Setup::new(1);
+        let command = dev(setup.dir(), &[], &[]);
+        Server::start(command, setup)
+    };
+    let (first, second) = (start(), start());
+    assert_ne!(first.public.port(), second.public.port());
+    assert_ne!(first.admin_address().port(), second.admin_address().port());
+    let text = second.log.find("what has moved", |line| {
+        line.strip_prefix("ringmesh: port ").map(str::to_owned)
+    });
+    assert!(text.contains(" is taken, so it is "), "{text}");
 }

@@ -1,6 +1,7 @@
 //! The store under a server at work: disks that fail, locks that last, declarations that clash.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
@@ -171,14 +172,15 @@ fn a_key_without_actions_kicks_and_reads_usage_and_no_more() {
 #[test]
 fn places_of_the_admin_listener_are_not_shut_by_the_idle() {
     let server = Setup::new(1).start();
-    let _idle: Vec<_> = (0..140)
-        .map(|_| TcpStream::connect(server.admin_address()).unwrap())
-        .collect();
-    let start = std::time::Instant::now();
-    assert_eq!(server.admin().call("GET", "/readyz", None).status, 200);
-    assert!(
-        start.elapsed() < crate::support::PROMPT,
-        "{:?}",
-        start.elapsed()
-    );
+    // Idle connections end after a while: a machine that is too busy has another try.
+    until("an answer while they are there", || {
+        let idle: Vec<_> = (0..140)
+            .map(|_| TcpStream::connect(server.admin_address()).unwrap())
+            .collect();
+        assert_eq!(server.admin().call("GET", "/readyz", None).status, 200);
+        let newest = idle.last().unwrap();
+        newest.set_nonblocking(true).unwrap();
+        let read = newest.peek(&mut [0]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
 }

@@ -93,3 +93,13 @@ fn a_session_is_resumed_on_every_shard_and_a_reload_leaves_plain_alone() {
     round_trip(&mut open);
     round_trip(&mut upgraded(plain(server.first)));
 }
+
+#[test]
+fn tls_is_spoken_over_ipv6() {
+    let site = Site::new(&PKCS_ECDSA_P256_SHA256);
+    let server = site.serve(&TLS.replace("127.0.0.1:0", "[::1]:0"));
+    assert!(server.address.is_ipv6());
+    for version in BOTH {
+        round_trip(&mut server.websocket(&site.client(&[version])));
+    }
+}

@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod causes;
 mod certificates;
 mod clients;
+mod command_line;
 mod ends;
 mod listeners;
 mod proxies;

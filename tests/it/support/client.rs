@@ -1,5 +1,6 @@
 //! A WebSocket client: tungstenite, which shares no code with the server.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -12,15 +13,21 @@ use tungstenite::{Message, WebSocket};
 use super::PATIENCE;
 
 /// A connection that got its `welcome`.
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
     pub peer_id: String,
     pub welcome: String,
     requests: u32,
+    /// Presence that came before an answer that was awaited.
+    put_off: VecDeque<String>,
 }
 
 /// A connection that got its 101.
-pub fn upgrade(address: SocketAddr, query: &str, headers: &[(&str, &str)]) -> WebSocket<TcpStream> {
+pub(crate) fn upgrade(
+    address: SocketAddr,
+    query: &str,
+    headers: &[(&str, &str)],
+) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -38,12 +45,13 @@ pub fn upgrade(address: SocketAddr, query: &str, headers: &[(&str, &str)]) -> We
 
 impl Client {
     #[track_caller]
-    pub fn connect(address: SocketAddr, query: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn connect(address: SocketAddr, query: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = Self {
             socket: upgrade(address, query, headers),
             peer_id: String::new(),
             welcome: String::new(),
             requests: 0,
+            put_off: VecDeque::new(),
         };
         client.welcome = client.next();
         let welcome: Value = serde_json::from_str(&client.welcome).unwrap();
@@ -53,19 +61,41 @@ impl Client {
     }
 
     #[track_caller]
-    pub fn send(&mut self, text: impl Into<String>) {
+    pub(crate) fn send(&mut self, text: impl Into<String>) {
         self.socket.send(Message::text(text.into())).unwrap();
+    }
+
+    /// Sends a text message; `None` if the connection has ended.
+    pub(crate) fn try_send(&mut self, text: String) -> Option<()> {
+        self.socket.send(Message::text(text)).ok()
+    }
+
+    /// The next text message; `None` if the connection has ended.
+    pub(crate) fn try_next(&mut self) -> Option<String> {
+        loop {
+            if let Message::Text(text) = read(&mut self.socket).ok()? {
+                return Some(text.as_str().into());
+            }
+        }
     }
 
     /// Sends bytes that need not be WebSocket frames.
     #[track_caller]
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).unwrap();
     }
 
     /// The next text message. Pings are answered on the way.
     #[track_caller]
-    pub fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
+        match self.put_off.pop_front() {
+            Some(text) => text,
+            None => self.read_text(),
+        }
+    }
+
+    #[track_caller]
+    fn read_text(&mut self) -> String {
         loop {
             match read(&mut self.socket) {
                 Ok(Message::Text(text)) => return text.as_str().into(),
@@ -77,37 +107,60 @@ impl Client {
 
     /// The next message of any kind.
     #[track_caller]
-    pub fn next_message(&mut self) -> Message {
+    pub(crate) fn next_message(&mut self) -> Message {
+        if let Some(text) = self.put_off.pop_front() {
+            return Message::text(text);
+        }
         read(&mut self.socket).unwrap_or_else(|error| panic!("{}: {error}", self.peer_id))
     }
 
     /// The next text message is exactly this.
     #[track_caller]
-    pub fn expect(&mut self, text: &str) {
+    pub(crate) fn expect(&mut self, text: &str) {
         let got = self.next();
         assert_eq!(got, text, "{}", self.peer_id);
     }
 
-    /// Sends a command with a request id and expects its ack next.
+    /// Sends a command with a request id and expects its ack. Presence may come before it, which
+    /// depends on how busy the machine is; that of a channel to which the command subscribes may
+    /// not.
     #[track_caller]
-    pub fn ask(&mut self, command: Value) {
-        let id = self.request(command);
-        self.expect(&format!(r#"{{"type":"ack","requestId":"{id}"}}"#));
+    pub(crate) fn ask(&mut self, command: Value) {
+        let (got, id) = self.answer(command);
+        let ack = format!(r#"{{"type":"ack","requestId":"{id}"}}"#);
+        assert_eq!(got, ack, "{}", self.peer_id);
     }
 
-    /// Sends a command with a request id and expects this error next.
+    /// Sends a command. Returns what comes next, presence put off, and the request id.
     #[track_caller]
-    pub fn ask_refused(&mut self, command: Value, code: &str) {
-        let shown = command.to_string();
+    fn answer(&mut self, command: Value) -> (String, String) {
+        let own = match command["type"].as_str() {
+            Some("subscribe") => format!(r#""channel":{}"#, command["channel"]),
+            _ => r#""channel":none"#.to_owned(),
+        };
         let id = self.request(command);
-        let answer: Value = serde_json::from_str(&self.next()).unwrap();
+        loop {
+            let text = self.read_text();
+            if !text.starts_with(r#"{"type":"presence","#) || text.contains(&own) {
+                return (text, id);
+            }
+            self.put_off.push_back(text);
+        }
+    }
+
+    /// Sends a command with a request id and expects this error; presence may come before it.
+    #[track_caller]
+    pub(crate) fn ask_refused(&mut self, command: Value, code: &str) {
+        let shown = command.to_string();
+        let (answer, id) = self.answer(command);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["type"], "error", "{shown}: {answer}");
         assert_eq!(answer["requestId"], id.as_str(), "{shown}: {answer}");
         assert_eq!(answer["code"], code, "{shown}: {answer}");
     }
 
     /// Sends a command with a request id of its own. Returns that id.
-    pub fn request(&mut self, mut command: Value) -> String {
+    pub(crate) fn request(&mut self, mut command: Value) -> String {
         self.requests += 1;
         let id = format!("r{}", self.requests);
         command["requestId"] = json!(id);
@@ -117,13 +170,13 @@ impl Client {
 
     /// Subscribes a connection without the `presence` action.
     #[track_caller]
-    pub fn subscribe(&mut self, channel: &str) {
+    pub(crate) fn subscribe(&mut self, channel: &str) {
         self.ask(json!({"type": "subscribe", "channel": channel}));
     }
 
     /// Subscribes a connection with the `presence` action. Returns the snapshot's peer ids.
     #[track_caller]
-    pub fn subscribe_for_presence(&mut self, channel: &str) -> Vec<String> {
+    pub(crate) fn subscribe_for_presence(&mut self, channel: &str) -> Vec<String> {
         self.subscribe(channel);
         let (joined, left) = self.presence(channel);
         assert_eq!(left, Vec::<String>::new());
@@ -132,7 +185,7 @@ impl Client {
 
     /// The next message is a presence change of this channel; its ids, sorted.
     #[track_caller]
-    pub fn presence(&mut self, channel: &str) -> (Vec<String>, Vec<String>) {
+    pub(crate) fn presence(&mut self, channel: &str) -> (Vec<String>, Vec<String>) {
         let text = self.next();
         let event: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(event["type"], "presence", "{}: {text}", self.peer_id);
@@ -150,28 +203,28 @@ impl Client {
 
     /// Publishes and waits for the ack.
     #[track_caller]
-    pub fn publish(&mut self, channel: &str, data: Value) {
+    pub(crate) fn publish(&mut self, channel: &str, data: Value) {
         self.ask(json!({"type": "publish", "channel": channel, "data": data}));
     }
 
     /// Nothing is queued to this connection by now.
     #[track_caller]
-    pub fn expect_nothing_queued(&mut self) {
+    pub(crate) fn expect_nothing_queued(&mut self) {
         self.send(r#"{"type":"ping","requestId":"quiet"}"#);
         self.expect(r#"{"type":"pong","requestId":"quiet"}"#);
     }
 
     /// The server closes with this code, with nothing before it. Returns the reason.
     #[track_caller]
-    pub fn expect_close(&mut self, code: u16) -> String {
+    pub(crate) fn expect_close(&mut self, code: u16) -> String {
         let peer = self.peer_id.clone();
         expect_close(&mut self.socket, code, &peer)
     }
 
     /// Reads messages up to the close, which has this code. Returns the messages.
     #[track_caller]
-    pub fn read_until_close(&mut self, code: u16) -> Vec<String> {
-        let mut messages = Vec::new();
+    pub(crate) fn read_until_close(&mut self, code: u16) -> Vec<String> {
+        let mut messages: Vec<String> = self.put_off.drain(..).collect();
         loop {
             match read(&mut self.socket) {
                 Ok(Message::Text(text)) => messages.push(text.as_str().into()),
@@ -187,7 +240,7 @@ impl Client {
 
     /// Closes in order. Returns the code of the server's close frame.
     #[track_caller]
-    pub fn close(mut self, code: Option<u16>) -> u16 {
+    pub(crate) fn close(mut self, code: Option<u16>) -> u16 {
         let frame = code.map(|code| CloseFrame {
             code: CloseCode::from(code),
             reason: "bye".into(),
@@ -206,14 +259,14 @@ impl Client {
     }
 
     /// The stream itself.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
     }
 }
 
 /// The next message. With a timeout on the socket, the system does not restart a read that a
 /// signal or a debugger has interrupted.
-pub fn read(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<Message> {
+pub(crate) fn read(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<Message> {
     loop {
         match socket.read() {
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
@@ -225,7 +278,7 @@ pub fn read(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<Message> {
 /// The server's next frame is a close with this code and a short ASCII reason, and once that is
 /// answered it ends the stream. Returns the reason.
 #[track_caller]
-pub fn expect_close(socket: &mut WebSocket<TcpStream>, code: u16, peer: &str) -> String {
+pub(crate) fn expect_close(socket: &mut WebSocket<TcpStream>, code: u16, peer: &str) -> String {
     let reason = match read(socket) {
         Ok(Message::Close(Some(close))) => {
             assert_eq!(u16::from(close.code), code, "{peer}: {close:?}");

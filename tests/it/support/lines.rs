@@ -8,7 +8,7 @@ use super::PATIENCE;
 
 /// Lines of one stream, read by a thread of its own so that the process never waits.
 #[derive(Clone, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     shared: Arc<(Mutex<Written>, Condvar)>,
 }
 
@@ -19,7 +19,7 @@ struct Written {
 }
 
 impl Lines {
-    pub fn of(stream: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let to = lines.clone();
         std::thread::spawn(move || {
@@ -36,7 +36,7 @@ impl Lines {
 
     /// The first thing found in a line, as soon as there is one.
     #[track_caller]
-    pub fn find<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    pub(crate) fn find<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let (written, changed) = &*self.shared;
         let deadline = Instant::now() + PATIENCE;
         let mut written = written.lock().unwrap();
@@ -57,12 +57,12 @@ impl Lines {
     }
 
     /// The lines that have come until now.
-    pub fn so_far(&self) -> Vec<String> {
+    pub(crate) fn so_far(&self) -> Vec<String> {
         self.shared.0.lock().unwrap().lines.clone()
     }
 
     /// Everything up to the end of the stream.
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         let (written, changed) = &*self.shared;
         let (written, timeout) = changed
             .wait_timeout_while(written.lock().unwrap(), PATIENCE, |it| !it.ended)

@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use super::PATIENCE;
 
 /// A TCP connection that sends whatever it is given.
-pub struct Raw {
+pub(crate) struct Raw {
     pub stream: TcpStream,
     unread: Vec<u8>,
 }
 
 /// An HTTP answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub(crate) struct Response {
     pub status: u16,
     /// Status line and headers.
     pub head: String,
@@ -21,7 +21,7 @@ pub struct Response {
 }
 
 impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -29,13 +29,13 @@ impl Response {
     }
 
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
     /// It has this status and the documented error body.
     #[track_caller]
-    pub fn is_error(&self, status: u16, code: &str) {
+    pub(crate) fn is_error(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.json()["error"], code, "{self:?}");
         assert!(self.json()["message"].is_string(), "{self:?}");
@@ -49,12 +49,12 @@ impl Response {
 
 impl Raw {
     #[track_caller]
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         Self::try_open(address).unwrap_or_else(|| panic!("{address} refuses a connection"))
     }
 
     /// A connection, if somebody listens.
-    pub fn try_open(address: SocketAddr) -> Option<Self> {
+    pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -66,25 +66,25 @@ impl Raw {
     }
 
     #[track_caller]
-    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Writes until the server does not take any more. Returns whether it took everything.
-    pub fn write_while_taken(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) fn write_while_taken(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// The next answer, with a body as long as it says.
     #[track_caller]
-    pub fn response(&mut self) -> Response {
+    pub(crate) fn response(&mut self) -> Response {
         self.try_response()
             .unwrap_or_else(|| panic!("the stream ends in an answer: {:?}", self.text()))
     }
 
     /// The next answer, unless the stream ends before it is whole.
     #[track_caller]
-    pub fn try_response(&mut self) -> Option<Response> {
+    pub(crate) fn try_response(&mut self) -> Option<Response> {
         let head = loop {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
                 break at + 4;
@@ -114,13 +114,13 @@ impl Raw {
 
     /// The server's next frame: opcode and payload.
     #[track_caller]
-    pub fn frame(&mut self) -> (u8, Vec<u8>) {
+    pub(crate) fn frame(&mut self) -> (u8, Vec<u8>) {
         self.frame_or_end().expect("the stream ends before a frame")
     }
 
     /// The server's next frame, unless it ends the stream before one.
     #[track_caller]
-    pub fn frame_or_end(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) fn frame_or_end(&mut self) -> Option<(u8, Vec<u8>)> {
         while self.unread.len() < 2 {
             if !self.more() {
                 assert!(self.unread.is_empty(), "the stream ends in a frame");
@@ -152,14 +152,14 @@ impl Raw {
 
     /// The server ends the stream and sends nothing before that.
     #[track_caller]
-    pub fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         while self.more() {}
         assert!(self.unread.is_empty(), "still came {:?}", self.text());
     }
 
     /// The server ends the connection, whatever it sends before.
     #[track_caller]
-    pub fn ends_somehow(&mut self) {
+    pub(crate) fn ends_somehow(&mut self) {
         while self.more() {
             self.unread.clear();
         }
@@ -191,7 +191,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 /// A sound WebSocket handshake, with more header lines (each ended by CR LF).
-pub fn handshake(target: &str, more: &str) -> String {
+pub(crate) fn handshake(target: &str, more: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -202,7 +202,7 @@ pub fn handshake(target: &str, more: &str) -> String {
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
 /// A masked frame (RFC 6455, section 5.2); `first` is its first byte: FIN, RSV and opcode.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len() as u64);
     frame.extend(
         payload
@@ -214,7 +214,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The header of a masked frame, for any announced length.
-pub fn header(first: u8, length: u64) -> Vec<u8> {
+pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     let mut header = vec![first];
     match length {
         0..126 => header.push(0x80 | length as u8),
@@ -231,6 +231,6 @@ pub fn header(first: u8, length: u64) -> Vec<u8> {
     header
 }
 
-pub fn text_frame(text: &str) -> Vec<u8> {
+pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     frame(0x81, text.as_bytes())
 }

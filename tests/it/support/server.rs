@@ -1,6 +1,6 @@
 //! The real executable, started, watched and ended.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -16,7 +16,7 @@ use super::token::token;
 use super::until;
 
 /// A running server. Ended with the value.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     pub log: Lines,
     pub output: Lines,
@@ -43,15 +43,31 @@ impl Drop for Server {
 
 impl Server {
     #[track_caller]
-    pub fn serve(setup: Setup) -> Self {
+    pub(crate) fn serve(setup: Setup) -> Self {
         let mut command = ringmesh();
         command.arg("serve").arg("--config").arg(setup.config());
         Self::start(command, setup)
     }
 
+    /// `ringmesh dev` in its directory, on ports that the system chooses, with its app and keys.
+    #[track_caller]
+    pub(crate) fn dev() -> Self {
+        let setup = Setup::new(1);
+        let mut command = ringmesh();
+        command
+            .args(["dev", "--listen", "0", "--admin", ":0", "--shards", "1"])
+            .env("RINGMESH_LOG__FORMAT", "json")
+            .current_dir(setup.dir());
+        let server = Self::start(command, setup);
+        server.output.find("the keys", |line| {
+            line.contains("publishable key").then_some(())
+        });
+        server
+    }
+
     /// Starts a command that serves, and waits until it listens.
     #[track_caller]
-    pub fn start(mut command: Command, setup: Setup) -> Self {
+    pub(crate) fn start(mut command: Command, setup: Setup) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,41 +89,41 @@ impl Server {
 
     /// A client with the publishable key of `app_a`.
     #[track_caller]
-    pub fn anonymous(&self) -> Client {
+    pub(crate) fn anonymous(&self) -> Client {
         self.connect("?key=pk_live_a")
     }
 
     /// A client of `app_a` with all rights and this peer id.
     #[track_caller]
-    pub fn peer(&self, id: &str) -> Client {
+    pub(crate) fn peer(&self, id: &str) -> Client {
         self.with_claims(json!({"sub": id}))
     }
 
     /// The same without the `presence` action: it gets no presence frames.
     #[track_caller]
-    pub fn quiet_peer(&self, id: &str) -> Client {
+    pub(crate) fn quiet_peer(&self, id: &str) -> Client {
         self.with_claims(json!({"sub": id, "permissions": ["publish", "subscribe", "send"]}))
     }
 
     /// A client of `app_a` with a token of these claims.
     #[track_caller]
-    pub fn with_claims(&self, claims: Value) -> Client {
+    pub(crate) fn with_claims(&self, claims: Value) -> Client {
         self.connect(&format!("?token={}", token("sk_id_a", claims)))
     }
 
     #[track_caller]
-    pub fn connect(&self, query: &str) -> Client {
+    pub(crate) fn connect(&self, query: &str) -> Client {
         Client::connect(self.public, query, &[])
     }
 
     #[track_caller]
-    pub fn raw(&self) -> Raw {
+    pub(crate) fn raw(&self) -> Raw {
         Raw::open(self.public)
     }
 
     /// What a handshake is answered with, be it refused or not.
     #[track_caller]
-    pub fn attempt(&self, target: &str, headers: &str) -> Response {
+    pub(crate) fn attempt(&self, target: &str, headers: &str) -> Response {
         let mut raw = self.raw();
         raw.write(handshake(target, headers));
         raw.response()
@@ -115,13 +131,13 @@ impl Server {
 
     /// The admin API, without its prefix.
     #[track_caller]
-    pub fn admin_address(&self) -> SocketAddr {
+    pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin.expect("no admin listener")
     }
 
     /// The admin API with its token.
     #[track_caller]
-    pub fn admin(&self) -> Api {
+    pub(crate) fn admin(&self) -> Api {
         let token = std::fs::read_to_string(self.dir().join("data/admin.token")).unwrap();
         Api {
             address: self.admin_address(),
@@ -129,33 +145,38 @@ impl Server {
         }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.setup.as_ref().unwrap().dir()
     }
 
     /// Writes the configuration again, changed.
-    pub fn reconfigure(&mut self, change: impl FnOnce(Setup) -> Setup) {
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(Setup) -> Setup) {
         let setup = change(self.setup.take().unwrap());
         setup.config();
         self.setup = Some(setup);
     }
 
     /// What it was started with, to start another in the same directory; ends this one.
-    pub fn into_setup(mut self) -> Setup {
+    pub(crate) fn into_setup(mut self) -> Setup {
         self.setup.take().unwrap()
     }
 
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Whether the process has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for the end of the process.
     #[track_caller]
-    pub fn exit_status(&mut self) -> ExitStatus {
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
         let mut status = None;
         until("the server's exit", || {
             status = self.child.try_wait().unwrap();
@@ -166,10 +187,17 @@ impl Server {
 
     /// Kills it without warning and starts it again on the same addresses.
     #[track_caller]
-    pub fn kill_and_restart(&mut self) {
+    pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let (public, admin) = (self.public, self.admin_address());
+        // A connection of another test may have got one of the ports meanwhile.
+        until("its ports are free", || {
+            [public, admin]
+                .map(TcpListener::bind)
+                .iter()
+                .all(Result::is_ok)
+        });
         self.reconfigure(|setup| {
             setup
                 .set("server.listen", format!("[\"{public}\"]"))
@@ -180,7 +208,7 @@ impl Server {
     }
 
     /// Memory of the process in bytes: `VmRSS` of proc(5).
-    pub fn memory_bytes(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
             .lines()
@@ -191,7 +219,7 @@ impl Server {
 }
 
 /// The executable under test.
-pub fn ringmesh() -> Command {
+pub(crate) fn ringmesh() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmesh"));
     // The configuration is the test's alone.
     for (name, _) in std::env::vars_os() {

@@ -9,18 +9,18 @@ use tempfile::TempDir;
 use super::server::Server;
 use super::token::SECRET;
 
-pub const ALL_ACTIONS: &[&str] = &["publish", "subscribe", "presence", "send"];
+pub(crate) const ALL_ACTIONS: &[&str] = &["publish", "subscribe", "presence", "send"];
 
 /// A configuration in the making. The defaults listen on loopback ports that the system
 /// chooses, have no limit on rates, and declare two apps with all rights.
-pub struct Setup {
+pub(crate) struct Setup {
     dir: TempDir,
     settings: BTreeMap<String, String>,
     apps: String,
 }
 
 impl Setup {
-    pub fn new(shards: u16) -> Self {
+    pub(crate) fn new(shards: u16) -> Self {
         let setup = Self {
             dir: tempfile::tempdir().unwrap(),
             settings: BTreeMap::new(),
@@ -51,36 +51,36 @@ impl Setup {
     }
 
     /// Sets a key to a TOML value.
-    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: impl Display) -> Self {
         self.settings.insert(key.into(), value.to_string());
         self
     }
 
     /// Declares one more app; its first line may go on with settings of the app.
-    pub fn app(mut self, id: &str, keys: &[String]) -> Self {
+    pub(crate) fn app(mut self, id: &str, keys: &[String]) -> Self {
         let (id, settings) = id.split_once('\n').unwrap_or((id, ""));
         self.apps += &format!("[[apps]]\nid = {id:?}\n{settings}\n{}\n", keys.join("\n"));
         self
     }
 
     /// Declares no apps.
-    pub fn no_apps(mut self) -> Self {
+    pub(crate) fn no_apps(mut self) -> Self {
         self.apps.clear();
         self
     }
 
     /// Puts a file into the directory.
-    pub fn write(self, name: &str, content: &str) -> Self {
+    pub(crate) fn write(self, name: &str, content: &str) -> Self {
         std::fs::write(self.dir.path().join(name), content).unwrap();
         self
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Writes the configuration and says where.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         let path = self.dir.path().join("ringmesh.toml");
         let settings = self.settings.iter();
         let settings: String = settings
@@ -92,22 +92,22 @@ impl Setup {
 
     /// Starts `serve` and waits until it listens.
     #[track_caller]
-    pub fn start(self) -> Server {
+    pub(crate) fn start(self) -> Server {
         Server::serve(self)
     }
 }
 
 /// A declared publishable key.
-pub fn key(id: &str, patterns: &[&str], actions: &[&str]) -> String {
+pub(crate) fn key(id: &str, patterns: &[&str], actions: &[&str]) -> String {
     format!("[[apps.keys]]\nid = {id:?}\nchannel_patterns = {patterns:?}\nactions = {actions:?}\n")
 }
 
 /// A declared secret key with all rights.
-pub fn signer(id: &str) -> String {
+pub(crate) fn signer(id: &str) -> String {
     secret_key(id, &["**"], ALL_ACTIONS)
 }
 
 /// A declared secret key; all of them have the same secrets.
-pub fn secret_key(id: &str, patterns: &[&str], actions: &[&str]) -> String {
+pub(crate) fn secret_key(id: &str, patterns: &[&str], actions: &[&str]) -> String {
     key(id, patterns, actions) + "signing_secret_file = \"signing.secret\"\n"
 }

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 /// What every declared key signs with.
-pub const SECRET: &str = "sk_secret_of_all_declared_keys_0123456789abcdef";
+pub(crate) const SECRET: &str = "sk_secret_of_all_declared_keys_0123456789abcdef";
 
 /// A token of these claims for an hour, unless they say otherwise.
-pub fn token(key_id: &str, mut claims: Value) -> String {
+pub(crate) fn token(key_id: &str, mut claims: Value) -> String {
     let fields = claims.as_object_mut().unwrap();
     fields
         .entry("exp")
@@ -20,13 +20,13 @@ pub fn token(key_id: &str, mut claims: Value) -> String {
 }
 
 /// A token of this payload, byte for byte.
-pub fn token_of(key_id: &str, payload: &str) -> String {
+pub(crate) fn token_of(key_id: &str, payload: &str) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT", "kid": key_id});
     sign(&header.to_string(), payload, SECRET)
 }
 
 /// A token of this header and payload.
-pub fn sign(header: &str, payload: &str, secret: &str) -> String {
+pub(crate) fn sign(header: &str, payload: &str, secret: &str) -> String {
     let signed = [header, payload]
         .map(|part| URL_SAFE_NO_PAD.encode(part))
         .join(".");
@@ -35,7 +35,7 @@ pub fn sign(header: &str, payload: &str, secret: &str) -> String {
     format!("{signed}.{signature}")
 }
 
-pub fn now_sec() -> u64 {
+pub(crate) fn now_sec() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
