@@ -117,3 +117,150 @@ test("it fits a phone", async (t) => {
   await say(ann, "from a phone");
   await hears(ann, "from a phone");
 });
+
+/** Disconnects a peer, as a backend does. */
+async function kick(server, peerId) {
+  const base = server.url.replace(/^ws/, "http");
+  const response = await fetch(`${base}/peers/${peerId}`, {
+    method: "DELETE", headers: { authorization: `Bearer ${server.secret}` },
+  });
+  assert.ok(response.ok, `${response.status} ${await response.text()}`);
+}
+
+const peerId = async (page) => (await page.textContent("#fact-peer")).split(" ").at(-1);
+
+test("who is kicked is told so, and stays out until asked back", async (t) => {
+  const server = await startDev(t);
+  const ann = await visitor(t, server.demo, "Ann");
+  const ben = await visitor(t, server.demo, "Ben");
+  await sees(ben, "Ann");
+  await kick(server, await peerId(ann));
+  await ann.getByText("You were kicked").waitFor();
+  await ben.locator("#here button").waitFor({ state: "detached" });
+  await ann.fill("#text", "still here");
+  await ann.press("#text", "Enter");
+  await ann.getByText("your text is kept").waitFor();
+  assert.equal(await ann.inputValue("#text"), "still here");
+  await ann.click("#come-back");
+  await ann.waitForSelector('#status[data-state="open"]');
+  await sees(ben, "Ann");
+});
+
+test("a thousand messages come, in order, and others say so", async (t) => {
+  const { demo } = await startDev(t);
+  const ann = await visitor(t, demo, "Ann");
+  const ben = await visitor(t, demo, "Ben");
+  await sees(ann, "Ben");
+  await ann.click("#send-many");
+  // It takes as long as the message rate makes it take, and on a busy machine longer.
+  const patient = { timeout: 5 * DEADLINE_MS };
+  await ann.getByText("Ben: 1000 of 1000 messages came, in order").waitFor(patient);
+  await ben.getByText("Ann: 1000 of 1000 messages came, in order").waitFor();
+  await ann.click(".wire summary");
+  await ann.locator("#frames .out code", { hasText: '"type":"ping"' }).first().waitFor();
+  assertClean(ann, demo);
+});
+
+test("on a phone a call is where one talks, and other tabs tell what is new", async (t) => {
+  const { demo } = await startDev(t);
+  const ann = await visitor(t, demo, "Ann");
+  const ben = await visitor(t, demo, "Ben");
+  for (const page of [ann, ben]) await page.setViewportSize({ width: 390, height: 700 });
+  await ben.click('.tabs [data-show="live"]');
+  await ann.click('.tabs [data-show="people"]');
+  await ann.locator("#here button").click();
+  await say(ann, "are you there?");
+  await ben.locator("#people-badge", { hasText: "1" }).waitFor();
+  await ann.click("#link-up");
+  await ben.locator(".invite .primary").waitFor();
+  const places = () => ["#invites", "#say"].map((it) => {
+    const { top, bottom } = document.querySelector(it).getBoundingClientRect();
+    return { top, bottom };
+  });
+  await ben.click('.tabs [data-show="talk"]');
+  const [invite, composer] = await ben.evaluate(places);
+  assert.ok(invite.bottom <= composer.top, "the invitation covers the composer");
+  await ben.click(".invite .primary");
+  for (const page of [ann, ben]) await page.locator('.call[data-state="live"]').waitFor();
+  await ben.locator("#people-badge").waitFor({ state: "hidden" });
+});
+
+test("a click is not lost to what comes while the button is down", async (t) => {
+  const { demo } = await startDev(t);
+  const ann = await visitor(t, `${demo}#garden`, "Ann");
+  const ben = await visitor(t, `${demo}#garden`, "Ben");
+  await ann.fill("#join-name", "kitchen");
+  await ann.press("#join-name", "Enter");
+  const garden = ann.locator("#rooms button", { hasText: "garden" });
+  await garden.hover();
+  await ann.mouse.down();
+  await say(ben, "meanwhile");
+  await garden.locator(".unread").waitFor();
+  await ann.mouse.up();
+  await hears(ann, "meanwhile");
+});
+
+test("what is typed for one room stays with it", async (t) => {
+  const { demo } = await startDev(t);
+  const ann = await visitor(t, `${demo}#garden`, "Ann");
+  await ann.fill("#text", "for the garden");
+  await ann.fill("#join-name", "kitchen");
+  await ann.press("#join-name", "Enter");
+  await ann.waitForFunction(() => document.querySelector("#text").value === "");
+  await ann.locator("#rooms button", { hasText: "garden" }).click();
+  await ann.waitForFunction(() => document.querySelector("#text").value === "for the garden");
+});
+
+/** Takes the network away from a page while `act` runs. */
+async function offline(page, act) {
+  await page.context().setOffline(true);
+  await page.waitForSelector('#status[data-state="lost"]');
+  await act();
+  await page.context().setOffline(false);
+  await page.waitForSelector('#status[data-state="open"]');
+}
+
+test("a tab without a network shows what it missed, and sends what was typed", async (t) => {
+  const { demo } = await startDev(t);
+  const ann = await visitor(t, demo, "Ann");
+  const ben = await visitor(t, demo, "Ben");
+  await sees(ben, "Ann");
+  await say(ben, "before that");
+  await hears(ann, "before that");
+  await offline(ann, async () => {
+    await say(ben, "did you miss me?");
+    await say(ann, "typed without a network");
+    await ann.getByText("Waiting for the connection").waitFor();
+  });
+  await hears(ann, "did you miss me?");
+  await hears(ben, "typed without a network");
+  await ann.getByText("Waiting for the connection").waitFor({ state: "detached" });
+  await ann.getByText("The connection was lost, and is back after").waitFor();
+  const missed = ann.locator(".message", { hasText: "did you miss me?" });
+  assert.equal(await missed.count(), 1);
+  assert.match(await missed.textContent(), /Ben.*while you were away/);
+  assert.equal(await ann.locator(".said", { hasText: "before that" }).count(), 1);
+  assert.equal(await ann.getByText("missing here").count(), 0);
+  // Who comes later sees it, too.
+  const eve = await visitor(t, demo, "Eve");
+  await hears(eve, "did you miss me?");
+});
+
+test("a tab without a network says where messages are missing", async (t) => {
+  const server = await startDev(t);
+  const ann = await visitor(t, server.demo, "Ann");
+  const base = server.url.replace(/^ws/, "http");
+  await offline(ann, async () => {
+    // More than a server replays.
+    for (let number = 0; number < 120; number += 1) {
+      const response = await fetch(`${base}/channels/demo%2Flobby/publish`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${server.secret}`, "content-type": "application/json" },
+        body: JSON.stringify({ data: { kind: "noise", text: "x".repeat(10_000) } }),
+      });
+      assert.ok(response.ok, `${response.status} ${await response.text()}`);
+    }
+  });
+  const words = /^\d+ messages are missing here: the server does not have them any more$/;
+  await ann.locator(".event", { hasText: words }).waitFor();
+});

@@ -1,9 +1,12 @@
 """A real `ringmesh` process on ports of its own, with its store in a temporary directory."""
 
+import contextlib
 import json
 import os
 import queue
+import random
 import re
+import socket
 import subprocess
 import tempfile
 import threading
@@ -19,18 +22,33 @@ DEADLINE_SEC = 30
 LISTENING = re.compile(r"INFO listening addresses=(\S+) admin=(\S+)")
 
 
+def free_port(kind=socket.SOCK_STREAM):
+    """A port that nobody has, below those that the system gives to anybody: 32768 and above."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Lines:
     """The lines of a stream as they come, from a thread of its own."""
 
     def __init__(self, stream):
         self.seen = []
+        self._all = []
         self._queue = queue.Queue()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
     def _read(self, stream):
         for line in stream:
-            self._queue.put(line.rstrip("\n"))
+            self._all.append(line.rstrip("\n"))
+            self._queue.put(self._all[-1])
         self._queue.put(None)
+
+    def so_far(self):
+        """All that has come, waited for or not."""
+        return list(self._all)
 
     def until(self, found):
         """The first true value of `found(line)`; fails at the end of the stream."""
@@ -49,10 +67,13 @@ class Lines:
 class Server:
     """A server, to be used as a context manager."""
 
-    def __init__(self, configuration=None, files=None):
-        """`ringmesh serve` with this TOML, next to these files; without it, `ringmesh dev`."""
+    def __init__(self, configuration=None, files=None, wrapper=(), environment=None):
+        """`ringmesh serve` with this TOML, next to these files; without it, `ringmesh dev`.
+
+        The words of the wrapper stand before the command; the environment is added to ours.
+        """
         self._directory = tempfile.TemporaryDirectory(prefix="ringmesh-python-")
-        directory = Path(self._directory.name)
+        self.directory = directory = Path(self._directory.name)
         for name, text in (files or {}).items():
             (directory / name).write_text(text)
         if configuration is None:
@@ -62,13 +83,15 @@ class Server:
             (directory / "ringmesh.toml").write_text(configuration)
             arguments = ["serve", "--config", "ringmesh.toml"]
         self._process = subprocess.Popen(
-            [BINARY, *arguments],
+            [*wrapper, BINARY, *arguments],
             cwd=directory,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
         self.printed = Lines(self._process.stdout)
         self.log = Lines(self._process.stderr)
 
@@ -87,6 +110,13 @@ class Server:
         self._process.stdout.close()
         self._process.stderr.close()
         self._directory.cleanup()
+
+    def signal(self, signal):
+        self._process.send_signal(signal)
+
+    def wait(self):
+        """The exit code, when it has one."""
+        return self._process.wait(DEADLINE_SEC)
 
     def key(self, kind):
         """A key that `ringmesh dev` prints: `pk_live`, `sk_id`, `sk_secret` or `sk_live`."""

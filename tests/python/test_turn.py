@@ -13,7 +13,7 @@ import aioice.stun
 import aioice.turn
 from websockets.sync.client import connect
 
-from harness import DEADLINE_SEC, Lines, Server
+from harness import DEADLINE_SEC, Lines, Server, free_port
 
 SECRET = "shared with the turnserver"
 
@@ -42,10 +42,8 @@ class TurnServer:
     """A `turnserver` that knows the secret, to be used as a context manager."""
 
     def __init__(self):
-        # It takes no port 0; one that was just free will do.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        # It takes no port 0.
+        self.port = free_port(socket.SOCK_DGRAM)
         self._directory = tempfile.TemporaryDirectory(prefix="ringmesh-turn-")
         options = {
             "listening-ip": "127.0.0.1",

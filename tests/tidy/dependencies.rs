@@ -5,7 +5,7 @@ use std::fs;
 use crate::{Source, check, root, sources};
 
 /// The packages, by the directories of their manifests.
-const PACKAGES: &[&str] = &["", "bench/", "loadtest/"];
+const PACKAGES: &[&str] = &["", "bench/", "loadtest/", "tests/fuzz/"];
 
 #[test]
 fn every_dependency_is_used() {

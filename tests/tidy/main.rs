@@ -11,9 +11,11 @@
 
 mod circles;
 mod dependencies;
+mod files;
 mod functions;
 mod markdown;
 mod rooms;
+mod supply_chain;
 mod walls;
 
 use std::collections::BTreeSet;
@@ -36,37 +38,158 @@ const LONG_FILES: &[(&str, usize)] = &[];
 /// `program → cli, config, runtime → tls, control, shard → domain → proto → ids, limits`, and never
 /// upward. `control` and `shard` know nothing of each other: they meet in `runtime`.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("build", &[]),
     ("ids", &[]),
     ("limits", &[]),
+    ("nearest", &[]),
+    ("bounded_file", &[]),
+    ("private_file", &[]),
+    ("redact", &[]),
+    ("run_file", &["bounded_file", "private_file"]),
+    ("planted", &[]),
+    ("start_page", &[]),
+    ("events", &["ids", "limits"]),
     ("metrics", &["ids", "limits"]),
     ("proto", &["ids", "limits"]),
-    ("domain", &["proto", "ids", "limits"]),
-    ("shard", &["metrics", "domain", "proto", "ids", "limits"]),
-    ("control", &["metrics", "domain", "proto", "ids", "limits"]),
-    ("tls", &["metrics", "proto", "ids", "limits"]),
-    ("config", &["domain", "proto", "ids", "limits"]),
+    ("domain", &["proto", "planted", "ids", "limits"]),
+    (
+        "shard",
+        &[
+            "events", "metrics", "domain", "proto", "planted", "ids", "limits", "nearest",
+        ],
+    ),
+    (
+        "control",
+        &[
+            "events",
+            "metrics",
+            "domain",
+            "proto",
+            "bounded_file",
+            "private_file",
+            "redact",
+            "ids",
+            "limits",
+            "nearest",
+        ],
+    ),
+    ("history", &["proto", "planted", "ids", "limits"]),
+    ("fuzzing", &["config", "control"]),
+    (
+        "tls",
+        &["bounded_file", "metrics", "proto", "ids", "limits"],
+    ),
+    (
+        "config",
+        &[
+            "domain",
+            "proto",
+            "bounded_file",
+            "redact",
+            "ids",
+            "limits",
+            "nearest",
+        ],
+    ),
     ("log", &["config"]),
-    ("cli", &["config", "metrics", "proto", "ids", "limits"]),
+    (
+        "cli",
+        &[
+            "config",
+            "events",
+            "metrics",
+            "domain",
+            "proto",
+            "bounded_file",
+            "private_file",
+            "redact",
+            "run_file",
+            "ids",
+            "limits",
+            "nearest",
+        ],
+    ),
+    (
+        "check",
+        &[
+            "cli",
+            "config",
+            "control",
+            "bounded_file",
+            "run_file",
+            "runtime",
+            "tls",
+            "limits",
+        ],
+    ),
+    (
+        "doctor",
+        &[
+            "check",
+            "cli",
+            "config",
+            "bounded_file",
+            "run_file",
+            "runtime",
+            "limits",
+        ],
+    ),
+    (
+        "backup",
+        &["cli", "config", "control", "bounded_file", "run_file"],
+    ),
+    (
+        "setup",
+        &["cli", "config", "control", "bounded_file", "limits"],
+    ),
+    ("console", &["control"]),
     ("demo", &["control", "proto", "ids", "limits"]),
     (
         "dev",
-        &["config", "control", "demo", "proto", "ids", "limits"],
+        &[
+            "config",
+            "control",
+            "demo",
+            "proto",
+            "bounded_file",
+            "private_file",
+            "run_file",
+            "ids",
+            "limits",
+        ],
     ),
     (
         "program",
-        &["cli", "config", "demo", "dev", "runtime", "shard"],
+        &[
+            "backup",
+            "check",
+            "doctor",
+            "setup",
+            "cli",
+            "config",
+            "console",
+            "control",
+            "demo",
+            "dev",
+            "runtime",
+            "shard",
+            "run_file",
+            "start_page",
+        ],
     ),
     (
         "runtime",
         &[
-            "config", "log", "tls", "control", "shard", "metrics", "domain", "proto", "ids",
-            "limits",
+            "config", "log", "tls", "control", "shard", "events", "history", "metrics", "domain",
+            "proto", "run_file", "ids", "limits",
         ],
     ),
 ];
 
 /// The layers without I/O, clock and randomness, and how those would be named.
-const PURE_LAYERS: &[&str] = &["ids", "limits", "proto", "domain", "shard"];
+const PURE_LAYERS: &[&str] = &[
+    "ids", "limits", "nearest", "events", "proto", "domain", "shard",
+];
 const IMPURE_NAMES: &[&str] = &[
     "std::fs",
     "std::thread",
@@ -89,6 +212,8 @@ const IMPURE_NAMES: &[&str] = &[
 const CONFINED_NAMES: &[(&str, &[&str])] = &[
     ("core_affinity::", &["src/runtime/affinity.rs"]),
     ("io_uring::", &["src/runtime/"]),
+    // Hash keys are drawn once, so that another process can be given them.
+    ("RandomState::new()", &[]),
     ("unsafe ", &["src/runtime/", "src/proto/ws/mask.rs"]),
 ];
 
@@ -322,6 +447,38 @@ fn files_begin_with_a_header() {
         "a file begins with what it is, in at most twenty lines",
         &offences,
     );
+}
+
+/// What stands at the top, beside dot files. `target` and `ringmesh-data` are made there.
+const TOP_LEVEL: [&str; 16] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "SECURITY.md",
+    "bench",
+    "clippy.toml",
+    "deny.toml",
+    "loadtest",
+    "ringmesh-data",
+    "src",
+    "target",
+    "tests",
+    "tuning",
+];
+
+#[test]
+fn nothing_is_left_at_the_top() {
+    let mut offences = Vec::new();
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()) {
+            offences.push(name);
+        }
+    }
+    check("the top level holds what it is agreed to hold", &offences);
 }
 
 #[test]

@@ -7,13 +7,15 @@ use crate::{check, sources};
 const LOOP_PARTS: &[(&str, &[&str])] = &[
     ("accepting", &["net"]),
     ("control", &[]),
-    ("flushing", &["net", "writing"]),
+    ("flushing", &["length", "net", "writing"]),
+    ("length", &[]),
     ("links", &["measure"]),
     ("measure", &[]),
     ("memory", &[]),
     ("net", &[]),
-    ("reading", &["measure", "net"]),
+    ("reading", &["length", "measure", "net"]),
     ("sleep", &[]),
+    ("storing", &[]),
     // Reading goes on in it.
     ("transported", &["measure", "net", "reading"]),
     ("writing", &[]),

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -10,7 +10,8 @@ import { BINARY } from "../../js/harness/server.js";
 
 /**
  * Starts it, with `env` besides the environment; it ends with the test. Of what it prints come
- * `demo`, `url` for clients, and the publishable `key`; `pid` is its process.
+ * `demo`, `url` for clients, the publishable `key` and the API `secret`; `admin` is the URL of the
+ * admin listener, `token` what it asks for, `pid` its process.
  */
 export async function startDev(t, { env = {} } = {}) {
   const directory = await mkdtemp(join(tmpdir(), "ringmesh-dev-"));
@@ -28,8 +29,13 @@ export async function startDev(t, { env = {} } = {}) {
   const value = (name) => new RegExp(`^ +${name} +(\\S+)$`, "m").exec(printed)?.[1];
   for await (const text of child.stdout) {
     printed += text;
-    const [demo, url, key] = ["demo", "clients", "publishable key"].map(value);
-    if (demo && url && key) return { demo, url, key, pid: child.pid };
+    const names = ["demo", "clients", "publishable key", "API secret"];
+    const [demo, url, key, secret] = names.map(value);
+    if (demo && url && key && secret) {
+      const token = (await readFile(join(directory, "admin.token"), "utf8")).trim();
+      const admin = new URL("/", demo).href;
+      return { demo, url, key, secret, admin, token, pid: child.pid };
+    }
   }
   throw new Error(`ringmesh dev ended: ${printed}`);
 }

@@ -16,6 +16,8 @@ const JAVASCRIPT = "text/javascript";
 const FILES = {
   "/room.html": [HTML, new URL("../pages/room.html", import.meta.url)],
   "/room.js": [JAVASCRIPT, new URL("../pages/room.js", import.meta.url)],
+  "/client.html": [HTML, new URL("../pages/client.html", import.meta.url)],
+  "/client.js": [JAVASCRIPT, new URL("../pages/client.js", import.meta.url)],
   "/realtime.mjs": [JAVASCRIPT, new URL(import.meta.resolve("@metered-ca/realtime"))],
 };
 
@@ -37,7 +39,7 @@ export async function startSite() {
 async function answer(request, response) {
   const { pathname, searchParams } = new URL(request.url, "http://localhost");
   if (pathname === "/token") {
-    response.end(token(searchParams.get("sub")));
+    response.end(token(searchParams.get("sub"), Number(searchParams.get("life")) || 3600));
   } else if (pathname in FILES) {
     const [type, file] = FILES[pathname];
     response.setHeader("content-type", type);
@@ -47,11 +49,11 @@ async function answer(request, response) {
   }
 }
 
-/** A connect token of an hour, for the peer `sub`. */
-function token(sub) {
+/** A connect token for the peer `sub`, good for so many seconds. */
+function token(sub, lifeSec) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const header = part({ alg: "HS256", typ: "JWT", kid: SECRET_KEY_ID });
-  const claims = part({ sub, exp: Math.floor(Date.now() / 1000) + 3600 });
+  const claims = part({ sub, exp: Math.floor(Date.now() / 1000) + lifeSec });
   const signed = `${header}.${claims}`;
   return `${signed}.${createHmac("sha256", SIGNING_SECRET).update(signed).digest("base64url")}`;
 }

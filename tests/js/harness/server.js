@@ -1,12 +1,13 @@
 // A real `ringmesh` process on a port of its own, with its store in a temporary directory.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 import { within } from "./wait.js";
 
@@ -57,6 +58,7 @@ export class Server {
   #process = null;
   #log = [];
   #printed = "";
+  #isDev = false;
 
   /**
    * Starts `ringmesh serve`. `shards` is their number, `sections` change the configuration,
@@ -76,8 +78,8 @@ export class Server {
   static async dev() {
     const server = new Server();
     server.#directory = await mkdtemp(join(tmpdir(), "ringmesh-js-"));
-    const addresses = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    await server.#spawn(["dev", ...addresses, "--data-dir", "data"]);
+    server.#isDev = true;
+    await server.#serve(["127.0.0.1:0"]);
     return server;
   }
 
@@ -130,7 +132,23 @@ export class Server {
     return JSON.parse(text);
   }
 
+  /** Runs a command of the executable about this server; returns what it prints. */
+  async run(...words) {
+    const env = {
+      ...process.env,
+      RINGMESH_ADMIN_URL: this.listening.admin,
+      RINGMESH_ADMIN_TOKEN_FILE: join(this.#directory, "data", "admin.token"),
+    };
+    const { stdout } = await promisify(execFile)(BINARY, words, { cwd: this.#directory, env });
+    return stdout;
+  }
+
   async #serve(listen) {
+    if (this.#isDev) {
+      const addresses = ["--listen", listen[0], "--admin", "127.0.0.1:0"];
+      await this.#spawn(["dev", ...addresses, "--data-dir", "data"]);
+      return;
+    }
     const sections = { ...this.sections, server: { ...this.sections.server, listen } };
     const file = join(this.#directory, "ringmesh.toml");
     await writeFile(file, configuration(sections, this.apps));
