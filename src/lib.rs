@@ -9,6 +9,7 @@ mod console;
 mod control;
 mod demo;
 mod dev;
+mod directory_lock;
 mod doctor;
 pub mod domain;
 pub mod events;

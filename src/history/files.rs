@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::directory_lock;
+
 /// What is asked of a directory of segments.
 pub trait Files: Send + Sync {
     /// Returns the names of all files.
@@ -71,30 +73,43 @@ pub trait SegmentFile: Send {
     fn cut(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// A directory of the file system: for its owner only, as its files are.
-#[derive(Clone, Debug)]
-pub struct Directory(PathBuf);
+/// A directory of the file system: for its owner only, as its files are, and for one process at a
+/// time.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Locked for as long as it is open.
+    directory: File,
+}
 
 impl Directory {
-    /// Makes the directory if it is not there.
+    /// Makes the directory if it is not there, and locks it.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; `ResourceBusy` if another process has locked it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path)?;
-        Ok(Self(path.to_owned()))
+        let directory = File::open(path)?;
+        if !directory_lock::lock(&directory)? {
+            let text = "in use by another ringmesh process";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            directory,
+        })
     }
 
     fn make_names_durable(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        self.directory.sync_all()
     }
 }
 
 impl Files for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             // A name that is no text is none of ours.
             names.extend(entry?.file_name().into_string());
         }
@@ -104,14 +119,14 @@ impl Files for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
-        let file = options.open(self.0.join(name))?;
+        let file = options.open(self.path.join(name))?;
         self.make_names_durable()?;
         Ok(Box::new(file))
     }
 
     fn read(&self, name: &str, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         // Whoever opens a pipe waits for its other end.
         if !fs::metadata(&path)?.is_file() {
             return Err(io::Error::other("it is no file"));
@@ -124,21 +139,21 @@ impl Files for Directory {
     }
 
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.0.join(name))?;
+        let file = OpenOptions::new().write(true).open(self.path.join(name))?;
         file.set_len(bytes)?;
         file.sync_all()
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        File::open(self.0.join(name))?.sync_data()
+        File::open(self.path.join(name))?.sync_data()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 }
 

@@ -4,7 +4,8 @@
 //! A server without such a channel makes no directory and starts no thread.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -98,8 +99,7 @@ impl Histories {
         if state.is_open {
             return Ok(None);
         }
-        let files = Directory::open(directory)
-            .map_err(|error| format!("history: {}: {error}", directory.display()))?;
+        let files = Directory::open(directory).map_err(|error| unopened(directory, &error))?;
         let began = Instant::now();
         let opened = self.read(Arc::new(files), rights)?;
         let channels: usize = opened.shards.iter().map(|(_, found)| found.len()).sum();
@@ -167,5 +167,16 @@ impl Histories {
                 tracing::error!("a thread that writes history has panicked");
             }
         }
+    }
+}
+
+/// Why a directory cannot be opened, and what to do.
+fn unopened(directory: &Path, error: &io::Error) -> String {
+    let directory = directory.display();
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => format!(
+            "history: {directory} is {error}: stop it, or give each server a directory of its own"
+        ),
+        _ => format!("history: {directory}: {error}"),
     }
 }

@@ -1,11 +1,14 @@
 //! What a server says that cannot start: one line with cause and remedy, and the exit code.
 
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::support::server::{Server, ringmesh};
-use crate::support::setup::Setup;
+use crate::support::setup::{Setup, signer};
 
 /// The command fails with this code. Returns the one line it wrote to standard error, logs of
 /// its start aside.
@@ -203,6 +206,29 @@ fn a_store_is_opened_once() {
     let line = failure(serve(&setup), 1);
     assert_says(&line, &[data.to_str().unwrap(), "in use", "store.data_dir"]);
     server.anonymous();
+}
+
+#[test]
+fn a_history_is_opened_once_whatever_leads_to_it() {
+    let kept = |setup: Setup| {
+        let rule = r#"history = [{ pattern = "d/**", store = "disk" }]"#;
+        setup.app(&format!("app_h\n{rule}"), &[signer("sk_id_h")])
+    };
+    let mut server = kept(Setup::new(1)).start();
+    let setup = kept(Setup::new(1));
+    let data = setup.dir().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let link = data.join("history");
+    symlink(server.dir().join("data/history"), &link).unwrap();
+    let line = failure(serve(&setup), 1);
+    assert_says(
+        &line,
+        &[link.to_str().unwrap(), "in use by another ringmesh process"],
+    );
+    // Whoever was killed has let go of it.
+    server.signal(Signal::KILL);
+    server.exit_status();
+    setup.start();
 }
 
 #[test]

@@ -3,12 +3,10 @@
 //! A new store gets its name only when it is complete, so that an empty or half-written file
 //! under that name is damage and nothing else.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use redb::Database;
 
@@ -22,13 +20,11 @@ use super::seal::{Sealed, Sealer};
 use super::tables::{
     APPS, FILE_NAME, FORMAT, KEYS, META, META_FORMAT, META_KEY_CHECK, USAGE, json,
 };
+use crate::directory_lock;
 
 /// What the key-check record contains, sealed: opens with the store's own master key only, and
 /// so tells a wrong key from a damaged secret.
 const KEY_CHECK: &[u8] = b"ringmesh master key";
-/// How long a locked directory is tried, and the pause between two attempts.
-const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store with what was in it.
 pub(crate) struct Opened {
@@ -94,21 +90,12 @@ pub(super) fn is_key_of(sealer: &Sealer, key_check: &Sealed) -> bool {
     content.is_some_and(|content| *content == KEY_CHECK)
 }
 
-/// Locks the directory for as long as it is open. A killed predecessor's lock goes with the
-/// last of its memory, after the process has ended: so it is tried for a second, as ports are.
+/// Locks the data directory for as long as it is open.
 pub(super) fn lock(directory: &File, data_dir: &Path) -> Result<(), StoreError> {
-    let deadline = Instant::now() + LOCK_TIME_MAX;
-    loop {
-        match directory.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::sleep(LOCK_PAUSE);
-            }
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(data_dir.into())),
-            Err(TryLockError::Error(error)) => {
-                return Err(StoreError::Directory(data_dir.into(), error));
-            }
-        }
+    match directory_lock::lock(directory) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::InUse(data_dir.into())),
+        Err(error) => Err(StoreError::Directory(data_dir.into(), error)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The thread, and a directory of the file system.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,13 +101,18 @@ fn whoever_waits_is_told_when_a_batch_is_in_the_file() {
     assert_eq!(writing.log.next_settled(), Some((number, true)));
     assert_eq!(writing.log.next_settled(), None);
     assert!(!writing.log.has_backlog());
-    // It is there although nothing has ended.
-    let (_, channels) = open_at(directory.path(), Fsync::Turn).shards.pop().unwrap();
-    assert_eq!(channels[0].items.len(), 1);
+    // It is there although nothing has ended. The directory is the writer's alone.
+    let copy = tempfile::tempdir().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for entry in fs::read_dir(directory.path()).unwrap() {
-        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+        let entry = entry.unwrap();
+        assert_eq!(mode(&entry.path()), 0o600);
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
+    let (_, channels) = open_at(copy.path(), Fsync::Turn).shards.pop().unwrap();
+    assert_eq!(channels[0].items.len(), 1);
+    let refused = Directory::open(directory.path()).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
 }
 
 #[test]
