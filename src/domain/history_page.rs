@@ -43,8 +43,18 @@ pub enum HistoryAsked {
 pub enum HistoryTold {
     /// The page, as a JSON object; `None` where what was asked for is not kept any more.
     Page(Option<Arc<[u8]>>),
-    /// How many publications are forgotten.
-    Forgotten(u64),
+    /// It is forgotten.
+    Forgotten(Forgotten),
+}
+
+/// What was forgotten of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many publications.
+    pub count: u64,
+    /// The disk was to be told before this is answered, and has not taken it: it may have them
+    /// still.
+    pub is_refused: bool,
 }
 
 /// Returns how many publications are wanted, if that may be asked for.

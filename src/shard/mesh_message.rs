@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::domain::app_id::AppTag;
 use crate::domain::channel::Channel;
-use crate::domain::history_page::Page;
+use crate::domain::history_page::{Forgotten, Page};
 use crate::domain::peer::{SharedChannel, SharedPeer};
 use crate::domain::roster::Interest;
 use crate::ids::{ConnectionId, ConnectionRef, Seat, Ticket};
@@ -537,8 +537,8 @@ pub enum RestValue {
     /// The whole body of an answer with publications; `None` where what was asked for is not kept
     /// any more.
     History(Option<Frame>),
-    /// How many publications of a channel were forgotten.
-    Forgotten(u64),
+    /// What was forgotten of a channel.
+    Forgotten(Forgotten),
     /// How many connections of a peer were closed.
     Kicked(u64),
     /// Nothing: somebody who was to be asked did not answer.

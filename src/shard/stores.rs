@@ -1,4 +1,4 @@
-//! Who waits until a publication is stored.
+//! Who waits until a publication is stored, or that a channel was forgotten.
 //!
 //! The shard makes records of what is published in channels that are kept on disk; the runtime
 //! hands a turn's records over as one batch, and says later what has become of the batch. Where
@@ -25,14 +25,25 @@ pub(in crate::shard) struct Stores {
     handed_over: VecDeque<(u64, Vec<Waiting>)>,
 }
 
-/// Whoever waits until a publication is stored.
+/// Whoever waits until something is stored.
 #[derive(Debug)]
 pub(in crate::shard) struct Waiting {
     pub channel: SharedChannel,
     pub home: Seat,
     pub waiter: Ticket,
-    pub sequenced: Sequenced,
-    pub wants_position: bool,
+    pub awaited: Awaited,
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub(in crate::shard) enum Awaited {
+    /// A publication.
+    Publication {
+        sequenced: Sequenced,
+        wants_position: bool,
+    },
+    /// That the channel has forgotten so many publications.
+    Forgetting { count: u64 },
 }
 
 impl Stores {

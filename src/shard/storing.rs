@@ -1,6 +1,7 @@
 //! Records of what is published in channels that are kept on disk, and what whoever waits for a
 //! publication is told.
 
+use crate::domain::history::HistoryStore;
 use crate::domain::peer::SharedChannel;
 use crate::ids::{Seat, Ticket};
 use crate::planted::{Bug, planted};
@@ -65,12 +66,32 @@ impl Context {
         true
     }
 
-    /// Records that a channel keeps nothing of what was recorded of it.
-    pub(in crate::shard) fn record_forgotten(&mut self, channel: &SharedChannel, app: &str) {
+    /// Records that a channel keeps nothing of what was recorded of it. Returns whether whoever
+    /// wanted that waits for it.
+    pub(in crate::shard) fn record_forgotten(
+        &mut self,
+        channel: &SharedChannel,
+        app: &str,
+    ) -> bool {
         if self.stores.is_open {
             let records = &mut self.effects.history;
             records::push_forgotten(records, app, channel.name.as_str());
         }
+        self.stores.acks_wait
+    }
+
+    /// The same of a channel of which nothing is known here, where somebody waits for it: the disk
+    /// may not have been told yet when it was forgotten.
+    pub(in crate::shard) fn record_forgotten_again(&mut self, channel: &SharedChannel) -> bool {
+        if !self.stores.acks_wait {
+            return false;
+        }
+        let app = self.rights.app_with_history(channel.app).cloned();
+        let app = app.filter(|app| {
+            let rule = app.history.for_channel(channel.name.as_str());
+            rule.is_some_and(|rule| rule.store == HistoryStore::Disk)
+        });
+        app.is_some_and(|app| self.record_forgotten(channel, &app.id))
     }
 
     /// Tells who waits for a publication that it has its place.

@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::admin::Api;
 use crate::support::client::Client;
-use crate::support::server::Server;
+use crate::support::command::check_failure;
+use crate::support::raw::Response;
+use crate::support::server::{Server, ringmesh};
 use crate::support::setup::{ALL_ACTIONS, Setup, key, signer};
+use crate::support::syscalls::{Syscalls, Verdict};
 use crate::support::token::SECRET;
 use crate::support::until;
 
@@ -179,6 +183,53 @@ fn what_is_forgotten_stays_forgotten() {
     let next = ask(&mut server.quiet_peer("ann"), publication("d/1", 1));
     assert_eq!((&next["seq"], next.get("duplicate")), (&json!(1), None));
     assert_ne!(next["epoch"], epoch);
+}
+
+#[test]
+fn a_history_is_forgotten_when_the_disk_has_that() {
+    let setup = setup(RULE)
+        .set("history.fsync", r#""turn""#)
+        .set("store.data_dir", r#""ringmesh-data""#);
+    let mut command = ringmesh();
+    command.arg("serve").arg("--config").arg(setup.config());
+    let syscalls = Syscalls::of(&mut command, &[libc::SYS_fdatasync]);
+    let mut server = Server::start(command, setup);
+    let mut ann = server.quiet_peer("ann");
+    for data in 1..=5 {
+        ask(&mut ann, publication("d/1", data));
+    }
+    let api = Api {
+        address: server.public,
+        bearer: format!("sk_id_a:{SECRET}"),
+    };
+    let backend = move || api.call("DELETE", "/v1/channels/d/1/history", None);
+    let token = fs::read_to_string(server.dir().join("ringmesh-data/admin.token")).unwrap();
+    let admin = Api {
+        address: server.admin_address(),
+        bearer: token.trim().to_owned(),
+    };
+    let path = "/api/internal/v1/apps/app_a/channel/history?name=d/1";
+    let operator = move || admin.call("DELETE", path, None);
+    let forgets: [&dyn Fn() -> Response; 2] = [&backend, &operator];
+    syscalls.judge(|_| Verdict::Fail(Errno::IO));
+    for forget in forgets {
+        let refused = forget();
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.body.contains("delete it again"), "{refused:?}");
+    }
+    let output = ringmesh()
+        .args(["history", "d/1", "--app", "app_a", "--forget", "--yes"])
+        .current_dir(server.dir())
+        .output()
+        .unwrap();
+    check_failure(&output, 1, "delete it again");
+    syscalls.pass();
+    for forget in forgets {
+        until("the disk takes it", || forget().status == 200);
+    }
+    server.kill_and_restart();
+    let (ack, messages) = kept(&server, "d/1", &json!({"last": 5}));
+    assert_eq!((&ack["seq"], messages.len()), (&json!(0), 0), "{ack}");
 }
 
 #[test]

@@ -20,8 +20,8 @@ use super::peers::{id, invalid, named, required};
 use crate::control::engine::Engine;
 use crate::domain::history::HistoryRule;
 use crate::domain::history_page::{
-    HistoryAsked, HistoryTold, LIMIT_DEFAULT, LIMIT_MAX, Page, is_newest_first, limit_of, seq_of,
-    since_of,
+    Forgotten, HistoryAsked, HistoryTold, LIMIT_DEFAULT, LIMIT_MAX, Page, is_newest_first,
+    limit_of, seq_of, since_of,
 };
 use crate::domain::rights::App;
 use crate::events::author::Author;
@@ -90,10 +90,17 @@ pub(super) async fn forget(
     let [name] = named(["name"], query.as_deref())?;
     let asked = Asked::new(engine, app_id, name)?;
     asked.rule()?;
-    let HistoryTold::Forgotten(deleted) = asked.told(HistoryAsked::Forget).await? else {
+    let HistoryTold::Forgotten(forgotten) = asked.told(HistoryAsked::Forget).await? else {
         return Err(unanswered());
     };
-    asked.record_forgotten(deleted, &author);
+    asked.record_forgotten(&forgotten, &author);
+    if forgotten.is_refused {
+        return Err(Failure::unavailable(
+            "the history is forgotten, but the disk has not taken that: until it has, a restart \
+             brings the messages back; delete it again",
+        ));
+    }
+    let deleted = forgotten.count;
     let channel = &asked.channel;
     Ok(Json(json!({ "channel": channel, "deleted": deleted })).into_response())
 }
@@ -204,11 +211,15 @@ impl Asked {
         )))
     }
 
-    fn record_forgotten(&self, deleted: u64, author: &Author) {
+    fn record_forgotten(&self, forgotten: &Forgotten, author: &Author) {
         let numbers = [author.session_number()];
+        let where_not = match forgotten.is_refused {
+            true => ", not on disk yet",
+            false => "",
+        };
         let detail = format!(
-            "channel {} of {}: {deleted} publications",
-            self.channel, &*self.app.id
+            "channel {} of {}: {} publications{where_not}",
+            self.channel, &*self.app.id, forgotten.count
         );
         let record = Record {
             app: Some(self.app.index),

@@ -6,7 +6,7 @@
 
 use crate::domain::app_id::AppTag;
 use crate::domain::history::HistoryStore;
-use crate::domain::history_page::Page;
+use crate::domain::history_page::{Forgotten, Page};
 use crate::domain::peer::SharedChannel;
 use crate::proto::wire::position::{EPOCH_ENTROPY_BYTES, Epoch, Position, Since};
 use crate::shard::channel::channels::{Channels, NEVER_JUDGED};
@@ -19,8 +19,8 @@ use crate::shard::history::page::{self, Lost};
 use crate::shard::history::replay::Resumed;
 use crate::shard::history::restored::Found;
 use crate::shard::history::table::Listed;
-use crate::shard::mesh_message::MeshMessage;
-use crate::shard::stores::Waiting;
+use crate::shard::mesh_message::{MeshMessage, RestValue};
+use crate::shard::stores::{Awaited, Waiting};
 
 /// What goes from histories in one turn because its time is over: publications, ids, histories.
 const SWEPT_PER_TURN_MAX: usize = 2_000;
@@ -249,31 +249,33 @@ impl Channels {
     }
 
     /// Forgets what a channel of this shard's keeps, and begins a new numbering. Returns how many
-    /// publications are forgotten.
+    /// publications are forgotten, and whether the answer waits until that is stored.
     pub(in crate::shard) fn forget_history(
         &mut self,
         channel: &SharedChannel,
         context: &mut Context,
-    ) -> u64 {
-        let Some(slot) = self.find_key(channel) else {
-            return 0;
-        };
-        if self.has_history(slot) {
+    ) -> (u64, bool) {
+        let slot = self.find_key(channel);
+        let slot = slot.filter(|slot| self.has_history(*slot));
+        if let Some(slot) = slot {
             self.judge(slot, context);
         }
         let epoch = context.new_epoch();
-        let Some((local, table)) = self.with_histories(slot) else {
-            return 0;
+        let found = slot.and_then(|slot| Some((slot, self.with_histories(slot)?)));
+        let listed = found.and_then(|(slot, (local, table))| {
+            let listed = local.history.as_deref_mut()?;
+            Some((slot, listed, table))
+        });
+        let Some((slot, listed, table)) = listed else {
+            return (0, context.record_forgotten_again(channel));
         };
-        let Some(listed) = &mut local.history else {
-            return 0;
+        let is_recorded = match listed.history.on_disk() {
+            Some(app) => context.record_forgotten(channel, app),
+            None => false,
         };
-        if let Some(app) = listed.history.on_disk() {
-            context.record_forgotten(&local.key, app);
-        }
         let count = listed.history.forget(epoch);
         table.shrunk(slot, listed);
-        count as u64
+        (count as u64, is_recorded)
     }
 
     fn has_history(&self, slot: ChannelSlot) -> bool {
@@ -388,9 +390,20 @@ impl Channels {
                 channel,
                 home,
                 waiter,
-                sequenced,
-                wants_position,
+                awaited,
             } = waiting;
+            let (sequenced, wants_position) = match awaited {
+                Awaited::Publication {
+                    sequenced,
+                    wants_position,
+                } => (sequenced, wants_position),
+                Awaited::Forgetting { count } => {
+                    let is_refused = !is_stored;
+                    let forgotten = Forgotten { count, is_refused };
+                    context.rest_result(home, waiter, RestValue::Forgotten(forgotten));
+                    continue;
+                }
+            };
             let slot = self.find_key(&channel);
             let local = slot.and_then(|slot| self.get_mut(slot));
             let listed = local.and_then(|local| local.history.as_deref_mut());

@@ -15,7 +15,7 @@ use crate::shard::frame::Frame;
 use crate::shard::mesh_message::{MeshMessage, Publish, Publisher, Sequenced};
 use crate::shard::outbound::encode;
 use crate::shard::questions::{Asked, Caller, PendingAnswer, Question};
-use crate::shard::stores::Waiting;
+use crate::shard::stores::{Awaited, Waiting};
 
 /// Who waits until a publication has its place in its channel's order.
 #[derive(Clone, Copy)]
@@ -134,8 +134,10 @@ impl Channels {
                 channel: local.key.clone(),
                 home,
                 waiter,
-                sequenced,
-                wants_position,
+                awaited: Awaited::Publication {
+                    sequenced,
+                    wants_position,
+                },
             });
         }
     }
@@ -174,8 +176,10 @@ impl Channels {
                 channel: publish.channel,
                 home,
                 waiter,
-                sequenced,
-                wants_position,
+                awaited: Awaited::Publication {
+                    sequenced,
+                    wants_position,
+                },
             }),
             false => context.tell_sequenced(home, waiter, sequenced, wants_position),
         }

@@ -16,6 +16,7 @@ use crate::shard::questions::{Caller, PendingAnswer};
 use crate::shard::rest::answer::{ForgottenAnswer, append_json};
 use crate::shard::rest::channels::channel_name;
 use crate::shard::rest::{Rest, Served};
+use crate::shard::stores::{Awaited, Waiting};
 
 const SINCE: &str = "'since' must be <epoch>:<seq>, as an answer has them";
 
@@ -67,18 +68,25 @@ impl Rest {
         let hash = context.placement.channel_hash(app, &name);
         let channel = channels.channel_key(app, hash, &name);
         let owner = context.placement.owner(hash);
-        if owner == context.id() {
-            let answer = ForgottenAnswer {
-                channel: &name,
-                deleted: channels.forget_history(&channel, context),
-            };
-            append_json(&mut self.json, &answer);
+        let own = (owner == context.id()).then(|| channels.forget_history(&channel, context));
+        if let Some((deleted, false)) = own {
+            let channel = &name;
+            append_json(&mut self.json, &ForgottenAnswer { channel, deleted });
             return Ok(Served::Now);
         }
         let answer = PendingAnswer::Forgotten {
             channel: name.as_ref().into(),
         };
         let request = connections.wait(caller, answer, owner, context);
+        if let Some((count, _)) = own {
+            context.stores.wait(Waiting {
+                channel,
+                home: owner,
+                waiter: request,
+                awaited: Awaited::Forgetting { count },
+            });
+            return Ok(Served::Later);
+        }
         let forget = ForgetHistory { channel, request };
         context.send(owner, MeshMessage::ForgetHistory(Box::new(forget)));
         Ok(Served::Later)
@@ -90,6 +98,15 @@ pub(super) fn lost() -> Refusal {
     Refusal::new(
         ApiError::HistoryLost,
         "what follows 'since' is not kept, or not all of it; read without it",
+    )
+}
+
+/// What was to be forgotten is so here, but maybe not on disk.
+pub(super) fn unforgotten() -> Refusal {
+    Refusal::new(
+        ApiError::InternalError,
+        "the history is forgotten, but the disk has not taken that: until it has, a restart brings \
+         the messages back; delete it again",
     )
 }
 

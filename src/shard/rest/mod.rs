@@ -221,8 +221,11 @@ impl Rest {
                 self.answer_shared(caller, body, connections, context)
             }
             (PendingAnswer::History, RestValue::History(None)) => Err(history::lost()),
-            (PendingAnswer::Forgotten { channel }, RestValue::Forgotten(deleted)) => {
-                let deleted = *deleted;
+            (PendingAnswer::Forgotten { .. }, RestValue::Forgotten(it)) if it.is_refused => {
+                Err(history::unforgotten())
+            }
+            (PendingAnswer::Forgotten { channel }, RestValue::Forgotten(forgotten)) => {
+                let deleted = forgotten.count;
                 append_json(&mut self.json, &ForgottenAnswer { channel, deleted });
                 self.answer_json(id, response_context, connections, context);
                 Ok(())

@@ -1,5 +1,6 @@
 //! What another seat says, handed to the part that it is for.
 
+use crate::domain::history_page::Forgotten;
 use crate::events::feed::FeedKind;
 use crate::ids::Seat;
 use crate::proto::wire::event::AckTold;
@@ -10,6 +11,7 @@ use crate::shard::mesh_message::{
 };
 use crate::shard::questions::Question;
 use crate::shard::state::Shard;
+use crate::shard::stores::{Awaited, Waiting};
 
 impl Shard {
     /// Hands a message to the part that it is for.
@@ -124,7 +126,18 @@ impl Channels {
     }
 
     fn owner_forget_history(&mut self, home: Seat, asked: &ForgetHistory, context: &mut Context) {
-        let count = self.forget_history(&asked.channel, context);
-        context.rest_result(home, asked.request, RestValue::Forgotten(count));
+        let (count, is_awaited) = self.forget_history(&asked.channel, context);
+        let waiter = asked.request;
+        if is_awaited {
+            return context.stores.wait(Waiting {
+                channel: asked.channel.clone(),
+                home,
+                waiter,
+                awaited: Awaited::Forgetting { count },
+            });
+        }
+        let is_refused = false;
+        let forgotten = Forgotten { count, is_refused };
+        context.rest_result(home, waiter, RestValue::Forgotten(forgotten));
     }
 }

@@ -112,7 +112,7 @@ impl Context {
     pub(in crate::shard) fn answer_asked_history(&mut self, number: u64, value: RestValue) {
         let answer = match value {
             RestValue::History(page) => Answer::History(HistoryTold::Page(page)),
-            RestValue::Forgotten(count) => Answer::History(HistoryTold::Forgotten(count)),
+            RestValue::Forgotten(it) => Answer::History(HistoryTold::Forgotten(it)),
             _ => Answer::Unanswered,
         };
         self.effects.answers.push((number, answer));

@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::history::{HistoryAck, HistoryRule, HistoryRules, HistoryStore};
+use crate::domain::history_page::{Forgotten, HistoryAsked, HistoryTold};
 use crate::domain::rights::Rights;
 use crate::ids::AppIndex;
 use crate::proto::records::{self, Publication, Record};
 use crate::proto::wire::position::{Epoch, Position};
 use crate::shard::channel::refill::Lacking;
 use crate::shard::history::restored::{Found, FoundId};
+use crate::shard::query::{Answer, HistoryQuery, Query};
 use crate::shard::rest::tests::with_key;
 
 fn on_disk() -> Rights {
@@ -251,6 +253,67 @@ fn what_any_shard_is_told_to_forget_is_recorded_at_the_owner() {
         assert!(matches!(told.next(), Some(Record::Forgotten(_))));
         assert_eq!(told.next(), None);
     }
+}
+
+/// A batch with a record that channel "h" is forgotten, and nothing else, has been stored or not.
+#[track_caller]
+fn settle_forgotten(cluster: &mut Cluster, batch: u64, is_stored: bool) {
+    let (owner, records) = records_of(cluster);
+    let mut told = records::payloads(&records).filter_map(Record::read);
+    assert!(matches!(told.next(), Some(Record::Forgotten(_))));
+    assert_eq!(told.next(), None);
+    cluster.shards[owner].records_handed_over(batch);
+    settle(cluster, owner, batch, is_stored);
+}
+
+#[test]
+fn a_history_is_forgotten_when_that_is_stored() {
+    let forget = with_key("DELETE", "/v1/channels/h/history", "");
+    for asked in 0..2 {
+        let mut cluster = cluster(2, true, HistoryAck::Stored);
+        let ann = peer(&mut cluster, 0, "ann");
+        publish(&mut cluster, ann, 1);
+        let (owner, _) = records_of(&mut cluster);
+        cluster.shards[owner].records_handed_over(1);
+        settle(&mut cluster, owner, 1, true);
+        // What was refused once is not there any more, and is recorded again each time.
+        for (batch, is_stored, deleted) in [(10, false, 1), (20, true, 0), (30, true, 0)] {
+            let backend = cluster.accept(asked);
+            cluster.send(backend, &forget);
+            assert!(cluster.responses(backend).is_empty(), "{batch}: too early");
+            settle_forgotten(&mut cluster, batch, is_stored);
+            let answer = cluster.responses(backend).remove(0);
+            match is_stored {
+                true => assert_eq!(answer.json()["deleted"], deleted, "{answer:?}"),
+                false => assert!(answer.body.contains("delete it again"), "{answer:?}"),
+            }
+            assert_eq!(answer.status, if is_stored { 200 } else { 503 });
+
+            let query = Query::History(HistoryQuery {
+                app: app().id.tag(),
+                channel: "h".into(),
+                asked: HistoryAsked::Forget,
+            });
+            cluster.input(asked, Input::Ask { query, number: 7 });
+            cluster.run();
+            assert_eq!(cluster.effects(asked).answers, [], "{batch}: too early");
+            settle_forgotten(&mut cluster, batch + 1, is_stored);
+            let forgotten = Forgotten {
+                count: 0,
+                is_refused: !is_stored,
+            };
+            let told = Answer::History(HistoryTold::Forgotten(forgotten));
+            assert_eq!(mem::take(&mut cluster.effects(asked).answers), [(7, told)]);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_on_disk_is_forgotten_at_once() {
+    let mut cluster = cluster(2, true, HistoryAck::Stored);
+    let forget = with_key("DELETE", "/v1/channels/other/history", "");
+    assert_eq!(cluster.request(0, &forget).json()["deleted"], 0);
+    assert!(!cluster.shards.iter().any(Shard::has_records));
 }
 
 /// What a shard records again of channel "h", from a number of its epoch on, in pieces.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{outcome, request, with_key};
 use crate::domain::history::{HistoryRule, HistoryRules};
-use crate::domain::history_page::{HistoryAsked, HistoryTold, Page};
+use crate::domain::history_page::{Forgotten, HistoryAsked, HistoryTold, Page};
 use crate::domain::rights::App;
 use crate::proto::wire::position::Epoch;
 use crate::shard::input::Input;
@@ -294,11 +294,16 @@ fn all_since(since: Option<(Option<Epoch>, u64)>) -> HistoryAsked {
     })
 }
 
+fn forgotten(count: u64) -> HistoryTold {
+    let is_refused = false;
+    HistoryTold::Forgotten(Forgotten { count, is_refused })
+}
+
 #[test]
 fn an_operator_may_ask_any_shard() {
     for shard_count in [1, 2, 4] {
         let mut cluster = with_history(shard_count);
-        let none = Answer::History(HistoryTold::Forgotten(0));
+        let none = Answer::History(forgotten(0));
         assert_eq!(operator(&mut cluster, 0, HistoryAsked::Forget), [(7, none)]);
         for data in 0..7 {
             publish(&mut cluster, 0, &json!({ "data": data }).to_string());
@@ -323,7 +328,7 @@ fn an_operator_may_ask_any_shard() {
             }
         }
         let last = usize::from(shard_count) - 1;
-        let all = Answer::History(HistoryTold::Forgotten(5));
+        let all = Answer::History(forgotten(5));
         assert_eq!(
             operator(&mut cluster, last, HistoryAsked::Forget),
             [(7, all)]
