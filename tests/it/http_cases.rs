@@ -20,8 +20,8 @@ struct Table {
     case: Vec<Case>,
 }
 
-/// How many pieces of a request that comes piece by piece: what is longer does not come byte by byte,
-/// for on a machine that does other things that takes longer than a head may.
+/// How many pieces of a request that comes piece by piece: what is longer does not come byte by
+/// byte, for on a machine that does other things that takes longer than a head may.
 const PIECES: usize = 1_000;
 
 /// See the file.
