@@ -20,6 +20,7 @@ use crate::demo::{self, Backend};
 use crate::dev;
 use crate::doctor;
 use crate::run_file::{RunFile, reachable};
+use crate::runtime::Successor;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::listener::Endpoint;
 use crate::runtime::process::forbid_dumps;
@@ -60,6 +61,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
         CliCommand::Backup(args) => backup::take(&args, &session),
         CliCommand::Restore(args) => backup::restore(&args, &session),
         CliCommand::Reload => operate::reload(&session),
+        CliCommand::Upgrade => print(operate::upgrade(&session)?),
         CliCommand::Console(args) => sign_in::run(&args, &session),
         CliCommand::Openapi(args) => {
             let document = match args.admin {
@@ -98,8 +100,18 @@ fn serve(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
         }
     };
     let load = || Config::load(&file, &session.environment);
-    let config = load().map_err(Failure::usage)?;
-    let server = start(&config, |_| start_page::html(None)).map_err(failure)?;
+    let successor = Successor::of_process().map_err(Failure::failed)?;
+    let told = |failure: Failure| {
+        if let Some(successor) = &successor {
+            successor.failed(&failure.message);
+        }
+        failure
+    };
+    let config = load().map_err(|error| told(Failure::usage(error)))?;
+    let page = |_: Option<SocketAddr>| start_page::html(None);
+    let server = start(&config, page, successor.as_ref());
+    let server = server.map_err(|error| told(failure(error)))?;
+    drop(successor);
     let reload = || {
         load()
             .map(Some)
@@ -132,7 +144,8 @@ fn start_dev(options: &DevOptions, session: &Session) -> Result<(), Failure> {
         session.terminal.note(&text);
     }
     check_addresses(&config).map_err(failure)?;
-    let server = start(&config, |admin| start_page_of_dev(&config, admin)).map_err(failure)?;
+    let page = |admin| start_page_of_dev(&config, admin);
+    let server = start(&config, page, None).map_err(failure)?;
     let keys = dev::keys(&config.store.data_dir, server.control()).map_err(Failure::failed)?;
     if let Some(endpoint) = server.endpoints().first() {
         let address = endpoint.address;
@@ -175,10 +188,10 @@ fn sign_in_path(config: &Config, server: &Server) -> Result<Option<String>, Fail
 fn start(
     config: &Config,
     start_page: impl Fn(Option<SocketAddr>) -> String,
+    successor: Option<&Successor>,
 ) -> Result<Server, ServerError> {
-    Server::start(config, start_page, |endpoints| {
-        console_of(config, endpoints)
-    })
+    let console = |endpoints: &[Endpoint]| console_of(config, endpoints);
+    Server::start(config, start_page, console, successor)
 }
 
 fn start_page_of_dev(config: &Config, admin: Option<SocketAddr>) -> String {

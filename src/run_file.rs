@@ -61,6 +61,15 @@ pub(crate) enum NotLive {
     Unusable(String),
 }
 
+/// Writes down the number of this process in a file of the operator's, whole or not at all.
+///
+/// # Errors
+/// Whatever the file system says.
+pub(crate) fn write_process_number(file: &Path) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    private_file::write(file, text.as_bytes())
+}
+
 impl RunFile {
     /// Writes the file, readable by its owner only, whole or not at all.
     ///

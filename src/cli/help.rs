@@ -20,7 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Act",
         &[
-            "app", "key", "token", "pub", "sub", "kick", "reload", "backup", "restore",
+            "app", "key", "token", "pub", "sub", "kick", "reload", "upgrade", "backup", "restore",
         ],
     ),
     (

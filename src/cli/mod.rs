@@ -193,6 +193,12 @@ pub enum CliCommand {
     /// Have a running server read its configuration again.
     #[command(after_help = "Examples:\n  ringmesh reload\n  ringmesh reload --json")]
     Reload,
+    /// Have a running server hand over to a new process: another binary, another configuration.
+    ///
+    /// No connection is closed. The command waits for the end: if the new process cannot take over,
+    /// the old one serves on, and the exit status is 1.
+    #[command(after_help = "Examples:\n  ringmesh upgrade\n  ringmesh upgrade --json")]
+    Upgrade,
     /// Open the console of a running server in a browser, signed in.
     #[command(after_help = "Examples:\n  ringmesh console\n  ringmesh -C shop console --print")]
     Console(ConsoleArgs),

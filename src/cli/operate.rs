@@ -278,6 +278,25 @@ pub(crate) fn reload(session: &Session) -> Result<(), Failure> {
     }
 }
 
+/// Carries `ringmesh upgrade` out. Returns what to print.
+///
+/// # Errors
+/// The server was not upgraded and serves on, or what the way to it did not allow.
+pub(crate) fn upgrade(session: &Session) -> Result<String, Failure> {
+    let answer = asked(&Request::of_upgrade(), &session.client()?)?;
+    if session.terminal.json {
+        return Ok(json(&answer));
+    }
+    let line = |what: &str, text: String| vec![what.to_owned(), text];
+    let lines = vec![
+        line("upgraded", format!("process {}", cell(&answer["pid"]))),
+        line("version", cell(&answer["version"])),
+        line("connections", cell(&answer["connections"])),
+        line("pause", format!("{} ms", cell(&answer["pauseMs"]))),
+    ];
+    Ok(Table::fields(lines).render(&session.terminal))
+}
+
 fn shown(request: &Request, answer: &Value, session: &Session) -> String {
     if session.terminal.json {
         return json(answer);

@@ -36,6 +36,7 @@ const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
         follow_queues: true,
         trusted_proxies: false,
         proxy_protocol: false,
+        pid_file: true,
     }
     admin {
         listen: true,
@@ -83,6 +84,12 @@ const ROWS: &[(&str, bool, Differs<Config>)] = rows! {
         delay_ms: false,
         drain_ms: false,
         retry_after_ms: false,
+    }
+    handover {
+        binary: false,
+        prepare_ms: false,
+        pause_max_ms: false,
+        state_max_bytes: false,
     }
     events {
         memory_per_shard: true,

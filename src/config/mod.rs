@@ -37,8 +37,8 @@ pub(crate) use error::ConfigError;
 pub(crate) use faults::faults;
 pub(crate) use load::{data_dir_of, default_file};
 pub(crate) use model::{
-    Config, DevOptions, EventsAddresses, EventsPeers, LimitsConfig, LogConfig, LogEvents,
-    LogFormat, RejectWith, ShutdownConfig, TlsConfig, UnreadVariable,
+    Config, DevOptions, EventsAddresses, EventsPeers, HandoverConfig, LimitsConfig, LogConfig,
+    LogEvents, LogFormat, RejectWith, ShutdownConfig, TlsConfig, UnreadVariable,
 };
 pub(crate) use naming::in_words_of_dev;
 pub(crate) use overrides::Environment;

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub limits: LimitsConfig,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
+    /// How the server hands over to another process.
+    pub handover: HandoverConfig,
     /// What is kept of what happened.
     pub events: EventsConfig,
     /// `[feed]`.
@@ -72,6 +74,8 @@ pub(crate) struct ServerConfig {
     pub trusted_proxies: Vec<Cidr>,
     /// Whether connections from trusted proxies begin with a PROXY protocol v2 header.
     pub proxy_protocol: bool,
+    /// Where the number of the process that serves is written; `None`: nowhere.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// `[tls]`
@@ -199,6 +203,19 @@ pub struct ShutdownConfig {
     /// How long the last closes may take behind that, in milliseconds. No key: `dev` stops at
     /// once.
     pub close_wait_ms: u64,
+}
+
+/// `[handover]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HandoverConfig {
+    /// The program that an upgrade starts; `None`: the one that this process was started as.
+    pub binary: Option<PathBuf>,
+    /// How long the new process may take to be ready, in milliseconds: all are served meanwhile.
+    pub prepare_ms: u64,
+    /// How long nobody may be served, in milliseconds.
+    pub pause_max_ms: u64,
+    /// Bytes of the state that may be handed over.
+    pub state_max_bytes: u64,
 }
 
 /// `[log]`

@@ -23,6 +23,10 @@ const OF_PROGRAMS: [&str; 9] = [
     "RINGMESH_API_SECRET",
 ];
 
+/// What the server itself hands to the process after it, and tests to a build with debug
+/// assertions.
+const OF_THE_SERVER: [&str; 2] = ["RINGMESH_HANDOVER", "RINGMESH_FAULT_FILE"];
+
 /// What the build sets. `cargo run` hands it on to the program.
 const OF_THE_BUILD: [&str; 3] = [
     "RINGMESH_BUILD_COMMIT",
@@ -115,7 +119,11 @@ impl Overrides {
         for (name, value) in environment.ours() {
             let rest = name.strip_prefix(PREFIX);
             let Some((section, key)) = rest.and_then(|rest| rest.split_once("__")) else {
-                if !OF_PROGRAMS.contains(&name) && !OF_THE_BUILD.contains(&name) {
+                let known = OF_PROGRAMS
+                    .iter()
+                    .chain(&OF_THE_BUILD)
+                    .chain(&OF_THE_SERVER);
+                if !known.clone().any(|it| *it == name) {
                     overrides.others.push(name.to_owned());
                 }
                 continue;

@@ -13,8 +13,8 @@ use super::error::ConfigError;
 use super::given::Given;
 use super::model::{
     AdminConfig, AuthConfig, Config, EventsAddresses, EventsConfig, EventsPeers, FeedConfig,
-    LogConfig, LogEvents, LogFormat, RejectWith, RestConfig, ServerConfig, ShutdownConfig,
-    StoreConfig, TlsConfig,
+    HandoverConfig, LogConfig, LogEvents, LogFormat, RejectWith, RestConfig, ServerConfig,
+    ShutdownConfig, StoreConfig, TlsConfig,
 };
 use super::overrides::Environment;
 use super::public_url::PublicUrl;
@@ -54,6 +54,12 @@ const LEVELS: [(&str, Level); 5] = [
     ("debug", Level::DEBUG),
     ("trace", Level::TRACE),
 ];
+
+/// Times of an upgrade, in milliseconds: from a tenth of a second to an hour, and to a minute.
+const PREPARE_MS: RangeInclusive<u64> = 100..=3_600_000;
+const PAUSE_MS: RangeInclusive<u64> = 10..=60_000;
+/// Bytes of what is handed over: 1 MiB to 64 GiB.
+const STATE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 36;
 
 /// Where `serve` and `dev` differ.
 pub(super) struct Defaults {
@@ -128,6 +134,7 @@ pub(super) fn resolve(
         rest: rest(root.section("rest")?, defaults)?,
         limits,
         shutdown: shutdown(root.section("shutdown")?, defaults)?,
+        handover: handover(root.section("handover")?)?,
         events: events(root.section("events")?)?,
         feed: feed(root.section("feed")?)?,
         history,
@@ -163,6 +170,7 @@ fn server(mut section: Section<'_>, defaults: &Defaults) -> Result<ServerConfig,
         follow_queues: section.boolean("follow_queues", false)?,
         trusted_proxies: trusted_proxies.unwrap_or_default(),
         proxy_protocol: section.boolean("proxy_protocol", false)?,
+        pid_file: optional_path(&mut section, "pid_file")?,
     };
     if config.proxy_protocol && config.trusted_proxies.is_empty() {
         let text = "no proxy is trusted to send the header; name them in server.trusted_proxies";
@@ -432,6 +440,17 @@ fn shutdown(mut section: Section<'_>, defaults: &Defaults) -> Result<ShutdownCon
         drain_ms: section.integer("drain_ms", defaults.drain_ms, PAUSES_MS)?,
         retry_after_ms: section.integer("retry_after_ms", 1_000, PAUSES_MS)?,
         close_wait_ms: defaults.close_wait_ms,
+    };
+    section.finish();
+    Ok(config)
+}
+
+fn handover(mut section: Section<'_>) -> Result<HandoverConfig, ConfigError> {
+    let config = HandoverConfig {
+        binary: optional_path(&mut section, "binary")?,
+        prepare_ms: section.integer("prepare_ms", 30_000, PREPARE_MS)?,
+        pause_max_ms: section.integer("pause_max_ms", 1_000, PAUSE_MS)?,
+        state_max_bytes: section.integer("state_max_bytes", 512 << 20, STATE_BYTES)?,
     };
     section.finish();
     Ok(config)

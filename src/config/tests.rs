@@ -98,6 +98,9 @@ const SAMPLES: &[Sample] = &[
         c.server.trusted_proxies == ["10.0.0.0/8".parse().unwrap()]
     }),
     ("server.proxy_protocol", "true", "true", |c| c.server.proxy_protocol),
+    ("server.pid_file", r#""/run/r.pid""#, "/run/r.pid", |c| {
+        c.server.pid_file == Some("/run/r.pid".into())
+    }),
     ("tls.cert", r#""c.pem""#, "c.pem", |c| tls_path(c, |t| &t.cert) == "/etc/rm/c.pem"),
     ("tls.listen", r#"["[::]:8443", "127.0.0.1:0"]"#, "[::]:8443,127.0.0.1:0", |c| {
         let listen = ["[::]:8443".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
@@ -158,6 +161,14 @@ const SAMPLES: &[Sample] = &[
     ("shutdown.delay_ms", "27", "27", |c| c.shutdown.delay_ms == 27),
     ("shutdown.drain_ms", "0", "0", |c| c.shutdown.drain_ms == 0),
     ("shutdown.retry_after_ms", "28", "28", |c| c.shutdown.retry_after_ms == 28),
+    ("handover.binary", r#""/opt/ringmesh""#, "/opt/ringmesh", |c| {
+        c.handover.binary == Some("/opt/ringmesh".into())
+    }),
+    ("handover.prepare_ms", "290", "290", |c| c.handover.prepare_ms == 290),
+    ("handover.pause_max_ms", "300", "300", |c| c.handover.pause_max_ms == 300),
+    ("handover.state_max_bytes", "3100000", "3100000", |c| {
+        c.handover.state_max_bytes == 3_100_000
+    }),
     ("log.level", r#""debug""#, "debug", |c| c.log.level == tracing::Level::DEBUG),
     ("log.format", r#""json""#, "json", |c| c.log.format == LogFormat::Json),
 ];
@@ -316,6 +327,9 @@ fn every_number_is_refused_just_outside_its_range() {
         ("history.replay_bytes", "1023", "67108865"),
         ("shutdown.delay_ms", "-1", "3600001"),
         ("shutdown.drain_ms", "-1", "3600001"),
+        ("handover.prepare_ms", "99", "3600001"),
+        ("handover.pause_max_ms", "9", "60001"),
+        ("handover.state_max_bytes", "1048575", "68719476737"),
     ] {
         for value in [below, above] {
             let error = parse(&format!("{key} = {value}"), &[]).unwrap_err();

@@ -258,6 +258,54 @@ impl Engine {
         self.store.close().await;
     }
 
+    /// Writes usage down, tells a copy of the store, and keeps changes waiting until the store is
+    /// given up, and then told to be closed, or nobody can say so any more.
+    pub(super) async fn hold(
+        &self,
+        copied: &flume::Sender<Result<Vec<u8>, ControlError>>,
+        given_up: &flume::Receiver<flume::Sender<()>>,
+    ) {
+        let _turn = self.change.lock().await;
+        self.tick();
+        self.save().await;
+        let copy = self.store.copy().await;
+        if copied.send(copy).is_err() {
+            return;
+        }
+        if let Ok(closed) = given_up.recv_async().await {
+            self.store.close().await;
+            // Whoever asked may have given up.
+            let _ = closed.send(());
+        }
+    }
+
+    /// What all apps have used, for another process.
+    ///
+    /// # Errors
+    /// `Unavailable`: it cannot be written.
+    pub(super) fn usage(&self) -> Result<Vec<u8>, ControlError> {
+        self.tick();
+        let rows = self.books().ledger.rows();
+        let failed = |error: serde_json::Error| ControlError::Unavailable(error.to_string());
+        serde_json::to_vec(&rows).map_err(failed)
+    }
+
+    /// Goes on with what apps have used in another process.
+    ///
+    /// # Errors
+    /// `Invalid`: it cannot be read.
+    pub(super) fn adopt_usage(&self, usage: &[u8]) -> Result<(), ControlError> {
+        let rows = serde_json::from_slice(usage);
+        let rows = rows.map_err(|error| ControlError::Invalid(format!("usage: {error}")))?;
+        let mut books = self.books();
+        let now_unix = books.now_ms(&self.clock) / 1_000;
+        books.ledger = Ledger::new(rows);
+        books.ledger.follow(&self.registry(), now_unix);
+        // The process before has not written all of it.
+        books.ledger.mark_unsaved();
+        Ok(())
+    }
+
     /// Within [`change`](Self::change): the usage of an app that is being deleted must not be
     /// written behind its deletion.
     async fn save(&self) {

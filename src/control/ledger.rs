@@ -149,6 +149,20 @@ impl Ledger {
             .collect()
     }
 
+    /// All counts, for another process.
+    #[must_use]
+    pub(super) fn rows(&self) -> Vec<UsageRow> {
+        let row = |app_id: &str, counts: &Counts| UsageRow {
+            app_id: app_id.to_owned(),
+            usage: counts.usage,
+            before: counts.before,
+        };
+        let accounts = self.accounts.values();
+        let accounts = accounts.map(|account| row(&account.app.id, &account.counts));
+        let parked = self.parked.iter().map(|(app, counts)| row(app, counts));
+        accounts.chain(parked).collect()
+    }
+
     /// Takes back [`take_unsaved`](Self::take_unsaved), because the store has failed.
     pub(super) fn mark_unsaved(&mut self) {
         for account in self.accounts.values_mut() {
@@ -377,6 +391,21 @@ mod tests {
             (usage.start_unix, usage.messages, usage.peak_connections),
             (FEBRUARY, 0, 0)
         );
+    }
+
+    #[test]
+    fn another_process_goes_on_with_all_counts_also_of_apps_that_are_not_there() {
+        let (mut ledger, registry, app) = started(vec![], JANUARY + 5);
+        ledger.merge(&[delta(&app, 10)]);
+        let without = registry.edited(&[Edit::DeleteApp("a".into())]).unwrap();
+        for rows in [ledger.rows(), {
+            ledger.follow(&without, JANUARY + 6);
+            ledger.rows()
+        }] {
+            let (other, _, app) = started(rows, JANUARY + 7);
+            assert_eq!(app.gauges.usage().unwrap().messages, 10);
+            assert_eq!(other.rows().len(), 1);
+        }
     }
 
     #[test]

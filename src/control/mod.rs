@@ -15,6 +15,7 @@ mod engine;
 mod error;
 pub(crate) mod events;
 pub(crate) mod fuzzing;
+mod handover;
 mod input;
 mod keys;
 mod ledger;
@@ -25,6 +26,7 @@ mod period;
 mod plane;
 mod registry;
 mod sampler;
+mod saves;
 mod secret;
 mod shards;
 pub(crate) mod store;
@@ -37,6 +39,7 @@ pub(crate) use admin::openapi::document as admin_document;
 pub(crate) use admin::pages::{Page, Site};
 pub(crate) use change::Change;
 pub(crate) use error::ControlError;
+pub(crate) use handover::{HeldStore, InheritedControl};
 pub(crate) use merge::Object;
 pub(crate) use offline::{
     OfflineStore, backup as read_backup, content as store_content, file as store_file,

@@ -21,12 +21,14 @@ use super::compile::Compiler;
 use super::engine::Engine;
 use super::error::ControlError;
 use super::events::{Events, LogEvents, LogTail};
+use super::handover::{Handing, HeldStore, InheritedControl};
 use super::ledger::Ledger;
 use super::outcome::Outcome;
 use super::registry::Registry;
 use super::sampler::Sampler;
+use super::saves::Saves;
 use super::shards::Shards;
-use super::store::{self, Rows, Store, StoreError, WriteGate};
+use super::store::{self, Rows, SourceOpened, StoreError, StoreSource, WriteGate};
 use super::wall_clock::Clocks;
 use super::writer::StoreWriter;
 use crate::domain::declared::Declared;
@@ -35,14 +37,6 @@ use crate::domain::usage::UsageDelta;
 use crate::events::author::Author;
 use crate::events::kind::{AuthorKind, Cause};
 
-/// Usage is written to the store this often: what a crash may lose.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
-/// A failing store is tried again this often.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// A save is at most this part of the time, so that a slow disk is left some.
-const SAVE_PART: u32 = 10;
-/// Usage is written this often, however slow the disk is.
-const SAVE_EVERY_MAX: Duration = Duration::from_secs(120);
 /// How long the end waits for a disk that hangs. A service manager has less patience with what
 /// comes after the drain.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
@@ -70,6 +64,8 @@ pub(crate) struct ControlOptions {
     pub clock: Clocks,
     /// For tests: stands between the store and its disk.
     pub store_gate: Option<Arc<dyn WriteGate>>,
+    /// What another process hands over to this one.
+    pub inherited: Option<InheritedControl>,
 }
 
 /// What the admin listener is started with.
@@ -131,7 +127,7 @@ const MASTER_KEY_LOST: &str = "\
 pub(crate) struct ControlPlane {
     registry: Arc<Registry>,
     rights: Arc<Rights>,
-    store: Store,
+    store: StoreSource,
     ledger: Ledger,
     admin: Option<Listening>,
     clock: Clocks,
@@ -155,6 +151,8 @@ pub struct ControlHandle {
     showcase: Showcase,
     sessions: Arc<Sessions>,
     clock: Clocks,
+    /// Whether the admin listener accepts.
+    serving: watch::Sender<bool>,
 }
 
 impl fmt::Debug for ControlHandle {
@@ -166,6 +164,7 @@ impl fmt::Debug for ControlHandle {
 enum Request {
     Change(Change, oneshot::Sender<Result<Outcome, ControlError>>),
     Redeclare(Declared, oneshot::Sender<Result<(), ControlError>>),
+    Hand(Handing),
 }
 
 /// The answer to a request, when it comes: to be awaited in any executor, or waited for.
@@ -179,13 +178,18 @@ impl ControlPlane {
     /// # Errors
     /// One line for each cause, see [`OpenError`].
     pub(crate) fn open(options: ControlOptions) -> Result<Self, OpenError> {
-        let ControlOptions {
-            data_dir,
-            master_key_file,
-            ..
-        } = &options;
-        let opened = store::open(data_dir, master_key_file, options.store_gate.clone())
-            .map_err(OpenError::Store)?;
+        let (inherited, admin) = options.inherited.map_or((None, None), |it| {
+            (Some((it.store_copy, it.store_released)), it.admin)
+        });
+        let is_first = inherited.is_none();
+        let (data_dir, gate) = (&options.data_dir, options.store_gate.clone());
+        let opened = match inherited {
+            None => store::open(data_dir, &options.master_key_file, gate).map(Into::into),
+            Some(inherited) => {
+                store::open_copy(data_dir, &options.master_key_file, gate, inherited)
+            }
+        };
+        let opened: SourceOpened = opened.map_err(OpenError::Store)?;
         let sealer = opened.sealer.inspect_err(|error| {
             tracing::error!(%error, "{MASTER_KEY_LOST}");
         });
@@ -204,13 +208,15 @@ impl ControlPlane {
             .map_err(OpenError::Declared)?;
         let mut ledger = Ledger::new(usage);
         ledger.follow(&registry, (options.clock)().unix_sec());
+        let bind = |given| bind(given, admin);
         let admin = options.admin.map(bind).transpose()?;
+        let (serving, _) = watch::channel(is_first);
         let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
         let (request_sender, requests) = mpsc::unbounded_channel();
         Ok(Self {
             rights: Arc::new(registry.rights()),
             registry: Arc::new(registry),
-            store: opened.store,
+            store: opened.source,
             ledger,
             admin,
             clock: Arc::clone(&options.clock),
@@ -221,6 +227,7 @@ impl ControlPlane {
                 showcase: Showcase::default(),
                 sessions: Arc::default(),
                 clock: Arc::clone(&options.clock),
+                serving,
             },
             reports,
             requests,
@@ -237,6 +244,15 @@ impl ControlPlane {
     #[must_use]
     pub(crate) fn handle(&self) -> ControlHandle {
         self.handle.clone()
+    }
+
+    /// A copy of the admin listener, for the process after this one.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub(crate) fn admin_listener(&self) -> std::io::Result<Option<TcpListener>> {
+        let admin = self.admin.as_ref();
+        admin.map(|admin| admin.listener.try_clone()).transpose()
     }
 
     /// Where the admin API listens.
@@ -275,7 +291,8 @@ impl ControlPlane {
         let admin = self.admin.map(|listening| {
             let (showcase, sessions) = (self.handle.showcase.clone(), self.handle.sessions.clone());
             let shown = (showcase, sessions, Arc::clone(&sampler));
-            admin::serve(listening, Arc::clone(&engine), shown, stopped.clone())
+            let told = (self.handle.serving.subscribe(), stopped.clone());
+            admin::serve(listening, Arc::clone(&engine), shown, told)
         });
         let parts = (engine, sampler, log);
         let serve = run(parts, admin, self.reports, self.requests, stopped);
@@ -333,6 +350,52 @@ impl ControlHandle {
         self.sessions.code((self.clock)())
     }
 
+    /// Keeps changes waiting from now on, and copies the store.
+    ///
+    /// # Errors
+    /// `Unavailable`: the store cannot be written or read, or not in time.
+    pub(crate) fn hold(&self, deadline: std::time::Instant) -> Result<HeldStore, ControlError> {
+        HeldStore::ask(deadline, |handing| self.hand(handing))
+    }
+
+    /// What all apps have used, by what was reported before, for another process.
+    ///
+    /// # Errors
+    /// `Unavailable`: not in time.
+    pub(crate) fn usage(&self, deadline: std::time::Instant) -> Result<Vec<u8>, ControlError> {
+        let (answer, heard) = flume::bounded(1);
+        self.hand(Handing::Usage(answer));
+        heard
+            .recv_deadline(deadline)
+            .unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Goes on with what apps have used in another process.
+    ///
+    /// # Errors
+    /// `Invalid`: it cannot be read; `Unavailable`: not in time.
+    pub(crate) fn adopt_usage(
+        &self,
+        usage: Vec<u8>,
+        deadline: std::time::Instant,
+    ) -> Result<(), ControlError> {
+        let (answer, heard) = flume::bounded(1);
+        self.hand(Handing::Adopt(usage, answer));
+        heard
+            .recv_deadline(deadline)
+            .unwrap_or_else(|_| Err(late()))
+    }
+
+    fn hand(&self, handing: Handing) {
+        // Where the thread has ended, whoever asked hears nothing in time.
+        let _ = self.requests.send(Request::Hand(handing));
+    }
+
+    /// Whether the admin listener accepts from now on; what has come waits.
+    pub(crate) fn set_serving(&self, is_serving: bool) {
+        self.serving.send_replace(is_serving);
+    }
+
     /// Replaces the declared apps (SIGHUP).
     #[must_use]
     pub fn reload_declared(&self, declared: Declared) -> Promise<()> {
@@ -366,14 +429,27 @@ fn ended() -> ControlError {
     ControlError::Unavailable("the server is shutting down".into())
 }
 
-fn bind(options: AdminOptions) -> Result<Listening, OpenError> {
+/// That an answer did not come in time.
+fn late() -> ControlError {
+    ControlError::Unavailable("the control thread did not answer in time".into())
+}
+
+fn bind(
+    options: AdminOptions,
+    inherited: Option<(TcpListener, SocketAddr)>,
+) -> Result<Listening, OpenError> {
     let access = admin::Access::new(
         &options.token_file,
         options.read_token_file.as_deref(),
         options.protect_metrics,
     );
     let access = access.map_err(OpenError::Token)?;
-    let listener = listen(options.listen)
+    let is_there = |(it, configured): &(TcpListener, SocketAddr)| {
+        *configured == options.listen || it.local_addr().is_ok_and(|it| it == options.listen)
+    };
+    let inherited = inherited.filter(is_there);
+    let listener = inherited
+        .map_or_else(|| listen(options.listen), |(listener, _)| Ok(listener))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| OpenError::Listen(options.listen, error))?;
     Ok(Listening {
@@ -416,7 +492,15 @@ async fn run(
         tokio::select! {
             _ = stopped.changed() => break,
             Some(deltas) = reports.recv() => engine.merge_usage(&deltas),
-            Some(request) = requests.recv() => carry_out(request, Arc::clone(&engine)),
+            Some(request) = requests.recv() => {
+                if let Request::Hand(Handing::Usage(_)) = request {
+                    // Whoever asks has reported before.
+                    while let Ok(deltas) = reports.try_recv() {
+                        engine.merge_usage(&deltas);
+                    }
+                }
+                carry_out(request, Arc::clone(&engine));
+            }
             () = tokio::time::sleep_until(next_tick) => {
                 // A period that is due before the next tick begins on time.
                 let due = engine.tick().filter(|due| !due.is_zero()).unwrap_or(TICK);
@@ -490,59 +574,6 @@ impl Telling {
     }
 }
 
-/// When usage is written down: never twice at once, and more seldom the longer it takes.
-struct Saves {
-    next: Instant,
-    under_way: Option<Task<()>>,
-}
-
-impl Saves {
-    fn new() -> Self {
-        Self {
-            next: Instant::now() + SAVE_EVERY,
-            under_way: None,
-        }
-    }
-
-    fn tick(&mut self, engine: &Arc<Engine>) {
-        let store = engine.store();
-        if let Some(writing) = store.writing_for().filter(|it| *it >= TICK) {
-            warn_of_slow_write(writing);
-        }
-        if let Some(task) = &self.under_way {
-            if !task.is_finished() {
-                return;
-            }
-            self.under_way = None;
-            self.next = Instant::now() + save_pause(store.last(), store.has_failed());
-        }
-        if store.has_failed() {
-            let soon = Instant::now() + save_pause(store.last(), true);
-            self.next = self.next.min(soon);
-        }
-        if Instant::now() >= self.next {
-            let engine = Arc::clone(engine);
-            self.under_way = Some(tokio::spawn(async move { engine.save_usage().await }));
-        }
-    }
-}
-
-/// How long after a save that took so long the next one begins.
-fn save_pause(took: Duration, failed: bool) -> Duration {
-    let least = if failed { RETRY_EVERY } else { SAVE_EVERY };
-    took.saturating_mul(SAVE_PART).clamp(least, SAVE_EVERY_MAX)
-}
-
-/// Once at the first second, then at each power of two of them.
-fn warn_of_slow_write(writing: Duration) {
-    if writing.as_secs().is_power_of_two() {
-        tracing::warn!(
-            "{}; changes of apps and keys wait for it",
-            super::engine::writing_for(writing)
-        );
-    }
-}
-
 /// In a task of its own: a change is never cut off, and reports go on while shards switch.
 fn carry_out(request: Request, engine: Arc<Engine>) {
     tokio::spawn(async move {
@@ -556,6 +587,7 @@ fn carry_out(request: Request, engine: Arc<Engine>) {
             Request::Redeclare(declared, answer) => {
                 let _ = answer.send(engine.redeclare(declared).await);
             }
+            Request::Hand(handing) => handing.carry_out(&engine).await,
         }
     });
 }

@@ -12,6 +12,7 @@ use crate::domain::look::{Look, Seen};
 use crate::domain::node_info::NodeInfo;
 use crate::domain::rights::{App, Rights};
 use crate::domain::trace::Trace;
+use crate::domain::upgrade::{UpgradeDone, UpgradeFailed};
 use crate::events::author::Author;
 use crate::ids::{ConnectionId, ShardId};
 use crate::metrics::report::NodeReport;
@@ -83,4 +84,7 @@ pub(crate) trait Shards: Send + Sync + 'static {
 
     /// Has the configuration read again, as SIGHUP does. `None` when the process is ending.
     fn reload(&self, by: Author) -> Later<'_, Option<ReloadReport>>;
+
+    /// Hands over to a new process, as SIGUSR2 does. `None` when the process is ending.
+    fn upgrade(&self) -> Later<'_, Option<Result<UpgradeDone, UpgradeFailed>>>;
 }

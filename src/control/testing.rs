@@ -25,6 +25,7 @@ use crate::domain::node_info::NodeInfo;
 use crate::domain::rights::Rights;
 use crate::domain::time::Now;
 use crate::domain::trace::Trace;
+use crate::domain::upgrade::{UpgradeDone, UpgradeFailed};
 use crate::events::author::Author;
 use crate::metrics::report::{NodeReport, ShardReport};
 use crate::metrics::text::MetricsPage;
@@ -123,6 +124,10 @@ impl Shards for StubShards {
 
     fn reload(&self, _by: Author) -> Later<'_, Option<ReloadReport>> {
         Box::pin(async { None })
+    }
+
+    fn upgrade(&self) -> Later<'_, Option<Result<UpgradeDone, UpgradeFailed>>> {
+        Box::pin(async { Some(Err(UpgradeFailed::new("check", "there is no process"))) })
     }
 
     fn events(&self) -> &Arc<Events> {
@@ -254,6 +259,7 @@ pub(super) fn options(dir: &Path) -> ControlOptions {
             unix_ms: 1_767_312_000_000,
         }),
         store_gate: None,
+        inherited: None,
     }
 }
 

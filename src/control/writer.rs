@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::error::ControlError;
 use super::registry::Registry;
-use super::store::{Edit, Snapshot, Store, StoreError};
+use super::store::{Edit, Snapshot, Store, StoreError, StoreSource};
 
 /// A commit that takes longer is slow, and is logged.
 const SLOW: Duration = Duration::from_secs(1);
@@ -48,6 +48,7 @@ pub(super) struct WriterState {
 enum Job {
     Write(Write),
     Snapshot(oneshot::Sender<Result<Snapshot, StoreError>>),
+    Copy(oneshot::Sender<Result<Vec<u8>, StoreError>>),
 }
 
 struct Write {
@@ -62,17 +63,18 @@ impl StoreWriter {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start(store: Store) -> io::Result<Self> {
+    pub(super) fn start(source: StoreSource) -> io::Result<Self> {
         let (jobs, asked) = mpsc::channel();
         let (closing, closed) = oneshot::channel();
         let state = Arc::new(WriterState::new());
         let mut worker = Worker {
-            store,
+            source,
             failed: false,
             complained: None,
             state: Arc::clone(&state),
         };
         thread::Builder::new().name("store".into()).spawn(move || {
+            worker.open_when_released();
             for job in asked {
                 // Whoever asked may have gone; the edits hold all the same.
                 match job {
@@ -80,7 +82,12 @@ impl StoreWriter {
                         let outcome = worker.write(&job);
                         let _ = job.done.send(outcome);
                     }
-                    Job::Snapshot(done) => drop(done.send(worker.store.snapshot())),
+                    Job::Snapshot(done) => {
+                        drop(done.send(worker.store().and_then(|store| store.snapshot())));
+                    }
+                    Job::Copy(done) => {
+                        drop(done.send(worker.store().and_then(|store| store.copy())));
+                    }
                 }
             }
             drop(worker);
@@ -118,6 +125,18 @@ impl StoreWriter {
     pub(super) async fn snapshot(&self) -> Result<Snapshot, ControlError> {
         let (done, outcome) = oneshot::channel();
         self.ask(Job::Snapshot(done), outcome).await
+    }
+
+    /// Returns the bytes of the store's file after the writes that were asked for.
+    ///
+    /// # Errors
+    /// `Unavailable`: it cannot be read, or the last write has failed.
+    pub(super) async fn copy(&self) -> Result<Vec<u8>, ControlError> {
+        if let Some(failure) = self.state.failure() {
+            return Err(ControlError::Unavailable(failure));
+        }
+        let (done, outcome) = oneshot::channel();
+        self.ask(Job::Copy(done), outcome).await
     }
 
     async fn ask<T>(
@@ -261,7 +280,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 struct Worker {
-    store: Store,
+    source: StoreSource,
     /// The last commit failed: the store must be opened again.
     failed: bool,
     /// When a failure was logged last.
@@ -270,13 +289,36 @@ struct Worker {
 }
 
 impl Worker {
+    /// Waits until another process has let go of the store, and opens it.
+    fn open_when_released(&mut self) {
+        let StoreSource::Later(later) = &self.source else {
+            return;
+        };
+        later.wait();
+        if let Err(error) = self.store() {
+            self.complain(&error);
+            self.state.begin();
+            self.state.end(&Err(error));
+        }
+    }
+
+    /// The store, which is opened if it is not.
+    fn store(&mut self) -> Result<&mut Store, StoreError> {
+        if let StoreSource::Later(later) = &self.source {
+            let store = later.open()?;
+            tracing::info!("the store is open");
+            self.source = StoreSource::Open(store);
+        }
+        self.source.open_store()
+    }
+
     fn write(&mut self, job: &Write) -> Result<(), StoreError> {
         self.state.begin();
         let was_failed = self.failed;
         let outcome = if was_failed {
             self.write_again(job)
         } else {
-            self.store.commit(&job.edits)
+            self.store().and_then(|store| store.commit(&job.edits))
         };
         self.failed = outcome.is_err();
         let took = self.state.end(&outcome);
@@ -298,10 +340,11 @@ impl Worker {
     }
 
     fn write_again(&mut self, job: &Write) -> Result<(), StoreError> {
-        let found = self.store.reopen()?;
+        let store = self.store()?;
+        let found = store.reopen()?;
         let mut edits = job.registry.corrections(&found);
         edits.extend_from_slice(&job.edits);
-        self.store.commit(&edits)
+        store.commit(&edits)
     }
 
     fn complain(&mut self, error: &StoreError) {

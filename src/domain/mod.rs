@@ -26,5 +26,6 @@ pub mod timer_wheel;
 pub mod token_bucket;
 pub mod token_check;
 pub mod trace;
+pub mod upgrade;
 pub mod usage;
 pub mod usage_report;

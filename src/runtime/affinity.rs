@@ -3,6 +3,7 @@
 use std::io;
 
 use core_affinity::CoreId;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The cores that the calling thread may run on, ascending: all of the machine, unless
 /// `taskset`, a container, a systemd unit or [`pin`] says otherwise.
@@ -26,6 +27,22 @@ pub(super) fn pin(core: usize) -> io::Result<()> {
     }
 }
 
+/// Lets the calling thread, and all that it starts from now on, run on these cores; none leaves
+/// it as it is.
+///
+/// # Errors
+/// Those of `sched_setaffinity(2)`.
+pub(super) fn allow(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores.iter().filter(|core| **core < CpuSet::MAX_CPU) {
+        set.set(*core);
+    }
+    match cores.is_empty() {
+        true => Ok(()),
+        false => Ok(sched_setaffinity(None, &set)?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -44,6 +61,14 @@ mod tests {
         let found = thread::spawn(pinned).join().unwrap();
         assert_eq!(found, (vec![last], vec![last]));
         assert_eq!(allowed_cores().unwrap(), cores);
+        let again = move || {
+            pin(last).unwrap();
+            allow(&cores).unwrap();
+            allow(&[]).unwrap();
+            (allowed_cores().unwrap(), cores)
+        };
+        let (found, cores) = thread::spawn(again).join().unwrap();
+        assert_eq!(found, cores);
     }
 
     #[test]

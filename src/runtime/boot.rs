@@ -14,7 +14,6 @@ use flume::Selector;
 
 use crate::config::ShutdownConfig;
 use crate::control::ControlHandle;
-use crate::domain::app_id::AppTag;
 use crate::domain::connect_rate::ConnectRates;
 use crate::domain::request_rate::RequestRates;
 use crate::domain::rights::Rights;
@@ -22,28 +21,28 @@ use crate::events::feed::{FeedReader, FeedWriter};
 use crate::events::recorder::{Privacy, Recorder, Rings};
 use crate::events::ring::Ring;
 use crate::ids::ShardId;
-use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
 use crate::runtime::affinity;
 use crate::runtime::clock::Clock;
-use crate::runtime::command::{CommandSender, Done, ShardCommand, commands};
+use crate::runtime::command::{CommandSender, ShardCommand, commands};
 use crate::runtime::descriptors::{self, PublicDescriptors};
 use crate::runtime::handed::{self, HandedError};
+use crate::runtime::handover::{Inherited, matched};
 use crate::runtime::histories::{Histories, Share};
 use crate::runtime::listener::{Binding, Endpoint, Listeners};
 use crate::runtime::memory::Memory;
 use crate::runtime::mesh::link_all;
-use crate::runtime::shard_loop::{LoopParts, ShardLoop};
+use crate::runtime::shard_loop::{Adoption, LoopParts, ShardLoop};
 use crate::runtime::transport::Transports;
 use crate::runtime::wake::Wake;
 use crate::shard::config::Entropy;
 use crate::shard::config::ShardConfig;
 use crate::shard::config::ShardLimits;
 use crate::shard::handler::Handler;
-use crate::shard::query::{Answer, Query};
-use crate::shard::settings::Settings;
 use crate::shard::state::Shard;
 use crate::tls::TlsConfig;
+
+pub use crate::runtime::shards_handle::ShardsHandle;
 
 /// What the shards are started with.
 #[derive(Debug)]
@@ -161,124 +160,7 @@ pub struct RunningShards {
     rings: Vec<Rings>,
     feed_rings: Vec<Arc<Ring>>,
     histories: Arc<Histories>,
-}
-
-/// A handle to running shards, which may be cloned and sent to other threads.
-#[derive(Clone, Debug)]
-pub struct ShardsHandle {
-    commands: Vec<CommandSender>,
-    histories: Arc<Histories>,
-}
-
-impl ShardsHandle {
-    /// Hands a rights snapshot to every shard. The receiver hears once from each that switched: how
-    /// many connections it has closed for that.
-    #[must_use]
-    pub fn switch_rights(&self, rights: &Arc<Rights>) -> flume::Receiver<u64> {
-        let (done, heard) = flume::unbounded();
-        self.open_histories(rights);
-        for commands in &self.commands {
-            commands.send(ShardCommand::Rights(rights.clone(), done.clone()));
-        }
-        heard
-    }
-
-    /// Opens what is kept on disk, if these rights are the first that need it. Without a disk
-    /// channels go on in memory.
-    fn open_histories(&self, rights: &Rights) {
-        let shares: Vec<Share> = match self.histories.open(rights) {
-            Ok(None) => return,
-            Ok(Some(shares)) => shares,
-            Err(error) => {
-                tracing::error!("history is kept in memory only: {error}");
-                self.histories.without_disk().collect()
-            }
-        };
-        for (commands, share) in self.commands.iter().zip(shares) {
-            commands.send(ShardCommand::History(Box::new(share)));
-        }
-    }
-
-    /// Has every shard follow other settings; connections of `proxies` begin with a PROXY
-    /// protocol header. The receiver hears once from each that switched.
-    #[must_use]
-    pub fn switch_settings(
-        &self,
-        settings: &Arc<Settings>,
-        proxies: &TrustedProxies,
-    ) -> flume::Receiver<()> {
-        let (done, heard) = Done::pair();
-        for commands in &self.commands {
-            let (settings, proxies) = (settings.clone(), proxies.clone());
-            commands.send(ShardCommand::Settings(settings, proxies, done.clone()));
-        }
-        heard
-    }
-
-    /// Gives every shard's new connections that certificate. The receiver hears once from each
-    /// that switched.
-    #[must_use]
-    pub fn switch_tls(&self, config: &TlsConfig) -> flume::Receiver<()> {
-        let (done, heard) = Done::pair();
-        for commands in &self.commands {
-            commands.send(ShardCommand::Tls(config.clone(), done.clone()));
-        }
-        heard
-    }
-
-    /// Asks every shard how many connections a peer of that app has. The receiver hears once from
-    /// each; all but its owner know of none.
-    #[must_use]
-    pub fn connected(&self, app: AppTag, peer: &str) -> flume::Receiver<u64> {
-        let (sender, receiver) = flume::unbounded();
-        for commands in &self.commands {
-            commands.send(ShardCommand::Connected(app, peer.into(), sender.clone()));
-        }
-        receiver
-    }
-
-    /// Asks a shard something. The receiver hears once; not if there is no such shard.
-    #[must_use]
-    pub fn ask(&self, shard: ShardId, query: Query) -> flume::Receiver<Answer> {
-        let (sender, receiver) = flume::bounded(1);
-        if let Some(commands) = self.commands.get(shard.index()) {
-            commands.send(ShardCommand::Ask(query, sender));
-        }
-        receiver
-    }
-
-    /// Asks every shard, and returns where each of them answers once.
-    #[must_use]
-    pub fn ask_all(&self, query: &Query) -> Vec<flume::Receiver<Answer>> {
-        let ask = |commands: &CommandSender| {
-            let (sender, receiver) = flume::bounded(1);
-            commands.send(ShardCommand::Ask(query.clone(), sender));
-            receiver
-        };
-        self.commands.iter().map(ask).collect()
-    }
-
-    /// How many connections there are on all shards; `None` when one has not said so in time.
-    #[must_use]
-    pub fn connections(&self, timeout: Duration) -> Option<u64> {
-        let counts = self.stats();
-        let deadline = Instant::now() + timeout;
-        let counts = self.commands.iter().map(|_| {
-            let snapshot = counts.recv_deadline(deadline).ok()?;
-            Some(snapshot.gauges.connections as u64)
-        });
-        counts.sum()
-    }
-
-    /// Asks every shard for a copy of its metrics. The receiver hears once from each.
-    #[must_use]
-    pub fn stats(&self) -> flume::Receiver<ShardSnapshot> {
-        let (sender, receiver) = flume::unbounded();
-        for commands in &self.commands {
-            commands.send(ShardCommand::Stats(sender.clone()));
-        }
-        receiver
-    }
+    adoptions: Vec<flume::Sender<Adoption>>,
 }
 
 /// Randomness from the operating system, through the process's one cryptography library.
@@ -294,14 +176,25 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Opens all listeners, or takes those that the service manager has opened.
-fn open_listeners(options: &Options) -> Result<(Vec<Listeners>, Vec<Endpoint>), StartError> {
+/// Opens all listeners, or takes those that the process before or the service manager has opened.
+fn open_listeners(
+    options: &Options,
+    inherited: Option<Vec<Inherited>>,
+) -> Result<(Vec<Listeners>, Vec<Endpoint>), StartError> {
     let addresses: Vec<_> = options.listen.iter().map(|it| it.address).collect();
-    let handed = handed::take(&addresses);
+    let (handed, retired) = match inherited {
+        Some(inherited) => matched(inherited, &options.listen),
+        None => {
+            let handed = handed::take(&addresses);
+            let handed = handed.map_err(|error: HandedError| error.to_string());
+            (handed.map_err(StartError::Handed)?, Vec::new())
+        }
+    };
     let binding = Binding {
         endpoints: &options.listen,
         shard_count: options.shard_count,
-        handed: handed.map_err(|error: HandedError| StartError::Handed(error.to_string()))?,
+        handed,
+        retired: retired.into_iter().map(|it| it.socket).collect(),
         cores: options.follow_queues.then_some(&options.cores),
     };
     binding
@@ -356,26 +249,27 @@ impl RunningShards {
     /// # Errors
     /// See [`StartError`].
     pub fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_as(options, None)
+    }
+
+    /// The same, with the listeners of the process before, if there was one: then the shards wait
+    /// for what it hands over.
+    pub(super) fn start_as(
+        options: Options,
+        inherited: Option<Vec<Inherited>>,
+    ) -> Result<Self, StartError> {
         let count = options.shard_count;
+        let adopts = inherited.is_some();
         descriptors::make_room();
-        let (by_shard, endpoints) = open_listeners(&options)?;
+        let (by_shard, endpoints) = open_listeners(&options, inherited)?;
         let hasher = options.hasher.clone();
         let wakes = make_wakes(count)?;
         let (histories, shares) = open_histories(&options, &wakes)?;
         let mut shares = shares.into_iter();
         let links = link_all(&wakes);
         let (ended_sender, ended) = flume::unbounded();
-        let mut shards = Self {
-            commands: Vec::new(),
-            threads: Vec::new(),
-            ended,
-            endpoints,
-            rings: Vec::new(),
-            feed_rings: Vec::new(),
-            histories: Arc::new(histories),
-        };
-        let public = PublicDescriptors::new(count);
-        let public = Arc::new(public);
+        let mut shards = Self::without_any(ended, endpoints, histories);
+        let public = Arc::new(PublicDescriptors::new(count));
         let options = Arc::new(options);
         let all = by_shard.into_iter().zip(links).zip(wakes).enumerate();
         for (number, ((listeners, (mesh_out, mesh_in)), wake)) in all {
@@ -391,6 +285,7 @@ impl RunningShards {
             let (feed, ring) = FeedWriter::new(options.feed_bytes);
             shards.feed_rings.extend(ring);
             let history = shares.next();
+            let adoptions = adopts.then(|| shards.await_adoption());
             let run = move || -> io::Result<()> {
                 affinity::pin(core)?;
                 let parts = LoopParts {
@@ -407,7 +302,10 @@ impl RunningShards {
                     memory,
                     history,
                 };
-                ShardLoop::new(parts).and_then(ShardLoop::run)
+                let mut shard = ShardLoop::new(parts)?;
+                let may_begin = adoptions.map_or(Ok(true), |it| shard.adopt(&it))?;
+                // Otherwise the process is about to end.
+                if may_begin { shard.run() } else { Ok(()) }
             };
             let thread = thread::Builder::new()
                 .name(format!("shard-{number}"))
@@ -419,10 +317,40 @@ impl RunningShards {
         Ok(shards)
     }
 
+    /// Nothing has been started.
+    fn without_any(
+        ended: flume::Receiver<ShardId>,
+        endpoints: Vec<Endpoint>,
+        histories: Histories,
+    ) -> Self {
+        Self {
+            commands: Vec::new(),
+            threads: Vec::new(),
+            ended,
+            endpoints,
+            rings: Vec::new(),
+            feed_rings: Vec::new(),
+            histories: Arc::new(histories),
+            adoptions: Vec::new(),
+        }
+    }
+
+    /// Where the next shard hears what another process hands over.
+    fn await_adoption(&mut self) -> flume::Receiver<Adoption> {
+        let (adopt, adoptions) = flume::bounded(1);
+        self.adoptions.push(adopt);
+        adoptions
+    }
+
     /// Returns the public listeners, with the ports that the kernel chose.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Where the shards wait for what another process hands over.
+    pub(super) fn adoptions(&self) -> &[flume::Sender<Adoption>] {
+        &self.adoptions
     }
 
     /// Returns where the shards record events: nowhere, if none are kept.

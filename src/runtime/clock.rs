@@ -1,22 +1,36 @@
 //! The process's clocks, read here and handed to everything else as values.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::time::Now;
 
 /// Tells the time to everything that takes it as an argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: Instant,
+    /// When it stood at 0, in nanoseconds of the system's monotonic clock, which all processes of
+    /// a machine share.
+    origin_ns: u64,
 }
 
 impl Clock {
     /// A clock that starts at 0 ms. All shards of a process share one origin.
     #[must_use]
     pub fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self::since(system_ns())
+    }
+
+    /// A clock that goes on for another process's, which stood at 0 then.
+    #[must_use]
+    pub(crate) fn since(origin_ns: u64) -> Self {
+        Self { origin_ns }
+    }
+
+    /// When it stood at 0, in nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub(crate) fn origin_ns(&self) -> u64 {
+        self.origin_ns
     }
 
     /// Reads both clocks, in milliseconds.
@@ -44,10 +58,19 @@ impl Clock {
     #[inline]
     #[must_use]
     pub fn mono_ns(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
+        system_ns().saturating_sub(self.origin_ns)
     }
 }
 
+/// The system's monotonic clock in nanoseconds.
+#[inline]
+fn system_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative.
+    now.tv_sec as u64 * NS_PER_SEC + now.tv_nsec as u64
+}
+
+const NS_PER_SEC: u64 = 1_000_000_000;
 /// Nanoseconds of a millisecond.
 pub const NS_PER_MS: u64 = 1_000_000;
 
@@ -77,6 +100,14 @@ pub fn unix_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_clock_of_the_same_origin_tells_the_same_time() {
+        let clock = Clock::start();
+        let (before_ns, other) = (clock.mono_ns(), Clock::since(clock.origin_ns()));
+        assert!((before_ns..=before_ns + 60 * NS_PER_SEC).contains(&other.mono_ns()));
+        assert!(clock.mono_ns() >= before_ns);
+    }
 
     #[test]
     fn both_clocks_go_on_from_an_earlier_reading() {

@@ -1,14 +1,20 @@
 //! Commands from other threads to a running shard, and its replies.
 
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::domain::app_id::AppTag;
 use crate::domain::rights::Rights;
+use crate::domain::usage::UsageDelta;
 use crate::ids::ShardId;
 use crate::metrics::ShardSnapshot;
 use crate::proto::forwarded::TrustedProxies;
+use crate::runtime::handover::Counts;
 use crate::runtime::histories::Share;
 use crate::runtime::wake::Wake;
+use crate::shard::handover::MeshCounts;
 use crate::shard::query::{Answer, Query};
 use crate::shard::settings::Settings;
 use crate::tls::TlsConfig;
@@ -42,8 +48,42 @@ pub(super) enum ShardCommand {
     Connected(AppTag, Box<str>, flume::Sender<u64>),
     /// Find something out or do something for an operator, and answer.
     Ask(Query, flume::Sender<Answer>),
+    /// A step of a hand-over to another process.
+    Hand(HandCommand),
     /// End the loop.
     Stop,
+}
+
+/// A step of a hand-over to another process.
+#[derive(Debug)]
+pub(super) enum HandCommand {
+    /// Send copies of the listeners' descriptors, each with whether it speaks TLS.
+    Listeners(flume::Sender<io::Result<Vec<(OwnedFd, bool)>>>),
+    /// Serve nobody from now on; tell when that is so.
+    Freeze(Done),
+    /// Say whether nothing is on its way here: a frozen shard.
+    AskQuiet(flume::Sender<(bool, MeshCounts)>),
+    /// Hand over what there is, and do nothing at all after that until [`Thaw`](Self::Thaw).
+    Export(flume::Sender<Result<Exported, String>>),
+    /// Serve everybody again; tell when that is so.
+    Thaw(Done),
+}
+
+/// What a quiet shard hands over to another process.
+#[derive(Debug)]
+pub(super) struct Exported {
+    /// Which shard it is.
+    pub shard: u16,
+    /// Its records.
+    pub state: Vec<u8>,
+    /// What stands before the shard, for each connection in the order of the records: encoded.
+    pub before: Vec<u8>,
+    /// Their sockets, which the shard keeps as they are as long as it does nothing.
+    pub sockets: Vec<RawFd>,
+    /// What there is of everything.
+    pub counts: Counts,
+    /// What apps have used since it was told last.
+    pub usage: Vec<UsageDelta>,
 }
 
 /// Tells a waiting thread that a shard has done its part.
@@ -72,7 +112,13 @@ pub(super) fn commands(
     ended: flume::Sender<ShardId>,
 ) -> (CommandSender, Commands) {
     let (sender, from) = flume::unbounded();
-    let commands = Commands { shard, from, ended };
+    let later = VecDeque::new();
+    let commands = Commands {
+        shard,
+        from,
+        later,
+        ended,
+    };
     (CommandSender { sender, wake }, commands)
 }
 
@@ -97,20 +143,37 @@ impl CommandSender {
 pub(super) struct Commands {
     shard: ShardId,
     from: flume::Receiver<ShardCommand>,
+    /// Commands that came while the shard did nothing.
+    later: VecDeque<ShardCommand>,
     ended: flume::Sender<ShardId>,
 }
 
 impl Commands {
     /// The next command, if there is one.
     #[must_use]
-    pub(super) fn next(&self) -> Option<ShardCommand> {
-        self.from.try_recv().ok()
+    pub(super) fn next(&mut self) -> Option<ShardCommand> {
+        self.later.pop_front().or_else(|| self.from.try_recv().ok())
+    }
+
+    /// Waits until the shard is to go on: then that is the next command, and what has come
+    /// meanwhile follows it. Never returns where nobody can say so any more.
+    pub(super) fn wait_for_thaw(&mut self) {
+        while let Ok(command) = self.from.recv() {
+            if let ShardCommand::Hand(HandCommand::Thaw(_)) = command {
+                self.later.push_front(command);
+                return;
+            }
+            self.later.push_back(command);
+        }
+        loop {
+            std::thread::park();
+        }
     }
 
     /// Whether there is none.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
-        self.from.is_empty()
+        self.later.is_empty() && self.from.is_empty()
     }
 
     /// Tells that the last connection of this shard is gone.

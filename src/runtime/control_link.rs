@@ -12,6 +12,7 @@ use crate::domain::look::{Look, Seen};
 use crate::domain::node_info::NodeInfo;
 use crate::domain::rights::Rights;
 use crate::domain::trace::Trace;
+use crate::domain::upgrade::{UpgradeDone, UpgradeFailed};
 use crate::events::author::Author;
 use crate::events::kind::Keep;
 use crate::ids::ShardId;
@@ -20,11 +21,13 @@ use crate::metrics::report::{LatencyReports, MemoryReport, NodeReport};
 use crate::metrics::text::{Kind, MetricsPage, append_shards};
 use crate::runtime::boot::ShardsHandle;
 use crate::runtime::clock::{Clock, unix_ms};
+use crate::runtime::handover::{Lineage, UpgradeRequests};
 use crate::runtime::memory::Memory;
 use crate::runtime::node::Node;
 use crate::runtime::process::{Process, ProcessUsage};
 use crate::runtime::rates::Rates;
 use crate::runtime::reload_requests::ReloadRequests;
+use crate::runtime::signals::Wish;
 use crate::shard::query::{Answer, HistoryQuery, KickQuery, Query};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,31 +40,35 @@ pub(super) struct ControlLink {
     process: Process,
     memory: Arc<Memory>,
     requests: ReloadRequests,
+    upgrades: UpgradeRequests,
+    wish: flume::Sender<Wish>,
     events: Arc<Events>,
     node: Node,
+    lineage: Arc<Lineage>,
     rates: Rates,
 }
 
 impl ControlLink {
-    /// Links running shards. `draining` says that the process no longer takes connections;
-    /// `clock` was started with it.
+    /// Links running shards. `draining` says that the process no longer takes connections.
     #[must_use]
     pub(super) fn new(
-        shards: ShardsHandle,
-        draining: Arc<AtomicBool>,
-        clock: Clock,
+        (shards, draining): (ShardsHandle, Arc<AtomicBool>),
         memory: Arc<Memory>,
-        requests: ReloadRequests,
-        (events, node): (Arc<Events>, Node),
+        (requests, upgrades, wish): (ReloadRequests, UpgradeRequests, flume::Sender<Wish>),
+        (events, node, lineage): (Arc<Events>, Node, Arc<Lineage>),
     ) -> Self {
         Self {
             shards,
             draining,
-            process: Process::since(clock),
+            // The clock of the shards may have been another process's.
+            process: Process::since(Clock::start()),
             memory,
             requests,
+            upgrades,
+            wish,
             events,
             node,
+            lineage,
             rates: Rates::default(),
         }
     }
@@ -152,6 +159,7 @@ impl Shards for ControlLink {
                 "Events that readers of live streams were too slow for.",
                 self.events.lost(),
             );
+            self.lineage.append(&mut page);
             append_retained(&mut page, &self.events);
             append_shards(&mut page, &self.snapshots().await);
             page
@@ -164,6 +172,10 @@ impl Shards for ControlLink {
 
     fn reload(&self, by: Author) -> Later<'_, Option<ReloadReport>> {
         Box::pin(async move { self.requests.ask(by).recv_async().await.ok() })
+    }
+
+    fn upgrade(&self) -> Later<'_, Option<Result<UpgradeDone, UpgradeFailed>>> {
+        Box::pin(async move { self.upgrades.ask(&self.wish).recv_async().await.ok() })
     }
 
     fn events(&self) -> &Arc<Events> {

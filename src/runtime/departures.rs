@@ -68,6 +68,11 @@ impl Departures {
         std::mem::take(&mut self.resets)
     }
 
+    /// Takes out all ends, whether or not they have waited.
+    pub(super) fn take_all(&mut self) -> VecDeque<(ConnectionId, Departure)> {
+        std::mem::take(&mut self.queue)
+    }
+
     /// A turn begins to tell of ends; `others_wait` to be let in, and `is_room` for them.
     pub(super) fn begin_turn(&mut self, others_wait: bool, is_room: bool, now_ms: u64) {
         let waited_ms = now_ms.saturating_sub(self.began_ms);

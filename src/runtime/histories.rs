@@ -86,6 +86,12 @@ impl Histories {
         }
     }
 
+    /// Whether something is kept on disk.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner).is_open
+    }
+
     /// Opens what is on disk, if these rights are the first with a channel that is kept there.
     /// Returns a share for each shard then.
     ///

@@ -49,6 +49,8 @@ pub struct Listener {
     fd: OwnedFd,
     /// See [`Endpoint::tls`].
     pub tls: bool,
+    /// Whoever waits there already is accepted, and nobody else.
+    pub is_retired: bool,
 }
 
 impl Listener {
@@ -58,10 +60,21 @@ impl Listener {
         self.fd.as_raw_fd()
     }
 
+    /// Returns a copy of the descriptor, for another process.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     /// Takes over a socket that others may have as well.
     fn share(socket: &Socket, tls: bool) -> io::Result<Self> {
-        let fd = socket.try_clone()?.into();
-        Ok(Self { fd, tls })
+        Ok(Self {
+            fd: socket.try_clone()?.into(),
+            tls,
+            is_retired: false,
+        })
     }
 
     /// Has the kernel prefer this listener for connects whose packets come in on that core.
@@ -96,6 +109,8 @@ pub(super) struct Binding<'b> {
     pub shard_count: u16,
     /// What the service manager has opened, each at one of those addresses.
     pub handed: Vec<Handed>,
+    /// Listeners of the process before at addresses that are not configured any more.
+    pub retired: Vec<Socket>,
     /// The core of each shard in turn, where connects go to the shard of the core that they come
     /// in on.
     pub cores: Option<&'b [usize]>,
@@ -120,6 +135,13 @@ impl Binding<'_> {
             };
             bound.push(opened.map_err(|error| (endpoint, error))?);
         }
+        for (socket, shard) in self.retired.drain(..).zip((0..by_shard.len()).cycle()) {
+            by_shard[shard].push(Listener {
+                fd: socket.into(),
+                tls: false,
+                is_retired: true,
+            });
+        }
         Ok((by_shard, bound))
     }
 
@@ -137,7 +159,12 @@ impl Binding<'_> {
                 address = local;
             }
             let fd = socket.into();
-            listeners.push(self.placed(Listener { fd, tls }, shard)?);
+            let listener = Listener {
+                fd,
+                tls,
+                is_retired: false,
+            };
+            listeners.push(self.placed(listener, shard)?);
         }
         Ok(Endpoint { address, tls })
     }
@@ -164,7 +191,12 @@ impl Binding<'_> {
             }
             by_shard[turn % shards].push(listener);
         }
-        Ok(endpoint)
+        // A process before this one may have let the system choose the port.
+        let address = handed[0].socket.local_addr()?.as_socket();
+        Ok(Endpoint {
+            address: address.unwrap_or(endpoint.address),
+            ..endpoint
+        })
     }
 
     /// The listener, with its shard's core if shards follow those.

@@ -13,6 +13,7 @@ mod departures;
 mod descriptors;
 pub mod found;
 mod handed;
+mod handover;
 mod handshakes;
 mod heard;
 mod histories;
@@ -20,6 +21,7 @@ pub mod listener;
 pub mod memory;
 mod mesh;
 mod node;
+mod options;
 mod preflight;
 pub(crate) mod process;
 mod rates;
@@ -30,6 +32,7 @@ mod ring;
 pub(crate) mod server;
 mod service;
 mod shard_loop;
+mod shards_handle;
 mod signals;
 mod sinks;
 mod sockets;
@@ -38,6 +41,7 @@ mod transport;
 mod wake;
 
 pub(crate) use cgroup::Cgroups;
+pub(crate) use handover::Successor;
 pub(crate) use preflight::{
     Bounds, MEMLOCK_BYTES_PER_SHARD, io_uring_fault, is_at_least, machine_findings,
 };

@@ -346,7 +346,16 @@ pub(super) fn proxies(config: &Config) -> TrustedProxies {
     }
 }
 
-pub(super) fn request_rates(config: &Config, hasher: &RandomState) -> RequestRates {
+/// Returns rates of REST requests and of connects, with nothing counted.
+pub(super) fn rates(
+    config: &Config,
+    hasher: &RandomState,
+) -> (Arc<RequestRates>, Arc<ConnectRates>) {
+    let requests = Arc::new(request_rates(config, hasher));
+    (requests, Arc::new(connect_rates(config, hasher)))
+}
+
+fn request_rates(config: &Config, hasher: &RandomState) -> RequestRates {
     let rest = &config.rest;
     let limits = RequestLimits {
         per_key: bucket(rest.rate_per_key, rest.burst_per_key),
@@ -359,7 +368,7 @@ pub(super) fn request_rates(config: &Config, hasher: &RandomState) -> RequestRat
     RequestRates::new(&limits, hasher)
 }
 
-pub(super) fn connect_rates(config: &Config, hasher: &RandomState) -> ConnectRates {
+fn connect_rates(config: &Config, hasher: &RandomState) -> ConnectRates {
     let limits = &config.limits;
     ConnectRates::new(
         limits.connects_per_address,

@@ -4,50 +4,43 @@
 //! threads that are not shards are started from here, so that they do not inherit a shard's
 //! core, and are kept off the shards' cores where there are cores to spare.
 
+mod running;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::{self, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{self, Path};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ahash::RandomState;
-
 use crate::config::{self, Config, UnreadVariable, in_words_of_dev};
+
 use crate::control::events::Events;
-use crate::control::{
-    AdminOptions, ControlHandle, ControlOptions, ControlPlane, OpenError, RunningControlPlane, Site,
-};
-use crate::domain::configuration::ReloadReport;
+use crate::control::{ControlHandle, ControlPlane, OpenError, RunningControlPlane, Site};
 use crate::events::kind::{Cause, Kind};
 use crate::events::record::{Record, UNKNOWN};
 use crate::log::Log;
-use crate::run_file::{RunFile, reachable};
+use crate::run_file::{RunFile, reachable, write_process_number};
 use crate::runtime::affinity;
 use crate::runtime::allocator;
-use crate::runtime::boot::{Options, RunningShards, ShardsHandle, StartError, draw_hash_keys};
+use crate::runtime::boot::{RunningShards, ShardsHandle, StartError, draw_hash_keys};
 use crate::runtime::certificates::Certificates;
-use crate::runtime::cgroup::Cgroups;
 use crate::runtime::clock::Clock;
 use crate::runtime::control_link::ControlLink;
 use crate::runtime::handed;
+use crate::runtime::handover::{Arrival, Lineage, Origin, Successor};
 use crate::runtime::listener::Endpoint;
-use crate::runtime::memory::Memory;
 use crate::runtime::node::{InUse, Node};
+use crate::runtime::options::{control_options, endpoints, options, token_file};
 use crate::runtime::preflight::{self, Machine, PreflightError};
-use crate::runtime::reload::{self, Reload, Reloadable};
+use crate::runtime::reload::{self, Reload};
 use crate::runtime::reload_requests::ReloadRequests;
 use crate::runtime::service::Service;
-use crate::runtime::signals::{SignalWatch, Wish};
-use crate::shard::settings::Settings;
+use crate::runtime::signals::SignalWatch;
 use crate::tls::{CertificateFiles, TlsConfig};
 
-/// Longest wait for the log's writer at the end.
-const LOG_FLUSH: Duration = Duration::from_secs(1);
-/// Where history on disk is, in the data directory.
-const HISTORY_DIR: &str = "history";
 /// How long shards may take to say how many connections they have.
 const COUNT_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -111,12 +104,16 @@ pub(crate) struct Server {
     requests: ReloadRequests,
     service: Service,
     events: Arc<Events>,
+    origin: Origin,
+    lineage: Arc<Lineage>,
+    admin_listener: Option<TcpListener>,
+    clock: Clock,
 }
 
 impl Server {
     /// Starts the server, in the order in which parts depend on each other. `start_page` makes what
     /// the public listeners show to browsers, of where the admin listener is, and `console` what
-    /// that one shows from its first request on.
+    /// that one shows from its first request on. A `successor` goes on for another process.
     ///
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
@@ -124,8 +121,10 @@ impl Server {
         config: &Config,
         start_page: impl Fn(Option<SocketAddr>) -> String,
         console: impl Fn(&[Endpoint]) -> Site,
+        successor: Option<&Successor>,
     ) -> Result<Self, ServerError> {
         allocator::fix_thresholds();
+        let origin = Origin::of_process();
         let machine = preflight::probe(config.server.cores.as_deref(), config.server.shards)?;
         keep_off_shard_cores(&machine);
         let signals = SignalWatch::start().map_err(ServerError::failed)?;
@@ -133,47 +132,41 @@ impl Server {
         let certificate = in_use(tls.as_ref());
         let log = crate::log::init(&config.log, words_of(config)).map_err(ServerError::failed)?;
         log_surroundings(config, &machine);
-        let control = ControlPlane::open(control_options(config));
-        let control = control.map_err(|error| not_opened(config, &error))?;
+        let (mut arrival, clock) = greet(successor, &machine, config)?;
+        let (control, admin_listener) = open_control(config, clock, &mut arrival)?;
         let (admin, handle) = (control.admin_address(), control.handle());
         let hasher = draw_hash_keys();
-        let requests = Arc::new(reload::request_rates(config, &hasher));
-        let connects = Arc::new(reload::connect_rates(config, &hasher));
-        let settings = reload::settings(config, &machine, (requests, connects));
+        let rates = reload::rates(config, &hasher);
+        let settings = reload::settings(config, &machine, rates);
         let given = (&settings, &hasher, start_page(admin));
-        let options = options(config, &machine, &control, tls, given);
-        let (clock, memory) = (options.clock, options.memory.clone());
+        let options = options((config, clock), &machine, &control, tls, given);
+        let memory = options.memory.clone();
         let privacy = options.events_privacy.clone();
-        let shards = RunningShards::start(options)?;
+        let shards = RunningShards::start_as(options, arrival.take_listeners())?;
         let events = Arc::new(reload::events(config, &shards, privacy, clock));
         let certificates = watch(files, &shards, (certificate.clone(), events.clone()))?;
         let draining = Arc::new(AtomicBool::new(false));
         let requests = ReloadRequests::new(signals.wish.clone(), config.settings.clone());
         events.learn(&control.rights());
-        let node = Node::new(
-            config,
-            shards.endpoints(),
-            admin,
-            machine.shard_count,
-            certificate,
-        );
-        let link = ControlLink::new(
-            shards.handle(),
-            draining.clone(),
-            clock,
-            memory,
+        let (shard_count, lineage) = (machine.shard_count, arrival.lineage.clone());
+        let node = Node::new(config, shards.endpoints(), admin, shard_count, certificate);
+        let asked = (
             requests.clone(),
-            (events.clone(), node),
+            signals.upgrades.clone(),
+            signals.wish.clone(),
         );
+        let told = (events.clone(), node, lineage.clone());
+        let link = (shards.handle(), draining.clone());
+        let link = ControlLink::new(link, memory, asked, told);
         warn_at_start(config, &control, &events);
         record_node(&events, Cause::Started);
         if config.admin.console {
             handle.show(console(shards.endpoints()));
         }
         let control = control.start(Arc::new(link)).map_err(ServerError::failed)?;
-        tell_commands(config, shards.endpoints(), admin);
-        log_listening(shards.endpoints(), admin, machine.shard_count);
-        let service = Service::ready(shards.handle(), machine.shard_count);
+        let service = Service::new(shards.handle(), shard_count).map_err(ServerError::failed)?;
+        take_over(arrival, &shards, &handle, &service)?;
+        tell(config, shards.endpoints(), admin, (shard_count, &lineage));
         record_node(&events, Cause::Ready);
         Ok(Self {
             shards,
@@ -186,8 +179,12 @@ impl Server {
             log,
             reload: Reload::new(config.clone(), machine, hasher, &settings),
             requests,
-            service: service.map_err(ServerError::failed)?,
+            service,
             events,
+            origin,
+            lineage,
+            admin_listener,
+            clock,
         })
     }
 
@@ -214,76 +211,41 @@ impl Server {
     pub(crate) fn control(&self) -> &ControlHandle {
         &self.handle
     }
+}
 
-    /// Serves until a signal ends it, then drains; a second signal cuts the drain short, and
-    /// usage is saved all the same. `read` reads the configuration again.
-    ///
-    /// # Errors
-    /// A shard had failed.
-    pub(crate) fn run(
-        self,
-        read: impl Fn() -> Result<Option<Config>, String>,
-    ) -> Result<(), ServerError> {
-        let Self {
-            signals,
-            shards,
-            certificates,
-            control,
-            handle,
-            draining,
-            log,
-            mut reload,
-            requests,
-            service,
-            events,
-            ..
-        } = self;
-        let parts = Reloadable {
-            shards: shards.handle(),
-            certificates: certificates.as_ref(),
-            control: &handle,
-            log: &log,
-            events: &events,
-        };
-        while signals.wishes.recv() == Ok(Wish::Reload) {
-            service.reloading();
-            match read() {
-                Ok(Some(config)) => {
-                    let report = reload.apply(config, &parts, &requests.take_author());
-                    requests.tell(&report, Some(reload.settings()));
-                }
-                Ok(None) => {
-                    let text = "nothing to reload: there is no configuration file";
-                    tracing::info!("{text}");
-                    requests.tell(&ReloadReport::failed(text), None);
-                }
-                Err(error) => {
-                    tracing::error!("nothing was reloaded: {error}");
-                    let text = format!("nothing was reloaded: {error}");
-                    requests.tell(&ReloadReport::failed(text), None);
-                    let by = requests.take_author();
-                    reload::record(Cause::ReloadFailed, &error.to_string(), &events, &by);
-                }
-            }
-            service.reloaded();
-        }
-        requests.end();
-        service.stopping();
-        draining.store(true, Ordering::Release);
-        let shutdown = &reload.current().shutdown;
-        tracing::info!(window_ms = shutdown.drain_ms, "draining");
-        record_drain(&events, Cause::DrainBegun, &shards.handle());
-        shards.drain(shutdown, &signals.hurry);
-        record_drain(&events, Cause::DrainEnded, &shards.handle());
-        let outcome = shards.stop();
-        // Before the store is closed: then the directory may be another server's.
-        RunFile::remove(&reload.started().store.data_dir);
-        record_node(&events, Cause::Stopping);
-        control.shutdown();
-        tracing::info!("stopped");
-        log.flush(LOG_FLUSH);
-        Ok(outcome?)
-    }
+/// Says hello to the process before, if there is one, and goes on with its clock.
+fn greet<'s>(
+    successor: Option<&'s Successor>,
+    machine: &Machine,
+    config: &Config,
+) -> Result<(Arrival<'s>, Clock), ServerError> {
+    let arrival = Arrival::greet(successor, machine.shard_count, config);
+    let arrival = arrival.map_err(ServerError::failed)?;
+    let clock = arrival.clock();
+    Ok((arrival, clock))
+}
+
+/// Takes over from the process before, if there is one.
+fn take_over(
+    arrival: Arrival<'_>,
+    shards: &RunningShards,
+    control: &ControlHandle,
+    service: &Service,
+) -> Result<(), ServerError> {
+    let over = arrival.take_over(shards, control, service);
+    over.map_err(ServerError::failed)
+}
+
+/// Opens the control plane, with a copy of its admin listener for a process after this one.
+fn open_control(
+    config: &Config,
+    clock: Clock,
+    arrival: &mut Arrival<'_>,
+) -> Result<(ControlPlane, Option<TcpListener>), ServerError> {
+    let options = control_options(config, clock, arrival.take_control());
+    let control = ControlPlane::open(options).map_err(|error| not_opened(config, &error))?;
+    let listener = control.admin_listener().map_err(ServerError::failed)?;
+    Ok((control, listener))
 }
 
 /// Keeps the certificate up to date, if there is one.
@@ -338,14 +300,43 @@ fn tell_commands(config: &Config, endpoints: &[Endpoint], admin: Option<SocketAd
     }
 }
 
+/// Writes down which process serves. Whoever watches the file can be told otherwise, so a failure
+/// ends nothing.
+fn write_pid(config: &Config) {
+    let Some(file) = &config.server.pid_file else {
+        return;
+    };
+    if let Err(error) = write_process_number(file) {
+        tracing::error!(path = %file.display(), %error, "server.pid_file cannot be written");
+    }
+}
+
+/// Says that the server serves: to commands, to whoever watches the process, and to the log.
+fn tell(
+    config: &Config,
+    endpoints: &[Endpoint],
+    admin: Option<SocketAddr>,
+    (shards, lineage): (u16, &Lineage),
+) {
+    write_pid(config);
+    tell_commands(config, endpoints, admin);
+    log_listening(endpoints, admin, shards, lineage);
+}
+
 /// Says that the server serves, and where.
-fn log_listening(endpoints: &[Endpoint], admin: Option<SocketAddr>, shards: u16) {
+fn log_listening(
+    endpoints: &[Endpoint],
+    admin: Option<SocketAddr>,
+    shards: u16,
+    lineage: &Lineage,
+) {
     let tls_endpoints = endpoints.iter().filter(|it| it.tls);
     tracing::info!(
         addresses = %Addresses(endpoints.iter().map(|it| it.address)),
         admin = %Addresses(admin.into_iter()),
         tls = %Addresses(tls_endpoints.map(|it| it.address)),
         shards,
+        generation = lineage.generation,
         "listening"
     );
 }
@@ -387,51 +378,6 @@ fn keep_off_shard_cores(machine: &Machine) {
         .find(|core| !shard_cores.contains(core));
     // Best effort: the kernel finds them another place at need.
     let _ = spare.map(affinity::pin);
-}
-
-fn control_options(config: &Config) -> ControlOptions {
-    let token_file = token_file(config);
-    if token_file != config.admin.token_file {
-        tracing::warn!(
-            path = %token_file.display(),
-            "the admin token beside the configuration is used; move it to {}",
-            config.admin.token_file.display()
-        );
-    }
-    ControlOptions {
-        data_dir: config.store.data_dir.clone(),
-        master_key_file: config.store.master_key_file.clone(),
-        admin: config.admin.listen.map(|listen| AdminOptions {
-            listen,
-            token_file,
-            read_token_file: config.admin.read_token_file.clone(),
-            protect_metrics: config.admin.protect_metrics,
-            hosts: config.admin.hosts.clone(),
-        }),
-        declared: reload::declared(config),
-        log_events: reload::log_events(config),
-        clock: {
-            let clock = Clock::start();
-            Arc::new(move || clock.now())
-        },
-        store_gate: None,
-    }
-}
-
-/// The admin token's file: earlier versions made it beside the configuration, and one that is
-/// there goes on to be used where the data directory has none.
-fn token_file(config: &Config) -> PathBuf {
-    const NAME: &str = "admin.token";
-    let file = &config.admin.token_file;
-    let beside = config.file.as_deref().map(|it| it.with_file_name(NAME));
-    match beside {
-        Some(beside)
-            if *file == config.store.data_dir.join(NAME) && !file.exists() && beside.exists() =>
-        {
-            beside
-        }
-        _ => file.clone(),
-    }
 }
 
 /// Whether all addresses can be listened on, before anything is written.
@@ -495,63 +441,6 @@ fn open_certificate(config: &Config) -> Result<Option<(CertificateFiles, TlsConf
 /// What the certificate says that the shards are started with.
 fn in_use(tls: Option<&TlsConfig>) -> InUse {
     Arc::new(Mutex::new(tls.and_then(TlsConfig::validity).cloned()))
-}
-
-/// All public listeners, plain ones first.
-fn endpoints(config: &Config) -> Vec<Endpoint> {
-    let server = &config.server.listen[..];
-    let (plain, tls) = match &config.tls {
-        None => (server, &[][..]),
-        Some(config::TlsConfig { listen: None, .. }) => (&[][..], server),
-        Some(config::TlsConfig {
-            listen: Some(listen),
-            ..
-        }) => (server, &listen[..]),
-    };
-    let endpoint = |tls| {
-        move |address: &SocketAddr| Endpoint {
-            address: *address,
-            tls,
-        }
-    };
-    let plain = plain.iter().map(endpoint(false));
-    plain.chain(tls.iter().map(endpoint(true))).collect()
-}
-
-fn options(
-    config: &Config,
-    machine: &Machine,
-    control: &ControlPlane,
-    tls: Option<TlsConfig>,
-    (settings, hasher, start_page): (&Settings, &RandomState, String),
-) -> Options {
-    let memory = Memory::configured(config.limits.memory_bytes, Cgroups::of_process());
-    Options {
-        memory: Arc::new(memory),
-        listen: endpoints(config),
-        tls,
-        trusted_proxies: settings.trusted_proxies.clone(),
-        proxy_protocol: config.server.proxy_protocol,
-        shard_count: machine.shard_count,
-        cores: machine.cores.clone(),
-        follow_queues: config.server.follow_queues,
-        limits: settings.limits.clone(),
-        reject_with_close: settings.reject_with_close,
-        explain: settings.explain,
-        events_bytes: config.events.memory_per_shard,
-        feed_bytes: config.feed.memory_per_shard,
-        events_privacy: reload::privacy(config),
-        accept_bare_key_id: settings.accept_bare_key_id,
-        hasher: hasher.clone(),
-        request_rates: settings.request_rates.clone(),
-        connect_rates: settings.connect_rates.clone(),
-        control: Some(control.handle()),
-        rights: control.rights(),
-        clock: Clock::start(),
-        start_page: start_page.into(),
-        handler: None,
-        history_dir: Some(config.store.data_dir.join(HISTORY_DIR)),
-    }
 }
 
 /// Addresses as a list for people.

@@ -5,10 +5,18 @@
 //! have come is the watchdog told that the process lives. So a shard that no longer turns ends
 //! in a restart, however well the other threads do.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
 use crate::metrics::ShardSnapshot;
@@ -18,26 +26,27 @@ use crate::runtime::boot::ShardsHandle;
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Rounds in the time that the watchdog gives: one of them may come late, or be lost.
 const ROUNDS_PER_WATCHDOG: u32 = 3;
+/// How long the service manager may take to know which process serves.
+const BARRIER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Shortest time between two rounds, whatever the watchdog asks for.
 const EVERY_MIN: Duration = Duration::from_millis(10);
 
 /// The link to the service manager. Where there is none, nothing is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Service {
     /// Ends the thread of the rounds when it is dropped; `None` without a service manager.
     rounds: Option<flume::Sender<()>>,
 }
 
 impl Service {
-    /// Tells that the server is ready, and begins to watch its shards.
+    /// Begins to watch the shards.
     ///
     /// # Errors
     /// The thread cannot be had.
-    pub(super) fn ready(shards: ShardsHandle, shard_count: u16) -> io::Result<Self> {
+    pub(super) fn new(shards: ShardsHandle, shard_count: u16) -> io::Result<Self> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(Self { rounds: None });
         }
-        tell(&[NotifyState::Ready]);
         let every = every(sd_notify::watchdog_enabled());
         let (rounds, end) = flume::bounded::<()>(0);
         thread::Builder::new()
@@ -56,7 +65,30 @@ impl Service {
         })
     }
 
-    /// Tells that the configuration is read again.
+    /// Tells that the server is ready.
+    pub(super) fn ready(&self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// Tells that an upgrade has failed, and that the server goes on.
+    pub(super) fn upgrade_failed(&self, cause: &str) {
+        let status = format!("upgrade failed: {cause}");
+        self.tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    }
+
+    /// Tells which process serves from now on, and waits until the service manager knows: this one
+    /// may end then.
+    pub(super) fn handed_over(&self, pid: u32) {
+        if self.rounds.is_none() {
+            return;
+        }
+        tell(&[NotifyState::MainPid(pid)]);
+        if let Err(error) = barrier() {
+            tracing::warn!("the service manager may not know of the new process yet: {error}");
+        }
+    }
+
+    /// Tells that the configuration is read again, or that an upgrade begins.
     pub(super) fn reloading(&self) {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now());
@@ -89,6 +121,37 @@ fn every(watchdog: Option<Duration>) -> Duration {
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("the service manager could not be told of the server's state: {error}");
+    }
+}
+
+/// Waits until the service manager has read what it was told before: it closes a descriptor then,
+/// as sd_notify_barrier(3) does it.
+fn barrier() -> io::Result<()> {
+    let (ours, theirs) = io::pipe()?;
+    let socket = UnixDatagram::unbound()?;
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(&path)?,
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [theirs.as_fd()];
+    beside.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let words = [IoSlice::new(b"BARRIER=1")];
+    sendmsg(&socket, &words, &mut beside, SendFlags::NOSIGNAL)?;
+    drop(theirs);
+    let deadline = Instant::now() + BARRIER_TIME_MAX;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut watched = [PollFd::new(&ours, PollFlags::empty())];
+        match poll(&mut watched, Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

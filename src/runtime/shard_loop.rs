@@ -12,11 +12,13 @@
 mod accepting;
 mod control;
 mod flushing;
+mod frozen;
 mod length;
 mod links;
 mod measure;
 mod memory;
 mod net;
+mod parts;
 mod reading;
 mod sleep;
 mod storing;
@@ -24,27 +26,18 @@ mod transported;
 mod writing;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::ControlHandle;
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
 use crate::ids::ConnectionId;
 use crate::metrics::{Gauges, ShardSnapshot};
-use crate::runtime::clock::{Clock, NS_PER_MS, ms};
-use crate::runtime::command::{Commands, ShardCommand};
+use crate::runtime::clock::{Clock, ms};
+use crate::runtime::command::{HandCommand, ShardCommand};
 use crate::runtime::departures::Departure;
-use crate::runtime::descriptors::PublicDescriptors;
-use crate::runtime::histories::Share;
-use crate::runtime::listener::Listeners;
-use crate::runtime::memory::Memory;
-use crate::runtime::mesh::{MeshIn, MeshOut};
 use crate::runtime::process::thread_cpu_ns;
 use crate::runtime::ring::{RingEvent, SocketRing};
 use crate::runtime::sockets::Sockets;
-use crate::runtime::transport::Transports;
-use crate::runtime::wake::Wake;
 use crate::shard::effect::Urgency;
 use crate::shard::input::Input;
 use crate::shard::state::Shard;
@@ -57,8 +50,11 @@ use self::links::Links;
 use self::memory::MemoryWatch;
 use self::net::Net;
 use self::reading::{CHANNELS_DUE_MAX, Reading};
-use self::sleep::Sleep;
+use self::sleep::{Sleep, until};
 use self::storing::Storing;
+
+pub(super) use self::frozen::Adoption;
+pub(super) use self::parts::LoopParts;
 
 /// What the log says of rings that the kernel had no memory for, for all shards.
 static NO_MEMORY: Throttle = Throttle::new();
@@ -85,35 +81,9 @@ pub(super) struct ShardLoop {
     storing: Storing,
     /// Turns until idle connections end, once nobody is accepted any more.
     ending: Option<u8>,
+    /// Since when nobody is served, in milliseconds on the monotonic clock.
+    frozen_ms: Option<u64>,
     stopped: bool,
-}
-
-/// What a shard's loop is made of.
-pub(super) struct LoopParts {
-    /// The shard value.
-    pub shard: Shard,
-    /// The process's clocks.
-    pub clock: Clock,
-    /// This shard's listeners.
-    pub listeners: Listeners,
-    /// What connections speak.
-    pub transports: Transports,
-    /// Outgoing links.
-    pub mesh_out: MeshOut,
-    /// Incoming links.
-    pub mesh_in: MeshIn,
-    /// Where commands come from.
-    pub commands: Commands,
-    /// Where usage is reported.
-    pub control: Option<ControlHandle>,
-    /// Ends the loop's sleep.
-    pub wake: Arc<Wake>,
-    /// What all shards take for connections.
-    pub descriptors: Arc<PublicDescriptors>,
-    /// The memory of all shards.
-    pub memory: Arc<Memory>,
-    /// What is kept on disk, if something is.
-    pub history: Option<Share>,
 }
 
 impl ShardLoop {
@@ -143,8 +113,42 @@ impl ShardLoop {
             storing,
             clock,
             ending: None,
+            frozen_ms: None,
             stopped: false,
         })
+    }
+
+    /// Waits for what another process hands over, and goes on with it once it may. Returns whether
+    /// it may: otherwise this process is about to end.
+    ///
+    /// # Errors
+    /// Those of the ring.
+    pub(super) fn adopt(&mut self, adoptions: &flume::Receiver<Adoption>) -> io::Result<bool> {
+        let Ok(adoption) = adoptions.recv() else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        let Adoption {
+            handed,
+            places,
+            sockets,
+            answer,
+            begin,
+        } = adoption;
+        let parts = (&*handed, &places[..], sockets);
+        let adopted = frozen::adopt(&mut self.shard, &mut self.net, parts, now);
+        // Nobody hears it who has given up, and then nobody says to begin.
+        let _ = answer.send(adopted);
+        drop((handed, places, answer));
+        let Ok(frozen_ms) = begin.recv() else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        self.shard
+            .forgive(now.mono_ms.saturating_sub(frozen_ms), now);
+        let (net, shard, level) = (&mut self.net, &mut self.shard, self.memory.level());
+        self.accepting.retire(net, shard, level, now)?;
+        Ok(true)
     }
 
     /// Runs until the shard is told to stop.
@@ -166,6 +170,9 @@ impl ShardLoop {
     /// clock.
     fn turn(&mut self) -> io::Result<u64> {
         let (now, began_ns) = self.clock.now_and_ns();
+        if self.frozen_ms.is_some() {
+            return self.turn_frozen(now, began_ns);
+        }
         self.sleep.forgive_lateness(&mut self.shard, now);
         measure::begin_turn(&mut self.shard, now, began_ns);
         self.reading.begin_turn(began_ns);
@@ -198,6 +205,45 @@ impl ShardLoop {
         let is_vacant = self.net.sockets.is_empty() && self.reading.departures.is_empty();
         self.control.report(&mut self.shard, is_vacant);
         Ok(measure::end_turn(&mut self.shard, &self.clock, began_ns))
+    }
+
+    /// A turn in which nobody is served: what is on its way between shards, and to the disk, comes
+    /// to its end. Nothing is written to sockets, which could say that somebody is gone.
+    fn turn_frozen(&mut self, now: Now, began_ns: u64) -> io::Result<u64> {
+        self.storing.settle(&mut self.shard, now);
+        self.look(now)?;
+        self.links.receive(&mut self.shard, now);
+        self.take_commands(now)?;
+        self.shard.handle(Input::EndOfTurn, now);
+        self.storing.hand_over(&mut self.shard, now);
+        self.close_aborted(now)?;
+        self.links.send(&mut self.shard, now);
+        self.control.report(&mut self.shard, false);
+        Ok(measure::end_turn(&mut self.shard, &self.clock, began_ns))
+    }
+
+    /// Nobody is served from now on.
+    fn freeze(&mut self, now: Now) -> io::Result<()> {
+        self.close_reset()?;
+        for (connection, departure) in self.reading.departures.take_all() {
+            self.depart(connection, departure, now);
+        }
+        self.shard.handle(Input::Usage, now);
+        self.shard.handle(Input::Freeze, now);
+        self.frozen_ms.get_or_insert(now.mono_ms);
+        Ok(())
+    }
+
+    /// All are served again, and nobody is to blame for the pause.
+    fn thaw(&mut self) {
+        let now = self.clock.now();
+        let Some(frozen_ms) = self.frozen_ms.take() else {
+            return;
+        };
+        self.shard
+            .forgive(now.mono_ms.saturating_sub(frozen_ms), now);
+        self.shard.handle(Input::Thaw, now);
+        self.sleep.begin_anew(now);
     }
 
     /// Takes in what has happened to sockets and listeners.
@@ -309,11 +355,36 @@ impl ShardLoop {
                     self.net.transports.switch_tls(config);
                     done.done();
                 }
+                ShardCommand::Hand(command) => self.hand(command, now)?,
                 ShardCommand::Stop => {
                     self.shard.handle(Input::Usage, now);
                     self.shard.end_events(now);
                     self.stopped = true;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A step of a hand-over to another process. Whoever asked may have given up.
+    fn hand(&mut self, command: HandCommand, now: Now) -> io::Result<()> {
+        match command {
+            HandCommand::Listeners(answer) => drop(answer.send(self.accepting.copies())),
+            HandCommand::Freeze(done) => {
+                self.freeze(now)?;
+                done.done();
+            }
+            HandCommand::AskQuiet(answer) => {
+                let is_quiet = self.shard.is_quiet() && self.shard.effects().abort.is_empty();
+                let _ = answer.send((is_quiet, self.shard.mesh_counts()));
+            }
+            HandCommand::Export(answer) => {
+                let _ = answer.send(frozen::export(&mut self.shard, &self.net, now));
+                self.control.wait_for_thaw();
+            }
+            HandCommand::Thaw(done) => {
+                self.thaw();
+                done.done();
             }
         }
         Ok(())
@@ -325,11 +396,7 @@ impl ShardLoop {
     /// # Errors
     /// Those of the ring.
     fn part(&mut self, length: Length, now: Now) -> io::Result<()> {
-        for id in self.reading.departures.take_resets() {
-            self.net.sockets.keep_number(id);
-            self.net.shut_down(id)?;
-            self.flushing.unblocked(id);
-        }
+        self.close_reset()?;
         if length == Length::Short || self.reading.departures.is_empty() {
             return Ok(());
         }
@@ -337,22 +404,35 @@ impl ShardLoop {
         let is_room = self.net.sockets.has_room();
         let departures = &mut self.reading.departures;
         departures.begin_turn(others_wait, is_room, now.mono_ms);
-        while let Some((connection, departure)) = departures.pop() {
-            let input = match departure {
-                Departure::Ended => {
-                    if let Some(socket) = self.net.sockets.get_mut(connection) {
-                        socket.departing = false;
-                    }
-                    Input::Ended { connection }
-                }
-                Departure::Reset => {
-                    self.net.sockets.release_number(connection);
-                    Input::Closed { connection }
-                }
-            };
-            self.shard.handle(input, now);
+        while let Some((connection, departure)) = self.reading.departures.pop() {
+            self.depart(connection, departure, now);
         }
         Ok(())
+    }
+
+    fn close_reset(&mut self) -> io::Result<()> {
+        for id in self.reading.departures.take_resets() {
+            self.net.sockets.keep_number(id);
+            self.net.shut_down(id)?;
+            self.flushing.unblocked(id);
+        }
+        Ok(())
+    }
+
+    fn depart(&mut self, connection: ConnectionId, departure: Departure, now: Now) {
+        let input = match departure {
+            Departure::Ended => {
+                if let Some(socket) = self.net.sockets.get_mut(connection) {
+                    socket.departing = false;
+                }
+                Input::Ended { connection }
+            }
+            Departure::Reset => {
+                self.net.sockets.release_number(connection);
+                Input::Closed { connection }
+            }
+        };
+        self.shard.handle(input, now);
     }
 
     /// Once nobody is accepted any more and what the last ones asked has been read, idle
@@ -386,10 +466,15 @@ impl ShardLoop {
             let sockets = &mut self.net.sockets;
             self.reading.wanted(id, sockets, &mut self.shard, now);
         }
+        self.close_aborted(now)?;
+        self.end_broken(now)
+    }
+
+    fn close_aborted(&mut self, now: Now) -> io::Result<()> {
         for id in std::mem::take(&mut self.shard.effects_mut().abort) {
             self.close(id, now)?;
         }
-        self.end_broken(now)
+        Ok(())
     }
 
     /// Tells the shard of peers whose sockets were found broken by a write: one at least, and more
@@ -432,6 +517,9 @@ impl ShardLoop {
 
     fn has_work(&self) -> bool {
         let effects = self.shard.effects();
+        if self.frozen_ms.is_some() {
+            return self.shard.has_work() || !effects.abort.is_empty() || self.stopped;
+        }
         !self.net.events.is_empty()
             || !self.accepting.is_empty()
             || !self.reading.is_empty()
@@ -465,7 +553,8 @@ impl ShardLoop {
             self.accepting.resumes_ms(),
             self.reading.departures.due_ms(),
         ];
-        let deadline_ms = deadlines.into_iter().flatten().min();
+        let deadlines = deadlines.into_iter().filter(|_| self.frozen_ms.is_none());
+        let deadline_ms = deadlines.flatten().min();
         let timeout = deadline_ms.map(|at| until(at, now_ns));
         if self.links.has_backlog() || self.storing.has_backlog() {
             return Some(timeout.map_or(LINK_RETRY, |timeout| timeout.min(LINK_RETRY)));
@@ -503,26 +592,5 @@ impl ShardLoop {
             gauges,
             metrics: Box::new(self.shard.metrics().clone()),
         }
-    }
-}
-
-/// How long it is until then. A deadline comes with the first nanosecond of its millisecond: what
-/// is done each millisecond would be done every second one if the sleep were a whole one.
-fn until(deadline_ms: u64, now_ns: u64) -> Duration {
-    let deadline_ns = deadline_ms.saturating_mul(NS_PER_MS);
-    Duration::from_nanos(deadline_ns.saturating_sub(now_ns))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sleep_ends_when_the_millisecond_of_the_deadline_begins() {
-        assert_eq!(until(12, 10_950_000), Duration::from_micros(1_050));
-        assert_eq!(until(12, 12_000_000), Duration::ZERO);
-        assert_eq!(until(12, 13_000_000), Duration::ZERO, "it is over");
-        assert_eq!(ms(10_950_000 + until(12, 10_950_000).as_nanos() as u64), 12);
-        assert!(until(u64::MAX, 1) > Duration::from_secs(1_000_000_000));
     }
 }

@@ -4,6 +4,8 @@
 //! a drain, with usage unsaved.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use signal_hook::consts::{
@@ -11,15 +13,19 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::Signals;
 
+use crate::runtime::handover::UpgradeRequests;
+
 /// Signals that end a process by default and have no meaning here. SIGXFSZ comes with a write
 /// beyond the file size limit; without it the write fails, and its caller reports that.
-const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGQUIT, SIGXFSZ];
+const MEANINGLESS: [i32; 5] = [SIGUSR1, SIGALRM, SIGVTALRM, SIGQUIT, SIGXFSZ];
 
 /// What a signal asks of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2: hand over to a new process.
+    Upgrade,
     /// The first SIGTERM or SIGINT: drain and end.
     Stop,
 }
@@ -33,6 +39,10 @@ pub(super) struct SignalWatch {
     pub wish: flume::Sender<Wish>,
     /// Hears once, at the second SIGTERM or SIGINT: end now, but in order.
     pub hurry: flume::Receiver<()>,
+    /// Whether SIGTERM or SIGINT has come.
+    pub is_stopping: Arc<AtomicBool>,
+    /// Upgrades that were asked for, by signals and by others.
+    pub upgrades: UpgradeRequests,
 }
 
 impl SignalWatch {
@@ -42,14 +52,18 @@ impl SignalWatch {
     /// # Errors
     /// A handler or the thread cannot be had.
     pub(super) fn start() -> io::Result<Self> {
-        let heard = [SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS);
+        let heard = [SIGTERM, SIGINT, SIGHUP, SIGUSR2];
+        let heard = heard.into_iter().chain(MEANINGLESS);
         let mut signals = Signals::new(heard)?;
         let (wish, wishes) = flume::unbounded();
         let (hurried, hurry) = flume::bounded(1);
+        let (is_stopping, upgrades) = (Arc::<AtomicBool>::default(), UpgradeRequests::default());
         let mut hearing = Hearing {
             stops: 0,
             wish: wish.clone(),
             hurried,
+            is_stopping: is_stopping.clone(),
+            upgrades: upgrades.clone(),
         };
         thread::Builder::new()
             .name("signals".into())
@@ -64,6 +78,8 @@ impl SignalWatch {
             wishes,
             wish,
             hurry,
+            is_stopping,
+            upgrades,
         })
     }
 }
@@ -78,6 +94,8 @@ struct Hearing {
     stops: u32,
     wish: flume::Sender<Wish>,
     hurried: flume::Sender<()>,
+    is_stopping: Arc<AtomicBool>,
+    upgrades: UpgradeRequests,
 }
 
 impl Hearing {
@@ -90,6 +108,7 @@ impl Hearing {
             }
             SIGTERM | SIGINT => {
                 self.stops += 1;
+                self.is_stopping.store(true, Ordering::Release);
                 match self.stops {
                     1 => {
                         let _ = self.wish.send(Wish::Stop);
@@ -100,10 +119,13 @@ impl Hearing {
                     _ => return Heard::Exit,
                 }
             }
-            SIGUSR2 => tracing::warn!(
-                "SIGUSR2 is ignored: handing over to a new binary is not supported yet by this \
-                 version; stop this server with SIGTERM and start the new one"
-            ),
+            SIGUSR2 => {
+                if !self.upgrades.ask_by_signal(&self.wish) {
+                    tracing::warn!(
+                        "SIGUSR2 is ignored: an upgrade is under way, or the server is ending"
+                    );
+                }
+            }
             other => {
                 let name = signal_hook::low_level::signal_name(other).unwrap_or("a signal");
                 tracing::warn!("{name} is ignored: it has no meaning here");
@@ -125,8 +147,10 @@ mod tests {
             stops: 0,
             wish,
             hurried,
+            is_stopping: Arc::default(),
+            upgrades: UpgradeRequests::default(),
         };
-        for signal in [SIGHUP].into_iter().chain(MEANINGLESS) {
+        for signal in [SIGUSR2, SIGUSR2, SIGHUP].into_iter().chain(MEANINGLESS) {
             assert_eq!(hearing.hear(signal), Heard::GoOn, "{signal}");
         }
         assert_eq!(hearing.hear(SIGTERM), Heard::GoOn);
@@ -136,6 +160,9 @@ mod tests {
         assert_eq!(hearing.hear(SIGHUP), Heard::GoOn);
         assert_eq!(hearing.hear(SIGTERM), Heard::Exit);
         let wishes: Vec<_> = wishes.try_iter().collect();
-        assert_eq!(wishes, [Wish::Reload, Wish::Stop, Wish::Reload]);
+        let first = [Wish::Upgrade, Wish::Reload, Wish::Stop];
+        assert_eq!(wishes[..3], first, "one upgrade at a time");
+        assert_eq!(wishes[3..], [Wish::Reload]);
+        assert!(hearing.is_stopping.load(Ordering::Acquire));
     }
 }

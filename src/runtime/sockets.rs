@@ -67,6 +67,23 @@ pub enum Transfer {
 }
 
 impl Socket {
+    fn new(fd: OwnedFd, transport: Option<Box<Transport>>) -> Self {
+        Self {
+            fd,
+            transport,
+            write_blocked: false,
+            queued_to_read: false,
+            ready_ns: 0,
+            hung_up: false,
+            unreachable: false,
+            broken: false,
+            closing: false,
+            departing: false,
+            skipped: false,
+            used_sec: UNUSED_SEC,
+        }
+    }
+
     /// Returns the descriptor, for the ring to watch.
     #[must_use]
     pub(super) fn raw(&self) -> RawFd {
@@ -222,6 +239,15 @@ pub(super) struct Sockets {
     descriptors: Arc<PublicDescriptors>,
 }
 
+/// A socket of another process.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    /// Whose it is from now on.
+    pub connection: ConnectionId,
+    pub fd: OwnedFd,
+    pub transport: Option<Box<Transport>>,
+}
+
 #[derive(Debug)]
 struct Slot {
     generation: u32,
@@ -268,26 +294,50 @@ impl Sockets {
         };
         let entry = &mut self.slots[slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
-        entry.socket = Some(Socket {
-            fd,
-            transport,
-            write_blocked: false,
-            queued_to_read: false,
-            ready_ns: 0,
-            hung_up: false,
-            unreachable: false,
-            broken: false,
-            closing: false,
-            departing: false,
-            skipped: false,
-            used_sec: UNUSED_SEC,
-        });
+        entry.socket = Some(Socket::new(fd, transport));
         self.count += 1;
         self.descriptors.opened();
         Some(ConnectionId {
             slot,
             generation: entry.generation,
         })
+    }
+
+    /// Takes over sockets of another process, under the numbers that their connections have:
+    /// before any other. Returns whether all of these numbers are good.
+    #[must_use]
+    pub(super) fn adopt(&mut self, adopted: Vec<Adopted>) -> bool {
+        let slots = adopted.iter().map(|it| it.connection.slot as usize + 1);
+        let slots = slots.max().unwrap_or(0);
+        if slots > 1 << SLOT_BITS || !self.slots.is_empty() {
+            return false;
+        }
+        // Numbers that were somebody's are not used again, as far as that is known.
+        let generations = adopted.iter().map(|it| it.connection.generation);
+        let generation = generations.max().unwrap_or(0);
+        self.slots.resize_with(slots, || Slot {
+            generation,
+            socket: None,
+            is_kept: false,
+        });
+        for Adopted {
+            connection,
+            fd,
+            transport,
+        } in adopted
+        {
+            let slot = &mut self.slots[connection.slot as usize];
+            if slot.socket.is_some() {
+                return false;
+            }
+            slot.generation = connection.generation;
+            slot.socket = Some(Socket::new(fd, transport));
+            self.count += 1;
+            self.descriptors.opened();
+        }
+        let is_free = |slot: &u32| self.slots[*slot as usize].socket.is_none();
+        self.free = (0..slots as u32).rev().filter(is_free).collect();
+        true
     }
 
     /// A socket, unless it is closed.

@@ -8,8 +8,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use minicbor::bytes::ByteVec;
+
 use crate::proto::forwarded::TrustedProxies;
 use crate::proto::proxy_protocol::{self, ProxyHeaderError};
+use crate::runtime::handover::SocketRecord;
 use crate::tls::{Progress, RECORD_PLAINTEXT_BYTES_MAX, TlsConfig, TlsFault, TlsSession};
 
 /// Which transport the connections of one shard get, and the buffers that they share.
@@ -76,6 +79,31 @@ impl Transports {
             refused: false,
             has_begun: false,
         })))
+    }
+
+    /// The transport that another process has handed over: without TLS, which stays where it is.
+    pub(super) fn adopt(record: SocketRecord) -> Option<Box<Transport>> {
+        let SocketRecord {
+            proxy,
+            unsent,
+            is_refused,
+        } = record;
+        let refused = is_refused.unwrap_or(false);
+        let unsent = unsent.map_or_else(Vec::new, Vec::from);
+        if proxy.is_none() && unsent.is_empty() && !refused {
+            return None;
+        }
+        let proxy = proxy.map(|(address, header)| {
+            let header = Vec::from(header);
+            Box::new(Proxy { address, header })
+        });
+        Some(Box::new(Transport {
+            proxy,
+            tls: None,
+            unsent,
+            refused,
+            has_begun: false,
+        }))
     }
 
     /// Begins with what is unsent on that connection.
@@ -208,6 +236,28 @@ impl fmt::Display for TransportFault {
 }
 
 impl Transport {
+    /// What it is to another process; `None`: it is encrypted.
+    #[must_use]
+    pub(super) fn record(&self) -> Option<SocketRecord> {
+        let Self {
+            proxy,
+            tls,
+            unsent,
+            refused,
+            // Of a handshake.
+            has_begun: _,
+        } = self;
+        if tls.is_some() {
+            return None;
+        }
+        let proxy = proxy.as_deref();
+        Some(SocketRecord {
+            proxy: proxy.map(|it| (it.address, ByteVec::from(it.header.clone()))),
+            unsent: (!unsent.is_empty()).then(|| ByteVec::from(unsent.clone())),
+            is_refused: refused.then_some(true),
+        })
+    }
+
     /// What it lets through.
     #[must_use]
     pub(super) fn gate(&self) -> Gate {

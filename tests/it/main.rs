@@ -71,5 +71,7 @@ mod store;
 mod tokens;
 mod trace;
 mod truth;
+mod upgrade;
+mod upgrade_failures;
 mod usage;
 mod warnings;

@@ -18,10 +18,6 @@ fn signals_without_a_meaning_are_logged_and_end_nothing() {
     let mut client = server.anonymous();
     for (signal, name) in [
         (Signal::USR1, "SIGUSR1 is ignored"),
-        (
-            Signal::USR2,
-            "SIGUSR2 is ignored: handing over to a new binary is not supported",
-        ),
         (Signal::ALARM, "SIGALRM is ignored"),
         (Signal::VTALARM, "SIGVTALRM is ignored"),
         (Signal::QUIT, "SIGQUIT is ignored"),

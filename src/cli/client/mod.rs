@@ -41,6 +41,8 @@ use words::in_arguments;
 const SILENT_TIME_MAX: Duration = Duration::from_secs(8);
 /// How long an answer may take: a change waits for the disk and for every shard.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long an upgrade may take: the server's own limits are shorter.
+const UPGRADE_TIME_MAX: Duration = Duration::from_secs(3_800);
 /// How long a stream may be silent: it shows a sign of life every 15 s.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Bytes of an answer: a list of some ten thousand apps.
@@ -210,6 +212,11 @@ impl AdminClient {
         request: http::Request<impl AsSendBody>,
     ) -> Result<Response<Body>, ureq::Error> {
         let request = self.agent.configure_request(request);
+        if asked.is_upgrade() {
+            let request = request.timeout_global(None);
+            let request = request.timeout_recv_response(Some(UPGRADE_TIME_MAX));
+            return self.agent.run(request.build());
+        }
         self.agent.run(match asked.is_change() {
             true => request.timeout_recv_response(Some(ANSWER_TIME_MAX)).build(),
             false => request.build(),

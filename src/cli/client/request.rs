@@ -17,6 +17,8 @@ use crate::cli::failure::Failure;
 use crate::cli::key::{KeyCommand, KeyFields};
 
 const BASE: &str = "/api/internal/v1";
+/// What has the server hand over.
+const UPGRADE: &str = "upgrade";
 
 /// A request to the admin API. Not `Debug`: a body may have a secret in it.
 pub(crate) struct Request {
@@ -176,6 +178,18 @@ impl Request {
     #[must_use]
     pub(crate) fn of_reload() -> Self {
         Self::new(Method::POST, format!("{BASE}/reload"), None)
+    }
+
+    /// The request to hand over to a new process.
+    #[must_use]
+    pub(crate) fn of_upgrade() -> Self {
+        Self::new(Method::POST, format!("{BASE}/{UPGRADE}"), None)
+    }
+
+    /// Whether it is that.
+    #[must_use]
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.path.ends_with(UPGRADE) && self.method == Method::POST
     }
 
     /// The request for events; parameters and their values.

@@ -29,7 +29,7 @@ const TAGS: [(&str, &str, &[&str]); 5] = [
     (
         "server",
         "The process itself.",
-        &["config", "reload", "stats", "node", "session"],
+        &["config", "reload", "upgrade", "stats", "node", "session"],
     ),
 ];
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use super::answer::{Failure, optional_object_of};
 use crate::control::engine::Engine;
 use crate::control::events::WarningJson;
 use crate::domain::configuration::Setting;
+use crate::domain::upgrade::UpgradeFailed;
 use crate::events::author::Author;
 
 /// How long a reload may take: declared apps wait for the disk and for every shard.
@@ -40,6 +42,23 @@ pub(super) async fn warnings(State(engine): State<Arc<Engine>>) -> Response {
     }
     let warnings = engine.shards().events().warnings();
     Json(Warnings { warnings }).into_response()
+}
+
+/// `POST …/upgrade`.
+pub(super) async fn upgrade(
+    State(engine): State<Arc<Engine>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    // What is started is never said by whoever has the token.
+    optional_object_of(request).await?;
+    match engine.shards().upgrade().await {
+        Some(Ok(done)) => Ok(Json(done).into_response()),
+        Some(Err(UpgradeFailed { stage, cause })) => {
+            let text = format!("upgrade failed: {stage}: {cause}");
+            Err(Failure::invalid(StatusCode::CONFLICT, text))
+        }
+        None => Err(Failure::unavailable("the server is stopping; see its log")),
+    }
 }
 
 /// `POST …/reload`.

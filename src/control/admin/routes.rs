@@ -72,6 +72,7 @@ pub(super) fn router(gate: Arc<Gate>, sampler: Arc<Sampler>) -> Router {
         .route("/tokens/inspect", post(tokens::inspect_token))
         .route("/config", get(operation::settings))
         .route("/reload", post(operation::reload))
+        .route("/upgrade", post(operation::upgrade))
         .route("/trace", post(trace::begin))
         .merge(sign_in::routes(&gate))
         .merge(looks::routes())

@@ -3,7 +3,7 @@
 //! A client that sends nothing, sends slowly or does not read is cut off, and gives way to the
 //! next when places run out.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,12 +51,13 @@ pub(crate) struct Listening {
     pub hosts: HostNames,
 }
 
-/// Serves the admin API until `stopped` changes, and lets the requests under way finish.
+/// Serves the admin API while it is `serving`, until `stopped` changes, and lets the requests under
+/// way finish.
 pub(crate) async fn serve(
     listening: Listening,
     engine: Arc<Engine>,
     (showcase, sessions, sampler): (Showcase, Arc<Sessions>, Arc<Sampler>),
-    mut stopped: watch::Receiver<bool>,
+    (mut serving, mut stopped): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) {
     let Listening {
         listener,
@@ -83,7 +84,7 @@ pub(crate) async fn serve(
     loop {
         // Whoever has to wait for a place has been accepted: the next ones wait in the kernel.
         let accepted = async {
-            let accepted = listener.accept().await?;
+            let accepted = accept(&listener, &mut serving).await?;
             Ok::<_, std::io::Error>((accepted, places.take().await))
         };
         let accepted = tokio::select! {
@@ -107,6 +108,23 @@ pub(crate) async fn serve(
     drop(listener);
     // Connections that do not end in time are cut off with the runtime.
     let _ = tokio::time::timeout(STOP_TIME_MAX, places.all_left()).await;
+}
+
+/// The next connection, once the listener is to accept. Nobody is lost where this is given up.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    serving: &mut watch::Receiver<bool>,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        if serving.wait_for(|it| *it).await.is_err() {
+            // Nobody is left who could say so.
+            std::future::pending::<()>().await;
+        }
+        tokio::select! {
+            accepted = listener.accept() => return accepted,
+            _ = serving.changed() => {}
+        }
+    }
 }
 
 async fn converse(

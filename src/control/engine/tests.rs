@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::control::compile::Compiler;
-use crate::control::store;
+use crate::control::store::{self, StoreSource};
 use crate::control::testing::{StubShards, scratch};
 use crate::domain::rights::App;
 use crate::domain::time::Now;
@@ -54,7 +54,7 @@ impl Running {
         let told = Arc::clone(&clocks);
         let engine = Engine::new(
             Arc::new(registry),
-            StoreWriter::start(opened.store).unwrap(),
+            StoreWriter::start(StoreSource::Open(opened.store)).unwrap(),
             Ledger::new(vec![]),
             Arc::new(StubShards::default()),
             Arc::new(move || Now {

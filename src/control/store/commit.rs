@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -82,6 +83,21 @@ impl Store {
         })?;
         self.database = Some(database);
         Ok(rows)
+    }
+
+    /// Returns the bytes of its file: what it would be if the process were killed now.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn copy(&self) -> Result<Vec<u8>, StoreError> {
+        let read = || {
+            let file = File::open(&self.path)?;
+            let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| StoreError::File(self.path.clone(), error))
     }
 
     /// Returns the store as it is after the last commit.

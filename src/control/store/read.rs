@@ -1,6 +1,6 @@
 //! What is in the store's file: every row, and the checks before one is believed.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +41,23 @@ fn unguarded(
     gate: Option<Arc<dyn WriteGate>>,
 ) -> Result<(CrashOnlyDatabase, Rows, Sealed), StoreError> {
     files::narrow(path).map_err(|error| StoreError::File(path.into(), error))?;
-    let fault = |error| fault_of(path, error);
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| StoreError::File(path.into(), error))?;
+    opened(path, file, gate)
+}
+
+/// Reads all that is in the file, which is a copy of the one at `path`.
+pub(super) fn copy(path: &Path, file: File) -> Result<(Rows, Sealed), StoreError> {
+    let read = guarded(path, || opened(path, file, None));
+    read.map(|(_, rows, key_check)| (rows, key_check))
+}
+
+fn opened(
+    path: &Path,
+    file: File,
+    gate: Option<Arc<dyn WriteGate>>,
+) -> Result<(CrashOnlyDatabase, Rows, Sealed), StoreError> {
+    let fault = |error| fault_of(path, error);
     let database = CrashOnlyDatabase::open(file, gate).map_err(|error| fault(error.into()))?;
     let (rows, key_check) = Reader {
         path,

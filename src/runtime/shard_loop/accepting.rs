@@ -57,6 +57,15 @@ impl Accepting {
         })
     }
 
+    /// Copies of the listeners' descriptors, each with whether it speaks TLS.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub(super) fn copies(&self) -> io::Result<Vec<(OwnedFd, bool)>> {
+        let listeners = self.listeners.iter();
+        listeners.map(|it| Ok((it.copy()?, it.tls))).collect()
+    }
+
     /// Somebody connects: to be accepted in this turn.
     ///
     /// # Errors
@@ -186,6 +195,44 @@ impl Accepting {
         });
     }
 
+    /// Of retired listeners those are accepted who wait already, and then they are closed.
+    ///
+    /// # Errors
+    /// Those of the ring.
+    pub(super) fn retire(
+        &mut self,
+        net: &mut Net,
+        shard: &mut Shard,
+        level: MemoryLevel,
+        now: Now,
+    ) -> io::Result<()> {
+        // They are the last ones: the numbers of the others stay.
+        while self.listeners.last().is_some_and(|it| it.is_retired) {
+            let listener = self.listeners.len() as u32 - 1;
+            self.accept_rest(listener, net, shard, level, now)?;
+            net.ring.unwatch_listener(listener)?;
+            net.look()?;
+            self.listeners.pop();
+        }
+        Ok(())
+    }
+
+    fn accept_rest(
+        &mut self,
+        listener: u32,
+        net: &mut Net,
+        shard: &mut Shard,
+        level: MemoryLevel,
+        now: Now,
+    ) -> io::Result<()> {
+        for _ in 0..LAST_ACCEPTS_MAX / ACCEPTS_PER_TURN {
+            if !self.accept_from(listener, net, shard, level, now)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Nobody is accepted any more but those who wait already.
     ///
     /// # Errors
@@ -198,11 +245,7 @@ impl Accepting {
         now: Now,
     ) -> io::Result<()> {
         for listener in 0..self.listeners.len() as u32 {
-            for _ in 0..LAST_ACCEPTS_MAX / ACCEPTS_PER_TURN {
-                if !self.accept_from(listener, net, shard, level, now)? {
-                    break;
-                }
-            }
+            self.accept_rest(listener, net, shard, level, now)?;
         }
         for listener in 0..self.listeners.len() {
             net.ring.unwatch_listener(listener as u32)?;

@@ -41,8 +41,13 @@ impl ControlSide {
     }
 
     /// The next command, if there is one.
-    pub(super) fn next(&self) -> Option<ShardCommand> {
+    pub(super) fn next(&mut self) -> Option<ShardCommand> {
         self.commands.next()
+    }
+
+    /// Does nothing until the shard is to go on.
+    pub(super) fn wait_for_thaw(&mut self) {
+        self.commands.wait_for_thaw();
     }
 
     /// Whether there is none.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::throttle::Throttle;
 use crate::domain::time::Now;
+use crate::runtime::clock::NS_PER_MS;
 use crate::runtime::wake::Wake;
 use crate::shard::state::Shard;
 
@@ -65,8 +66,35 @@ impl Sleep {
         }
     }
 
+    /// A pause is over for which nobody is to blame: lateness counts from now on.
+    pub(super) fn begin_anew(&mut self, now: Now) {
+        self.due_ms = now.mono_ms;
+    }
+
     /// The shard is awake, and looks for news by itself.
     pub(super) fn end(&self) {
         self.wake.awake();
+    }
+}
+
+/// How long it is until then. A deadline comes with the first nanosecond of its millisecond: what
+/// is done each millisecond would be done every second one if the sleep were a whole one.
+pub(super) fn until(deadline_ms: u64, now_ns: u64) -> Duration {
+    let deadline_ns = deadline_ms.saturating_mul(NS_PER_MS);
+    Duration::from_nanos(deadline_ns.saturating_sub(now_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::ms;
+
+    #[test]
+    fn a_sleep_ends_when_the_millisecond_of_the_deadline_begins() {
+        assert_eq!(until(12, 10_950_000), Duration::from_micros(1_050));
+        assert_eq!(until(12, 12_000_000), Duration::ZERO);
+        assert_eq!(until(12, 13_000_000), Duration::ZERO, "it is over");
+        assert_eq!(ms(10_950_000 + until(12, 10_950_000).as_nanos() as u64), 12);
+        assert!(until(u64::MAX, 1) > Duration::from_secs(1_000_000_000));
     }
 }

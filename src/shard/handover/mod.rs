@@ -18,3 +18,4 @@ mod waves;
 pub use self::export::Exported;
 pub use self::state::{FORMAT, Handed, ImportError};
 pub use self::waves::Waves;
+pub use crate::shard::steps::freeze::MeshCounts;

@@ -18,6 +18,8 @@ use super::until;
 /// A running server. Ended with the value.
 pub(crate) struct Server {
     child: Child,
+    /// The process that has taken over from it.
+    successor: Option<Pid>,
     pub log: Lines,
     pub output: Lines,
     pub public: SocketAddr,
@@ -35,6 +37,9 @@ impl Drop for Server {
             let ended = self.child.try_wait();
             let log = self.log.so_far().join("\n");
             eprintln!("the server of the failed test (exit: {ended:?}) said:\n{log}");
+        }
+        if let Some(pid) = self.successor {
+            let _ = kill_process(pid, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -77,6 +82,7 @@ impl Server {
         let output = Lines::of(child.stdout.take().unwrap());
         let mut server = Self {
             child,
+            successor: None,
             log,
             output,
             public: SocketAddr::from(([0; 4], 0)),
@@ -162,7 +168,8 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        self.successor
+            .unwrap_or_else(|| Pid::from_child(&self.child))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -172,6 +179,22 @@ impl Server {
     /// Whether the process has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Asks for an upgrade, which must come to its end. Returns what is told of it.
+    #[track_caller]
+    pub(crate) fn upgrade(&mut self) -> Value {
+        let done = self
+            .admin()
+            .done(200, "POST", "/api/internal/v1/upgrade", None);
+        self.upgraded(&done);
+        done
+    }
+
+    /// An upgrade has come to its end.
+    pub(crate) fn upgraded(&mut self, done: &Value) {
+        let pid = i32::try_from(done["pid"].as_i64().unwrap()).unwrap();
+        self.successor = Pid::from_raw(pid);
     }
 
     /// Waits for the end of the process.
@@ -209,7 +232,7 @@ impl Server {
 
     /// Memory of the process in bytes: `VmRSS` of proc(5).
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))

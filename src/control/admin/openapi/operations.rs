@@ -32,6 +32,7 @@ POST signalling/keys/{keyId}/tokens | mintToken | Sign a connect token | MintTok
 POST tokens/inspect | inspectToken | Judge a connect token | Inspection | 200 Verdict
 GET config | showConfig | The configuration, with origins | - | 200 Settings
 POST reload | reload | Read the configuration again | - | 200 Reloaded
+POST upgrade | upgrade | Hand over to a new process | - | 200 Upgraded
 POST trace | trace | Record somebody's messages | Trace | 200 Traced
 GET events | listEvents | Events, or a stream of them | - | 200 Events
 GET why | tellWhy | Why a peer is not there | - | 200 Stories

@@ -103,6 +103,7 @@ pub(super) fn schemas() -> Value {
     });
     for (name, schema) in [
         ("App", app()),
+        ("Upgraded", upgraded()),
         ("Feed", feed()),
         ("History", history()),
         ("AppFields", app_fields()),
@@ -114,6 +115,16 @@ pub(super) fn schemas() -> Value {
         all[name] = schema;
     }
     all
+}
+
+fn upgraded() -> Value {
+    let number = json!({"type": "integer"});
+    let fields = json!({
+        "outcome": {"type": "string", "enum": ["done"]}, "version": {"type": "string"},
+        "pauseMs": number, "connections": number, "pid": number,
+    });
+    let names = ["outcome", "pauseMs", "connections", "pid", "version"];
+    object(&names, fields)
 }
 
 fn feed() -> Value {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::super::{SAVE_EVERY, SAVE_EVERY_MAX, save_pause};
 use super::create;
+use crate::control::saves::{SAVE_EVERY, SAVE_EVERY_MAX, save_pause};
 use crate::control::testing::{Server, exchange, scratch};
 
 const APPS: &str = "/api/internal/v1/apps";
