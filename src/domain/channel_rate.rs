@@ -32,12 +32,20 @@ impl ChannelRate {
         self.published
     }
 
-    /// There were so many before, none of them lately.
-    pub fn set_published(&mut self, published: u64) {
+    /// The present window: when it began, on the clock of [`count`](Self::count), and the
+    /// publications of the one before it and of this one.
+    #[must_use]
+    pub fn window(&self) -> (u32, u32, u32) {
+        (self.begins_ms, self.before, self.here())
+    }
+
+    /// There were so many publications, of which these were in the present [window](Self::window).
+    pub fn set_published(&mut self, published: u64, (begins_ms, before, here): (u32, u32, u32)) {
         *self = Self {
             published,
-            mark: published as u32,
-            ..Self::default()
+            mark: (published as u32).wrapping_sub(here),
+            before,
+            begins_ms,
         };
     }
 
@@ -75,6 +83,17 @@ impl ChannelRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_goes_on_with_the_same_rate() {
+        let (mut rate, mut other) = (ChannelRate::default(), ChannelRate::default());
+        for at_ms in (0..25_000).step_by(70) {
+            rate.count(at_ms);
+            other.set_published(rate.published(), rate.window());
+            let found = other.per_1000_sec(at_ms + 30);
+            assert_eq!(found, rate.per_1000_sec(at_ms + 30));
+        }
+    }
 
     #[test]
     fn a_steady_rate_is_found_from_the_second_window_on() {

@@ -15,6 +15,7 @@
 //! and when [`CONNECT_ADDRESSES_MAX`] are known, a new one takes the place of the one known for
 //! longest.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -42,6 +43,9 @@ pub enum Verdict {
     },
 }
 
+/// An address, and the times of its attempts in milliseconds, the oldest first.
+pub type Attempts = (Address, Vec<u64>);
+
 /// The attempts of all addresses.
 #[derive(Debug)]
 pub struct ConnectRates {
@@ -53,7 +57,8 @@ pub struct ConnectRates {
 
 /// What counts as one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::domain) enum Address {
+pub enum Address {
+    /// All of its bits.
     V4(u32),
     /// The first 64 bits: a site gets at least that many to itself (RFC 6177, section 2).
     V6Network(u64),
@@ -104,6 +109,48 @@ impl ConnectRates {
             .unwrap_or_else(PoisonError::into_inner);
         stripe.forget_passed(now_ms, self.window_ms);
         stripe.attempt(address, now_ms, self.attempts_max, self.window_ms)
+    }
+
+    /// The attempts that count at that time, of the addresses with most of them, up to
+    /// `addresses_max`.
+    #[must_use]
+    pub fn hand_over(&self, now_ms: u64, addresses_max: usize) -> Vec<Attempts> {
+        let counts = |time_ms: &&u64| time_ms.saturating_add(self.window_ms) > now_ms;
+        let mut known = Vec::new();
+        for stripe in &self.stripes {
+            let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            let attempts = stripe.attempts.iter();
+            known.extend(attempts.filter_map(|(address, times_ms)| {
+                let times_ms: Vec<u64> = times_ms.iter().filter(counts).copied().collect();
+                (!times_ms.is_empty()).then_some((*address, times_ms))
+            }));
+        }
+        known.sort_unstable_by_key(|(_, times_ms)| Reverse(times_ms.len()));
+        known.truncate(addresses_max);
+        known
+    }
+
+    /// Goes on with what another process has handed over, as far as an address is not known here.
+    pub fn take_over(&self, known: impl IntoIterator<Item = Attempts>) {
+        if self.attempts_max == 0 || self.window_ms == 0 {
+            return;
+        }
+        for (address, mut times_ms) in known {
+            times_ms.sort_unstable();
+            let count = times_ms.len().saturating_sub(self.attempts_max);
+            let Some((first_ms, rest)) = times_ms[count..].split_first() else {
+                continue;
+            };
+            let stripe = self.stripe_hash.hash_one(address) as usize % STRIPES;
+            let mut stripe = self.stripes[stripe]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if !stripe.attempts.contains_key(&address) {
+                stripe.add(address, *first_ms, self.window_ms);
+                let attempts = stripe.attempts.get_mut(&address);
+                attempts.into_iter().for_each(|it| it.extend(rest));
+            }
+        }
     }
 
     /// Addresses that are known now.
@@ -253,6 +300,31 @@ mod tests {
             ],
         );
         check(1, 1, &[(0, None), (0, Some(1)), (1, None), (1, Some(1))]);
+    }
+
+    #[test]
+    fn another_process_counts_on() {
+        let rates = ConnectRates::new(3, 1_000, &hasher());
+        for (number, now_ms) in [(1, 0), (1, 400), (1, 900), (2, 950), (3, 100)] {
+            assert_eq!(rates.attempt(v4(number), now_ms), Verdict::Allowed);
+        }
+        let known = rates.hand_over(1_200, 2);
+        let numbers = known.iter().map(|(_, times_ms)| times_ms.len());
+        assert_eq!(numbers.collect::<Vec<_>>(), [2, 1], "those that count");
+        let other = ConnectRates::new(3, 1_000, &RandomState::with_seeds(5, 6, 7, 8));
+        other.take_over(known.clone());
+        other.take_over(known);
+        for rates in [&rates, &other] {
+            assert_eq!(rates.attempt(v4(1), 1_200), Verdict::Allowed);
+            assert_ne!(rates.attempt(v4(1), 1_200), Verdict::Allowed);
+        }
+        // A smaller limit is kept as well.
+        let other = ConnectRates::new(1, 1_000, &hasher());
+        other.take_over(rates.hand_over(1_200, 10));
+        assert_ne!(other.attempt(v4(1), 1_300), Verdict::Allowed);
+        let unlimited = ConnectRates::new(0, 1_000, &hasher());
+        unlimited.take_over(rates.hand_over(1_200, 10));
+        assert_eq!(unlimited.addresses(), 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! that was looked at longest ago.
 
 use std::borrow::Borrow;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -53,6 +54,20 @@ const UNLIMITED: BucketLimits = BucketLimits {
     burst: 0,
 };
 
+/// What is missing from a bucket, in thousandths of a token, and as of when.
+pub type Spent = (i64, u64);
+
+/// What has been spent lately.
+#[derive(Debug, Default)]
+pub struct SpentBySubject {
+    /// With each key, by its id.
+    pub keys: Vec<(Box<str>, Spent)>,
+    /// From each address.
+    pub addresses: Vec<(Address, Spent)>,
+    /// From each address, without a key.
+    pub strangers: Vec<(Address, Spent)>,
+}
+
 /// The requests of all keys and addresses.
 #[derive(Debug)]
 pub struct RequestRates {
@@ -70,6 +85,24 @@ impl RequestRates {
             addresses: Table::new(limits.per_address, hasher),
             strangers: Table::new(limits.without_key, hasher),
         }
+    }
+
+    /// What is missing at that time, of the subjects of each kind that have spent most, up to
+    /// `subjects_max`.
+    #[must_use]
+    pub fn hand_over(&self, now_ms: u64, subjects_max: usize) -> SpentBySubject {
+        SpentBySubject {
+            keys: self.keys.hand_over(now_ms, subjects_max),
+            addresses: self.addresses.hand_over(now_ms, subjects_max),
+            strangers: self.strangers.hand_over(now_ms, subjects_max),
+        }
+    }
+
+    /// Goes on with what another process has handed over, as far as a subject is not known here.
+    pub fn take_over(&self, spent: SpentBySubject) {
+        self.keys.take_over(spent.keys);
+        self.addresses.take_over(spent.addresses);
+        self.strangers.take_over(spent.strangers);
     }
 
     /// Judges a request made with the key of that id, and counts it if it is allowed.
@@ -133,6 +166,34 @@ impl<K: Hash + Eq + Clone> Table<K> {
             limits,
             stripes: std::array::from_fn(|_| Mutex::new(Stripe::new(hasher))),
             stripe_hash: hasher.clone(),
+        }
+    }
+
+    fn hand_over(&self, now_ms: u64, subjects_max: usize) -> Vec<(K, Spent)> {
+        let mut known = Vec::new();
+        for stripe in &self.stripes {
+            let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            let buckets = stripe.buckets.iter();
+            let spent = buckets.filter(|(_, bucket)| !bucket.is_full(now_ms, &self.limits));
+            known.extend(spent.map(|(subject, bucket)| (subject.clone(), bucket.spent())));
+        }
+        known.sort_unstable_by_key(|(_, (spent, _))| Reverse(*spent));
+        known.truncate(subjects_max);
+        known
+    }
+
+    fn take_over(&self, known: Vec<(K, Spent)>) {
+        if self.limits.rate_per_sec == 0 {
+            return;
+        }
+        for (subject, spent) in known {
+            let stripe = self.stripe_hash.hash_one(&subject) as usize % STRIPES;
+            let mut stripe = self.stripes[stripe]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if !stripe.buckets.contains_key(&subject) {
+                *stripe.add(subject) = TokenBucket::with_spent(spent);
+            }
         }
     }
 
@@ -245,6 +306,31 @@ mod tests {
                 (100, Some(100)),
             ],
         );
+    }
+
+    #[test]
+    fn another_process_counts_on() {
+        let (limits, one) = (limits(1, 10), [192, 0, 2, 1].into());
+        let rates = rates_of(limits, limits);
+        for _ in 0..8 {
+            assert_eq!(rates.of_key("a", 0), Verdict::Allowed);
+        }
+        assert_eq!(rates.of_key("b", 0), Verdict::Allowed);
+        assert_eq!(rates.of_address(one, 0), Verdict::Allowed);
+        // Of what has come back nothing is told.
+        assert_eq!(rates.hand_over(1_000, 10).keys.len(), 1);
+        let other = rates_of(limits, limits);
+        other.take_over(rates.hand_over(500, 1));
+        for rates in [&rates, &other] {
+            assert_eq!(rates.of_key("a", 500), Verdict::Allowed);
+            assert_eq!(rates.of_key("a", 500), Verdict::Allowed);
+            assert_ne!(rates.of_key("a", 500), Verdict::Allowed);
+            assert_eq!(rates.of_address(one, 500), Verdict::Allowed);
+        }
+        assert_eq!(known(&other), 2, "only the one that has spent most");
+        let unlimited = rates_of(UNLIMITED, UNLIMITED);
+        unlimited.take_over(rates.hand_over(500, 10));
+        assert_eq!(known(&unlimited), 0);
     }
 
     #[test]

@@ -224,6 +224,8 @@ closed_enum! {
 
         /// A new token does not allow it.
         Refresh = "refresh",
+        /// It was opened in another process, which has handed it over.
+        HandedOver = "handed_over",
 
         /// It was published into a channel.
         Published = "published",

@@ -1,7 +1,7 @@
 //! What all parts of a shard share: what it was told, the time of the present input, and where
 //! it puts what it asks for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -72,9 +72,6 @@ pub(in crate::shard) struct Context {
     pub(in crate::shard) shutdown: Shutdown,
     /// Nobody is served: see `shard/steps/freeze.rs`.
     pub(in crate::shard) is_frozen: bool,
-    /// Connections to which more deliveries were queued while it was so than may wait, as long as
-    /// more do.
-    pub(in crate::shard) overfilled: BTreeSet<ConnectionId>,
     /// Messages of other shards that were handled.
     pub(in crate::shard) mesh_received: u64,
     /// What `going_away` says, once draining.
@@ -142,7 +139,6 @@ impl Context {
             memory_level: MemoryLevel::default(),
             shutdown: Shutdown::None,
             is_frozen: false,
-            overfilled: BTreeSet::new(),
             mesh_received: 0,
             retry_after_ms: 0,
         }
@@ -162,19 +158,14 @@ impl Context {
         }
     }
 
-    /// How much of deliveries may wait for one connection, in bytes. While the shard is frozen,
-    /// whatever was on its way may.
+    /// How much of deliveries may wait for one connection, in bytes, beside what it is pardoned.
+    /// While the shard is frozen, whatever was on its way may.
     #[inline]
     pub(in crate::shard) fn delivery_bytes_max(&self) -> usize {
         match self.is_frozen {
             true => usize::MAX,
             false => self.config.limits.outbound_queue_bytes,
         }
-    }
-
-    /// Whether more deliveries may wait for a connection than its limit allows.
-    pub(in crate::shard) fn may_be_overfilled(&self, connection: ConnectionId) -> bool {
-        self.is_frozen || self.overfilled.contains(&connection)
     }
 
     /// Sends a message to a seat, this shard's own included.

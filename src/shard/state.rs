@@ -412,9 +412,7 @@ impl Shard {
             .lend_buffers(&mut self.connections, &mut self.context);
         self.channels
             .end_pressure_turn(&mut self.connections, &mut self.context);
-        if !self.context.overfilled.is_empty() {
-            self.forget_overfilled();
-        }
+        self.connections.review_pardons();
     }
 
     /// Goes on with what waits for its turn, of peers and of operators.

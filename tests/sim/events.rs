@@ -101,7 +101,8 @@ impl World {
             };
             assert_eq!(opened, closed, "one closed for each opened");
             let counters = &node.shard.metrics().counters;
-            assert_eq!(counters.handshakes, opened.len() as u64);
+            let is_new = |it: &Read| it.kind == Kind::Opened && it.cause != Cause::HandedOver;
+            assert_eq!(counters.handshakes, sum(&all, is_new));
             let at_connect = |it: &Read| matches!(it.detail, Detail::Shown(Door::Connect, ..));
             assert_eq!(
                 counters.handshakes_refused.sum(),

@@ -256,6 +256,8 @@ impl Histories {
             let settings = Arc::new(self.world.settings.clone());
             self.world.handle(at, Input::Settings(settings));
         }
+        // Others begin to count connects as often as they like.
+        self.world.has_limited_connects = false;
         if let Some(kept) = &self.kept {
             let (disk, bytes) = (&kept.disk, kept.segment_bytes);
             self.world

@@ -54,25 +54,38 @@ pub(crate) fn settings(
     random: &mut Random,
 ) -> (Settings, bool, bool) {
     let limits_connects = random.percent(20);
+    let limits_keys = random.percent(20);
+    let (connect_rates, request_rates) = rates(limits_connects, limits_keys, hasher);
+    let settings = Settings {
+        reject_with_close: seed.is_multiple_of(2),
+        explain: false,
+        accept_bare_key_id: false,
+        trusted_proxies: TrustedProxies::default(),
+        request_rates,
+        connect_rates,
+        limits: limits(channels_per_connection),
+    };
+    (settings, limits_connects, limits_keys)
+}
+
+/// How often may be connected, and how often requests may be made, before anybody has.
+fn rates(
+    limits_connects: bool,
+    limits_keys: bool,
+    hasher: &RandomState,
+) -> (Arc<ConnectRates>, Arc<RequestRates>) {
     let connects_max = if limits_connects { 60 } else { 1_000_000 };
     let mut rates = RequestLimits::NONE;
-    let limits_keys = random.percent(20);
     if limits_keys {
         rates.per_key = BucketLimits {
             rate_per_sec: 5,
             burst: 20,
         };
     }
-    let settings = Settings {
-        reject_with_close: seed.is_multiple_of(2),
-        explain: false,
-        accept_bare_key_id: false,
-        trusted_proxies: TrustedProxies::default(),
-        request_rates: Arc::new(RequestRates::new(&rates, hasher)),
-        connect_rates: Arc::new(ConnectRates::new(connects_max, 60_000, hasher)),
-        limits: limits(channels_per_connection),
-    };
-    (settings, limits_connects, limits_keys)
+    (
+        Arc::new(ConnectRates::new(connects_max, 60_000, hasher)),
+        Arc::new(RequestRates::new(&rates, hasher)),
+    )
 }
 
 /// Whatever a client does, the server keeps no more for it than this, in bytes.
@@ -86,11 +99,19 @@ pub(crate) fn check_held(shard: &Shard, id: ConnectionId) {
     let control_max = CONTROL_BYTES_MAX;
     assert!(control <= control_max, "{control} bytes of pongs are kept");
     let deliveries = held.deliveries + held.directs;
-    let is_bounded = deliveries <= OUTBOUND_BYTES_MAX || shard.may_be_overfilled(id);
+    let is_bounded = deliveries <= shard.delivery_bytes_max(id);
     assert!(is_bounded, "{deliveries} bytes of deliveries are kept");
 }
 
 impl World {
+    /// Another process knows only what it is told of connects and requests before it.
+    pub(crate) fn begin_to_count_rates(&mut self, hasher: &RandomState) {
+        let (connects, keys) = (self.has_limited_connects, self.has_limited_keys);
+        let (connect_rates, request_rates) = rates(connects, keys, hasher);
+        self.settings.connect_rates = connect_rates;
+        self.settings.request_rates = request_rates;
+    }
+
     /// A shard's core is taken away.
     pub(crate) fn silence(&mut self, at: usize) {
         let now_ms = self.now().mono_ms;

@@ -12,6 +12,9 @@ pub struct Past {
     pub announced_ms: u64,
     /// Publications since the channel is there.
     pub published: u64,
+    /// The window in which they are counted, see
+    /// [`ChannelRate::window`](crate::domain::channel_rate::ChannelRate::window).
+    pub window: (u32, u32, u32),
     /// Events that the app's backend has been told.
     pub fed: u64,
 }
@@ -41,6 +44,7 @@ impl Channel {
         Past {
             announced_ms: *announced_ms,
             published: rate.published(),
+            window: rate.window(),
             fed: *fed,
         }
     }
@@ -48,7 +52,7 @@ impl Channel {
     /// Goes on from there.
     pub fn set_past(&mut self, past: Past) {
         self.announced_ms = past.announced_ms;
-        self.rate.set_published(past.published);
+        self.rate.set_published(past.published, past.window);
         self.fed = past.fed;
     }
 

@@ -330,7 +330,14 @@ pub(super) const WARNING: Table = &[
 ];
 
 /// Kinds whose name says it all.
-pub(super) const OPENED: Table = &[(Cause::None, "connected", "")];
+pub(super) const OPENED: Table = &[
+    (Cause::None, "connected", ""),
+    (
+        Cause::HandedOver,
+        "was connected, and goes on in this process",
+        "",
+    ),
+];
 pub(super) const SUBSCRIBED: Table = &[(Cause::None, "subscribed", "")];
 pub(super) const UNSUBSCRIBED: Table = &[
     (Cause::None, "unsubscribed", ""),

@@ -73,6 +73,23 @@ impl Channels {
         }
     }
 
+    /// Of what another process has handed over, much may wait that no socket has been offered:
+    /// publishers wait for that as they did before.
+    pub(in crate::shard) fn press_again(
+        &mut self,
+        connections: &Connections,
+        context: &mut Context,
+    ) {
+        for connection in connections.iter() {
+            let count = connection.unoffered_bytes();
+            let session = connection.session().filter(|_| count > 0);
+            for membership in session.iter().flat_map(|it| &it.memberships) {
+                self.note_longest(membership.channel, count, context);
+            }
+        }
+        self.pressure.watch();
+    }
+
     /// Notes that a direct message was queued to a connection.
     pub(in crate::shard) fn note_direct(
         &mut self,

@@ -109,6 +109,38 @@ impl Default for Channels {
 }
 
 impl Channels {
+    /// How much there is of what a quiet shard has none of.
+    pub(in crate::shard) fn parts_left(&self) -> [usize; 4] {
+        let Self {
+            // They are handed over, as far as they are owned or have members.
+            index: _,
+            slots: _,
+            free: _,
+            // Counted anew.
+            owned_count: _,
+            member_count: _,
+            batched,
+            announcements,
+            barriers,
+            // Both follow from the joins of connections.
+            pauses: _,
+            replaying: _,
+            grown,
+            // See `shard/handover/left.rs`.
+            pressure: _,
+            // They go with their channels.
+            histories: _,
+        } = self;
+        let ordered = announcements.len() + barriers.len();
+        [batched.len(), ordered, grown.len(), self.lent()]
+    }
+
+    /// How many channels have members that were not sent everything.
+    fn lent(&self) -> usize {
+        let slots = self.slots.iter().flatten();
+        slots.filter(|it| it.fan_out.behind() > 0).count()
+    }
+
     /// The channel of that name, if it concerns this shard.
     #[must_use]
     pub fn find(&self, hash: u64, app: &AppTag, name: &str) -> Option<ChannelSlot> {

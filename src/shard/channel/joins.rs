@@ -444,7 +444,8 @@ impl Channels {
         let Some(connection) = connections.get_mut(id) else {
             return false;
         };
-        let waiting_bytes = connection.queued_bytes() + connection.held_bytes();
+        let waiting_bytes = connection.delivery_bytes_waiting();
+        let limit = limit.saturating_add(connection.pardoned_bytes());
         let Phase::Open(session) = &mut connection.phase else {
             return false;
         };

@@ -5,8 +5,6 @@
 //! reads. Debug builds look at the connection that each input was about; the simulation looks at
 //! all of them.
 
-use std::collections::BTreeSet;
-
 use crate::ids::ConnectionId;
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_BYTES_MAX, READ_BYTES_MAX};
 use crate::proto::ws::frame::HEADER_BYTES_MAX;
@@ -68,11 +66,6 @@ impl Connection {
         held
     }
 
-    /// Whether more deliveries wait for it than may.
-    pub(in crate::shard) fn is_overfilled(&self, limit: usize) -> bool {
-        self.queued_bytes() + self.held_bytes() > limit
-    }
-
     /// Whether so much waits for the peer to read it that its input waits, too.
     pub(in crate::shard) fn is_behind(&self) -> bool {
         let replies = self.outbox.reply_bytes() + self.awaited_bytes as usize;
@@ -81,13 +74,6 @@ impl Connection {
 }
 
 impl Connections {
-    /// Connections for which more deliveries wait than may.
-    pub(in crate::shard) fn overfilled(&self, context: &Context) -> BTreeSet<ConnectionId> {
-        let limit = context.config.limits.outbound_queue_bytes;
-        let overfilled = self.iter().filter(|it| it.is_overfilled(limit));
-        overfilled.map(|it| it.id).collect()
-    }
-
     /// Holds input back while the peer does not read its answers.
     pub(in crate::shard) fn hold_if_unread(&mut self, id: ConnectionId) {
         let connection = &mut self[id];
@@ -150,8 +136,7 @@ impl Context {
         assert!(held.input <= input_max, "input is bounded: {held:?}");
         let control_max = CONTROL_BACKLOG_BYTES_MAX + 2 * CONTROL_FRAME_BYTES_MAX;
         assert!(held.control <= control_max, "control frames are: {held:?}");
-        let directs_max = limits.outbound_queue_bytes;
-        let is_bounded = held.directs <= directs_max || self.may_be_overfilled(connection.id);
+        let is_bounded = !connection.exceeds(self.delivery_bytes_max(), held.directs);
         assert!(is_bounded, "held directs are: {held:?}");
         let replays_max = REPLAY_BYTES_MAX + RESUMES_MAX * limits.history.replay_bytes;
         assert!(held.replays <= replays_max, "replays are: {held:?}");

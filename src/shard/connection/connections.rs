@@ -10,7 +10,7 @@
 //! a connection that is gone: it is looked up with [`Connections::get`], and whoever does so says
 //! what follows if there is none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -277,6 +277,8 @@ pub(in crate::shard) struct Session {
     pub drain_ms: Option<u64>,
     /// Whether it counts among the connections of its app.
     pub is_counted: bool,
+    /// So many bytes more than the limit may wait for it: see `shard/connection/pardon.rs`.
+    pub pardoned_bytes: u32,
 }
 
 /// A channel that the connection is in.
@@ -376,8 +378,8 @@ pub(in crate::shard) const REASONS_TO_WAKE: usize = 17;
 /// The connections of one shard.
 #[derive(Debug)]
 pub(in crate::shard) struct Connections {
-    slots: Vec<Option<Box<Connection>>>,
-    count: usize,
+    pub(in crate::shard) slots: Vec<Option<Box<Connection>>>,
+    pub(in crate::shard) count: usize,
     /// Connections that were upgraded and whose sockets are not gone.
     pub(in crate::shard) websockets: usize,
     /// Slots of connections, from the first, whose timers were set for longer times than hold now.
@@ -386,6 +388,7 @@ pub(in crate::shard) struct Connections {
     /// Connections whose held input may go on.
     pub(in crate::shard) resumable: VecDeque<ConnectionId>,
     pub(in crate::shard) unauthenticated: Unauthenticated,
+    pub(in crate::shard) pardons: Pardons,
     /// See [`Shard::forgive`](crate::shard::state::Shard::forgive).
     pub(in crate::shard) forgiven_ms: u64,
     pub(in crate::shard) stalled: Stalled,
@@ -407,6 +410,7 @@ impl Connections {
             to_rearm: 0,
             resumable: VecDeque::new(),
             unauthenticated: Unauthenticated::default(),
+            pardons: Pardons::default(),
             forgiven_ms: 0,
             stalled: Stalled::default(),
             heard_ms: u64::MAX,
@@ -564,4 +568,22 @@ pub(in crate::shard) struct Unauthenticated {
     /// Their numbers, the oldest first, and some of others that have ended or shown a credential
     /// since.
     pub(in crate::shard) oldest: VecDeque<ConnectionId>,
+}
+
+/// What pauses have queued: see `shard/connection/pardon.rs`.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Pardons {
+    /// The queues as they were when the shard was frozen, but for empty ones.
+    pub(in crate::shard) before: BTreeMap<ConnectionId, Queue>,
+    /// Connections with a pardon, those that were looked at longest ago first.
+    pub(in crate::shard) given: VecDeque<ConnectionId>,
+}
+
+/// The queue of a connection at the beginning of a pause.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Queue {
+    /// Bytes that counted against the limit.
+    pub(in crate::shard) counted: usize,
+    /// How much its outbox had written.
+    pub(in crate::shard) position: u32,
 }

@@ -91,7 +91,8 @@ impl Connection {
         if planted(Bug::DroppedSilently) && self.queued_bytes() + count > limit / 4 {
             return true;
         }
-        if self.queued_bytes() + self.held_bytes() + count > limit {
+        let bytes = self.queued_bytes() + self.held_bytes() + count;
+        if bytes > limit && bytes > limit.saturating_add(self.pardoned_bytes()) {
             return false;
         }
         self.outbox.push_pieces(Class::Delivery, frames, pool);

@@ -74,7 +74,8 @@ impl Connection {
         frames: &[Piece<'_>],
         limit: usize,
     ) -> bool {
-        let waiting_bytes = self.queued_bytes() + self.held_bytes();
+        let waiting_bytes = self.delivery_bytes_waiting();
+        let limit = limit.saturating_add(self.pardoned_bytes());
         let Some(joining) = self.joining_mut() else {
             return true;
         };

@@ -16,6 +16,7 @@ pub(in crate::shard) mod input_buffer;
 pub(in crate::shard) mod joining;
 pub(in crate::shard) mod joins;
 pub(in crate::shard) mod lifecycle;
+pub(in crate::shard) mod pardon;
 pub(in crate::shard) mod permissions;
 pub(in crate::shard) mod progress;
 pub(in crate::shard) mod proxies;

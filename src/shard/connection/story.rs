@@ -110,6 +110,31 @@ impl Connections {
         context.record(&record);
     }
 
+    /// Records that another process has handed over a connection that was opened, and is not gone.
+    pub(in crate::shard) fn record_taken_over(&self, id: ConnectionId, context: &mut Context) {
+        let Some(connection) = self.get(id) else {
+            return;
+        };
+        let record = Record::new(Kind::Opened, Cause::HandedOver);
+        let record = match (connection.session(), &connection.ending) {
+            (Some(session), _) => Record {
+                detail: Detail::Shown(Door::Connect, session.shown(), 0),
+                ..of_session(connection, session, record)
+            },
+            // It was opened, and is about to be closed.
+            (None, Some(ending)) => Record {
+                connection: Some(connection.id),
+                app: Some(ending.app),
+                key: Some(ending.key),
+                address: Some(connection.remote),
+                first: ending.peer.id.as_str(),
+                ..record
+            },
+            (None, None) => return,
+        };
+        context.record(&record);
+    }
+
     /// Records that a connection is or is no longer in a channel. The command was read at
     /// `read_ns`.
     pub(in crate::shard) fn record_membership(

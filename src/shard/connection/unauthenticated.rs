@@ -17,6 +17,13 @@ const IDLE_MS: u64 = 1_000;
 const LOOKS_MAX: usize = 32;
 
 impl Connections {
+    /// Puts those that were taken over into the order in which they were last waited for.
+    pub(in crate::shard) fn sort_strangers(&mut self) {
+        let mut oldest: Vec<ConnectionId> = self.unauthenticated.oldest.drain(..).collect();
+        oldest.sort_by_key(|id| self.get(*id).map(|it| it.received_ms));
+        self.unauthenticated.oldest = oldest.into();
+    }
+
     /// A connection has shown a good credential.
     pub(in crate::shard) fn show_credential(&mut self, id: ConnectionId) {
         if !std::mem::replace(&mut self[id].has_shown_credential, true) {

@@ -69,12 +69,22 @@ impl Shard {
                 self.take_joins_over(id, joining, place.tables)?;
             }
         }
+        if let Some((key, bytes)) = place.record.unread {
+            let bytes = (bytes as usize).min(self.connections[id].outbox.reply_bytes());
+            self.rest.unread.set(id, place.tables.key(key)?, bytes);
+        }
+        self.connections.record_taken_over(id, &mut self.context);
         self.go_on_with(id, place.record);
         Ok(())
     }
 
     /// What follows from what was taken over: what is held back, written and waited for.
     fn go_on_with(&mut self, id: ConnectionId, record: &ConnectionRecord) {
+        // A limit that is lower by now is no reason to close anybody either.
+        let waiting = self.connections[id].delivery_bytes_waiting();
+        let too_much = waiting.saturating_sub(self.context.delivery_bytes_max());
+        let pardon = (record.pardoned_bytes as usize).max(too_much).min(waiting);
+        self.connections.pardon(id, pardon as u32);
         self.connections.hold_if_unread(id);
         if record.resumes {
             self.connections.resume_later(id);
@@ -236,6 +246,7 @@ impl Shard {
             joining: None,
             drain_ms: session.drain_ms.map(|it| it.min(NUMBER_MAX)),
             is_counted: session.is_counted,
+            pardoned_bytes: 0,
         })
     }
 

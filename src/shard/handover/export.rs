@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::domain::app_id::AppTag;
 use crate::domain::channel::adopt::Past;
 use crate::domain::roster::Interest;
-use crate::ids::{AppIndex, ConnectionId, ConnectionRef, KeyIndex};
+use crate::ids::{AppIndex, ConnectionId, ConnectionRef, KeyIndex, ShardId};
 use crate::proto::http::body::BodyState;
 use crate::proto::http::response::ResponseHeader;
 use crate::proto::wire::position::Since;
@@ -19,7 +19,7 @@ use crate::proto::ws::close::CloseCode;
 use crate::proto::ws::message::{Decoder, Server};
 use crate::shard::channel::channels::{Channels, LocalChannel};
 use crate::shard::connection::connections::{
-    Awaited, Connection, Held, Http, Membership, PartialRequest, Phase, Ping, Session,
+    Awaited, Connection, Connections, Held, Http, Membership, PartialRequest, Phase, Ping, Session,
 };
 use crate::shard::connection::ending::{Account, Ending, Why};
 use crate::shard::connection::joining::{
@@ -28,14 +28,16 @@ use crate::shard::connection::joining::{
 use crate::shard::connection::permissions::Grant;
 use crate::shard::connection::progress::NEVER_MS;
 use crate::shard::connection::refusal::Refusal;
+use crate::shard::handover::rates::rates_record;
 use crate::shard::handover::record::{
     AccountRecord, AwaitedRecord, BodyRecord, ChannelRecord, CodingRecord, ConnectionRecord,
     EndingRecord, FragmentsRecord, GrantRecord, HttpRecord, JoinRecord, JoiningRecord,
     MembershipRecord, PeerRecord, PingRecord, RefreshRecord, RefusalRecord, SessionRecord,
     SinceRecord, SnapshotRecord, StageRecord, WantedRecord,
 };
-use crate::shard::handover::state::StateWriter;
+use crate::shard::handover::state::{StateWriter, TooLarge};
 use crate::shard::outbound::outbox::Outbox;
+use crate::shard::rest::unread::Unread;
 use crate::shard::state::Shard;
 
 /// What is handed over, and to whom it belongs.
@@ -51,25 +53,40 @@ pub struct Exported {
 struct Exporter<'s> {
     writer: StateWriter,
     channels: &'s Channels,
-    /// What times by which peers are measured are behind the clock.
-    forgiven_ms: u64,
+    connections: &'s Connections,
+    unread: &'s Unread,
     /// The keys by their numbers, for sessions that have ended.
     keys: AHashMap<(AppIndex, KeyIndex), (String, String)>,
 }
 
 impl Shard {
+    /// As [`export_within`](Self::export_within), however large it is.
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing is larger than the largest number"
+    )]
+    pub fn export(&mut self) -> Exported {
+        self.export_within(usize::MAX).expect("no bound")
+    }
+
     /// What a [quiet](Self::is_quiet) shard hands over to another process. It is as it was
     /// afterwards, but for copies of what many connections wait for: it can go on.
-    pub fn export(&mut self) -> Exported {
+    ///
+    /// # Errors
+    /// Its state has more than `bytes_max` bytes. It takes no more memory than that and its largest
+    /// record.
+    pub fn export_within(&mut self, bytes_max: usize) -> Result<Exported, TooLarge> {
         debug_assert!(self.is_frozen() && self.is_quiet());
         for slot in self.channels.slots() {
             self.channels
                 .copy_out_channel(slot, &mut self.connections, &mut self.context);
         }
+        self.check_what_is_left();
         let Self {
             context,
             connections,
             channels,
+            rest,
             ..
         } = &*self;
         let hasher = context.placement.hasher();
@@ -79,15 +96,21 @@ impl Shard {
             keys.insert((key.app.index, key.index), names);
         }
         let mut exporter = Exporter {
-            writer: StateWriter::new(context.id().shard(), hasher),
+            writer: StateWriter::new(context.id().shard(), bytes_max, hasher),
             channels,
-            forgiven_ms: connections.forgiven_ms,
+            connections,
+            unread: &rest.unread,
             keys,
         };
+        if context.id().shard() == ShardId(0) {
+            exporter.writer.rates(&rates_record(context));
+            exporter.writer.check()?;
+        }
         let mut exported = Vec::with_capacity(connections.len());
         for connection in connections.iter() {
             let record = exporter.connection(connection);
             exporter.writer.connection(&record);
+            exporter.writer.check()?;
             exported.push(connection.id);
         }
         let apps = context.rights.apps();
@@ -96,12 +119,13 @@ impl Shard {
             // Nobody asks for what was kept for an app that is gone.
             if let Some(app) = apps.get(&channel.key.app) {
                 exporter.channel(app, channel);
+                exporter.writer.check()?;
             }
         }
-        Exported {
-            state: exporter.writer.finish(),
+        Ok(Exported {
+            state: exporter.writer.finish()?,
             connections: exported,
-        }
+        })
     }
 }
 
@@ -110,7 +134,8 @@ impl Exporter<'_> {
     fn on_clock(&self, peer_ms: u64) -> u64 {
         match peer_ms {
             NEVER_MS => NEVER_MS,
-            _ => peer_ms.saturating_add(self.forgiven_ms),
+            // What times by which peers are measured are behind the clock.
+            _ => peer_ms.saturating_add(self.connections.forgiven_ms),
         }
     }
 
@@ -171,7 +196,14 @@ impl Exporter<'_> {
             resumes: held.has(Held::RESUMING) || held.has(Held::FAN_OUT),
             account: account_record(*account),
             ending: ending.as_deref().map(|ending| self.ending(ending)),
+            pardoned_bytes: self.connections.pardon_of(connection),
+            unread: self.unread(*id),
         }
+    }
+
+    fn unread(&mut self, id: ConnectionId) -> Option<(u32, u64)> {
+        let (key, bytes) = self.unread.of_connection(id)?;
+        Some((self.writer.key(&key.app.id, &key.id), bytes as u64))
     }
 
     fn ping(&self, ping: Ping) -> PingRecord {
@@ -254,6 +286,8 @@ impl Exporter<'_> {
             joining,
             drain_ms,
             is_counted,
+            // What it is pardoned at the end of this pause is another one.
+            pardoned_bytes: _,
         } = session;
         let app = &*key.app.id;
         SessionRecord {
@@ -413,6 +447,7 @@ impl Exporter<'_> {
         let Past {
             announced_ms,
             published,
+            window,
             fed,
         } = owned.map(|it| it.past()).unwrap_or_default();
         let homes = owned.into_iter().flat_map(|it| it.homes());
@@ -428,6 +463,7 @@ impl Exporter<'_> {
             announced_ms,
             fed,
             published,
+            window,
             history: history.map(|it| it.history.hand_over(it.until_ms, it.last_use())),
         };
         self.writer.channel(&record);

@@ -14,7 +14,7 @@ use crate::domain::rights::{App, Feed, Key, KeyKind, SigningMaterial};
 use crate::domain::roster::Interest;
 use crate::domain::time::Now;
 use crate::domain::usage::PlanView;
-use crate::ids::{AppIndex, ConnectionRef, KeyIndex};
+use crate::ids::{AppIndex, ConnectionRef, KeyIndex, ShardId};
 use crate::proto::actions::Actions;
 use crate::shard::channel::channels::Channels;
 use crate::shard::connection::connections::Connections;
@@ -88,6 +88,10 @@ impl Shard {
             }
         }
         self.import_channels(handed, &tables)?;
+        if self.context.id().shard() == ShardId(0) {
+            let rates = handed.shards.iter().map(|shard| &shard.rates);
+            rates.for_each(|it| self.context.take_rates_over(it));
+        }
         self.begin_after_import();
         Ok(())
     }
@@ -187,6 +191,7 @@ impl Shard {
                 owned.set_past(Past {
                     announced_ms: record.announced_ms.min(NUMBER_MAX),
                     published: record.published.min(NUMBER_MAX),
+                    window: record.window,
                     fed: record.fed.min(NUMBER_MAX),
                 });
             }
@@ -201,8 +206,10 @@ impl Shard {
         let mut pauses: Vec<_> = self.channels.pauses.drain(..).collect();
         pauses.sort_unstable();
         self.channels.pauses = pauses.into();
-        self.context.overfilled = self.connections.overfilled(&self.context);
+        self.connections.sort_strangers();
         self.channels.suspect_blocked(&self.connections);
+        self.channels
+            .press_again(&self.connections, &mut self.context);
         self.advance_all_joins();
         // Keys that are gone since, and apps that are suspended, end connections as ever.
         self.portions.rights.list = Some(RightsWalk::from(0));

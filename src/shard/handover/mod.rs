@@ -9,13 +9,17 @@
 mod connection;
 mod export;
 mod import;
+mod left;
+mod rates;
 pub(in crate::shard) mod record;
+#[cfg(test)]
+mod record_tests;
 mod state;
 #[cfg(test)]
 mod tests;
 mod waves;
 
 pub use self::export::Exported;
-pub use self::state::{FORMAT, Handed, ImportError};
+pub use self::state::{FORMAT, Handed, ImportError, TooLarge};
 pub use self::waves::Waves;
 pub use crate::shard::steps::freeze::MeshCounts;

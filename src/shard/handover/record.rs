@@ -100,6 +100,13 @@ pub(in crate::shard) struct ConnectionRecord {
     pub account: AccountRecord,
     #[n(19)]
     pub ending: Option<EndingRecord>,
+    /// Bytes that the pause has queued: they are not held against it.
+    #[n(20)]
+    #[cbor(default)]
+    pub pardoned_bytes: u32,
+    /// The key to which it owes an answer that has not been read, and bytes of that.
+    #[n(21)]
+    pub unread: Option<(u32, u64)>,
 }
 
 /// What waits to be written.
@@ -441,6 +448,11 @@ pub(in crate::shard) struct ChannelRecord {
     pub published: u64,
     #[n(6)]
     pub history: Option<HistoryRecord>,
+    /// The window in which publications are counted, on a clock that goes round after 49 days: when
+    /// it began, and those of the one before it and of this one.
+    #[n(7)]
+    #[cbor(default)]
+    pub window: (u32, u32, u32),
 }
 
 /// What a channel keeps of its publications.
@@ -508,6 +520,38 @@ pub(in crate::shard) struct IdRecord {
     pub seq: u64,
     #[n(4)]
     pub at_ms: u64,
+}
+
+/// How often addresses connect, and requests are made, as far as that is limited.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub(in crate::shard) struct RatesRecord {
+    /// The times of the attempts of each address, oldest first.
+    #[n(0)]
+    #[cbor(default)]
+    pub connects: Vec<(AddressRecord, Vec<u64>)>,
+    /// Of each key: what is spent, in thousandths, and as of when.
+    #[n(1)]
+    #[cbor(default)]
+    pub keys: Vec<(String, i64, u64)>,
+    /// The same of addresses.
+    #[n(2)]
+    #[cbor(default)]
+    pub addresses: Vec<(AddressRecord, i64, u64)>,
+    /// The same of addresses that have proved no key.
+    #[n(3)]
+    #[cbor(default)]
+    pub strangers: Vec<(AddressRecord, i64, u64)>,
+}
+
+/// What counts as one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(in crate::shard) enum AddressRecord {
+    #[n(0)]
+    V4(#[n(0)] u32),
+    /// The first 64 bits.
+    #[n(1)]
+    V6Network(#[n(0)] u64),
 }
 
 impl PeerRecord {

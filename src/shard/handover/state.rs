@@ -13,13 +13,17 @@ use crate::domain::peer::SharedPeer;
 use crate::ids::{ConnectionId, ShardId};
 use crate::shard::handover::record::{
     ChannelRecord, ConnectionRecord, EndRecord, HeaderRecord, KeyRecord, NameRecord, PeerRecord,
-    StageRecord,
+    RatesRecord, StageRecord,
 };
 
 /// Counts changes that an older reader would misunderstand. Fields that are added are none.
 pub const FORMAT: u32 = 1;
 
-/// What one shard may hand over, in bytes, as far as its records count them.
+/// Places of one shard, used or not: above what a process may have of descriptors. A shard has a
+/// table of them; all else that it has of a record grows with the bytes of that.
+const SLOTS_MAX: u32 = 1 << 22;
+
+/// The length of a record, as it is written before it.
 const LENGTH_BYTES: usize = 4;
 
 const HEADER: u8 = 1;
@@ -28,6 +32,7 @@ const NAME: u8 = 3;
 const CONNECTION: u8 = 4;
 const CHANNEL: u8 = 5;
 const END: u8 = 6;
+const RATES: u8 = 7;
 
 /// Why a state is not taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +60,44 @@ impl fmt::Display for ImportError {
 
 impl std::error::Error for ImportError {}
 
-/// Writes records.
+/// What a shard would hand over is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Which shard it is.
+    pub shard: ShardId,
+    /// What it may have, in bytes.
+    pub bytes_max: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, bytes_max } = self;
+        let number = shard.0;
+        write!(
+            f,
+            "the state of shard {number} is larger than {bytes_max} bytes"
+        )
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// Writes records, as many as there is room for.
 pub(in crate::shard) struct StateWriter {
+    shard: ShardId,
     bytes: Vec<u8>,
+    bytes_max: usize,
     keys: AHashMap<KeyRecord, u32>,
     names: AHashMap<NameRecord, u32>,
     end: EndRecord,
 }
 
 impl StateWriter {
-    pub(in crate::shard) fn new(shard: ShardId, hasher: &RandomState) -> Self {
+    pub(in crate::shard) fn new(shard: ShardId, bytes_max: usize, hasher: &RandomState) -> Self {
         let mut writer = Self {
+            shard,
             bytes: Vec::new(),
+            bytes_max,
             keys: AHashMap::with_hasher(hasher.clone()),
             names: AHashMap::with_hasher(hasher.clone()),
             end: EndRecord::default(),
@@ -130,16 +161,32 @@ impl StateWriter {
         }
     }
 
+    pub(in crate::shard) fn rates(&mut self, rates: &RatesRecord) {
+        self.push(RATES, rates);
+    }
+
     pub(in crate::shard) fn channel(&mut self, channel: &ChannelRecord) {
         self.push(CHANNEL, channel);
         self.end.channels += 1;
     }
 
+    /// Whether there is room for more.
+    pub(in crate::shard) fn check(&self) -> Result<(), TooLarge> {
+        let Self {
+            shard, bytes_max, ..
+        } = *self;
+        match self.bytes.len() > bytes_max {
+            true => Err(TooLarge { shard, bytes_max }),
+            false => Ok(()),
+        }
+    }
+
     /// All of it.
-    pub(in crate::shard) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::shard) fn finish(mut self) -> Result<Vec<u8>, TooLarge> {
         let end = self.end;
         self.push(END, &end);
-        self.bytes
+        self.check()?;
+        Ok(self.bytes)
     }
 }
 
@@ -158,6 +205,7 @@ pub(in crate::shard) struct HandedShard {
     pub names: Vec<NameRecord>,
     pub connections: Vec<HandedConnection>,
     pub channels: Vec<ChannelRecord>,
+    pub rates: RatesRecord,
 }
 
 /// A connection with its peer, if it is open.
@@ -226,14 +274,16 @@ impl HandedShard {
             names: Vec::new(),
             connections: Vec::new(),
             channels: Vec::new(),
+            rates: RatesRecord::default(),
         };
         loop {
             let (kind, body) = take(&mut bytes)?;
             match kind {
                 KEY => shard.keys.push(decode(body)?),
                 NAME => shard.names.push(decode(body)?),
-                CONNECTION => shard.connections.push(HandedConnection::of(decode(body)?)),
+                CONNECTION => shard.connections.push(HandedConnection::read(body)?),
                 CHANNEL => shard.channels.push(decode(body)?),
+                RATES => shard.rates = decode(body)?,
                 END => break shard.check(decode(body)?, bytes)?,
                 HEADER => return Err(ImportError::Cut),
                 _ => {}
@@ -261,11 +311,15 @@ impl HandedShard {
 }
 
 impl HandedConnection {
-    fn of(record: ConnectionRecord) -> Self {
+    fn read(body: &[u8]) -> Result<Self, ImportError> {
+        let record: ConnectionRecord = decode(body)?;
+        if record.slot >= SLOTS_MAX {
+            return Err(ImportError::Wrong("a place that no shard has"));
+        }
         let peer = match &record.stage {
             StageRecord::Open(session) => Some(PeerRecord::shared(&session.peer)),
             _ => None,
         };
-        Self { record, peer }
+        Ok(Self { record, peer })
     }
 }

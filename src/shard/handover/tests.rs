@@ -147,6 +147,18 @@ fn whoever_gives_up_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
+fn a_state_that_is_too_large_is_not_handed_over() {
+    let (mut cluster, _) = lively(1);
+    let state = export(&mut cluster).remove(0);
+    for bytes_max in (0..state.len()).step_by(11) {
+        let refused = cluster.shards[0].export_within(bytes_max).unwrap_err();
+        assert_eq!(refused.bytes_max, bytes_max);
+    }
+    let whole = cluster.shards[0].export_within(state.len()).unwrap();
+    assert_eq!(whole.state, state);
+}
+
+#[test]
 fn what_is_cut_is_refused() {
     let (mut cluster, _) = lively(1);
     let state = export(&mut cluster).remove(0);

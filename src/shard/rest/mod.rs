@@ -18,7 +18,7 @@ mod peers;
 mod recent;
 pub(in crate::shard) mod route;
 mod tokens;
-mod unread;
+pub(in crate::shard) mod unread;
 
 #[cfg(test)]
 pub(in crate::shard) mod tests;

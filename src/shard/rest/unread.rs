@@ -39,8 +39,14 @@ impl Unread {
         self.by_key.get(&key.id).copied().unwrap_or_default()
     }
 
+    /// What waits on a connection, and for which key, if anything does.
+    pub(in crate::shard) fn of_connection(&self, id: ConnectionId) -> Option<(&Key, usize)> {
+        let (key, bytes) = self.by_connection.get(&id)?;
+        Some((key, *bytes))
+    }
+
     /// That many bytes of answers to the key wait on a connection now.
-    pub(super) fn set(&mut self, connection: ConnectionId, key: &Arc<Key>, bytes: usize) {
+    pub(in crate::shard) fn set(&mut self, connection: ConnectionId, key: &Arc<Key>, bytes: usize) {
         self.forget(connection);
         if bytes > 0 {
             self.by_connection.insert(connection, (key.clone(), bytes));

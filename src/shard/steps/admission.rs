@@ -193,6 +193,7 @@ impl Shard {
             joining: None,
             drain_ms: None,
             is_counted: true,
+            pardoned_bytes: 0,
         });
         self.connections
             .switch_protocols(id, key, &mut self.context);

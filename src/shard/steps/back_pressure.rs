@@ -83,13 +83,12 @@ impl Shard {
         }
     }
 
-    /// Panics if more deliveries wait for a connection than may: its own and what it is lent. Of
-    /// what was on its way when the shard was frozen, more may.
+    /// Panics if more deliveries wait for a connection than may: its own and what it is lent.
     pub fn check_queued(&self) {
-        let limit = self.context.config.limits.outbound_queue_bytes;
+        let limit = self.context.delivery_bytes_max();
         for connection in self.connections.iter() {
             let queued = connection.queued_bytes();
-            let is_bounded = queued <= limit || self.context.may_be_overfilled(connection.id);
+            let is_bounded = !connection.exceeds(limit, queued);
             assert!(is_bounded, "{queued} bytes of deliveries are queued");
         }
     }

@@ -4,7 +4,7 @@
 //! goes on with what other shards send and with what waits to be written. Nothing that is left
 //! waits for a client: presence changes of large channels are announced at once, and what a
 //! channel has kept for members that are late is delivered to them, whether or not they have room.
-//! Nobody is closed for that, then or later, before something else is queued.
+//! Nobody is closed for that, then or later: see `shard/connection/pardon.rs`.
 //! So a shard becomes quiet as soon as all others have handled what it has sent them, and the
 //! disk what it has handed over. What waits for clients stays as it is: outboxes, snapshots in
 //! their pauses, replays, messages in pieces, requests without their ends.
@@ -72,11 +72,15 @@ impl Shard {
             && !portions.any_of_others()
     }
 
-    /// Whether more deliveries may wait for a connection than its limit allows, because they were
-    /// on their way when the shard was frozen.
+    /// How many bytes of deliveries may wait for a connection: its limit, and what a pause has
+    /// queued to it. Nothing is too much while the shard is frozen, and nothing is queued where
+    /// there is no session.
     #[must_use]
-    pub fn may_be_overfilled(&self, connection: ConnectionId) -> bool {
-        self.context.may_be_overfilled(connection)
+    pub fn delivery_bytes_max(&self, connection: ConnectionId) -> usize {
+        let connection = self.connections.get(connection);
+        let connection = connection.filter(|it| it.session().is_some());
+        let pardoned = connection.map_or(usize::MAX, |it| it.pardoned_bytes());
+        self.context.delivery_bytes_max().saturating_add(pardoned)
     }
 
     pub(in crate::shard) fn freeze(&mut self) {
@@ -86,6 +90,7 @@ impl Shard {
             channels,
             ..
         } = self;
+        connections.note_queues();
         context.is_frozen = true;
         channels.hurry_announcements();
         channels.follow_all(connections, context);
@@ -94,7 +99,7 @@ impl Shard {
 
     pub(in crate::shard) fn thaw(&mut self) {
         self.context.is_frozen = false;
-        self.context.overfilled = self.connections.overfilled(&self.context);
+        self.connections.pardon_all();
         self.advance_all_joins();
         let wanting = (0..self.connections.slot_count()).filter_map(|slot| {
             let id = self.connections.id_at(slot)?;
@@ -116,18 +121,5 @@ impl Shard {
                     .advance_joins(id, &mut self.connections, &mut self.context);
             }
         }
-    }
-
-    /// Those that have taken enough are bounded as all others are.
-    pub(in crate::shard) fn forget_overfilled(&mut self) {
-        let Self {
-            context,
-            connections,
-            ..
-        } = self;
-        let limit = context.config.limits.outbound_queue_bytes;
-        let connection = |id: &ConnectionId| connections.get(*id);
-        let is_so = |id: &ConnectionId| connection(id).is_some_and(|it| it.is_overfilled(limit));
-        context.overfilled.retain(is_so);
     }
 }

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use ringmesh::ids::ConnectionId;
 use ringmesh::shard::flush::Flushed;
 
-use super::{OUTBOUND_BYTES_MAX, REPLY_BYTES_MAX, World};
+use super::{REPLY_BYTES_MAX, World};
 use crate::sockets::Pipes;
 
 impl World {
@@ -125,7 +125,7 @@ impl World {
         let shard = &self.nodes[at].shard;
         if let Some(outbox) = shard.outbox(id) {
             assert!(
-                outbox.delivery_bytes() <= OUTBOUND_BYTES_MAX || shard.may_be_overfilled(id),
+                outbox.delivery_bytes() <= shard.delivery_bytes_max(id),
                 "deliveries are bounded"
             );
             assert!(

@@ -38,8 +38,10 @@ impl World {
         }
         self.make.generation += 1;
         self.make.hasher = RandomState::with_seeds(self.make.generation, 7, 8, 9);
+        let hasher = self.make.hasher.clone();
+        self.begin_to_count_rates(&hasher);
         let now = self.now();
-        let (mut nodes, _) = self.make.nodes(shard_count, &self.settings, rights, now);
+        let (mut nodes, events) = self.make.nodes(shard_count, &self.settings, rights, now);
         let places = self.places(&handed, shard_count);
         let olds = handed.connections();
         let olds = olds.map(|(shard, id)| self.socket_at(shard.index(), id).expect("a socket"));
@@ -67,8 +69,7 @@ impl World {
             .map(|_| Link::default())
             .collect();
         self.nodes = nodes;
-        // Who was opened before was so in another process.
-        self.events.clear();
+        self.events = events;
         self.check_agreed();
     }
 
