@@ -65,6 +65,11 @@ impl Raw {
         })
     }
 
+    /// Waits for answers as long as another process may take to be started.
+    pub(crate) fn wait_longer(&self) {
+        self.stream.set_read_timeout(Some(PATIENCE * 8)).unwrap();
+    }
+
     #[track_caller]
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();

@@ -184,9 +184,13 @@ impl Server {
     /// Asks for an upgrade, which must come to its end. Returns what is told of it.
     #[track_caller]
     pub(crate) fn upgrade(&mut self) -> Value {
-        let done = self
-            .admin()
-            .done(200, "POST", "/api/internal/v1/upgrade", None);
+        let admin = self.admin();
+        let mut raw = Raw::open(admin.address);
+        raw.wait_longer();
+        raw.write(admin.request("POST", "/api/internal/v1/upgrade", None));
+        let response = raw.response();
+        assert_eq!(response.status, 200, "{response:?}");
+        let done = response.json();
         self.upgraded(&done);
         done
     }
