@@ -239,7 +239,8 @@ impl Channels {
             }
             return Ok(());
         };
-        let history = History::take_over(kept, rule, app, context.placement.hasher());
+        let (now_ms, hasher) = (context.now.mono_ms, context.placement.hasher());
+        let history = History::take_over(kept, rule, app, now_ms, hasher);
         let history = history.ok_or(ImportError::Wrong("a history"))?;
         let due_ms = history.due_ms(context.ids_ms()).unwrap_or(u64::MAX);
         let version = context.rights.version;

@@ -34,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("roster", targets::roster::run),
     ("history", targets::history::run),
     ("shard", targets::shard::run),
+    ("handover", targets::handover::run),
 ];
 
 /// The target of that name.

@@ -79,11 +79,12 @@ impl History {
     }
 
     /// Goes on with what another process has handed over, as that rule of the app says; `None` if
-    /// that is no history.
+    /// that is no history, or one of times that have not come.
     pub(in crate::shard) fn take_over(
         record: &HistoryRecord,
         rule: &HistoryRule,
         app: &str,
+        now_ms: u64,
         hasher: &RandomState,
     ) -> Option<Self> {
         let mut history = Self::new(Epoch::parse(&record.epoch)?, rule, hasher);
@@ -107,7 +108,7 @@ impl History {
             history.last += 1;
             let ends = format!(",\"seq\":{}}}", history.last);
             let is_frame = it.frame.ends_with(ends.as_bytes()) && are_whole_frames(&it.frame);
-            let is_in_order = (before_ms..NUMBER_MAX as i64).contains(&it.mono_ms);
+            let is_in_order = (before_ms..=now_ms.min(NUMBER_MAX) as i64).contains(&it.mono_ms);
             if !is_frame || !is_in_order {
                 return None;
             }
@@ -124,7 +125,7 @@ impl History {
         }
         for it in &record.ids {
             let name = (it.peer.as_str(), it.id.as_str());
-            let at_ms = it.at_ms.min(NUMBER_MAX);
+            let at_ms = it.at_ms.min(now_ms);
             history
                 .ids
                 .insert(name, position(&it.epoch, it.seq)?, at_ms);

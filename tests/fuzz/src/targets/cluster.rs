@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use ringmesh::domain::connect_rate::ConnectRates;
+use ringmesh::domain::history::{HistoryRule, HistoryRules};
 use ringmesh::domain::request_rate::{RequestLimits, RequestRates};
 use ringmesh::domain::rights::{App, Feed, Key, KeyKind, Rights, SigningMaterial};
 use ringmesh::domain::time::Now;
 use ringmesh::domain::token_bucket::BucketLimits;
 use ringmesh::domain::usage::PlanView;
-use ringmesh::ids::{AppIndex, ConnectionId, KeyIndex, ShardId};
+use ringmesh::ids::{AppIndex, ConnectionId, ConnectionRef, KeyIndex, ShardId};
 use ringmesh::limits::READ_BYTES_MAX;
 use ringmesh::proto::actions::Actions;
 use ringmesh::proto::claims::Secret;
@@ -20,6 +21,7 @@ use ringmesh::proto::forwarded::TrustedProxies;
 use ringmesh::proto::pattern::Pattern;
 use ringmesh::shard::config::{Entropy, ShardConfig, ShardLimits};
 use ringmesh::shard::flush::{Flushed, Wrote};
+use ringmesh::shard::handover::{Handed, ImportError};
 use ringmesh::shard::input::Input;
 use ringmesh::shard::state::Shard;
 
@@ -75,18 +77,33 @@ impl Entropy for Counter {
 
 impl Cluster {
     pub(super) fn new() -> Self {
-        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        Self::of(SHARDS, 1, rights(Arc::default()))
+    }
+
+    /// So many shards with hash keys of that number, whose channels keep four publications. The
+    /// higher the number, the later they are made.
+    pub(super) fn with_history(shard_count: u16, hash: u64) -> Self {
+        let rule = HistoryRule {
+            messages: 4,
+            ..HistoryRule::new("hall")
+        };
+        let rules = HistoryRules::new(&[rule]).unwrap();
+        Self::of(shard_count, hash, rights(Arc::new(rules)))
+    }
+
+    fn of(shard_count: u16, hash: u64, rights: Rights) -> Self {
+        let hasher = RandomState::with_seeds(hash, 2, 3, 4);
         let now = Now {
-            mono_ms: 1_000,
+            mono_ms: 1_000 * hash,
             unix_ms: 1_800_000_000_000,
         };
-        let rights = Arc::new(rights());
+        let rights = Arc::new(rights);
         let connect_rates = Arc::new(ConnectRates::new(0, 60_000, &hasher));
         let request_rates = Arc::new(RequestRates::new(&RequestLimits::NONE, &hasher));
         let shard = |number| {
             let config = ShardConfig {
                 shard: ShardId(number),
-                shard_count: SHARDS,
+                shard_count,
                 hasher: hasher.clone(),
                 reject_with_close: true,
                 trusted_proxies: TrustedProxies::default(),
@@ -106,11 +123,44 @@ impl Cluster {
             Shard::new(config, rights.clone(), connect_rates.clone(), entropy, now)
         };
         Self {
-            shards: (0..SHARDS).map(shard).collect(),
+            shards: (0..shard_count).map(shard).collect(),
             sockets: BTreeMap::new(),
             now,
             next_slot: 0,
         }
+    }
+
+    /// What all shards hand over when nothing is on its way any more.
+    #[cfg(test)]
+    pub(super) fn hand_over(&mut self) -> Vec<Vec<u8>> {
+        for at in 0..self.shards.len() {
+            self.handle(at, Input::Freeze);
+        }
+        self.run();
+        let shards = self.shards.iter_mut();
+        shards.map(|shard| shard.export().state).collect()
+    }
+
+    /// Goes on with what others have handed over, whose connections are dealt out. Returns these.
+    pub(super) fn take_over(&mut self, handed: &Handed) -> Result<Vec<Client>, ImportError> {
+        let shard_count = self.shards.len();
+        let clients = (0..handed.connections().count()).map(|number| Client {
+            shard: number % shard_count,
+            slot: (number / shard_count) as u32,
+        });
+        let clients: Vec<Client> = clients.collect();
+        let place = |client: &Client| ConnectionRef {
+            home: ShardId(client.shard as u16).into(),
+            connection: id(*client),
+        };
+        let places: Vec<ConnectionRef> = clients.iter().map(place).collect();
+        for shard in &mut self.shards {
+            shard.import(handed, &places, self.now)?;
+        }
+        let sockets = clients.iter().map(|it| (*it, Socket::default()));
+        self.sockets.extend(sockets);
+        self.next_slot = clients.len() as u32;
+        Ok(clients)
     }
 
     pub(super) fn accept(&mut self, shard: usize) -> Client {
@@ -311,7 +361,7 @@ fn id(client: Client) -> ConnectionId {
     }
 }
 
-fn rights() -> Rights {
+fn rights(history: Arc<HistoryRules>) -> Rights {
     let mut rights = Rights::new(1);
     let app = Arc::new(App {
         index: AppIndex(0),
@@ -324,7 +374,7 @@ fn rights() -> Rights {
         direct_needs_shared_channel: true,
         turn: None,
         feed: Feed::default(),
-        history: Arc::default(),
+        history,
         message_limits: Some(BucketLimits {
             rate_per_sec: 0,
             burst: 0,

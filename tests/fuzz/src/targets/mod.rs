@@ -6,6 +6,7 @@ pub(crate) mod configuration;
 pub(crate) mod containment;
 pub(crate) mod fragments;
 pub(crate) mod frames;
+pub(crate) mod handover;
 pub(crate) mod history;
 pub(crate) mod http_head;
 pub(crate) mod json_command;
