@@ -2,6 +2,8 @@
 //! `RINGMESH_FAULT_FILE` names, its one line says which process comes to what at which stage, as
 //! `new A5 exit`. Other builds look for nothing.
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use super::stage::Stage;
 
 /// Which of the two processes comes to a stage.
@@ -19,16 +21,10 @@ pub(super) enum Fault {
 }
 
 /// The process comes to a stage. Returns what it has to do wrong itself, if it survives.
-#[cfg(not(debug_assertions))]
-pub(super) fn strike(_: Side, _: Stage) -> Option<Fault> {
-    None
-}
-
-/// The process comes to a stage. Returns what it has to do wrong itself, if it survives.
-#[cfg(debug_assertions)]
 pub(super) fn strike(side: Side, stage: Stage) -> Option<Fault> {
-    use rustix::process::{Signal, getpid, kill_process};
-
+    if !cfg!(debug_assertions) {
+        return None;
+    }
     let file = std::env::var_os("RINGMESH_FAULT_FILE")?;
     let text = std::fs::read_to_string(file).ok()?;
     let side = match side {
