@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::command::check_failure;
+use crate::support::raw::Raw;
 use crate::support::server::{Server, ringmesh};
 use crate::support::setup::Setup;
 use crate::support::until;
@@ -31,7 +32,11 @@ fn faulty(setup: Setup) -> Server {
 #[track_caller]
 fn fails(server: &Server, clients: &mut [Client; 2], part: &str) {
     let seen = server.log.so_far().len();
-    let refused = server.admin().call("POST", UPGRADE, None);
+    let admin = server.admin();
+    let mut raw = Raw::open(admin.address);
+    raw.wait_longer();
+    raw.write(admin.request("POST", UPGRADE, None));
+    let refused = raw.response();
     assert_eq!(refused.status, 409, "{part}: {refused:?}");
     assert!(
         refused.body.contains(part),
@@ -156,7 +161,7 @@ fn install(at: &Path, from: &Path) {
 
 #[test]
 fn another_program_or_a_bad_configuration_is_refused_and_a_good_one_is_taken() {
-    let setup = patient(1).set("handover.prepare_ms", 5_000);
+    let setup = patient(1).set("handover.prepare_ms", 15_000);
     let program = setup.dir().join("server");
     let ringmesh_program = Path::new(env!("CARGO_BIN_EXE_ringmesh"));
     install(&program, ringmesh_program);
